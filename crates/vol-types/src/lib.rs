@@ -1,0 +1,18 @@
+//! The words of volumed as types: ids, names, sizes, limits and the passive objects of a volume group.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness. Every other crate speaks in these types, so that a
+//! number of sectors cannot be taken for a number of bytes and a client's string cannot be taken for a valid name.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod limit;
+pub mod name;
+pub mod object;
+pub mod size;
+pub mod unit;
+
+pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
+pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
+pub use object::*;
+pub use size::{SizeError, SizeSpec, parse_bytes};
+pub use unit::{Bytes, Extents, Sectors};

@@ -1,0 +1,234 @@
+//! The passive objects of a volume group, as the catalog holds them and as the disks record them.
+//!
+//! These are plain values: what may follow what is `vol-core`'s to decide, and which bytes stand for them is
+//! `vol-format`'s. Adding a field here changes neither until those two say so.
+
+use crate::id::{IntentId, PoolId, PvId, VgId, VolumeId};
+use crate::name::Name;
+use crate::unit::{Bytes, Extents};
+
+/// A volume group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vg {
+    pub id: VgId,
+    pub name: Name,
+    pub state: VgState,
+    /// Allocation unit, fixed for life; a power of two between `limit::EXTENT_SIZE_MIN` and `_MAX`.
+    pub extent_size: Bytes,
+    /// Logical sector size of every PV, fixed for life (512 or 4096): a table that mixes them cannot be loaded.
+    pub sector_size: u32,
+    /// How many PVs carry a copy of the metadata, if there are so many.
+    pub metadata_copies: u16,
+    /// Wall clock at creation, seconds since 1970; for display only, nothing is ordered by it.
+    pub created_at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VgState {
+    /// Some PVs may not carry their label yet; nothing was acknowledged. Recovery takes it apart.
+    Creating,
+    Ready,
+    /// The labels are being erased; recovery goes on with that.
+    Deleting,
+}
+
+/// A physical volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pv {
+    pub id: PvId,
+    /// Path at the time it joined, for messages when it is missing; never used to find it.
+    pub path_hint: String,
+    /// Usable size of the device in bytes at the time it joined.
+    pub device_size: Bytes,
+    /// Where extent 0 begins, in bytes from the start of the device.
+    pub data_offset: Bytes,
+    pub extents: Extents,
+    /// Whether it carries a copy of the metadata.
+    pub metadata: bool,
+    /// The image file behind it, if the daemon made one; attached to a loop device at start.
+    pub backing_file: Option<String>,
+    /// WWID or serial as the kernel told it, to tell the disk from its clone; empty if it has none.
+    pub hardware_id: String,
+}
+
+/// A run of extents on one PV that a logical device uses; the runs of a device follow each other without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub pv: PvId,
+    pub start: Extents,
+    pub count: Extents,
+}
+
+/// A thin pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub id: PoolId,
+    pub name: Name,
+    pub state: PoolState,
+    /// Chunk ("block") size, fixed for life.
+    pub chunk_size: Bytes,
+    /// The kernel's transaction id as of the last commit that says so.
+    pub transaction_id: u64,
+    /// Next thin id to hand out. Only ever grows: an id is never used twice, not even after a crash.
+    pub next_thin_id: u32,
+    /// `create_snap` messages in the pool's life; see `limit::POOL_SNAPSHOTS_MAX`.
+    pub snapshots_made: u32,
+    /// The sum of the volumes' sizes may not exceed this share of the data size.
+    pub overcommit_percent: u32,
+    pub data: Vec<Segment>,
+    pub metadata: Vec<Segment>,
+    pub created_at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolState {
+    /// Extents are taken, the kernel's metadata may not be written yet; recovery gives the extents back.
+    Creating,
+    Ready,
+    /// Recovery goes on with the removal.
+    Deleting,
+}
+
+/// A thin volume, or a snapshot of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    pub id: VolumeId,
+    /// `VOLUME`, or for a snapshot `SNAPSHOT` alone: the volume's name stands in [`Snapshot::of_name`].
+    pub name: Name,
+    pub pool: PoolId,
+    pub thin_id: u32,
+    /// Size in bytes, a multiple of the pool's chunk size. The pool itself knows no sizes.
+    pub size: Bytes,
+    pub state: VolumeState,
+    pub content: Content,
+    /// Set for a snapshot, which is read-only.
+    pub snapshot: Option<Snapshot>,
+    pub created_at: u64,
+}
+
+/// What a snapshot was taken of. The volume may be gone since; its name stays part of the snapshot's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub of: VolumeId,
+    pub of_name: Name,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// Not acknowledged yet; recovery takes it back.
+    Creating,
+    Ready,
+    /// Tombstone: the deletion was accepted, recovery finishes it.
+    Deleting,
+}
+
+/// Whether something may be formatted is answered here and nowhere else: mkfs runs only on the way from `Blank`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing was written by us, and nobody has had it yet.
+    Blank,
+    /// mkfs may have run in part. Never mounted, never formatted again: such a volume is discarded.
+    Formatting {
+        fs: FsKind,
+        uuid: [u8; 16],
+    },
+    Formatted {
+        fs: FsKind,
+        uuid: [u8; 16],
+    },
+    /// Handed out as a raw block device: what is in it is the user's.
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FsKind {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl FsKind {
+    /// The name that mkfs, mount and people use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+    /// The smallest volume we format: below it mkfs refuses or the result holds no data
+    /// (`mkfs.xfs`: 300 MiB since xfsprogs 5.19; `mkfs.btrfs`: 109 MiB; ext4: room for a journal).
+    pub const fn size_min(self) -> Bytes {
+        match self {
+            Self::Ext4 => Bytes::mib(8),
+            Self::Xfs => Bytes::mib(300),
+            Self::Btrfs => Bytes::mib(128),
+        }
+    }
+    /// The largest file system of this kind (`ext4(5)`: 1 EiB with 64-bit blocks; XFS and btrfs: the device's limit).
+    pub const fn size_max(self) -> Bytes {
+        match self {
+            Self::Ext4 => Bytes(1 << 60),
+            Self::Xfs | Self::Btrfs => crate::limit::VOLUME_SIZE_MAX,
+        }
+    }
+}
+
+/// A durable record that pool messages are about to be sent: the pool's transaction id goes from `from` to `from + 1`
+/// once all of `ops` are done. What recovery makes of it is `docs/spec/pool-transactions.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    pub id: IntentId,
+    pub pool: PoolId,
+    pub from: u64,
+    pub ops: Vec<ThinOp>,
+}
+
+/// One pool message, named by the volume it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThinOp {
+    Create { volume: VolumeId, thin_id: u32 },
+    Snapshot { volume: VolumeId, thin_id: u32, origin_thin_id: u32 },
+    Delete { volume: VolumeId, thin_id: u32 },
+}
+
+/// One object of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    Vg(Vg),
+    Pv(Pv),
+    Pool(Pool),
+    Volume(Volume),
+    Intent(Intent),
+}
+
+/// The key of an object: ids are unique over all kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    Vg(VgId),
+    Pv(PvId),
+    Pool(PoolId),
+    Volume(VolumeId),
+    Intent(IntentId),
+}
+
+impl Object {
+    pub const fn key(&self) -> ObjectKey {
+        match self {
+            Self::Vg(vg) => ObjectKey::Vg(vg.id),
+            Self::Pv(pv) => ObjectKey::Pv(pv.id),
+            Self::Pool(pool) => ObjectKey::Pool(pool.id),
+            Self::Volume(volume) => ObjectKey::Volume(volume.id),
+            Self::Intent(intent) => ObjectKey::Intent(intent.id),
+        }
+    }
+}
+
+/// One change of the catalog. A commit is a list of changes that become durable together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The object is as given from now on, whether it was there before or not.
+    Put(Object),
+    /// The object is gone. Deleting what is not there changes nothing.
+    Delete(ObjectKey),
+}
