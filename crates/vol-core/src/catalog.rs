@@ -1,0 +1,228 @@
+//! The catalog: all objects of one volume group, and the questions the planner asks of them.
+//!
+//! It changes only by [`Catalog::apply`], with the very changes that are committed to the disks, so that memory and disks
+//! cannot tell different stories. The invariants that must hold of it stand in [`crate::check`].
+
+use std::collections::BTreeMap;
+
+use vol_types::{
+    Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, Volume, VolumeId,
+    VolumeState,
+};
+
+use crate::dm;
+
+/// What a volume or snapshot is called inside its VG: `VOLUME` or `VOLUME@SNAPSHOT`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeName {
+    pub volume: Name,
+    pub snapshot: Option<Name>,
+}
+
+impl VolumeName {
+    pub fn of(volume: &Volume) -> Self {
+        match &volume.snapshot {
+            None => Self { volume: volume.name.clone(), snapshot: None },
+            Some(snapshot) => Self { volume: snapshot.of_name.clone(), snapshot: Some(volume.name.clone()) },
+        }
+    }
+}
+
+impl std::fmt::Display for VolumeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.snapshot {
+            None => self.volume.fmt(f),
+            Some(snapshot) => write!(f, "{}@{snapshot}", self.volume),
+        }
+    }
+}
+
+/// All objects of one VG.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    vg: Vg,
+    /// Sequence number of the commit that made it what it is.
+    sequence: u64,
+    pvs: BTreeMap<PvId, Pv>,
+    pools: BTreeMap<PoolId, Pool>,
+    volumes: BTreeMap<VolumeId, Volume>,
+    intents: BTreeMap<IntentId, Intent>,
+    /// Names in use. A volume being deleted has given its name back.
+    names: BTreeMap<VolumeName, VolumeId>,
+}
+
+impl Catalog {
+    /// A catalog that holds nothing but its VG.
+    pub fn new(vg: Vg) -> Self {
+        Self {
+            vg,
+            sequence: 0,
+            pvs: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// From a checkpoint; `None` unless it holds exactly one VG.
+    pub fn from_objects(sequence: u64, objects: Vec<Object>) -> Option<Self> {
+        let mut vgs = objects.iter().filter_map(|object| match object {
+            Object::Vg(vg) => Some(vg.clone()),
+            _ => None,
+        });
+        let vg = vgs.next()?;
+        if vgs.next().is_some() {
+            return None;
+        }
+        let mut catalog = Self::new(vg);
+        for object in objects {
+            catalog.apply(Change::Put(object));
+        }
+        catalog.sequence = sequence;
+        Some(catalog)
+    }
+
+    /// All objects in the order of their keys: the content of a checkpoint.
+    pub fn objects(&self) -> Vec<Object> {
+        let mut objects = vec![Object::Vg(self.vg.clone())];
+        objects.extend(self.pvs.values().cloned().map(Object::Pv));
+        objects.extend(self.pools.values().cloned().map(Object::Pool));
+        objects.extend(self.volumes.values().cloned().map(Object::Volume));
+        objects.extend(self.intents.values().cloned().map(Object::Intent));
+        objects
+    }
+
+    /// Applies one change of a commit.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Put(Object::Vg(vg)) => self.vg = vg,
+            Change::Put(Object::Pv(pv)) => drop(self.pvs.insert(pv.id, pv)),
+            Change::Put(Object::Pool(pool)) => drop(self.pools.insert(pool.id, pool)),
+            Change::Put(Object::Volume(volume)) => {
+                self.forget_name(volume.id);
+                if volume.state != VolumeState::Deleting {
+                    self.names.insert(VolumeName::of(&volume), volume.id);
+                }
+                self.volumes.insert(volume.id, volume);
+            }
+            Change::Put(Object::Intent(intent)) => drop(self.intents.insert(intent.id, intent)),
+            // A catalog is the catalog of its VG: that one cannot be deleted out of it.
+            Change::Delete(ObjectKey::Vg(_)) => {}
+            Change::Delete(ObjectKey::Pv(id)) => drop(self.pvs.remove(&id)),
+            Change::Delete(ObjectKey::Pool(id)) => drop(self.pools.remove(&id)),
+            Change::Delete(ObjectKey::Volume(id)) => {
+                self.forget_name(id);
+                self.volumes.remove(&id);
+            }
+            Change::Delete(ObjectKey::Intent(id)) => drop(self.intents.remove(&id)),
+        }
+    }
+
+    /// Applies a whole commit and takes its sequence number.
+    pub fn commit(&mut self, sequence: u64, changes: Vec<Change>) {
+        for change in changes {
+            self.apply(change);
+        }
+        self.sequence = sequence;
+    }
+
+    fn forget_name(&mut self, id: VolumeId) {
+        if let Some(old) = self.volumes.get(&id) {
+            let name = VolumeName::of(old);
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    pub const fn vg(&self) -> &Vg {
+        &self.vg
+    }
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+    pub fn pvs(&self) -> impl Iterator<Item = &Pv> + Clone {
+        self.pvs.values()
+    }
+    pub fn pv(&self, id: PvId) -> Option<&Pv> {
+        self.pvs.get(&id)
+    }
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> + Clone {
+        self.pools.values()
+    }
+    pub fn pool(&self, id: PoolId) -> Option<&Pool> {
+        self.pools.get(&id)
+    }
+    pub fn pool_named(&self, name: &Name) -> Option<&Pool> {
+        self.pools.values().find(|pool| pool.name == *name)
+    }
+    /// Volumes and snapshots.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> + Clone {
+        self.volumes.values()
+    }
+    pub fn volume(&self, id: VolumeId) -> Option<&Volume> {
+        self.volumes.get(&id)
+    }
+    pub fn volume_named(&self, name: &VolumeName) -> Option<&Volume> {
+        self.volumes.get(self.names.get(name)?)
+    }
+    pub fn volumes_of(&self, pool: PoolId) -> impl Iterator<Item = &Volume> + Clone {
+        self.volumes.values().filter(move |volume| volume.pool == pool)
+    }
+    /// Snapshots that were taken of the volume, without those being deleted.
+    pub fn snapshots_of(&self, id: VolumeId) -> impl Iterator<Item = &Volume> + Clone {
+        self.volumes.values().filter(move |volume| {
+            volume.state != VolumeState::Deleting && volume.snapshot.as_ref().is_some_and(|snapshot| snapshot.of == id)
+        })
+    }
+    pub fn intents(&self) -> impl Iterator<Item = &Intent> + Clone {
+        self.intents.values()
+    }
+    pub fn intents_of(&self, pool: PoolId) -> impl Iterator<Item = &Intent> + Clone {
+        self.intents.values().filter(move |intent| intent.pool == pool)
+    }
+
+    /// Extents of the whole VG.
+    pub fn extents(&self) -> Extents {
+        self.pvs.values().map(|pv| pv.extents).sum()
+    }
+    /// Extents in use on a PV.
+    pub fn used_extents(&self, id: PvId) -> Extents {
+        self.segments().filter(|segment| segment.pv == id).map(|segment| segment.count).sum()
+    }
+    /// Extents not in use on a PV.
+    pub fn free_extents(&self, id: PvId) -> Extents {
+        self.pv(id).map_or(Extents::ZERO, |pv| pv.extents.saturating_sub(self.used_extents(id)))
+    }
+    /// Extents not in use in the whole VG.
+    pub fn free_extents_total(&self) -> Extents {
+        let used: Extents = self.segments().map(|segment| segment.count).sum();
+        self.extents().saturating_sub(used)
+    }
+    /// All segments in use.
+    pub fn segments(&self) -> impl Iterator<Item = &vol_types::Segment> + Clone {
+        self.pools.values().flat_map(|pool| pool.data.iter().chain(&pool.metadata))
+    }
+
+    /// Bytes of so many extents of this VG; saturates.
+    pub fn bytes(&self, extents: Extents) -> Bytes {
+        extents.to_bytes(self.vg.extent_size).unwrap_or(Bytes(u64::MAX))
+    }
+    /// Size of a pool's data device.
+    pub fn pool_data_size(&self, pool: &Pool) -> Bytes {
+        self.bytes(dm::extents_of(&pool.data))
+    }
+    /// Size of a pool's metadata device.
+    pub fn pool_metadata_size(&self, pool: &Pool) -> Bytes {
+        self.bytes(dm::extents_of(&pool.metadata))
+    }
+    /// The sum of the sizes of a pool's volumes. Snapshots do not count: they are read-only, so they can pin what was
+    /// written but never ask for more by themselves.
+    pub fn virtual_size(&self, pool: PoolId) -> Bytes {
+        self.volumes_of(pool)
+            .filter(|volume| volume.snapshot.is_none() && volume.state != VolumeState::Deleting)
+            .map(|volume| volume.size)
+            .sum()
+    }
+}

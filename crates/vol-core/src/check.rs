@@ -1,0 +1,119 @@
+//! A second opinion: judges any catalog, however it came about, against the invariants. It does not use the planner.
+//!
+//! - CAT-1 Segments lie within their PV, and no extent belongs to two devices.
+//! - CAT-2 Pool names are unique, volume names are unique, and no volume is named like a pool.
+//! - CAT-3 Every volume's pool exists; its thin id is below the pool's `next_thin_id` and used by no other volume.
+//! - CAT-4 Every intent's pool exists, and starts at the pool's transaction id.
+//! - CAT-5 A pool's chunk size is a multiple of 64 KiB between 64 KiB and 1 GiB, and its volumes' sizes are multiples of it.
+//! - CAT-6 Only a snapshot or a volume that is ready or being deleted counts as formatted.
+//! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vol_types::{Bytes, Content, Extents, Segment, VolumeState, limit};
+
+use crate::catalog::{Catalog, VolumeName};
+
+/// The invariants that do not hold, in words that begin with their number; empty if all is well.
+pub fn violations(catalog: &Catalog) -> Vec<String> {
+    let mut found = Vec::new();
+    segments(catalog, &mut found);
+    names(catalog, &mut found);
+    thin(catalog, &mut found);
+    vg(catalog, &mut found);
+    found
+}
+
+fn segments(catalog: &Catalog, found: &mut Vec<String>) {
+    let mut by_pv: BTreeMap<_, Vec<Segment>> = BTreeMap::new();
+    for segment in catalog.segments() {
+        by_pv.entry(segment.pv).or_default().push(*segment);
+    }
+    for (id, mut segments) in by_pv {
+        let Some(pv) = catalog.pv(id) else {
+            found.push(format!("CAT-1: extents on PV {id}, which is not in the VG"));
+            continue;
+        };
+        segments.sort_by_key(|segment| segment.start);
+        let mut free_from = Extents::ZERO;
+        for segment in segments {
+            if segment.start < free_from {
+                found.push(format!("CAT-1: extent {} of PV {id} is used twice", segment.start));
+            }
+            match segment.start.checked_add(segment.count) {
+                Some(end) if end <= pv.extents && !segment.count.is_zero() => free_from = free_from.max(end),
+                _ => found.push(format!("CAT-1: a segment of PV {id} at {} is outside of it", segment.start)),
+            }
+        }
+    }
+}
+
+fn names(catalog: &Catalog, found: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for pool in catalog.pools() {
+        if !seen.insert(VolumeName { volume: pool.name.clone(), snapshot: None }) {
+            found.push(format!("CAT-2: two pools are named {}", pool.name));
+        }
+    }
+    for volume in catalog.volumes().filter(|volume| volume.state != VolumeState::Deleting) {
+        let name = VolumeName::of(volume);
+        if !seen.insert(name.clone()) {
+            found.push(format!("CAT-2: the name {name} is used twice"));
+        }
+    }
+}
+
+fn thin(catalog: &Catalog, found: &mut Vec<String>) {
+    let mut ids = BTreeSet::new();
+    for volume in catalog.volumes() {
+        let name = VolumeName::of(volume);
+        let Some(pool) = catalog.pool(volume.pool) else {
+            found.push(format!("CAT-3: the pool of {name} is not in the VG"));
+            continue;
+        };
+        if volume.thin_id >= pool.next_thin_id {
+            found.push(format!("CAT-3: thin id {} of {name} was never handed out", volume.thin_id));
+        }
+        if !ids.insert((pool.id, volume.thin_id)) {
+            found.push(format!("CAT-3: thin id {} of {name} has two volumes", volume.thin_id));
+        }
+        if volume.size.is_zero() || !volume.size.get().is_multiple_of(pool.chunk_size.get().max(1)) {
+            found.push(format!("CAT-5: the size of {name} is not a multiple of its pool's chunk size"));
+        }
+        let formatted = matches!(volume.content, Content::Formatted { .. });
+        if formatted && volume.snapshot.is_none() && volume.state == VolumeState::Creating {
+            found.push(format!("CAT-6: {name} is formatted but still being created"));
+        }
+    }
+    for intent in catalog.intents() {
+        match catalog.pool(intent.pool) {
+            Some(pool) if pool.transaction_id == intent.from => {}
+            Some(pool) => found.push(format!(
+                "CAT-4: intent {} starts at transaction {}, its pool is at {}",
+                intent.id, intent.from, pool.transaction_id
+            )),
+            None => found.push(format!("CAT-4: the pool of intent {} is not in the VG", intent.id)),
+        }
+    }
+    for pool in catalog.pools() {
+        let chunk = pool.chunk_size;
+        let in_bounds = (limit::CHUNK_SIZE_MIN..=limit::CHUNK_SIZE_MAX).contains(&chunk);
+        if !in_bounds || !chunk.get().is_multiple_of(limit::CHUNK_SIZE_MIN.get()) {
+            found.push(format!("CAT-5: pool {} has a chunk size of {} bytes", pool.name, chunk.get()));
+        }
+    }
+}
+
+fn vg(catalog: &Catalog, found: &mut Vec<String>) {
+    let vg = catalog.vg();
+    let in_bounds = (limit::EXTENT_SIZE_MIN..=limit::EXTENT_SIZE_MAX).contains(&vg.extent_size);
+    if !in_bounds || !vg.extent_size.get().is_power_of_two() {
+        found.push(format!("CAT-7: the extent size is {} bytes", vg.extent_size.get()));
+    }
+    if !matches!(vg.sector_size, 512 | 4096) {
+        found.push(format!("CAT-7: the sector size is {} bytes", vg.sector_size));
+    }
+    if catalog.bytes(catalog.extents()) == Bytes(u64::MAX) {
+        found.push("CAT-7: the VG has more than 2^64 bytes".to_owned());
+    }
+}

@@ -1,0 +1,168 @@
+//! Our device-mapper devices: names, uuids, and tables as values.
+//!
+//! A table in a plan names the devices below it by what they are ([`Below`]), because their numbers exist only once they
+//! are active; the engine resolves it against the running system just before it loads it ([`Table::resolve`]). A resolved
+//! table compares with what the kernel reports, so drift is an inequality.
+
+use std::fmt;
+
+use vol_types::{Bytes, Extents, PoolId, PvId, Sectors, Segment, VolumeId};
+
+use crate::observed::{DevNumber, TargetLine};
+
+/// Every dm uuid of ours begins with this.
+pub const UUID_PREFIX: &str = "VOLUMED-";
+
+/// What one of our dm devices is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Device {
+    /// Linear device with a pool's metadata; private.
+    PoolMetadata(PoolId),
+    /// Linear device with a pool's data; private.
+    PoolData(PoolId),
+    /// The thin-pool target; private.
+    Pool(PoolId),
+    /// A thin volume or snapshot; the only kind that is handed out.
+    Volume(VolumeId),
+}
+
+impl Device {
+    /// `VOLUMED-<id>` for a volume, `VOLUMED-<id>-tmeta|tdata|tpool` for the private layers of a pool.
+    pub fn uuid(&self) -> String {
+        format!("{UUID_PREFIX}{self}")
+    }
+    /// `volumed-<id>…`; at most 127 bytes as the kernel demands (`dm-ioctl.h`, `DM_NAME_LEN`).
+    pub fn name(&self) -> String {
+        format!("volumed-{self}")
+    }
+    /// The reverse of [`Device::uuid`]; a pool's layers carry a suffix, so kinds cannot be confused.
+    pub fn from_uuid(uuid: &str) -> Option<Self> {
+        let rest = uuid.strip_prefix(UUID_PREFIX)?;
+        let (id, suffix) = rest.split_at_checked(36)?;
+        match suffix {
+            "" => id.parse().ok().map(Self::Volume),
+            "-tmeta" => id.parse().ok().map(Self::PoolMetadata),
+            "-tdata" => id.parse().ok().map(Self::PoolData),
+            "-tpool" => id.parse().ok().map(Self::Pool),
+            _ => None,
+        }
+    }
+    /// Private layers are hidden from udev's scanning; volumes are not.
+    pub const fn is_private(&self) -> bool {
+        !matches!(self, Self::Volume(_))
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoolMetadata(id) => write!(f, "{id}-tmeta"),
+            Self::PoolData(id) => write!(f, "{id}-tdata"),
+            Self::Pool(id) => write!(f, "{id}-tpool"),
+            Self::Volume(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+/// A device that a table stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Below {
+    Pv(PvId),
+    Dm(Device),
+}
+
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pv(id) => write!(f, "pv:{id}"),
+            Self::Dm(device) => write!(f, "dm:{device}"),
+        }
+    }
+}
+
+/// A dm table as a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Table {
+    Linear(Vec<LinearRun>),
+    ThinPool { metadata: Device, data: Device, len: Sectors, chunk: Sectors, low_water: u64 },
+    Thin { pool: Device, thin_id: u32, len: Sectors },
+}
+
+/// `len` sectors of a linear table, found on `below` from `offset` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearRun {
+    pub len: Sectors,
+    pub below: Below,
+    pub offset: Sectors,
+}
+
+impl Table {
+    /// The linear table of `segments`. `data_offset` gives where extent 0 of a PV begins on its device; `None` from it,
+    /// or a size past 2^64, gives `None`.
+    pub fn linear(
+        segments: &[Segment],
+        extent_size: Bytes,
+        data_offset: impl Fn(PvId) -> Option<Bytes>,
+    ) -> Option<Self> {
+        let runs = segments.iter().map(|segment| {
+            let offset = data_offset(segment.pv)?.checked_add(segment.start.to_bytes(extent_size)?)?;
+            Some(LinearRun {
+                len: segment.count.to_bytes(extent_size)?.to_sectors()?,
+                below: Below::Pv(segment.pv),
+                offset: offset.to_sectors()?,
+            })
+        });
+        runs.collect::<Option<_>>().map(Self::Linear)
+    }
+
+    /// Table lines with numbers in place of names; the first device that `number` does not know is the error.
+    pub fn resolve(&self, number: impl Fn(Below) -> Option<DevNumber>) -> Result<Vec<TargetLine>, Below> {
+        let dev = |below: Below| number(below).ok_or(below);
+        match self {
+            Self::Linear(runs) => {
+                let mut start = Sectors::ZERO;
+                let mut lines = Vec::with_capacity(runs.len());
+                for run in runs {
+                    lines.push(TargetLine {
+                        start,
+                        len: run.len,
+                        target: "linear".to_owned(),
+                        params: format!("{} {}", dev(run.below)?, run.offset),
+                    });
+                    start = Sectors(start.get().saturating_add(run.len.get()));
+                }
+                Ok(lines)
+            }
+            // No feature arguments: new chunks are zeroed, so nobody reads what was there before.
+            Self::ThinPool { metadata, data, len, chunk, low_water } => Ok(vec![TargetLine {
+                start: Sectors::ZERO,
+                len: *len,
+                target: "thin-pool".to_owned(),
+                params: format!("{} {} {chunk} {low_water} 0", dev(Below::Dm(*metadata))?, dev(Below::Dm(*data))?),
+            }]),
+            Self::Thin { pool, thin_id, len } => Ok(vec![TargetLine {
+                start: Sectors::ZERO,
+                len: *len,
+                target: "thin".to_owned(),
+                params: format!("{} {thin_id}", dev(Below::Dm(*pool))?),
+            }]),
+        }
+    }
+
+    /// Length of the whole device.
+    pub fn len(&self) -> Sectors {
+        match self {
+            Self::Linear(runs) => runs.iter().map(|run| run.len).sum(),
+            Self::ThinPool { len, .. } | Self::Thin { len, .. } => *len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len().is_zero()
+    }
+}
+
+/// The number of extents in all segments.
+pub fn extents_of(segments: &[Segment]) -> Extents {
+    segments.iter().map(|segment| segment.count).sum()
+}

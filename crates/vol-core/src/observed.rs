@@ -1,0 +1,181 @@
+//! The world as it was observed: plain inputs to the planner, made by the engine from the host's reading half.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use vol_types::{Bytes, Sectors};
+
+/// A block device's number, as the kernel and dm tables write it: `major:minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DevNumber {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl fmt::Display for DevNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// What tells a block device from another that later takes its name or number. Compared on the open descriptor
+/// before anything destructive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskIdentity {
+    pub dev: DevNumber,
+    /// The kernel's sequence number of the attachment (`/sys/block/*/diskseq`, Linux 5.15); `None` where there is none.
+    pub diskseq: Option<u64>,
+    pub size: Bytes,
+}
+
+/// A disk, partition or loop device that could be a PV.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskInfo {
+    /// The path it was asked for by.
+    pub path: PathBuf,
+    /// The device node that `path` leads to (`/dev/sdb`), links resolved.
+    pub node: PathBuf,
+    pub identity: DiskIdentity,
+    pub kind: DiskKind,
+    /// Logical sector size in bytes.
+    pub sector_size: u32,
+    pub read_only: bool,
+    /// WWID, serial or the like, from sysfs; empty if the device has none.
+    pub hardware_id: String,
+    /// What libblkid finds on it: file systems, partition tables, RAID, LVM, LUKS …
+    pub signatures: Vec<Signature>,
+    /// Where it, or a partition of it, is mounted in the host's mount namespace.
+    pub mounts: Vec<PathBuf>,
+    /// Whether it, or a partition of it, is swap in use.
+    pub swap: bool,
+    /// Devices on top of it or of a partition of it (`/sys/block/*/holders`): dm, md, bcache …, by kernel name.
+    pub holders: Vec<String>,
+    /// The numbers of its partitions.
+    pub partitions: Vec<DevNumber>,
+    /// dm uuid, if it is a device-mapper device.
+    pub dm_uuid: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskKind {
+    /// A disk that can be partitioned (loop, md and dm devices of others included).
+    Whole,
+    /// A partition of the disk with this number.
+    Partition { of: DevNumber },
+    /// A loop device over this file.
+    Loop { file: PathBuf },
+}
+
+/// One signature on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// `filesystem`, `partition table`, `raid`, `crypto` or `other`.
+    pub usage: String,
+    /// libblkid's type: `ext4`, `gpt`, `LVM2_member`, `linux_raid_member` …
+    pub kind: String,
+    pub label: Option<String>,
+    pub uuid: Option<String>,
+}
+
+impl fmt::Display for Signature {
+    /// `ext4 filesystem (label "data", UUID 1234)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.usage.as_str() {
+            "partition table" => write!(f, "{} partition table", self.kind)?,
+            "filesystem" => write!(f, "{} file system", self.kind)?,
+            usage => write!(f, "{} ({usage})", self.kind)?,
+        }
+        match (&self.label, &self.uuid) {
+            (Some(label), Some(uuid)) => write!(f, ", label {label:?}, UUID {uuid}"),
+            (Some(label), None) => write!(f, ", label {label:?}"),
+            (None, Some(uuid)) => write!(f, ", UUID {uuid}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// A device-mapper device of ours (uuid prefix `VOLUMED-`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DmInfo {
+    pub name: String,
+    pub uuid: String,
+    pub dev: DevNumber,
+    pub open_count: u32,
+    pub suspended: bool,
+    /// Whether a live table is loaded; a crash between create and load leaves a device without.
+    pub live_table: bool,
+    /// Whether a table is loaded that no resume has made live.
+    pub inactive_table: bool,
+    pub read_only: bool,
+}
+
+/// One line of a dm table, devices as `major:minor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetLine {
+    pub start: Sectors,
+    pub len: Sectors,
+    pub target: String,
+    pub params: String,
+}
+
+/// Status line of a thin pool (kernel `admin-guide/device-mapper/thin-provisioning.rst`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PoolStatus {
+    Working(PoolUsage),
+    /// The pool gave up: all I/O fails.
+    Fail,
+    /// The kernel could not even tell.
+    Error,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    pub transaction_id: u64,
+    /// In blocks of 4 KiB.
+    pub used_metadata: u64,
+    pub total_metadata: u64,
+    /// In chunks.
+    pub used_data: u64,
+    pub total_data: u64,
+    pub mode: PoolMode,
+    pub needs_check: bool,
+    /// Whether a metadata snapshot is held.
+    pub metadata_snapshot: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    ReadWrite,
+    ReadOnly,
+    OutOfDataSpace,
+}
+
+/// Status line of a thin volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThinStatus {
+    Working { mapped: Sectors },
+    Fail,
+    Error,
+}
+
+/// A line of the host's mount table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub mount_id: u64,
+    pub dev: DevNumber,
+    pub target: PathBuf,
+    pub fs_type: String,
+    pub read_only: bool,
+}
+
+/// What a probe says of the content of a device. It may veto a mkfs, never permit one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Nothing,
+    Found {
+        kind: String,
+        uuid: Option<String>,
+    },
+    /// More than one signature contradict each other.
+    Ambivalent,
+}

@@ -1,0 +1,79 @@
+//! Plans: from a catalog, an observed world and a request to an ordered list of steps, or to a refusal.
+//!
+//! One file per feature. A planner makes every choice; the executor makes none. Should a step fail, the engine does not
+//! undo step by step: it observes the world again and asks [`recover`] for the next plan, exactly as after a crash, so
+//! that there is one road back and tests can walk all of it.
+
+use std::collections::BTreeMap;
+
+use vol_types::{Change, Pool, PoolId};
+
+use crate::dm::Device;
+use crate::observed::{DmInfo, Mount, PoolStatus};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::step::{Action, Step};
+
+pub mod health;
+pub mod mount;
+pub mod pool;
+pub mod recover;
+pub mod snapshot;
+pub mod thin;
+pub mod vg;
+pub mod volume;
+
+/// Steps to be executed in order. A plan without steps says that all is already as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the plan is for, in a few words.
+    pub title: String,
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), steps: Vec::new() }
+    }
+    pub fn push(&mut self, action: Action) {
+        self.steps.push(Step::new(action));
+    }
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+    /// The changes of all commits, in order: what the catalog will be if the plan succeeds.
+    pub fn commits(&self) -> impl Iterator<Item = &Vec<Change>> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::Commit { changes } => Some(changes),
+            _ => None,
+        })
+    }
+    fn commit(&mut self, changes: Vec<Change>) {
+        self.push(Action::Commit { changes });
+    }
+}
+
+/// What was observed of the kernel, as far as one VG is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// Our dm devices.
+    pub dm: BTreeMap<Device, DmInfo>,
+    /// Status of the VG's active pools.
+    pub pools: BTreeMap<PoolId, PoolStatus>,
+    pub mounts: Vec<Mount>,
+}
+
+impl Kernel {
+    /// Mounts of one device of ours.
+    pub fn mounts_of(&self, device: Device) -> Vec<&Mount> {
+        let Some(info) = self.dm.get(&device) else { return Vec::new() };
+        self.mounts.iter().filter(|mount| mount.dev == info.dev).collect()
+    }
+}
+
+/// A pool that can be changed now, or the reason why not.
+fn writable_pool(pool: &Pool, kernel: &Kernel, busy_with: bool) -> Result<(), Refusal> {
+    match health::of_pool(pool, kernel.pools.get(&pool.id), busy_with) {
+        health::PoolHealth::Ok => Ok(()),
+        health::PoolHealth::Bad { message, hint } => Err(Refusal::new(RefusalCode::Degraded, message).hint(hint)),
+    }
+}

@@ -1,0 +1,193 @@
+//! Activating, mounting, unmounting. A volume is active only while it is in use.
+
+use std::path::{Path, PathBuf};
+
+use vol_types::{Content, Volume, VolumeState};
+
+use crate::catalog::{Catalog, VolumeName};
+use crate::dm::Device;
+use crate::plan::vg::is_plain_absolute;
+use crate::plan::{Kernel, Plan, volume, writable_pool};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::step::{Action, Requirement, Step};
+
+/// Longest mount path, in bytes (`limits.h`, `PATH_MAX`, with room for the kernel's own needs).
+const TARGET_MAX: usize = 4000;
+
+/// Mounts that would hide what the machine lives on.
+const SYSTEM_PATHS: [&str; 12] =
+    ["/", "/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
+
+/// `volume mount` and `snapshot mount`. An empty plan: it is mounted there already.
+pub fn mount(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    volume: &Volume,
+    target: &Path,
+    read_only: bool,
+) -> Result<Plan, Refusal> {
+    let name = VolumeName::of(volume);
+    let path = format!("{}/{name}", catalog.vg().name);
+    good_target(target)?;
+    let fs = match &volume.content {
+        Content::Formatted { fs, .. } => *fs,
+        Content::Raw => {
+            return Err(Refusal::invalid(format!(
+                "{path} is a raw block volume: it has no file system that volumed made"
+            ))
+            .hint("make the volume with --fs ext4, xfs or btrfs to mount it"));
+        }
+        Content::Blank | Content::Formatting { .. } => {
+            return Err(Refusal::new(RefusalCode::Refused, format!("{path} was never formatted to the end")));
+        }
+    };
+    if volume.state != VolumeState::Ready {
+        return Err(Refusal::busy(format!("{path} is just being made or deleted")));
+    }
+    let Some(pool) = catalog.pool(volume.pool) else {
+        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
+    };
+    let device = Device::Volume(volume.id);
+    let read_only = read_only || volume.snapshot.is_some();
+    let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
+    let mounts = kernel.mounts_of(device);
+    if let Some(there) = mounts.iter().find(|mount| mount.target == target) {
+        return if there.read_only == read_only {
+            Ok(plan)
+        } else {
+            let is = if there.read_only { "read-only" } else { "writable" };
+            Err(Refusal::exists(format!("{path} is mounted at {} already, but {is}", target.display()))
+                .hint("unmount it first"))
+        };
+    }
+    if let Some(other) = mounts.iter().find(|mount| mount.read_only != read_only) {
+        let is = if other.read_only { "read-only" } else { "writable" };
+        return Err(Refusal::busy(format!("{path} is mounted {is} at {}", other.target.display()))
+            .hint("a file system is mounted either read-only or writable; unmount it first"));
+    }
+    if let Some(other) = kernel.mounts.iter().find(|mount| mount.target == target) {
+        return Err(Refusal::busy(format!(
+            "something else is mounted at {} ({} on device {})",
+            target.display(),
+            other.fs_type,
+            other.dev
+        ))
+        .hint("choose another directory, or unmount that first"));
+    }
+    match kernel.dm.get(&device) {
+        Some(info) if info.suspended || !info.live_table => {
+            return Err(Refusal::new(RefusalCode::Degraded, format!("the device of {path} is suspended"))
+                .hint("restart volumed: it resumes what was left suspended"));
+        }
+        Some(_) => {}
+        None => {
+            writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+            let table = volume::table(volume);
+            plan.steps.push(
+                Step::new(Action::CreateDm { device, table, read_only: volume.snapshot.is_some() })
+                    .requires(Requirement::Absent(device)),
+            );
+        }
+    }
+    let target: PathBuf = target.to_owned();
+    plan.steps.push(
+        Step::new(Action::Mount {
+            volume: volume.id,
+            name,
+            fs,
+            target: target.clone(),
+            read_only,
+            allow_same_uuid: volume.snapshot.is_some(),
+        })
+        .requires(Requirement::Active(device))
+        .requires(Requirement::NothingMountedAt(target)),
+    );
+    Ok(plan)
+}
+
+fn good_target(target: &Path) -> Result<(), Refusal> {
+    let shown = target.display();
+    if !is_plain_absolute(target) {
+        return Err(Refusal::invalid(format!("a mount point is an absolute path without . and .., not {shown:?}")));
+    }
+    if target.as_os_str().len() > TARGET_MAX {
+        return Err(Refusal::invalid(format!("a mount point has at most {TARGET_MAX} bytes")));
+    }
+    if SYSTEM_PATHS.iter().any(|system| Path::new(system) == target) {
+        return Err(Refusal::new(
+            RefusalCode::Refused,
+            format!("mounting over {shown} would hide the system's own files"),
+        ));
+    }
+    Ok(())
+}
+
+/// `volume unmount`: from one path, or from everywhere; deactivates what nobody uses any more. An empty plan: it is not
+/// mounted, and not active.
+pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Option<&Path>) -> Result<Plan, Refusal> {
+    let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
+    let device = Device::Volume(volume.id);
+    let mut plan = Plan::new(format!("unmount {path}"));
+    let mounts = kernel.mounts_of(device);
+    let (leave, stay): (Vec<_>, Vec<_>) =
+        mounts.into_iter().partition(|mount| target.is_none_or(|target| mount.target == target));
+    if let (Some(target), true) = (target, leave.is_empty()) {
+        let hint = match stay.as_slice() {
+            [] => "it is not mounted at all".to_owned(),
+            some => {
+                let at: Vec<_> = some.iter().map(|mount| mount.target.display().to_string()).collect();
+                format!("it is mounted at {}", at.join(", "))
+            }
+        };
+        return Err(Refusal::not_found(format!("{path} is not mounted at {}", target.display())).hint(hint));
+    }
+    // Mounts on top of each other go in the reverse order.
+    for mount in leave.iter().rev() {
+        plan.push(Action::Unmount { mount: (*mount).clone() });
+    }
+    let open_elsewhere =
+        kernel.dm.get(&device).map(|info| info.open_count.saturating_sub(u32::from(!leave.is_empty())));
+    // One superblock is one opener, however many mounts it has.
+    if stay.is_empty() && open_elsewhere == Some(0) {
+        plan.push(Action::RemoveDm { device });
+    }
+    Ok(plan)
+}
+
+/// `volume attach`: makes the device of a raw volume, for who wants a block device. An empty plan: it is active already.
+pub fn attach(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
+    if volume.content != Content::Raw {
+        return Err(Refusal::new(RefusalCode::Refused, format!("{path} has a file system that volumed looks after"))
+            .hint(format!("mount it instead: `volctl volume mount {path} PATH`")));
+    }
+    if volume.state != VolumeState::Ready {
+        return Err(Refusal::busy(format!("{path} is just being made or deleted")));
+    }
+    let Some(pool) = catalog.pool(volume.pool) else {
+        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
+    };
+    let device = Device::Volume(volume.id);
+    let mut plan = Plan::new(format!("attach {path}"));
+    if !kernel.dm.contains_key(&device) {
+        writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+        let table = volume::table(volume);
+        plan.steps.push(
+            Step::new(Action::CreateDm { device, table, read_only: volume.snapshot.is_some() })
+                .requires(Requirement::Absent(device)),
+        );
+    }
+    Ok(plan)
+}
+
+/// `volume detach`: takes the device away if nobody has it open. An empty plan: it is not active.
+pub fn detach(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
+    let device = Device::Volume(volume.id);
+    volume::not_in_use(kernel, device, &path, "detach")?;
+    let mut plan = Plan::new(format!("detach {path}"));
+    if kernel.dm.contains_key(&device) {
+        plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,270 @@
+//! Making a thin pool out of extents, activating it, and taking it apart.
+
+use vol_types::{Bytes, Change, Extents, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, limit};
+
+use crate::allocate::FreeSpace;
+use crate::catalog::{Catalog, VolumeName};
+use crate::dm::{Device, Table};
+use crate::observed::PoolStatus;
+use crate::plan::{Kernel, Plan};
+use crate::refusal::Refusal;
+use crate::step::{Action, Requirement, Step};
+
+/// `pool create`.
+#[derive(Clone, Debug)]
+pub struct CreatePool {
+    pub id: PoolId,
+    pub name: Name,
+    /// Bytes: the size of the data. Percent: of the VG's free space, metadata included.
+    pub size: SizeSpec,
+    /// `None`: chosen by the size.
+    pub chunk_size: Option<Bytes>,
+    pub overcommit_percent: u32,
+    pub now: u64,
+}
+
+/// The kernel tells by an event when fewer chunks than this are free: 1/32 of the pool, at least one chunk.
+const LOW_WATER_SHARE: u64 = 32;
+
+/// Bytes of metadata per chunk that a pool is given: the kernel's guide says 48, LVM2 takes 64
+/// (`thin-provisioning.rst`; `lib/metadata/thin_manip.c`).
+const METADATA_PER_CHUNK: u64 = 64;
+
+/// Most chunks a pool is given by default; it bounds the metadata to 256 MiB up to pools of 4 PiB.
+const CHUNKS_DEFAULT_MAX: u64 = 1 << 22;
+
+/// The chunk size for a pool of this size: the smallest power of two of at least 64 KiB that keeps the number of chunks in
+/// bounds. Small chunks copy and zero less at the first write and after a snapshot.
+pub fn default_chunk_size(data: Bytes) -> Bytes {
+    let mut chunk = limit::CHUNK_SIZE_MIN;
+    while data.get() / chunk.get() > CHUNKS_DEFAULT_MAX && chunk < limit::CHUNK_SIZE_MAX {
+        chunk = Bytes(chunk.get() * 2);
+    }
+    chunk
+}
+
+/// How much metadata a pool of this size is given, in whole extents.
+fn metadata_extents(data: Bytes, chunk: Bytes, extent: Bytes) -> Extents {
+    let wanted = (data.get() / chunk.get()).saturating_mul(METADATA_PER_CHUNK);
+    let bytes = Bytes(wanted).clamp(limit::POOL_METADATA_MIN, limit::POOL_METADATA_MAX);
+    Extents(bytes.get().div_ceil(extent.get()))
+}
+
+/// `pool create`.
+pub fn create(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[vol_types::PvId],
+    request: &CreatePool,
+) -> Result<Plan, Refusal> {
+    let vg = &catalog.vg().name;
+    let name = &request.name;
+    if catalog.pool_named(name).is_some() {
+        return Err(Refusal::exists(format!("there is a pool {vg}/{name} already")));
+    }
+    if catalog.volume_named(&VolumeName { volume: name.clone(), snapshot: None }).is_some() {
+        return Err(Refusal::exists(format!("the name {vg}/{name} is taken by a volume"))
+            .hint("pools and volumes of a VG share their names; choose another"));
+    }
+    if request.overcommit_percent < 100 || request.overcommit_percent > limit::OVERCOMMIT_PERCENT_MAX {
+        return Err(Refusal::invalid(format!(
+            "an over-commit limit is between 100 and {} percent, not {}",
+            limit::OVERCOMMIT_PERCENT_MAX,
+            request.overcommit_percent
+        )));
+    }
+    let extent = catalog.vg().extent_size;
+    let mut free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
+    let total = free.total();
+    let no_space = |what: String| {
+        Err(Refusal::no_space(format!(
+            "{what}, but volume group {vg} has {} free{}",
+            catalog.bytes(total),
+            if missing.is_empty() { "" } else { " on the disks that are there" }
+        ))
+        .hint("`volctl df` shows what uses it"))
+    };
+    let (data, metadata, chunk) = match request.size {
+        SizeSpec::Bytes(bytes) => {
+            let Some(rounded) = bytes.round_up(extent) else {
+                return no_space(format!("the pool was to have {bytes}"));
+            };
+            let data = Extents(rounded.get() / extent.get());
+            let chunk = chunk_size(request, rounded)?;
+            (data, metadata_extents(rounded, chunk, extent), chunk)
+        }
+        SizeSpec::PercentFree(percent) => {
+            let share =
+                Extents(u64::try_from(u128::from(total.get()) * u128::from(percent) / 100).unwrap_or(total.get()));
+            let size = catalog.bytes(share);
+            let chunk = chunk_size(request, size)?;
+            let metadata = metadata_extents(size, chunk, extent);
+            (share.saturating_sub(metadata), metadata, chunk)
+        }
+    };
+    let data_bytes = catalog.bytes(data);
+    if data_bytes < limit::POOL_DATA_MIN || data_bytes < chunk {
+        return Err(Refusal::invalid(format!(
+            "the pool would have {data_bytes} for data; it needs {} or more",
+            limit::POOL_DATA_MIN.max(chunk)
+        ))
+        .hint(format!("volume group {vg} has {} free", catalog.bytes(total))));
+    }
+    let wanted = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
+    if wanted > total {
+        return no_space(format!(
+            "the pool needs {} ({data_bytes} for data and {} for metadata)",
+            catalog.bytes(wanted),
+            catalog.bytes(metadata)
+        ));
+    }
+    let (Some(metadata), Some(data)) = (free.take(metadata), free.take(data)) else {
+        return no_space(format!("the pool needs {}", catalog.bytes(wanted)));
+    };
+    let pool = Pool {
+        id: request.id,
+        name: name.clone(),
+        state: PoolState::Creating,
+        chunk_size: chunk,
+        transaction_id: 0,
+        // Zero is as good an id as any, but one that tools and people take for "none".
+        next_thin_id: 1,
+        snapshots_made: 0,
+        overcommit_percent: request.overcommit_percent,
+        data,
+        metadata,
+        created_at: request.now,
+    };
+    let mut plan = Plan::new(format!("create pool {vg}/{name}"));
+    plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);
+    activate(catalog, kernel, &pool, true, &mut plan)?;
+    plan.push(Action::CheckPool { pool: pool.id, transaction_id: 0 });
+    plan.commit(vec![Change::Put(Object::Pool(Pool { state: PoolState::Ready, ..pool }))]);
+    Ok(plan)
+}
+
+fn chunk_size(request: &CreatePool, data: Bytes) -> Result<Bytes, Refusal> {
+    let Some(chunk) = request.chunk_size else { return Ok(default_chunk_size(data)) };
+    let unit = limit::CHUNK_SIZE_MIN;
+    if !(unit..=limit::CHUNK_SIZE_MAX).contains(&chunk) || !chunk.get().is_multiple_of(unit.get()) {
+        return Err(Refusal::invalid(format!(
+            "a chunk size is a multiple of {unit} between {unit} and {}, not {chunk}",
+            limit::CHUNK_SIZE_MAX
+        )));
+    }
+    let metadata = (data.get() / chunk.get()).saturating_mul(METADATA_PER_CHUNK);
+    if metadata > limit::POOL_METADATA_MAX.get() {
+        return Err(Refusal::invalid(format!(
+            "with chunks of {chunk} a pool of {data} would need {} of metadata; the kernel allows {}",
+            Bytes(metadata),
+            limit::POOL_METADATA_MAX
+        ))
+        .hint(format!("use chunks of {} or more", default_chunk_size(data))));
+    }
+    Ok(chunk)
+}
+
+/// Appends the steps that make a pool's devices live; those that are live already are left as they are.
+pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, plan: &mut Plan) -> Result<(), Refusal> {
+    let vg = catalog.vg();
+    let offset = |pv| catalog.pv(pv).map(|pv| pv.data_offset);
+    let linear = |segments: &[vol_types::Segment]| {
+        Table::linear(segments, vg.extent_size, offset)
+            .ok_or_else(|| Refusal::invalid(format!("the segments of pool {} make no table", pool.name)))
+    };
+    let metadata = linear(&pool.metadata)?;
+    let data = linear(&pool.data)?;
+    let chunk = Sectors(pool.chunk_size.get() / 512);
+    let len = Sectors(data.len().get() / chunk.get() * chunk.get());
+    let low_water = (len.get() / chunk.get() / LOW_WATER_SHARE).max(1);
+    let (meta_device, data_device) = (Device::PoolMetadata(pool.id), Device::PoolData(pool.id));
+    let top = Table::ThinPool { metadata: meta_device, data: data_device, len, chunk, low_water };
+    let mut create = |device: Device, table: Table| {
+        if !kernel.dm.contains_key(&device) {
+            plan.steps.push(
+                Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device)),
+            );
+            if fresh && device == meta_device {
+                // The kernel formats metadata that begins with a block of zeroes, and opens what does not.
+                plan.push(Action::ZeroStart { device, len: Bytes(4096) });
+            }
+        }
+    };
+    create(meta_device, metadata);
+    create(data_device, data);
+    create(Device::Pool(pool.id), top);
+    Ok(())
+}
+
+/// Appends the steps that take a pool's devices down, top first.
+pub fn deactivate(kernel: &Kernel, pool: PoolId, plan: &mut Plan) {
+    for device in [Device::Pool(pool), Device::PoolData(pool), Device::PoolMetadata(pool)] {
+        if kernel.dm.contains_key(&device) {
+            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+        }
+    }
+}
+
+/// `pool delete`: only an empty pool.
+pub fn delete(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, Refusal> {
+    let vg = &catalog.vg().name;
+    let inside: Vec<_> = catalog.volumes_of(pool.id).map(|volume| format!("{vg}/{}", VolumeName::of(volume))).collect();
+    if !inside.is_empty() {
+        let first: Vec<_> = inside.iter().take(5).map(String::as_str).collect();
+        let more = if inside.len() > first.len() {
+            format!(" and {} more", inside.len() - first.len())
+        } else {
+            String::new()
+        };
+        return Err(Refusal::busy(format!("pool {vg}/{} still holds {}{more}", pool.name, first.join(", ")))
+            .hint("delete its volumes and snapshots first"));
+    }
+    let mut plan = Plan::new(format!("delete pool {vg}/{}", pool.name));
+    plan.commit(vec![Change::Put(Object::Pool(Pool { state: PoolState::Deleting, ..pool.clone() }))]);
+    deactivate(kernel, pool.id, &mut plan);
+    plan.commit(vec![Change::Delete(ObjectKey::Pool(pool.id))]);
+    Ok(plan)
+}
+
+/// The pool of a request: the one named, or the only one there is.
+pub fn find<'a>(catalog: &'a Catalog, name: Option<&Name>) -> Result<&'a Pool, Refusal> {
+    let vg = &catalog.vg().name;
+    if let Some(name) = name {
+        return catalog.pool_named(name).ok_or_else(|| {
+            Refusal::not_found(format!("there is no pool {vg}/{name}")).hint("`volctl pool list` shows the pools")
+        });
+    }
+    let mut pools = catalog.pools();
+    match (pools.next(), pools.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Refusal::not_found(format!("volume group {vg} has no pool"))
+            .hint(format!("make one: `volctl pool create {vg}/pool --size 80%FREE`"))),
+        (Some(_), Some(_)) => {
+            let names: Vec<_> = catalog.pools().map(|pool| pool.name.as_str()).collect();
+            Err(Refusal::invalid(format!("volume group {vg} has several pools: {}", names.join(", ")))
+                .hint("say which with --pool"))
+        }
+    }
+}
+
+/// Whether the pool has room for what comes next; a pool that is full refuses new volumes and snapshots.
+pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> Result<(), Refusal> {
+    let Some(PoolStatus::Working(usage)) = status else { return Ok(()) };
+    let name = format!("{}/{}", catalog.vg().name, pool.name);
+    if usage.used_data >= usage.total_data {
+        return Err(Refusal::no_space(format!(
+            "pool {name} is full: all of its {} are in use",
+            catalog.pool_data_size(pool)
+        ))
+        .hint("delete volumes or snapshots that are no longer needed"));
+    }
+    // The kernel refuses every message, `delete` too, once metadata is full: stop well before.
+    if usage.used_metadata.saturating_mul(10) >= usage.total_metadata.saturating_mul(9) {
+        return Err(Refusal::no_space(format!(
+            "the metadata of pool {name} is more than 90 % full ({} of {} blocks)",
+            usage.used_metadata, usage.total_metadata
+        ))
+        .hint("delete snapshots or volumes that are no longer needed"));
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The one road back: after a start, a crash, or a step that failed, from whatever was observed to a VG that is in order.
+//!
+//! [`next`] gives one small plan at a time; the engine executes it, observes again, and asks again until nothing is left.
+//! What fails is set aside (`given_up`), so that one damaged pool never keeps another from coming up. The table that the
+//! transactions follow is `docs/spec/pool-transactions.md`.
+
+use std::collections::BTreeSet;
+
+use vol_types::{
+    Change, Content, Intent, IntentId, Object, ObjectKey, Pool, PoolState, PvId, ThinOp, VgState, VolumeState,
+};
+
+use crate::catalog::{Catalog, VolumeName};
+use crate::dm::Device;
+use crate::observed::{PoolMode, PoolStatus};
+use crate::plan::{Kernel, Plan, pool, thin, vg, volume};
+use crate::step::{Action, Requirement, Step};
+
+/// A piece of recovery, and the object it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    pub subject: ObjectKey,
+    pub plan: Plan,
+}
+
+/// The next thing to be put in order; `None` if all that can be is. `fresh_intent` is used if an intent has to be made.
+pub fn next(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    given_up: &BTreeSet<ObjectKey>,
+    fresh_intent: IntentId,
+) -> Option<Recovery> {
+    let open = |subject: &ObjectKey| !given_up.contains(subject);
+    leftovers(catalog, kernel, &open)
+        .or_else(|| half_made_vg(catalog, &open))
+        .or_else(|| half_made_pools(catalog, kernel, &open))
+        .or_else(|| inactive_pools(catalog, kernel, missing, &open))
+        .or_else(|| intents(catalog, kernel, &open))
+        .or_else(|| half_made_volumes(catalog, kernel, fresh_intent, &open))
+}
+
+/// The object of this VG that a device belongs to.
+pub fn owner(catalog: &Catalog, device: Device) -> Option<ObjectKey> {
+    match device {
+        Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) => {
+            catalog.pool(id).map(|pool| ObjectKey::Pool(pool.id))
+        }
+        Device::Volume(id) => catalog.volume(id).map(|volume| ObjectKey::Volume(volume.id)),
+    }
+}
+
+/// Devices that a dead daemon left suspended, or without a table.
+fn leftovers(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    kernel.dm.iter().find_map(|(device, info)| {
+        let subject = owner(catalog, *device).filter(|subject| open(subject))?;
+        let mut plan = Plan::new(format!("put {} in order", info.name));
+        if !info.live_table {
+            plan.steps.push(Step::new(Action::RemoveDm { device: *device }).requires(Requirement::NotOpen(*device)));
+        } else if info.suspended {
+            plan.push(Action::ResumeDm { device: *device });
+        } else {
+            return None;
+        }
+        Some(Recovery { subject, plan })
+    })
+}
+
+/// A VG that was never finished, or is being deleted.
+fn half_made_vg(catalog: &Catalog, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    let subject = ObjectKey::Vg(catalog.vg().id);
+    if catalog.vg().state == VgState::Ready || !open(&subject) {
+        return None;
+    }
+    let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
+    vg::take_apart(catalog, &mut plan);
+    Some(Recovery { subject, plan })
+}
+
+/// Pools whose creation or deletion was cut short: both end with the pool gone.
+fn half_made_pools(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    catalog.pools().filter(|pool| pool.state != PoolState::Ready).find_map(|pool| {
+        let subject = ObjectKey::Pool(pool.id);
+        if !open(&subject) {
+            return None;
+        }
+        let mut plan = Plan::new(format!("remove the unfinished pool {}", pool.name));
+        pool::deactivate(kernel, pool.id, &mut plan);
+        plan.push(Action::Commit { changes: vec![Change::Delete(subject)] });
+        Some(Recovery { subject, plan })
+    })
+}
+
+/// Pools all of whose disks are there come up.
+fn inactive_pools(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    open: &dyn Fn(&ObjectKey) -> bool,
+) -> Option<Recovery> {
+    catalog.pools().filter(|pool| pool.state == PoolState::Ready).find_map(|pool| {
+        let subject = ObjectKey::Pool(pool.id);
+        let whole = pool.data.iter().chain(&pool.metadata).all(|segment| !missing.contains(&segment.pv));
+        if !open(&subject) || !whole {
+            return None;
+        }
+        let mut plan = Plan::new(format!("activate pool {}", pool.name));
+        pool::activate(catalog, kernel, pool, false, &mut plan).ok()?;
+        (!plan.is_empty()).then_some(Recovery { subject, plan })
+    })
+}
+
+/// The kernel's transaction id, if the pool can take messages.
+fn writable_transaction(kernel: &Kernel, pool: &Pool) -> Option<u64> {
+    match kernel.pools.get(&pool.id)? {
+        PoolStatus::Working(usage) if usage.mode != PoolMode::ReadOnly && !usage.needs_check => {
+            Some(usage.transaction_id)
+        }
+        _ => None,
+    }
+}
+
+/// Transactions that were cut short.
+fn intents(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    catalog.intents().find_map(|intent| {
+        let subject = ObjectKey::Intent(intent.id);
+        if !open(&subject) {
+            return None;
+        }
+        let pool = catalog.pool(intent.pool)?;
+        let in_kernel = writable_transaction(kernel, pool)?;
+        let plan = if in_kernel == intent.from {
+            before_the_swap(catalog, kernel, pool, intent)
+        } else if in_kernel == intent.from + 1 {
+            after_the_swap(catalog, pool, intent)
+        } else {
+            // Neither side of the swap: a foreign writer or an old copy. The pool is refused (see `health`), not mended.
+            return None;
+        };
+        Some(Recovery { subject, plan })
+    })
+}
+
+/// The kernel is where the intent began: what it was to create was never shown to anybody and is taken back, what it was
+/// to delete is deleted.
+fn before_the_swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool, intent: &Intent) -> Plan {
+    let mut plan = Plan::new(format!("settle the transaction {} of pool {}", intent.from, pool.name));
+    let mut done = Vec::new();
+    let mut deletes = false;
+    for op in &intent.ops {
+        let (volume, thin_id) = match *op {
+            ThinOp::Create { volume, thin_id } | ThinOp::Snapshot { volume, thin_id, .. } => (volume, thin_id),
+            ThinOp::Delete { volume, thin_id } => {
+                deletes = true;
+                (volume, thin_id)
+            }
+        };
+        let device = Device::Volume(volume);
+        if kernel.dm.contains_key(&device) {
+            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+        }
+        plan.push(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true });
+        if catalog.volume(volume).is_some() {
+            done.push(Change::Delete(ObjectKey::Volume(volume)));
+        }
+    }
+    if deletes {
+        thin::finish(&mut plan, pool, intent.id, intent.from + 1, done);
+    } else {
+        plan.push(Action::CheckPool { pool: pool.id, transaction_id: intent.from });
+        thin::settle(&mut plan, pool, intent.id, intent.from, done);
+    }
+    plan
+}
+
+/// The kernel has done it all: only our record of that is missing.
+fn after_the_swap(catalog: &Catalog, pool: &Pool, intent: &Intent) -> Plan {
+    let mut plan = Plan::new(format!("record the transaction {} of pool {}", intent.from, pool.name));
+    let mut done = Vec::new();
+    for op in &intent.ops {
+        match *op {
+            ThinOp::Create { volume, .. } | ThinOp::Snapshot { volume, .. } => {
+                // A volume that was to be formatted stays in creation, which the next round takes back.
+                if let Some(volume) = catalog.volume(volume).filter(|volume| volume.content != Content::Blank) {
+                    let ready = vol_types::Volume { state: VolumeState::Ready, ..volume.clone() };
+                    done.push(Change::Put(Object::Volume(ready)));
+                }
+            }
+            ThinOp::Delete { volume, .. } => done.push(Change::Delete(ObjectKey::Volume(volume))),
+        }
+    }
+    plan.push(Action::CheckPool { pool: pool.id, transaction_id: intent.from + 1 });
+    thin::settle(&mut plan, pool, intent.id, intent.from + 1, done);
+    plan
+}
+
+/// Volumes that have their thin id but never got their file system, or whose deletion was recorded and no more.
+fn half_made_volumes(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    fresh_intent: IntentId,
+    open: &dyn Fn(&ObjectKey) -> bool,
+) -> Option<Recovery> {
+    catalog.volumes().filter(|volume| volume.state != VolumeState::Ready).find_map(|volume| {
+        let subject = ObjectKey::Volume(volume.id);
+        let pool = catalog.pool(volume.pool)?;
+        // An intent that could not be settled owns the pool; nothing is begun on top of it.
+        let agrees = writable_transaction(kernel, pool)? == pool.transaction_id;
+        if !open(&subject) || !agrees || catalog.intents_of(pool.id).next().is_some() {
+            return None;
+        }
+        let mut plan = Plan::new(format!("take back the unfinished volume {}", VolumeName::of(volume)));
+        let device = Device::Volume(volume.id);
+        if kernel.dm.contains_key(&device) {
+            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+        }
+        volume::remove_thin(&mut plan, pool, volume, fresh_intent);
+        Some(Recovery { subject, plan })
+    })
+}

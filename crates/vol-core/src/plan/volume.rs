@@ -1,0 +1,248 @@
+//! Making and deleting thin volumes.
+
+use vol_types::{
+    Bytes, Change, Content, FsKind, IntentId, Name, Object, ObjectKey, Pool, ThinOp, Volume, VolumeId, VolumeState,
+    limit,
+};
+
+use crate::catalog::{Catalog, VolumeName};
+use crate::dm::{Device, Table};
+use crate::plan::{Kernel, Plan, pool, thin, writable_pool};
+use crate::refusal::Refusal;
+use crate::step::{Action, Requirement, Step};
+
+/// `volume create`.
+#[derive(Clone, Debug)]
+pub struct CreateVolume {
+    pub id: VolumeId,
+    pub intent: IntentId,
+    pub name: Name,
+    /// `None`: the only pool of the VG.
+    pub pool: Option<Name>,
+    pub size: Bytes,
+    /// `None`: a raw block volume.
+    pub fs: Option<FsKind>,
+    pub fs_uuid: [u8; 16],
+    pub now: u64,
+}
+
+/// What a creation came to: a plan, or the volume that is there already just as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    Plan(Plan),
+    Unchanged(VolumeId),
+}
+
+/// `volume create`. The same request twice is one volume; the same name with other parameters is refused.
+pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateVolume) -> Result<Created, Refusal> {
+    let vg = &catalog.vg().name;
+    let path = format!("{vg}/{}", request.name);
+    let pool = pool::find(catalog, request.pool.as_ref())?;
+    let size = rounded_size(request, pool)?;
+    let name = VolumeName { volume: request.name.clone(), snapshot: None };
+    if let Some(present) = catalog.volume_named(&name) {
+        return same_as(present, pool, size, request.fs, &path);
+    }
+    if catalog.pool_named(&request.name).is_some() {
+        return Err(Refusal::exists(format!("the name {path} is taken by a pool"))
+            .hint("pools and volumes of a VG share their names; choose another"));
+    }
+    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
+    within_policy(catalog, pool, size)?;
+    let pool_after = take_thin_id(pool)?;
+    let volume = Volume {
+        id: request.id,
+        name: request.name.clone(),
+        pool: pool.id,
+        thin_id: pool.next_thin_id,
+        size,
+        state: VolumeState::Creating,
+        content: if request.fs.is_some() { Content::Blank } else { Content::Raw },
+        snapshot: None,
+        created_at: request.now,
+    };
+    let mut plan = Plan::new(format!("create volume {path}"));
+    let after = match request.fs {
+        None => Volume { state: VolumeState::Ready, ..volume.clone() },
+        Some(fs) => Volume { content: Content::Formatting { fs, uuid: request.fs_uuid }, ..volume.clone() },
+    };
+    thin::transaction(
+        &mut plan,
+        &pool_after,
+        request.intent,
+        ThinOp::Create { volume: volume.id, thin_id: volume.thin_id },
+        None,
+        vec![Change::Put(Object::Volume(volume.clone()))],
+        vec![Change::Put(Object::Volume(after))],
+    );
+    if let Some(fs) = request.fs {
+        format(&mut plan, &volume, fs, request.fs_uuid);
+    }
+    Ok(Created::Plan(plan))
+}
+
+/// mkfs on a volume that has just been made, is recorded as *formatting*, and that nobody has seen.
+fn format(plan: &mut Plan, volume: &Volume, fs: FsKind, uuid: [u8; 16]) {
+    let device = Device::Volume(volume.id);
+    plan.steps.push(
+        Step::new(Action::CreateDm { device, table: table(volume), read_only: false })
+            .requires(Requirement::Absent(device)),
+    );
+    plan.steps.push(
+        Step::new(Action::Mkfs { volume: volume.id, fs, uuid })
+            .requires(Requirement::Active(device))
+            .requires(Requirement::NotOpen(device))
+            .requires(Requirement::ProbesEmpty(volume.id)),
+    );
+    plan.push(Action::VerifyFs { volume: volume.id, fs, uuid });
+    // Down before the commit: an unpublished volume costs the kernel nothing, and a failure here is still a failed creation.
+    plan.push(Action::RemoveDm { device });
+    let done = Volume { state: VolumeState::Ready, content: Content::Formatted { fs, uuid }, ..volume.clone() };
+    plan.commit(vec![Change::Put(Object::Volume(done))]);
+}
+
+/// The table of a thin volume.
+pub fn table(volume: &Volume) -> Table {
+    Table::Thin {
+        pool: Device::Pool(volume.pool),
+        thin_id: volume.thin_id,
+        len: vol_types::Sectors(volume.size.get() / 512),
+    }
+}
+
+/// The pool with one thin id handed out.
+pub fn take_thin_id(pool: &Pool) -> Result<Pool, Refusal> {
+    if pool.next_thin_id > limit::THIN_ID_MAX {
+        return Err(Refusal::no_space(format!(
+            "pool {} has handed out all of its {} thin ids; they are never used twice",
+            pool.name,
+            limit::THIN_ID_MAX
+        ))
+        .hint("make a new pool and copy the volumes there"));
+    }
+    Ok(Pool { next_thin_id: pool.next_thin_id + 1, ..pool.clone() })
+}
+
+/// The size in whole chunks, if kernel and file system can have it.
+fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
+    let size = request.size;
+    let too_large =
+        || Refusal::invalid(format!("{size} is more than a block device can have ({})", limit::VOLUME_SIZE_MAX));
+    if size.is_zero() {
+        return Err(Refusal::invalid("the size of a volume must be above zero"));
+    }
+    let rounded = size.round_up(pool.chunk_size).ok_or_else(too_large)?;
+    if rounded > limit::VOLUME_SIZE_MAX {
+        return Err(too_large());
+    }
+    if let Some(fs) = request.fs {
+        if rounded < fs.size_min() {
+            return Err(Refusal::invalid(format!(
+                "{size} is too small for {}, which needs {} or more",
+                fs.as_str(),
+                fs.size_min()
+            )));
+        }
+        if rounded > fs.size_max() {
+            return Err(Refusal::invalid(format!(
+                "{size} is too large for {}, which goes up to {}",
+                fs.as_str(),
+                fs.size_max()
+            )));
+        }
+    }
+    Ok(rounded)
+}
+
+fn within_policy(catalog: &Catalog, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
+    let data = catalog.pool_data_size(pool);
+    let promised = u128::from(catalog.virtual_size(pool.id).get()) + u128::from(size.get());
+    let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
+    if promised > limit {
+        let left = limit.saturating_sub(u128::from(catalog.virtual_size(pool.id).get()));
+        return Err(Refusal::no_space(format!(
+            "{size} is beyond the over-commit limit of pool {}: its volumes may promise {} % of {data}, {} is left",
+            pool.name,
+            pool.overcommit_percent,
+            Bytes(u64::try_from(left).unwrap_or(u64::MAX))
+        ))
+        .hint("choose a smaller size, or delete volumes that are no longer needed"));
+    }
+    Ok(())
+}
+
+fn same_as(present: &Volume, pool: &Pool, size: Bytes, fs: Option<FsKind>, path: &str) -> Result<Created, Refusal> {
+    let present_fs = match &present.content {
+        Content::Formatted { fs, .. } | Content::Formatting { fs, .. } => Some(*fs),
+        Content::Blank | Content::Raw => None,
+    };
+    if present.state != VolumeState::Ready {
+        return Err(Refusal::busy(format!("volume {path} is just being made")).hint("try again in a moment"));
+    }
+    let mut differs = Vec::new();
+    if present.pool != pool.id {
+        differs.push("another pool".to_owned());
+    }
+    if present.size != size {
+        differs.push(format!("a size of {}", present.size));
+    }
+    if present_fs != fs {
+        differs.push(format!("file system {}", present_fs.map_or("none", FsKind::as_str)));
+    }
+    if differs.is_empty() {
+        return Ok(Created::Unchanged(present.id));
+    }
+    Err(Refusal::exists(format!("there is a volume {path} already, with {}", differs.join(" and ")))
+        .hint("choose another name, or delete that volume first"))
+}
+
+/// `volume delete` and `snapshot delete`. Snapshots of a deleted volume stay: they hold data of their own.
+pub fn delete(catalog: &Catalog, kernel: &Kernel, volume: &Volume, intent: IntentId) -> Result<Plan, Refusal> {
+    let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
+    let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
+    let device = Device::Volume(volume.id);
+    not_in_use(kernel, device, &path, "delete")?;
+    let Some(pool) = catalog.pool(volume.pool) else {
+        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
+    };
+    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    let mut plan = Plan::new(format!("delete {kind} {path}"));
+    if kernel.dm.contains_key(&device) {
+        plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+    }
+    remove_thin(&mut plan, pool, volume, intent);
+    Ok(plan)
+}
+
+/// Appends tombstone, `delete` message and done record.
+pub fn remove_thin(plan: &mut Plan, pool: &Pool, volume: &Volume, intent: IntentId) {
+    let tombstone = Volume { state: VolumeState::Deleting, ..volume.clone() };
+    thin::transaction(
+        plan,
+        pool,
+        intent,
+        ThinOp::Delete { volume: volume.id, thin_id: volume.thin_id },
+        None,
+        vec![Change::Put(Object::Volume(tombstone))],
+        vec![Change::Delete(ObjectKey::Volume(volume.id))],
+    );
+}
+
+/// Refuses what is mounted or open.
+pub fn not_in_use(kernel: &Kernel, device: Device, path: &str, verb: &str) -> Result<(), Refusal> {
+    let mounts = kernel.mounts_of(device);
+    if !mounts.is_empty() {
+        let at: Vec<_> = mounts.iter().map(|mount| mount.target.display().to_string()).collect();
+        return Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
+            .hint(format!("unmount it first: `volctl volume unmount {path}`")));
+    }
+    match kernel.dm.get(&device) {
+        Some(info) if info.open_count > 0 => Err(Refusal::busy(format!(
+            "cannot {verb} {path}: its device {} is open {} times",
+            info.name, info.open_count
+        ))
+        .hint("`lsof` or `fuser -v` on the device shows by whom; it may be mounted in another mount namespace")),
+        _ => Ok(()),
+    }
+}

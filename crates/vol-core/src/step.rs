@@ -1,0 +1,343 @@
+//! The closed list of effects. A plan is made of these and of nothing else; the engine executes them and makes no choices.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use vol_types::{Bytes, Change, FsKind, Object, ObjectKey, PoolId, PvId, VolumeId};
+
+use crate::catalog::VolumeName;
+use crate::dm::{Device, Table};
+use crate::observed::{DiskIdentity, Mount, Signature};
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub action: Action,
+    /// What must hold right before the action, on what is then observed; else the plan stops there.
+    pub requires: Vec<Requirement>,
+}
+
+impl Step {
+    pub fn new(action: Action) -> Self {
+        Self { action, requires: Vec::new() }
+    }
+    pub fn requires(mut self, requirement: Requirement) -> Self {
+        self.requires.push(requirement);
+        self
+    }
+}
+
+/// A precondition that the engine checks against the world, not against what it remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// No dm device with this uuid.
+    Absent(Device),
+    /// A dm device with this uuid, live and not suspended.
+    Active(Device),
+    /// If the device is there, nobody has it open.
+    NotOpen(Device),
+    /// The pool is writable, needs no check and is at this transaction id.
+    PoolAt { pool: PoolId, transaction_id: u64 },
+    /// The device under this path is still the one that was observed.
+    Unchanged { node: PathBuf, identity: DiskIdentity },
+    /// A probe finds nothing on the volume. It can only forbid: the volume's own record is what allows.
+    ProbesEmpty(VolumeId),
+    /// Nothing is mounted at this path.
+    NothingMountedAt(PathBuf),
+    /// Nothing stands at this path.
+    NoFileAt(PathBuf),
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(device) => write!(f, "{} is not active", device.name()),
+            Self::Active(device) => write!(f, "{} is active and not suspended", device.name()),
+            Self::NotOpen(device) => write!(f, "nobody has {} open", device.name()),
+            Self::PoolAt { transaction_id, .. } => {
+                write!(f, "the pool is writable and at transaction {transaction_id}")
+            }
+            Self::Unchanged { node, .. } => write!(f, "{} is still the disk that was looked at", node.display()),
+            Self::ProbesEmpty(_) => write!(f, "nothing is found on the volume"),
+            Self::NothingMountedAt(path) => write!(f, "nothing is mounted at {}", path.display()),
+            Self::NoFileAt(path) => write!(f, "nothing stands at {}", path.display()),
+        }
+    }
+}
+
+/// Where a PV is to be found when a step needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PvDevice {
+    /// A disk that was observed.
+    Disk { node: PathBuf, identity: DiskIdentity },
+    /// The loop device over a file that an earlier step of the plan attaches.
+    File(PathBuf),
+}
+
+impl PvDevice {
+    /// The path that people know it by.
+    pub fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Disk { node, .. } => node,
+            Self::File(path) => path,
+        }
+    }
+}
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    CreateFile {
+        path: PathBuf,
+        size: Bytes,
+    },
+    AttachLoop {
+        file: PathBuf,
+    },
+    DetachLoop {
+        file: PathBuf,
+    },
+    DeleteFile {
+        file: PathBuf,
+    },
+    /// Adds and removes files of the list that is attached at start.
+    RememberFiles {
+        add: Vec<PathBuf>,
+        remove: Vec<PathBuf>,
+    },
+    WipeSignatures {
+        node: PathBuf,
+        identity: DiskIdentity,
+        signatures: Vec<Signature>,
+    },
+    /// Opens the PV for the steps that follow.
+    OpenPv {
+        pv: PvId,
+        device: PvDevice,
+    },
+    /// Writes the first checkpoint with these objects to every PV that carries metadata.
+    StartStore {
+        objects: Vec<Object>,
+    },
+    WriteLabel {
+        pv: PvId,
+    },
+    /// Writes the partition table that shows other tools that the disk is taken; nothing on a partition.
+    WriteMark {
+        pv: PvId,
+    },
+    EraseMark {
+        pv: PvId,
+    },
+    /// Erases labels and checkpoint headers: the PV is none any more.
+    EraseLabel {
+        pv: PvId,
+    },
+    /// One durable commit of the catalog.
+    Commit {
+        changes: Vec<Change>,
+    },
+    CreateDm {
+        device: Device,
+        table: Table,
+        read_only: bool,
+    },
+    RemoveDm {
+        device: Device,
+    },
+    ResumeDm {
+        device: Device,
+    },
+    /// Zeroes the first bytes of a device: a pool's metadata must begin with zeroes to be taken as new.
+    ZeroStart {
+        device: Device,
+        len: Bytes,
+    },
+    CreateThin {
+        pool: PoolId,
+        thin_id: u32,
+    },
+    /// `absent_ok`: recovery cannot know whether the id was ever made, or is gone already.
+    DeleteThin {
+        pool: PoolId,
+        thin_id: u32,
+        absent_ok: bool,
+    },
+    /// Snapshot of a thin id; `origin` is its device if it is active, which is then suspended around the message.
+    SnapshotThin {
+        pool: PoolId,
+        origin: Option<Device>,
+        origin_thin_id: u32,
+        thin_id: u32,
+    },
+    /// Compare and swap of the pool's transaction id.
+    SetTransaction {
+        pool: PoolId,
+        from: u64,
+        to: u64,
+    },
+    /// The pool is writable, needs no check and is at this transaction id; a message that returned 0 proves nothing.
+    CheckPool {
+        pool: PoolId,
+        transaction_id: u64,
+    },
+    Mkfs {
+        volume: VolumeId,
+        fs: FsKind,
+        uuid: [u8; 16],
+    },
+    /// The probe finds just the file system that was made.
+    VerifyFs {
+        volume: VolumeId,
+        fs: FsKind,
+        uuid: [u8; 16],
+    },
+    Mount {
+        volume: VolumeId,
+        name: VolumeName,
+        fs: FsKind,
+        target: PathBuf,
+        read_only: bool,
+        allow_same_uuid: bool,
+    },
+    Unmount {
+        mount: Mount,
+    },
+}
+
+impl Action {
+    /// Short name, stable, for JSON and logs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateFile { .. } => "create-file",
+            Self::AttachLoop { .. } => "attach-loop",
+            Self::DetachLoop { .. } => "detach-loop",
+            Self::DeleteFile { .. } => "delete-file",
+            Self::RememberFiles { .. } => "remember-files",
+            Self::WipeSignatures { .. } => "wipe-signatures",
+            Self::OpenPv { .. } => "open-pv",
+            Self::StartStore { .. } => "start-store",
+            Self::WriteLabel { .. } => "write-label",
+            Self::WriteMark { .. } => "write-mark",
+            Self::EraseMark { .. } => "erase-mark",
+            Self::EraseLabel { .. } => "erase-label",
+            Self::Commit { .. } => "commit",
+            Self::CreateDm { .. } => "create-dm",
+            Self::RemoveDm { .. } => "remove-dm",
+            Self::ResumeDm { .. } => "resume-dm",
+            Self::ZeroStart { .. } => "zero-start",
+            Self::CreateThin { .. } => "create-thin",
+            Self::DeleteThin { .. } => "delete-thin",
+            Self::SnapshotThin { .. } => "snapshot-thin",
+            Self::SetTransaction { .. } => "set-transaction",
+            Self::CheckPool { .. } => "check-pool",
+            Self::Mkfs { .. } => "mkfs",
+            Self::VerifyFs { .. } => "verify-fs",
+            Self::Mount { .. } => "mount",
+            Self::Unmount { .. } => "unmount",
+        }
+    }
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Action {
+    /// One line for people; the form that `--dry-run` prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateFile { path, size } => write!(f, "make the sparse file {} of {size}", path.display()),
+            Self::AttachLoop { file } => write!(f, "attach a loop device to {}", file.display()),
+            Self::DetachLoop { file } => write!(f, "detach the loop device of {}", file.display()),
+            Self::DeleteFile { file } => write!(f, "delete the file {}", file.display()),
+            Self::RememberFiles { add, remove } => match (add.as_slice(), remove.as_slice()) {
+                (add, []) => write!(f, "attach {} at every start", join(add)),
+                ([], remove) => write!(f, "attach {} at start no more", join(remove)),
+                (add, remove) => write!(f, "attach {} at every start, and {} no more", join(add), join(remove)),
+            },
+            Self::WipeSignatures { node, signatures, .. } => {
+                let all: Vec<_> = signatures.iter().map(Signature::to_string).collect();
+                write!(f, "DESTROY on {}: {}", node.display(), all.join("; "))
+            }
+            Self::OpenPv { pv, device } => write!(f, "take {} as PV {pv}", device.path().display()),
+            Self::StartStore { objects } => {
+                write!(f, "write the first checkpoint of the metadata ({} objects)", objects.len())
+            }
+            Self::WriteLabel { pv } => write!(f, "write the label of PV {pv}"),
+            Self::WriteMark { pv } => write!(f, "mark the disk of PV {pv} as taken (GPT with one partition)"),
+            Self::EraseMark { pv } => write!(f, "erase the mark of PV {pv}"),
+            Self::EraseLabel { pv } => write!(f, "erase the label of PV {pv}"),
+            Self::Commit { changes } => {
+                let all: Vec<_> = changes.iter().map(describe).collect();
+                write!(f, "commit: {}", all.join("; "))
+            }
+            Self::CreateDm { device, table, read_only } => {
+                let access = if *read_only { ", read-only" } else { "" };
+                write!(f, "activate {} ({}{access})", device.name(), describe_table(table))
+            }
+            Self::RemoveDm { device } => write!(f, "deactivate {}", device.name()),
+            Self::ResumeDm { device } => write!(f, "resume {}, which was left suspended", device.name()),
+            Self::ZeroStart { device, len } => write!(f, "zero the first {len} of {}", device.name()),
+            Self::CreateThin { thin_id, .. } => write!(f, "pool message: create_thin {thin_id}"),
+            Self::DeleteThin { thin_id, .. } => write!(f, "pool message: delete {thin_id}"),
+            Self::SnapshotThin { thin_id, origin_thin_id, origin, .. } => {
+                write!(f, "pool message: create_snap {thin_id} {origin_thin_id}")?;
+                match origin {
+                    Some(origin) => write!(f, ", with {} suspended meanwhile", origin.name()),
+                    None => Ok(()),
+                }
+            }
+            Self::SetTransaction { from, to, .. } => write!(f, "pool message: set_transaction_id {from} {to}"),
+            Self::CheckPool { transaction_id, .. } => {
+                write!(f, "check that the pool is writable and at transaction {transaction_id}")
+            }
+            Self::Mkfs { fs, .. } => write!(f, "run mkfs.{}", fs.as_str()),
+            Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
+            Self::Mount { name, target, read_only, fs, .. } => {
+                let access = if *read_only { "ro" } else { "rw" };
+                write!(f, "mount {name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
+            }
+            Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
+        }
+    }
+}
+
+fn describe_table(table: &Table) -> String {
+    match table {
+        Table::Linear(runs) => format!("linear, {} segments", runs.len()),
+        Table::ThinPool { chunk, .. } => format!("thin-pool, chunks of {chunk} sectors"),
+        Table::Thin { thin_id, len, .. } => format!("thin {thin_id}, {len} sectors"),
+    }
+}
+
+fn describe(change: &Change) -> String {
+    match change {
+        Change::Put(Object::Vg(vg)) => format!("VG {} {}", vg.name, lower(&vg.state)),
+        Change::Put(Object::Pv(pv)) => format!("PV {}", pv.path_hint),
+        Change::Put(Object::Pool(pool)) => {
+            format!("pool {} {}, transaction {}", pool.name, lower(&pool.state), pool.transaction_id)
+        }
+        Change::Put(Object::Volume(volume)) => {
+            let content = match &volume.content {
+                vol_types::Content::Blank => "blank".to_owned(),
+                vol_types::Content::Formatting { fs, .. } => format!("formatting {}", fs.as_str()),
+                vol_types::Content::Formatted { fs, .. } => format!("formatted {}", fs.as_str()),
+                vol_types::Content::Raw => "raw".to_owned(),
+            };
+            format!("volume {} {}, {content}", VolumeName::of(volume), lower(&volume.state))
+        }
+        Change::Put(Object::Intent(intent)) => {
+            format!("intent: transaction {} to {}, {} messages", intent.from, intent.from + 1, intent.ops.len())
+        }
+        Change::Delete(ObjectKey::Vg(_)) => "VG gone".to_owned(),
+        Change::Delete(ObjectKey::Pv(id)) => format!("PV {id} gone"),
+        Change::Delete(ObjectKey::Pool(id)) => format!("pool {id} gone"),
+        Change::Delete(ObjectKey::Volume(id)) => format!("volume {id} gone"),
+        Change::Delete(ObjectKey::Intent(_)) => "intent done".to_owned(),
+    }
+}
+
+fn lower(state: &dyn fmt::Debug) -> String {
+    format!("{state:?}").to_lowercase()
+}

@@ -1,0 +1,10 @@
+//! What the planner decides, as text: the very lines that `--dry-run` prints. Each test's name is a claim.
+
+mod plans {
+    pub mod fixture;
+    mod mount;
+    mod pool;
+    mod recover;
+    mod vg;
+    mod volume;
+}

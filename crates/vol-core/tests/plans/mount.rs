@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use vol_core::RefusalCode;
+use vol_core::plan::mount;
+use vol_types::*;
+
+use super::fixture::*;
+
+#[test]
+fn a_mount_activates_first_and_is_done_once() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let mut kernel = kernel(&catalog, 1);
+    let plan = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap();
+    assert_eq!(text(&plan)[1], "mount pg at /srv/pg (ext4, rw,nosuid,nodev)");
+    mounted(&mut kernel, pg.id, "/srv/pg");
+    assert!(mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap().is_empty());
+    let read_only = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), true).unwrap_err();
+    assert_eq!(read_only.code, RefusalCode::Exists);
+}
+
+#[test]
+fn mount_points_that_climb_or_hide_the_system_are_refused() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let kernel = kernel(&catalog, 1);
+    let code = |target: &str| mount::mount(&catalog, &kernel, pg, Path::new(target), false).unwrap_err().code;
+    assert_eq!(code("srv/pg"), RefusalCode::Invalid);
+    assert_eq!(code("/srv/../etc"), RefusalCode::Invalid);
+    assert_eq!(code("/srv/\0"), RefusalCode::Invalid);
+    assert_eq!(code(&format!("/{}", "x".repeat(5000))), RefusalCode::Invalid);
+    for system in ["/", "/etc", "/usr", "/etc/"] {
+        assert_eq!(code(system), RefusalCode::Refused, "{system}");
+    }
+}
+
+#[test]
+fn nothing_is_mounted_over_something_else() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let mut kernel = kernel(&catalog, 1);
+    mounted(&mut kernel, VolumeId::from_uuid(uuid(99)), "/srv/pg");
+    let refusal = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Busy);
+}
+
+#[test]
+fn an_unmounted_volume_is_deactivated_unless_somebody_has_it_open() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let mut kernel = kernel(&catalog, 1);
+    mounted(&mut kernel, pg.id, "/srv/pg");
+    let kinds = |kernel: &_| -> Vec<_> {
+        mount::unmount(&catalog, kernel, pg, None).unwrap().steps.iter().map(|step| step.action.kind()).collect()
+    };
+    assert_eq!(kinds(&kernel), ["unmount", "remove-dm"]);
+    kernel.dm.get_mut(&vol_core::dm::Device::Volume(pg.id)).unwrap().open_count = 2;
+    assert_eq!(kinds(&kernel), ["unmount"]);
+}
+
+#[test]
+fn unmounting_what_is_not_mounted_changes_nothing() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let kernel = kernel(&catalog, 1);
+    assert!(mount::unmount(&catalog, &kernel, pg, None).unwrap().is_empty());
+    let refusal = mount::unmount(&catalog, &kernel, pg, Some(Path::new("/mnt"))).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::NotFound);
+}
