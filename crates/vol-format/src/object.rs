@@ -1,0 +1,342 @@
+//! The body of each kind of object: its fields, their tags, and the numbers of its enumerations.
+//!
+//! Zero is no valid kind, code or tag, so that zeroed bytes never read as something. A number once given out keeps its
+//! meaning; a new one needs a feature bit (FMT-30). Whether values make sense together (a chunk size in range, a segment
+//! on its PV) is for the catalog to judge, not for this file.
+
+use vol_types::{
+    Bytes, Content, Extents, FsKind, Intent, IntentId, Object, Pool, PoolId, PoolState, Pv, PvId, Segment, Snapshot,
+    ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState,
+};
+
+use crate::feature::Access;
+use crate::payload::{EncodeError, Malformed};
+use crate::tlv::{Body, Fields, Reader, Tag, name, string};
+
+/// Bytes of a segment: PV id, first extent, number of extents.
+pub const SEGMENT_LEN: usize = 32;
+/// Bytes of a pool message: code, thin id, origin's thin id, volume id.
+pub const THIN_OP_LEN: usize = 32;
+const _: () = assert!(SEGMENT_LEN == 16 + 8 + 8 && THIN_OP_LEN == 1 + 3 + 4 + 4 + 4 + 16);
+
+macro_rules! kinds {
+    ($($number:literal $module:ident $kind:literal: $($tag:literal $name:ident)*;)*) => {
+        /// Every kind with its number, its name and its fields.
+        pub const KINDS: &[(u8, &str, &[Tag])] = &[$(($module::KIND, $kind, $module::TAGS)),*];
+        $(
+            #[allow(non_upper_case_globals)]
+            pub(crate) mod $module {
+                use super::Tag;
+                pub const KIND: u8 = $number;
+                pub const NAME: &str = $kind;
+                $(pub const $name: Tag = Tag { number: $tag, name: concat!($kind, " ", stringify!($name)) };)*
+                pub const TAGS: &[Tag] = &[$($name),*];
+            }
+        )*
+    };
+}
+
+kinds! {
+    1 vg "vg": 1 id 2 name 3 state 4 extent_size 5 sector_size 6 metadata_copies 7 created_at;
+    2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id;
+    3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
+        8 overcommit_percent 9 data 10 metadata 11 created_at;
+    4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at;
+    5 intent "intent": 1 id 2 pool 3 from 4 ops;
+}
+
+macro_rules! codes {
+    ($($table:ident $ty:ident: $($variant:ident = $code:literal)*;)*) => {
+        /// Every enumeration with its codes.
+        pub const CODES: &[(&str, &[(&str, u8)])] = &[$((stringify!($ty), &[$((stringify!($variant), $code)),*])),*];
+        $(
+            mod $table {
+                use super::$ty;
+                pub const fn code(value: $ty) -> u8 {
+                    match value { $($ty::$variant => $code),* }
+                }
+                pub const fn value(code: u8) -> Option<$ty> {
+                    match code { $($code => Some($ty::$variant),)* _ => None }
+                }
+            }
+        )*
+    };
+}
+
+/// What [`Content`] is, without the file system that goes with two of its values.
+#[derive(Clone, Copy)]
+enum ContentKind {
+    Blank,
+    Formatting,
+    Formatted,
+    Raw,
+}
+
+/// Which pool message a [`ThinOp`] is.
+#[derive(Clone, Copy)]
+enum ThinOpKind {
+    Create,
+    Snapshot,
+    Delete,
+}
+
+codes! {
+    vg_state VgState: Creating = 1 Ready = 2 Deleting = 3;
+    pool_state PoolState: Creating = 1 Ready = 2 Deleting = 3;
+    volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3;
+    content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;
+    fs_kind FsKind: Ext4 = 1 Xfs = 2 Btrfs = 3;
+    thin_op_kind ThinOpKind: Create = 1 Snapshot = 2 Delete = 3;
+}
+
+/// A code of an enumeration; an unknown one is refused.
+fn known<T>(value: Option<T>, tag: Tag) -> Result<T, Malformed> {
+    value.ok_or(Malformed { what: tag.name })
+}
+
+/// The number of an object's kind.
+pub(crate) const fn kind_of(object: &Object) -> u8 {
+    match object {
+        Object::Vg(_) => vg::KIND,
+        Object::Pv(_) => pv::KIND,
+        Object::Pool(_) => pool::KIND,
+        Object::Volume(_) => volume::KIND,
+        Object::Intent(_) => intent::KIND,
+    }
+}
+
+pub(crate) fn put_body(body: &mut Body<'_>, object: &Object) -> Result<(), EncodeError> {
+    match object {
+        Object::Vg(it) => put_vg(body, it),
+        Object::Pv(it) => put_pv(body, it),
+        Object::Pool(it) => put_pool(body, it),
+        Object::Volume(it) => put_volume(body, it),
+        Object::Intent(it) => put_intent(body, it),
+    }
+}
+
+/// The object of a body; `None` if this release does not know the kind.
+pub(crate) fn read_body(kind: u8, body: &[u8], access: Access) -> Result<Option<Object>, Malformed> {
+    let fields = |name| Fields::new(body, name, access);
+    Ok(Some(match kind {
+        vg::KIND => Object::Vg(read_vg(fields(vg::NAME)?)?),
+        pv::KIND => Object::Pv(read_pv(fields(pv::NAME)?)?),
+        pool::KIND => Object::Pool(read_pool(fields(pool::NAME)?)?),
+        volume::KIND => Object::Volume(read_volume(fields(volume::NAME)?)?),
+        intent::KIND => Object::Intent(read_intent(fields(intent::NAME)?)?),
+        _ => return Ok(None),
+    }))
+}
+
+fn put_vg(body: &mut Body<'_>, it: &Vg) -> Result<(), EncodeError> {
+    body.bytes(vg::id, it.id.as_bytes())?;
+    body.string(vg::name, it.name.as_str())?;
+    body.u8(vg::state, vg_state::code(it.state))?;
+    body.u64(vg::extent_size, it.extent_size.get())?;
+    body.u32(vg::sector_size, it.sector_size)?;
+    body.u16(vg::metadata_copies, it.metadata_copies)?;
+    body.u64(vg::created_at, it.created_at)
+}
+
+fn read_vg(mut fields: Fields<'_>) -> Result<Vg, Malformed> {
+    let it = Vg {
+        id: VgId::from_bytes(fields.array(vg::id)?),
+        name: fields.name(vg::name)?,
+        state: known(vg_state::value(fields.u8(vg::state)?), vg::state)?,
+        extent_size: Bytes(fields.u64(vg::extent_size)?),
+        sector_size: fields.u32(vg::sector_size)?,
+        metadata_copies: fields.u16(vg::metadata_copies)?,
+        created_at: fields.u64(vg::created_at)?,
+    };
+    fields.end().map(|()| it)
+}
+
+fn put_pv(body: &mut Body<'_>, it: &Pv) -> Result<(), EncodeError> {
+    body.bytes(pv::id, it.id.as_bytes())?;
+    body.string(pv::path_hint, &it.path_hint)?;
+    body.u64(pv::device_size, it.device_size.get())?;
+    body.u64(pv::data_offset, it.data_offset.get())?;
+    body.u64(pv::extents, it.extents.get())?;
+    body.u8(pv::metadata, u8::from(it.metadata))?;
+    if let Some(file) = &it.backing_file {
+        body.string(pv::backing_file, file)?;
+    }
+    body.string(pv::hardware_id, &it.hardware_id)
+}
+
+fn read_pv(mut fields: Fields<'_>) -> Result<Pv, Malformed> {
+    let it = Pv {
+        id: PvId::from_bytes(fields.array(pv::id)?),
+        path_hint: string(&fields.required(pv::path_hint)?)?,
+        device_size: Bytes(fields.u64(pv::device_size)?),
+        data_offset: Bytes(fields.u64(pv::data_offset)?),
+        extents: Extents(fields.u64(pv::extents)?),
+        metadata: match fields.u8(pv::metadata)? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed { what: pv::metadata.name }),
+        },
+        backing_file: fields.optional(pv::backing_file)?.map(|value| string(&value)).transpose()?,
+        hardware_id: string(&fields.required(pv::hardware_id)?)?,
+    };
+    fields.end().map(|()| it)
+}
+
+fn put_pool(body: &mut Body<'_>, it: &Pool) -> Result<(), EncodeError> {
+    body.bytes(pool::id, it.id.as_bytes())?;
+    body.string(pool::name, it.name.as_str())?;
+    body.u8(pool::state, pool_state::code(it.state))?;
+    body.u64(pool::chunk_size, it.chunk_size.get())?;
+    body.u64(pool::transaction_id, it.transaction_id)?;
+    body.u32(pool::next_thin_id, it.next_thin_id)?;
+    body.u32(pool::snapshots_made, it.snapshots_made)?;
+    body.u32(pool::overcommit_percent, it.overcommit_percent)?;
+    body.bytes(pool::data, &segments(&it.data))?;
+    body.bytes(pool::metadata, &segments(&it.metadata))?;
+    body.u64(pool::created_at, it.created_at)
+}
+
+fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
+    let it = Pool {
+        id: PoolId::from_bytes(fields.array(pool::id)?),
+        name: fields.name(pool::name)?,
+        state: known(pool_state::value(fields.u8(pool::state)?), pool::state)?,
+        chunk_size: Bytes(fields.u64(pool::chunk_size)?),
+        transaction_id: fields.u64(pool::transaction_id)?,
+        next_thin_id: fields.u32(pool::next_thin_id)?,
+        snapshots_made: fields.u32(pool::snapshots_made)?,
+        overcommit_percent: fields.u32(pool::overcommit_percent)?,
+        data: read_segments(fields.required(pool::data)?)?,
+        metadata: read_segments(fields.required(pool::metadata)?)?,
+        created_at: fields.u64(pool::created_at)?,
+    };
+    fields.end().map(|()| it)
+}
+
+fn segments(list: &[Segment]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(list.len().saturating_mul(SEGMENT_LEN));
+    for segment in list {
+        out.extend_from_slice(segment.pv.as_bytes());
+        out.extend_from_slice(&segment.start.get().to_le_bytes());
+        out.extend_from_slice(&segment.count.get().to_le_bytes());
+    }
+    out
+}
+
+fn read_segments(mut value: Reader<'_>) -> Result<Vec<Segment>, Malformed> {
+    let mut list = Vec::with_capacity(value.rest().len() / SEGMENT_LEN);
+    while !value.is_empty() {
+        let pv = PvId::from_bytes(value.array()?);
+        list.push(Segment { pv, start: Extents(value.u64()?), count: Extents(value.u64()?) });
+    }
+    Ok(list)
+}
+
+fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
+    body.bytes(volume::id, it.id.as_bytes())?;
+    body.string(volume::name, it.name.as_str())?;
+    body.bytes(volume::pool, it.pool.as_bytes())?;
+    body.u32(volume::thin_id, it.thin_id)?;
+    body.u64(volume::size, it.size.get())?;
+    body.u8(volume::state, volume_state::code(it.state))?;
+    let (kind, fs) = match &it.content {
+        Content::Blank => (ContentKind::Blank, None),
+        Content::Formatting { fs, uuid } => (ContentKind::Formatting, Some((*fs, uuid))),
+        Content::Formatted { fs, uuid } => (ContentKind::Formatted, Some((*fs, uuid))),
+        Content::Raw => (ContentKind::Raw, None),
+    };
+    let mut content = vec![content_kind::code(kind)];
+    if let Some((fs, uuid)) = fs {
+        content.push(fs_kind::code(fs));
+        content.extend_from_slice(uuid);
+    }
+    body.bytes(volume::content, &content)?;
+    if let Some(snapshot) = &it.snapshot {
+        body.bytes(volume::snapshot, &[snapshot.of.as_bytes(), snapshot.of_name.as_str().as_bytes()].concat())?;
+    }
+    body.u64(volume::created_at, it.created_at)
+}
+
+fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
+    let it = Volume {
+        id: VolumeId::from_bytes(fields.array(volume::id)?),
+        name: fields.name(volume::name)?,
+        pool: PoolId::from_bytes(fields.array(volume::pool)?),
+        thin_id: fields.u32(volume::thin_id)?,
+        size: Bytes(fields.u64(volume::size)?),
+        state: known(volume_state::value(fields.u8(volume::state)?), volume::state)?,
+        content: read_content(fields.required(volume::content)?)?,
+        snapshot: fields.optional(volume::snapshot)?.map(read_snapshot).transpose()?,
+        created_at: fields.u64(volume::created_at)?,
+    };
+    fields.end().map(|()| it)
+}
+
+fn read_content(mut value: Reader<'_>) -> Result<Content, Malformed> {
+    let fs = |value: &mut Reader<'_>| -> Result<_, Malformed> {
+        Ok((known(fs_kind::value(value.u8()?), volume::content)?, value.array()?))
+    };
+    let content = match known(content_kind::value(value.u8()?), volume::content)? {
+        ContentKind::Blank => Content::Blank,
+        ContentKind::Formatting => fs(&mut value).map(|(fs, uuid)| Content::Formatting { fs, uuid })?,
+        ContentKind::Formatted => fs(&mut value).map(|(fs, uuid)| Content::Formatted { fs, uuid })?,
+        ContentKind::Raw => Content::Raw,
+    };
+    value.end().map(|()| content)
+}
+
+fn read_snapshot(mut value: Reader<'_>) -> Result<Snapshot, Malformed> {
+    let of = VolumeId::from_bytes(value.array()?);
+    Ok(Snapshot { of, of_name: name(&value)? })
+}
+
+fn put_intent(body: &mut Body<'_>, it: &Intent) -> Result<(), EncodeError> {
+    body.bytes(intent::id, it.id.as_bytes())?;
+    body.bytes(intent::pool, it.pool.as_bytes())?;
+    body.u64(intent::from, it.from)?;
+    let mut ops = Vec::with_capacity(it.ops.len().saturating_mul(THIN_OP_LEN));
+    for op in &it.ops {
+        let (kind, volume, thin_id, origin) = match *op {
+            ThinOp::Create { volume, thin_id } => (ThinOpKind::Create, volume, thin_id, 0),
+            ThinOp::Snapshot { volume, thin_id, origin_thin_id } => {
+                (ThinOpKind::Snapshot, volume, thin_id, origin_thin_id)
+            }
+            ThinOp::Delete { volume, thin_id } => (ThinOpKind::Delete, volume, thin_id, 0),
+        };
+        ops.extend_from_slice(&[thin_op_kind::code(kind), 0, 0, 0]);
+        ops.extend_from_slice(&thin_id.to_le_bytes());
+        ops.extend_from_slice(&origin.to_le_bytes());
+        ops.extend_from_slice(&[0; 4]);
+        ops.extend_from_slice(volume.as_bytes());
+    }
+    body.bytes(intent::ops, &ops)
+}
+
+fn read_intent(mut fields: Fields<'_>) -> Result<Intent, Malformed> {
+    let it = Intent {
+        id: IntentId::from_bytes(fields.array(intent::id)?),
+        pool: PoolId::from_bytes(fields.array(intent::pool)?),
+        from: fields.u64(intent::from)?,
+        ops: read_ops(fields.required(intent::ops)?)?,
+    };
+    fields.end().map(|()| it)
+}
+
+fn read_ops(mut value: Reader<'_>) -> Result<Vec<ThinOp>, Malformed> {
+    let mut list = Vec::with_capacity(value.rest().len() / THIN_OP_LEN);
+    while !value.is_empty() {
+        let kind = known(thin_op_kind::value(value.u8()?), intent::ops)?;
+        value.zeros::<3>()?;
+        let (thin_id, origin_thin_id) = (value.u32()?, value.u32()?);
+        value.zeros::<4>()?;
+        let volume = VolumeId::from_bytes(value.array()?);
+        list.push(match kind {
+            ThinOpKind::Snapshot => ThinOp::Snapshot { volume, thin_id, origin_thin_id },
+            // FMT-2: only a snapshot has an origin.
+            _ if origin_thin_id != 0 => return Err(value.malformed()),
+            ThinOpKind::Create => ThinOp::Create { volume, thin_id },
+            ThinOpKind::Delete => ThinOp::Delete { volume, thin_id },
+        });
+    }
+    Ok(list)
+}

@@ -1,0 +1,12 @@
+//! Tests of the on-disk format as its users see it. Names begin with the invariant they are about (`FMT-…` in
+//! `docs/spec/on-disk-format.md`).
+
+mod checkpoint;
+mod corruption;
+mod golden;
+mod hostile;
+mod label;
+mod mark;
+mod record;
+mod sample;
+mod spec;
