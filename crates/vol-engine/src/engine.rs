@@ -1,0 +1,388 @@
+//! The engine: all open volume groups, and every request that changes one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use vol_core::plan::{mount, pool, snapshot, vg, volume};
+use vol_core::{Catalog, Plan, Refusal, VolumeName};
+use vol_types::{
+    Bytes, FsKind, IntentId, Name, Object, PoolId, PvId, SizeSpec, SnapshotPath, Vg, VgId, VgState, VolumeId,
+    VolumePath,
+};
+
+use crate::error::EngineError;
+use crate::exec::{self, Session};
+use crate::host::HostMut;
+use crate::observe;
+use crate::vg::OpenVg;
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done<T> {
+    /// A dry run: this would be executed.
+    Planned(Plan),
+    Changed(T),
+    /// It was so already.
+    Unchanged(T),
+}
+
+/// `vg create` as asked for.
+#[derive(Clone, Debug)]
+pub struct CreateVg {
+    pub name: Name,
+    pub disks: Vec<PathBuf>,
+    pub files: Vec<(PathBuf, Bytes)>,
+    pub wipe: bool,
+    pub extent_size: Bytes,
+    pub metadata_copies: u16,
+}
+
+/// `pool create` as asked for.
+#[derive(Clone, Debug)]
+pub struct CreatePool {
+    pub vg: Name,
+    pub name: Name,
+    pub size: SizeSpec,
+    pub chunk_size: Option<Bytes>,
+    pub overcommit_percent: u32,
+}
+
+/// `volume create` as asked for.
+#[derive(Clone, Debug)]
+pub struct CreateVolume {
+    pub path: VolumePath,
+    pub pool: Option<Name>,
+    pub size: Bytes,
+    pub fs: Option<FsKind>,
+}
+
+/// The engine over one host.
+pub struct Engine<H> {
+    host: H,
+    vgs: RwLock<BTreeMap<VgId, Arc<OpenVg>>>,
+    /// Held while VGs are found, made or taken apart, so that no disk is given away twice.
+    pub(crate) membership: Mutex<()>,
+    /// What the last scan could not make sense of.
+    pub(crate) scan_problems: RwLock<Vec<crate::vg::Problem>>,
+}
+
+impl<H: HostMut> Engine<H> {
+    /// An engine that knows no VG yet; see [`Engine::scan`].
+    pub fn new(host: H) -> Self {
+        Self { host, vgs: RwLock::default(), membership: Mutex::new(()), scan_problems: RwLock::default() }
+    }
+
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// All open VGs, by name.
+    pub fn vgs(&self) -> Vec<Arc<OpenVg>> {
+        let vgs = self.vgs.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = vgs.values().cloned().collect();
+        all.sort_by_key(|vg| vg.read(|catalog| catalog.vg().name.clone()));
+        all
+    }
+
+    pub fn vg(&self, name: &Name) -> Result<Arc<OpenVg>, Refusal> {
+        self.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.vg().name == *name)).ok_or_else(|| {
+            Refusal::not_found(format!("there is no volume group {name}"))
+                .hint("`volctl vg list` shows the volume groups; `volctl pv scan` looks for new disks")
+        })
+    }
+
+    pub(crate) fn insert(&self, vg: Arc<OpenVg>) {
+        self.vgs.write().unwrap_or_else(PoisonError::into_inner).insert(vg.id, vg);
+    }
+    pub(crate) fn forget(&self, id: VgId) {
+        self.vgs.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+    pub(crate) fn is_open(&self, id: VgId) -> bool {
+        self.vgs.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+    pub(crate) fn membership(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Problems that belong to no VG.
+    pub fn scan_problems(&self) -> Vec<crate::vg::Problem> {
+        self.scan_problems.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Refreshes what readers see of all VGs.
+    pub fn refresh(&self) {
+        for vg in self.vgs() {
+            vg.refresh(&self.host);
+        }
+    }
+
+    fn plan_vg(&self, request: &CreateVg) -> Result<(Plan, Catalog), EngineError> {
+        let id = VgId::from_uuid(self.host.new_uuid());
+        let pv = || PvId::from_uuid(self.host.new_uuid());
+        let disks = request
+            .disks
+            .iter()
+            .map(|path| observe::disk_candidate(&self.host, path, request.extent_size, pv(), |vg| self.is_open(vg)))
+            .collect();
+        let files = request
+            .files
+            .iter()
+            .map(|(path, size)| observe::file_candidate(&self.host, path.clone(), *size, request.extent_size, pv()))
+            .collect::<Result<_, _>>()?;
+        let taken: Vec<_> = self.vgs().iter().map(|vg| vg.read(|catalog| catalog.vg().name.clone())).collect();
+        let planned = vg::CreateVg {
+            id,
+            name: request.name.clone(),
+            extent_size: request.extent_size,
+            metadata_copies: request.metadata_copies,
+            disks,
+            files,
+            wipe: request.wipe,
+            now: self.host.now(),
+        };
+        let plan = vg::create(&planned, &taken)?;
+        let objects: Vec<Object> = plan
+            .steps
+            .iter()
+            .find_map(|step| match &step.action {
+                vol_core::Action::StartStore { objects } => Some(objects.clone()),
+                _ => None,
+            })
+            .unwrap_or_default();
+        let placeholder = Catalog::new(Vg {
+            id,
+            name: request.name.clone(),
+            state: VgState::Creating,
+            extent_size: request.extent_size,
+            sector_size: 512,
+            metadata_copies: request.metadata_copies,
+            created_at: planned.now,
+        });
+        Ok((plan, Catalog::from_objects(1, objects).unwrap_or(placeholder)))
+    }
+
+    /// Makes a VG. If a disk vanishes or errors half way, what was written is erased again.
+    pub fn create_vg(&self, request: &CreateVg, dry_run: bool) -> Result<Done<VgId>, EngineError> {
+        let _guard = self.membership();
+        let (plan, catalog) = self.plan_vg(request)?;
+        if dry_run {
+            return Ok(Done::Planned(plan));
+        }
+        let id = catalog.vg().id;
+        let session = Session { pvs: BTreeMap::new(), store: None, own_files: Vec::new() };
+        let vg = Arc::new(OpenVg::new(catalog, session, Vec::new()));
+        let mut session = vg.session();
+        if let Err(failed) = exec::run(&self.host, &mut session, vg.catalog_lock(), &plan) {
+            let settled = vg.recover(&self.host, &mut session);
+            return Err(EngineError::Step { title: plan.title, step: failed.step, source: failed.error, settled });
+        }
+        vg.refresh_with(&self.host, &session);
+        drop(session);
+        self.insert(vg);
+        Ok(Done::Changed(id))
+    }
+
+    /// A VG and a pool over nearly all of it, in one request.
+    pub fn init(&self, request: &CreateVg, pool_name: &Name, dry_run: bool) -> Result<Done<VgId>, EngineError> {
+        let pool_request = CreatePool {
+            vg: request.name.clone(),
+            name: pool_name.clone(),
+            // The rest is for metadata to grow into, and for a spare of it.
+            size: SizeSpec::PercentFree(95),
+            chunk_size: None,
+            overcommit_percent: vol_types::limit::OVERCOMMIT_PERCENT_DEFAULT,
+        };
+        // The pool is planned before anything is written: a VG that turns out too small for a pool is not made.
+        let (mut plan, mut catalog) = self.plan_vg(request)?;
+        for changes in plan.commits() {
+            catalog.commit(catalog.sequence() + 1, changes.clone());
+        }
+        let pool_plan =
+            pool::create(&catalog, &vol_core::plan::Kernel::default(), &[], &self.planned_pool(&pool_request))?;
+        if dry_run {
+            plan.title = format!("{}, then {}", plan.title, pool_plan.title);
+            plan.steps.extend(pool_plan.steps);
+            return Ok(Done::Planned(plan));
+        }
+        let done = self.create_vg(request, false)?;
+        match self.create_pool(&pool_request, false) {
+            Ok(_) => Ok(done),
+            Err(error) => {
+                // One request is one effect: without its pool the VG was not asked for.
+                if let Err(left) = self.delete_vg(&request.name, false) {
+                    tracing::error!(vg = %request.name, error = %left, "the volume group could not be taken back");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes apart an empty VG.
+    pub fn delete_vg(&self, name: &Name, dry_run: bool) -> Result<Done<VgId>, EngineError> {
+        let _guard = self.membership();
+        let vg = self.vg(name)?;
+        let (plan, ()) = vg.change(&self.host, dry_run, |catalog, _, missing| {
+            if let Some(first) = missing.first() {
+                return Err(Refusal::new(
+                    vol_core::RefusalCode::Degraded,
+                    format!("PV {first} of volume group {name} is missing: its label would stay on the disk"),
+                )
+                .hint("attach the disk again and run `volctl pv scan`"));
+            }
+            Ok((vg::delete(catalog)?, ()))
+        })?;
+        if dry_run {
+            return Ok(Done::Planned(plan));
+        }
+        self.forget(vg.id);
+        Ok(Done::Changed(vg.id))
+    }
+
+    fn planned_pool(&self, request: &CreatePool) -> pool::CreatePool {
+        pool::CreatePool {
+            id: PoolId::from_uuid(self.host.new_uuid()),
+            name: request.name.clone(),
+            size: request.size,
+            chunk_size: request.chunk_size,
+            overcommit_percent: request.overcommit_percent,
+            now: self.host.now(),
+        }
+    }
+
+    pub fn create_pool(&self, request: &CreatePool, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
+        let vg = self.vg(&request.vg)?;
+        let planned = self.planned_pool(request);
+        let id = planned.id;
+        let (plan, ()) = vg.change(&self.host, dry_run, |catalog, kernel, missing| {
+            Ok((pool::create(catalog, kernel, missing, &planned)?, ()))
+        })?;
+        Ok(done(plan, id, dry_run))
+    }
+
+    pub fn delete_pool(&self, vg: &Name, name: &Name, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
+        let vg = self.vg(vg)?;
+        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
+            let pool = pool::find(catalog, Some(name))?;
+            Ok((pool::delete(catalog, kernel, pool)?, pool.id))
+        })?;
+        Ok(done(plan, id, dry_run))
+    }
+
+    pub fn create_volume(&self, request: &CreateVolume, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        let vg = self.vg(&request.path.vg)?;
+        let planned = volume::CreateVolume {
+            id: VolumeId::from_uuid(self.host.new_uuid()),
+            intent: IntentId::from_uuid(self.host.new_uuid()),
+            name: request.path.volume.clone(),
+            pool: request.pool.clone(),
+            size: request.size,
+            fs: request.fs,
+            fs_uuid: self.host.new_uuid().into_bytes(),
+            now: self.host.now(),
+        };
+        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
+            created(volume::create(catalog, kernel, &planned)?, planned.id)
+        })?;
+        Ok(done(plan, id, dry_run))
+    }
+
+    pub fn create_snapshot(&self, path: &SnapshotPath, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        let vg = self.vg(&path.volume.vg)?;
+        let planned = snapshot::CreateSnapshot {
+            id: VolumeId::from_uuid(self.host.new_uuid()),
+            intent: IntentId::from_uuid(self.host.new_uuid()),
+            of: path.volume.volume.clone(),
+            name: path.snapshot.clone(),
+            now: self.host.now(),
+        };
+        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
+            created(snapshot::create(catalog, kernel, &planned)?, planned.id)
+        })?;
+        Ok(done(plan, id, dry_run))
+    }
+
+    /// Deletes a volume or a snapshot.
+    pub fn delete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        let intent = IntentId::from_uuid(self.host.new_uuid());
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| volume::delete(catalog, kernel, volume, intent))
+    }
+
+    pub fn mount(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        target: &Path,
+        read_only: bool,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+            mount::mount(catalog, kernel, volume, target, read_only)
+        })
+    }
+
+    /// Unmounts from `target`, or from everywhere.
+    pub fn unmount(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        target: Option<&Path>,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| mount::unmount(catalog, kernel, volume, target))
+    }
+
+    /// Makes the device of a raw volume.
+    pub fn attach(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, mount::attach)
+    }
+
+    /// Takes the device of a volume away.
+    pub fn detach(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, mount::detach)
+    }
+
+    fn change_volume(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        dry_run: bool,
+        plan: impl FnOnce(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        let vg = self.vg(vg)?;
+        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
+            let volume = find_volume(catalog, name)?;
+            Ok((plan(catalog, kernel, volume)?, volume.id))
+        })?;
+        Ok(done(plan, id, dry_run))
+    }
+}
+
+/// A volume or snapshot by name, or the refusal that says so.
+pub fn find_volume<'a>(catalog: &'a Catalog, name: &VolumeName) -> Result<&'a vol_types::Volume, Refusal> {
+    catalog.volume_named(name).ok_or_else(|| {
+        let (kind, list) = match name.snapshot {
+            Some(_) => ("snapshot", "snapshot list"),
+            None => ("volume", "volume list"),
+        };
+        Refusal::not_found(format!("there is no {kind} {}/{name}", catalog.vg().name))
+            .hint(format!("`volctl {list}` shows what there is"))
+    })
+}
+
+fn created(created: volume::Created, new: VolumeId) -> Result<(Plan, VolumeId), Refusal> {
+    Ok(match created {
+        volume::Created::Plan(plan) => (plan, new),
+        volume::Created::Unchanged(id) => (Plan::default(), id),
+    })
+}
+
+fn done<T>(plan: Plan, id: T, dry_run: bool) -> Done<T> {
+    if dry_run {
+        Done::Planned(plan)
+    } else if plan.is_empty() {
+        Done::Unchanged(id)
+    } else {
+        Done::Changed(id)
+    }
+}

@@ -1,0 +1,53 @@
+//! What a change can come to when it does not succeed.
+
+use vol_core::Refusal;
+
+use crate::host::HostError;
+use crate::store::StoreError;
+
+/// A request that failed. Whatever the variant: the catalog on the disks says what is true, and the next request works on
+/// that; nothing half-done is left to be taken for done.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The planner said no; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A step failed. What the plan had done before is taken back or finished, at once if `settled`, else by the next
+    /// recovery.
+    #[error("{title}: could not {step}: {source}")]
+    Step { title: String, step: String, source: StepError, settled: bool },
+    /// Observing the world failed; nothing was changed.
+    #[error("{0}")]
+    Host(#[from] HostError),
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error("{0}")]
+    Host(#[from] HostError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A precondition did not hold when the step was reached.
+    #[error("it was expected that {0}, which is not so any more")]
+    Requirement(String),
+    /// The pool is not in the state that the step must leave it in.
+    #[error("{0}")]
+    Pool(String),
+    /// The file system that mkfs left is not the one that was asked for.
+    #[error("{0}")]
+    Probe(String),
+    /// A device or PV that the step names is not there.
+    #[error("{0} is not there")]
+    Missing(String),
+}
+
+impl StepError {
+    /// The host's error kind, if the host is where it failed.
+    pub fn host_kind(&self) -> Option<crate::host::HostErrorKind> {
+        match self {
+            Self::Host(error) => Some(error.kind),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Executes plans, one step after the other, and makes no choices.
+//!
+//! Each step's requirements are checked against the world right before it. The first failure ends the plan: the engine then
+//! observes and recovers, as after a crash.
+
+use std::path::PathBuf;
+use std::sync::RwLock;
+
+use uuid::Uuid;
+use vol_core::dm::{Below, Device};
+use vol_core::observed::{DevNumber, PoolMode, PoolStatus, Probe};
+use vol_core::step::{Action, PvDevice, Requirement, Step};
+use vol_core::{Catalog, Plan};
+use vol_format::{label, layout, mark};
+use vol_types::{FsKind, Object, PoolId, PvId, VolumeId};
+
+use crate::error::StepError;
+use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
+use crate::observe;
+use crate::pvs::{self, OpenPv, OpenPvs};
+use crate::store::Store;
+
+/// What the executor works on: the changing side of one VG.
+pub struct Session {
+    pub pvs: OpenPvs,
+    /// `None` until the first checkpoint is written or read.
+    pub store: Option<Store>,
+    /// Files that a plan of this session made, or that the VG's own records name.
+    pub own_files: Vec<PathBuf>,
+}
+
+impl Session {
+    /// Nothing can be changed through this session any more.
+    pub fn close(&mut self) {
+        self.pvs.clear();
+        self.store = None;
+    }
+}
+
+/// A step that failed, by its place in the plan.
+#[derive(Debug)]
+pub struct Failed {
+    pub step: String,
+    pub error: StepError,
+}
+
+/// Executes all steps of `plan`. Readers see each commit as soon as it is durable, and not before.
+pub fn run<H: HostMut + ?Sized>(
+    host: &H,
+    session: &mut Session,
+    catalog: &RwLock<Catalog>,
+    plan: &Plan,
+) -> Result<(), Failed> {
+    for step in &plan.steps {
+        tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
+        let mut executor = Executor { host, session, catalog };
+        executor.step(step).map_err(|error| {
+            tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
+            Failed { step: step.action.to_string(), error }
+        })?;
+    }
+    Ok(())
+}
+
+struct Executor<'a, H: ?Sized> {
+    host: &'a H,
+    session: &'a mut Session,
+    catalog: &'a RwLock<Catalog>,
+}
+
+impl<H: HostMut + ?Sized> Executor<'_, H> {
+    fn step(&mut self, step: &Step) -> Result<(), StepError> {
+        for requirement in &step.requires {
+            if !self.holds(requirement)? {
+                return Err(StepError::Requirement(requirement.to_string()));
+            }
+        }
+        self.act(&step.action)
+    }
+
+    fn holds(&self, requirement: &Requirement) -> Result<bool, StepError> {
+        let dm = |device: &Device| self.host.dm_device(&device.uuid());
+        Ok(match requirement {
+            Requirement::Absent(device) => dm(device)?.is_none(),
+            Requirement::Active(device) => dm(device)?.is_some_and(|info| info.live_table && !info.suspended),
+            Requirement::NotOpen(device) => dm(device)?.is_none_or(|info| info.open_count == 0),
+            Requirement::PoolAt { pool, transaction_id } => self.pool_problem(*pool, *transaction_id)?.is_none(),
+            Requirement::Unchanged { node, identity } => self.host.inspect(node)?.identity == *identity,
+            Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
+            Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
+            Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
+        })
+    }
+
+    fn act(&mut self, action: &Action) -> Result<(), StepError> {
+        match action {
+            Action::CreateFile { path, size } => {
+                self.host.create_file(path, *size)?;
+                self.session.own_files.push(path.clone());
+            }
+            Action::AttachLoop { file } => drop(self.host.attach_loop(file)?),
+            Action::DetachLoop { file } => self.detach_loop(file)?,
+            Action::DeleteFile { file } => {
+                if self.session.own_files.contains(file) {
+                    tolerate(self.host.delete_file(file), HostErrorKind::NotFound)?;
+                }
+            }
+            Action::RememberFiles { add, remove } => self.remember(add, remove)?,
+            Action::WipeSignatures { node, identity, signatures } => {
+                self.host.wipe_signatures(node, identity, signatures)?;
+            }
+            Action::OpenPv { pv, device } => self.open_pv(*pv, device)?,
+            Action::StartStore { objects } => self.start_store(objects)?,
+            Action::WriteLabel { pv } => self.write_label(*pv)?,
+            Action::WriteMark { pv } => self.write_mark(*pv)?,
+            Action::EraseMark { pv } => self.erase_mark(*pv)?,
+            Action::EraseLabel { pv } => self.erase_label(*pv)?,
+            Action::Commit { changes } => {
+                let store =
+                    self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
+                store.commit(self.host, self.catalog, changes)?;
+            }
+            Action::CreateDm { device, table, read_only } => {
+                let lines =
+                    table.resolve(|below| self.number(below)).map_err(|below| StepError::Missing(below.to_string()))?;
+                self.host.dm_create(&DmCreate {
+                    name: device.name(),
+                    uuid: device.uuid(),
+                    table: lines,
+                    read_only: *read_only,
+                    private: device.is_private(),
+                })?;
+            }
+            Action::RemoveDm { device } => tolerate(self.host.dm_remove(&device.uuid()), HostErrorKind::NotFound)?,
+            Action::ResumeDm { device } => self.host.dm_resume(&device.uuid())?,
+            Action::ZeroStart { device, len } => {
+                let number = self.number(Below::Dm(*device)).ok_or_else(|| missing(&device.name()))?;
+                self.host.zero_device(number, 0, len.get())?;
+            }
+            Action::CreateThin { pool, thin_id } => self.message(*pool, &format!("create_thin {thin_id}"))?,
+            Action::DeleteThin { pool, thin_id, absent_ok } => {
+                let sent = self.host.dm_message(&Device::Pool(*pool).uuid(), &format!("delete {thin_id}"));
+                if *absent_ok {
+                    tolerate(sent, HostErrorKind::NotFound)?;
+                } else {
+                    sent?;
+                }
+            }
+            Action::SnapshotThin { pool, origin, origin_thin_id, thin_id } => {
+                self.host.thin_snapshot(&ThinSnapshot {
+                    pool_uuid: Device::Pool(*pool).uuid(),
+                    origin_uuid: origin.map(|origin| origin.uuid()),
+                    thin_id: *thin_id,
+                    origin_thin_id: *origin_thin_id,
+                })?;
+            }
+            Action::SetTransaction { pool, from, to } => {
+                self.message(*pool, &format!("set_transaction_id {from} {to}"))?;
+            }
+            Action::CheckPool { pool, transaction_id } => {
+                if let Some(problem) = self.pool_problem(*pool, *transaction_id)? {
+                    return Err(StepError::Pool(problem));
+                }
+            }
+            Action::Mkfs { volume, fs, uuid } => {
+                let device = Device::Volume(*volume);
+                let number = self.volume_number(*volume)?;
+                self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid))?;
+            }
+            Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
+            Action::Mount { volume, fs, target, read_only, allow_same_uuid, .. } => {
+                self.host.mount(&MountCall {
+                    dev: self.volume_number(*volume)?,
+                    fs: *fs,
+                    target: target.clone(),
+                    read_only: *read_only,
+                    allow_same_uuid: *allow_same_uuid,
+                })?;
+            }
+            Action::Unmount { mount } => self.host.unmount(mount)?,
+        }
+        Ok(())
+    }
+
+    fn number(&self, below: Below) -> Option<DevNumber> {
+        match below {
+            Below::Pv(id) => pvs::number(&self.session.pvs, id),
+            Below::Dm(device) => self.host.dm_device(&device.uuid()).ok().flatten().map(|info| info.dev),
+        }
+    }
+
+    fn volume_number(&self, volume: VolumeId) -> Result<DevNumber, StepError> {
+        let device = Device::Volume(volume);
+        self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()))
+    }
+
+    fn message(&self, pool: PoolId, message: &str) -> Result<(), StepError> {
+        Ok(self.host.dm_message(&Device::Pool(pool).uuid(), message)?)
+    }
+
+    /// Why the pool is not writable and at this transaction, if it is not.
+    fn pool_problem(&self, pool: PoolId, transaction_id: u64) -> Result<Option<String>, StepError> {
+        Ok(match self.host.pool_status(&Device::Pool(pool).uuid())? {
+            PoolStatus::Fail | PoolStatus::Error => Some("the pool has failed: all its I/O fails".to_owned()),
+            PoolStatus::Working(usage) if usage.needs_check => {
+                Some("the pool's own commit failed, its metadata needs a check".to_owned())
+            }
+            PoolStatus::Working(usage) if usage.mode == PoolMode::ReadOnly => {
+                Some("the pool has become read-only".to_owned())
+            }
+            PoolStatus::Working(usage) if usage.transaction_id != transaction_id => {
+                Some(format!("the pool is at transaction {}, not at {transaction_id}", usage.transaction_id))
+            }
+            PoolStatus::Working(_) => None,
+        })
+    }
+
+    fn verify_fs(&self, volume: VolumeId, fs: FsKind, uuid: [u8; 16]) -> Result<(), StepError> {
+        let wanted = Uuid::from_bytes(uuid);
+        match self.host.probe(self.volume_number(volume)?)? {
+            Probe::Found { kind, uuid: Some(found) }
+                if kind == fs.as_str() && Uuid::parse_str(&found).is_ok_and(|found| found == wanted) =>
+            {
+                Ok(())
+            }
+            other => Err(StepError::Probe(format!(
+                "mkfs reported success, but the device does not hold {} with UUID {wanted}: {other:?}",
+                fs.as_str()
+            ))),
+        }
+    }
+
+    fn detach_loop(&self, file: &PathBuf) -> Result<(), StepError> {
+        if !self.session.own_files.contains(file) {
+            return Ok(());
+        }
+        match self.host.loop_device_of(file)? {
+            Some(node) => Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?),
+            None => Ok(()),
+        }
+    }
+
+    fn remember(&self, add: &[PathBuf], remove: &[PathBuf]) -> Result<(), StepError> {
+        let mut files = self.host.backing_files()?;
+        files.retain(|file| !remove.contains(file) && !add.contains(file));
+        files.extend_from_slice(add);
+        Ok(self.host.remember_backing_files(&files)?)
+    }
+
+    fn open_pv(&mut self, pv: PvId, device: &PvDevice) -> Result<(), StepError> {
+        let extent_size = self.read_catalog(|catalog| catalog.vg().extent_size);
+        let node = match device {
+            PvDevice::Disk { node, .. } => node.clone(),
+            PvDevice::File(file) => {
+                self.host.loop_device_of(file)?.ok_or_else(|| missing(&file.display().to_string()))?
+            }
+        };
+        let info = self.host.inspect(&node)?;
+        let kind = pvs::kind_of(&info);
+        let geometry = layout::geometry(info.identity.size, kind, extent_size)
+            .map_err(|error| StepError::Missing(format!("a usable layout for {}: {error}", node.display())))?;
+        let device = self.host.open_write(&node, &info.identity)?;
+        let open = OpenPv { node, identity: info.identity, kind, geometry, device, touched: false };
+        self.session.pvs.insert(pv, open);
+        Ok(())
+    }
+
+    fn read_catalog<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
+        read(&self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn pv(&self, id: PvId) -> Result<&OpenPv, StepError> {
+        self.session.pvs.get(&id).ok_or_else(|| StepError::Missing(format!("PV {id}")))
+    }
+
+    fn touch(&mut self, id: PvId) {
+        if let Some(pv) = self.session.pvs.get_mut(&id) {
+            pv.touched = true;
+        }
+    }
+
+    fn start_store(&mut self, objects: &[Object]) -> Result<(), StepError> {
+        for object in objects {
+            if let Object::Pv(pv) = object {
+                self.touch(pv.id);
+            }
+        }
+        self.session.store = Some(Store::start(self.host, objects, &self.session.pvs)?);
+        Ok(())
+    }
+
+    fn write_label(&mut self, id: PvId) -> Result<(), StepError> {
+        self.touch(id);
+        let pv = self.pv(id)?;
+        let label = self.read_catalog(|catalog| label::Label {
+            vg: catalog.vg().id,
+            pv: id,
+            vg_name: catalog.vg().name.clone(),
+            device_size: pv.identity.size,
+            sector_size: catalog.vg().sector_size,
+            extent_size: catalog.vg().extent_size,
+            geometry: pv.geometry,
+            features: vol_format::feature::SUPPORTED,
+        });
+        // One copy after the other: a power cut tears one of them at most.
+        for copy in 0..2u8 {
+            let block = label::encode(&label, copy);
+            self.durable(pv, &[(pv.geometry.label_offsets[usize::from(copy)], block)])?;
+        }
+        Ok(())
+    }
+
+    fn write_mark(&mut self, id: PvId) -> Result<(), StepError> {
+        self.touch(id);
+        let pv = self.pv(id)?;
+        if pv.kind == layout::PvKind::Partition {
+            return Ok(());
+        }
+        let sector_size = self.read_catalog(|catalog| catalog.vg().sector_size);
+        let writes = mark::gpt(pv.identity.size, sector_size, id, self.host.new_uuid())
+            .map_err(|error| StepError::Missing(format!("room for a partition table: {error}")))?;
+        self.durable(pv, &writes)?;
+        self.host.reread_partitions(&pv.node);
+        Ok(())
+    }
+
+    fn erase_mark(&mut self, id: PvId) -> Result<(), StepError> {
+        let Ok(pv) = self.pv(id) else { return Ok(()) };
+        if pv.kind == layout::PvKind::Partition || !pv.touched {
+            return Ok(());
+        }
+        self.durable(pv, &mark::erase(pv.identity.size))?;
+        self.host.reread_partitions(&pv.node);
+        Ok(())
+    }
+
+    fn erase_label(&mut self, id: PvId) -> Result<(), StepError> {
+        let Ok(pv) = self.pv(id) else { return Ok(()) };
+        if !pv.touched {
+            return Ok(());
+        }
+        let offsets = pv.geometry.checkpoint_offsets.into_iter().chain(pv.geometry.label_offsets);
+        let writes: Vec<_> = offsets.map(|offset| (offset, label::blank())).collect();
+        self.durable(pv, &writes)
+    }
+
+    fn durable(&self, pv: &OpenPv, writes: &[(u64, Vec<u8>)]) -> Result<(), StepError> {
+        let writes: Vec<_> =
+            writes.iter().map(|(offset, data)| DurableWrite { device: &pv.device, offset: *offset, data }).collect();
+        for result in self.host.write_durable(&writes) {
+            result?;
+        }
+        Ok(())
+    }
+}
+
+fn missing(what: &str) -> StepError {
+    StepError::Missing(what.to_owned())
+}
+
+/// An error that says that it is already as it should be is none.
+fn tolerate(result: HostResult<()>, kind: HostErrorKind) -> HostResult<()> {
+    match result {
+        Err(error) if error.kind == kind => Ok(()),
+        other => other,
+    }
+}
+
+/// Observes the kernel for `catalog` under its lock.
+pub fn observe_kernel<H: HostMut + ?Sized>(host: &H, catalog: &RwLock<Catalog>) -> HostResult<vol_core::plan::Kernel> {
+    let catalog = catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    observe::kernel(host, &catalog)
+}

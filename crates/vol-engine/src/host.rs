@@ -1,0 +1,230 @@
+//! The one door to the world: everything the product does to disks, device-mapper, processes, mounts, the clock and
+//! randomness goes through these traits.
+//!
+//! [`HostRead`] observes, [`HostMut`] changes; only the executor holds the changing half, so a query cannot write. Each call
+//! of [`HostMut`] is one effect: a place where a test can stop, fail or kill. All calls block; the daemon makes them on
+//! its worker threads. Implementations: `vol-linux` (the real host) and `vol-sim` (disks and dm-thin with faults).
+
+use std::any::Any;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+use vol_core::observed::{
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+};
+use vol_types::{Bytes, FsKind};
+
+pub type HostResult<T> = Result<T, HostError>;
+
+/// What went wrong, to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostErrorKind {
+    /// No such device, file, dm device, thin id (`ENOENT`, `ENXIO`, `ENODATA`).
+    NotFound,
+    /// In use by somebody else (`EBUSY`).
+    Busy,
+    /// Already there (`EEXIST`).
+    Exists,
+    Denied,
+    NoSpace,
+    /// The device answered with an error or went away (`EIO`, `ENODEV`, short read).
+    Io,
+    /// The open device is not the one that was observed: another took its name or number.
+    Changed,
+    /// The kernel or the host cannot do this at all.
+    Unsupported,
+    Invalid,
+    TimedOut,
+    /// An external program failed; `detail` has the end of what it said.
+    Tool,
+    Other,
+}
+
+/// A failed call. The text says what was tried on what, and what came back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct HostError {
+    pub kind: HostErrorKind,
+    /// Operation and object: `open /dev/sdb`.
+    pub what: String,
+    /// What came back: the system's text for the error number, or the end of a tool's output.
+    pub detail: String,
+}
+
+impl HostError {
+    pub fn new(kind: HostErrorKind, what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), detail: detail.into() }
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.detail)
+    }
+}
+
+/// A block device open for reading.
+pub trait BlockRead: Send + Sync {
+    /// The identity of the open descriptor (not of the path).
+    fn identity(&self) -> &DiskIdentity;
+    /// Reads exactly `len` bytes at `offset`, both multiples of 4096 (so that O_DIRECT works on any disk).
+    /// Reading past the end is `Io`.
+    fn read_at(&self, offset: u64, len: usize) -> HostResult<Vec<u8>>;
+    /// For the host that made it, to find its own descriptor again in [`HostMut::write_durable`].
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A block device open for writing.
+pub trait BlockWrite: BlockRead {
+    /// Writes `data` (offset and length multiples of 4096) without making it durable.
+    fn write_at(&self, offset: u64, data: &[u8]) -> HostResult<()>;
+    /// Makes all completed writes durable.
+    fn flush(&self) -> HostResult<()>;
+}
+
+/// One write of a commit.
+pub struct DurableWrite<'a> {
+    pub device: &'a Arc<dyn BlockWrite>,
+    /// Multiple of 4096.
+    pub offset: u64,
+    /// Length a multiple of 4096.
+    pub data: &'a [u8],
+}
+
+/// A dm device to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DmCreate {
+    pub name: String,
+    pub uuid: String,
+    pub table: Vec<TargetLine>,
+    pub read_only: bool,
+    /// Private layers are hidden from udev's scanning (`DM_UDEV_DISABLE_*` flags).
+    pub private: bool,
+}
+
+/// A thin snapshot: one compound step, because nothing may happen between suspend and resume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThinSnapshot {
+    pub pool_uuid: String,
+    /// The origin's dm uuid if it is active: it is suspended (which freezes its file system and flushes), and resumed
+    /// whatever comes of the message. A guard outside the daemon resumes it should the daemon die in between.
+    pub origin_uuid: Option<String>,
+    pub thin_id: u32,
+    pub origin_thin_id: u32,
+}
+
+/// A mount to be made. Always with `nosuid,nodev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountCall {
+    pub dev: DevNumber,
+    pub fs: FsKind,
+    /// Absolute, without `.` and `..`; missing directories are made (mode 0755); no component may be a symbolic link.
+    pub target: PathBuf,
+    pub read_only: bool,
+    /// XFS refuses to mount two file systems with one UUID: set for snapshots (`nouuid`).
+    pub allow_same_uuid: bool,
+}
+
+/// How the daemon's own I/O is done, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoBackend {
+    /// `io_uring` or `pread/pwrite`.
+    pub name: String,
+    /// Why it is not io_uring, if it is not.
+    pub reason: Option<String>,
+}
+
+/// The reading half.
+pub trait HostRead: Send + Sync {
+    /// Wall clock, seconds since 1970; for display only.
+    fn now(&self) -> u64;
+    /// Changes with every boot (`/proc/sys/kernel/random/boot_id`).
+    fn boot_id(&self) -> HostResult<String>;
+    fn io_backend(&self) -> IoBackend;
+
+    /// Nodes of all block devices that may carry a PV. Never our own dm devices (what a user wrote inside a volume is not
+    /// looked at), nor empty, ram, zram, optical or floppy devices.
+    fn block_devices(&self) -> HostResult<Vec<PathBuf>>;
+    /// All there is to know of a device before it is touched. `NotFound` if there is none, `Invalid` if it is no block device.
+    fn inspect(&self, path: &Path) -> HostResult<DiskInfo>;
+    /// Opens for reading. The identity is the descriptor's own.
+    fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>>;
+    /// Signatures of an active dm device of ours, by number; used only on what has never been handed out.
+    fn probe(&self, dev: DevNumber) -> HostResult<Probe>;
+
+    /// All dm devices whose uuid has our prefix.
+    fn dm_devices(&self) -> HostResult<Vec<DmInfo>>;
+    fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>>;
+    /// The live table.
+    fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>>;
+    /// Never forces a pool commit (`DM_NOFLUSH_FLAG`).
+    fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus>;
+    /// Never forces a pool commit (`DM_NOFLUSH_FLAG`).
+    fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus>;
+    /// Versions of the dm targets the kernel has loaded or can load: name, (major, minor, patch).
+    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>>;
+
+    /// The mount table of the host's mount namespace.
+    fn mounts(&self) -> HostResult<Vec<Mount>>;
+    /// Who has the device open or mounted, for messages: `process 4711 (postgres)`, `mounted at / in the mount namespace of
+    /// process 12 (dockerd)`. Best effort, bounded in time and number.
+    fn holders(&self, dev: DevNumber) -> Vec<String>;
+
+    /// The backing files that were remembered, and the `*.img` in the default directory.
+    fn backing_files(&self) -> HostResult<Vec<PathBuf>>;
+    /// The loop device that is attached to `file`.
+    fn loop_device_of(&self, file: &Path) -> HostResult<Option<PathBuf>>;
+    /// Whether something stands at this path (links not followed).
+    fn path_exists(&self, path: &Path) -> HostResult<bool>;
+}
+
+/// The changing half.
+pub trait HostMut: HostRead {
+    /// A new random id (version 4).
+    fn new_uuid(&self) -> Uuid;
+
+    /// Opens for writing, `Changed` if the device behind `node` is not `expected`.
+    fn open_write(&self, node: &Path, expected: &DiskIdentity) -> HostResult<Arc<dyn BlockWrite>>;
+    /// Writes all and makes each durable, side by side; one answer per write, in order. After an error the content of the
+    /// range is unknown: old, new or torn at 512 bytes.
+    fn write_durable(&self, writes: &[DurableWrite<'_>]) -> Vec<HostResult<()>>;
+    /// Erases exactly the signatures that were `expected`; `Changed` if others are found. Looks again afterwards and fails
+    /// (`Io`) if anything is left.
+    fn wipe_signatures(&self, node: &Path, identity: &DiskIdentity, expected: &[Signature]) -> HostResult<()>;
+    /// Tells the kernel to read the partition table again; failure is of no consequence.
+    fn reread_partitions(&self, node: &Path);
+
+    /// Makes a sparse file (mode 0600, parent directories made) and its directory entry durable; `Exists` if it is there.
+    fn create_file(&self, path: &Path, size: Bytes) -> HostResult<()>;
+    fn delete_file(&self, path: &Path) -> HostResult<()>;
+    /// Attaches a loop device with direct I/O if the file system can, and gives its node; the present one if there is one.
+    fn attach_loop(&self, file: &Path) -> HostResult<PathBuf>;
+    fn detach_loop(&self, node: &Path) -> HostResult<()>;
+    /// Replaces the list behind [`HostRead::backing_files`].
+    fn remember_backing_files(&self, files: &[PathBuf]) -> HostResult<()>;
+
+    /// Create, load, resume. If loading or resuming fails the device is removed again. `Exists` if uuid or name is taken.
+    /// When it returns, `/dev/dm-<minor>` can be opened.
+    fn dm_create(&self, device: &DmCreate) -> HostResult<DmInfo>;
+    /// Swaps the table: load, then one resume (the kernel suspends and resumes inside it).
+    fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()>;
+    /// Makes a suspended device live again; nothing happens to one that is live.
+    fn dm_resume(&self, uuid: &str) -> HostResult<()>;
+    /// Removes. udev may hold a device open for a moment: tries again for at most two seconds, then `Busy`.
+    /// `NotFound` if there is none.
+    fn dm_remove(&self, uuid: &str) -> HostResult<()>;
+    /// Sends a message to the target at sector 0 of a device. `Exists` and `NotFound` tell of thin ids. Success proves
+    /// nothing: read the status afterwards.
+    fn dm_message(&self, uuid: &str, message: &str) -> HostResult<()>;
+    /// See [`ThinSnapshot`].
+    fn thin_snapshot(&self, snapshot: &ThinSnapshot) -> HostResult<()>;
+    /// Writes zeroes over `len` bytes of a dm device of ours, and makes them durable.
+    fn zero_device(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<()>;
+
+    /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()>;
+    fn mount(&self, call: &MountCall) -> HostResult<()>;
+    /// Unmounts exactly this mount; `Busy` if files are open there.
+    fn unmount(&self, mount: &Mount) -> HostResult<()>;
+}

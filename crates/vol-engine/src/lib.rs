@@ -1,0 +1,20 @@
+//! The imperative shell: observes the world through a host, plans with `vol-core`, executes, commits, recovers.
+//!
+//! It makes no choices of its own: what is to be done comes as a plan. A step that fails is not undone step by step; the
+//! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+pub mod exec;
+pub mod host;
+mod observe;
+mod pvs;
+mod scan;
+mod store;
+mod vg;
+
+pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
+pub use error::{EngineError, StepError};
+pub use store::{StoreCounters, StoreError};
+pub use vg::{OpenVg, Problem, View};

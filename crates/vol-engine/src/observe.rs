@@ -1,0 +1,119 @@
+//! Makes the planner's inputs from the host's reading half. Nothing here writes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use vol_core::Catalog;
+use vol_core::dm::Device;
+use vol_core::plan::Kernel;
+use vol_core::plan::recover::owner;
+use vol_core::plan::vg::{DiskCandidate, FileCandidate, PvLayout, SeenLabel};
+use vol_format::label::{self, Label};
+use vol_format::layout::{self, PvKind};
+use vol_types::{Bytes, Extents, PvId, VgId};
+
+use crate::host::{BlockRead, HostError, HostRead, HostResult};
+use crate::pvs;
+
+/// What the kernel has of one VG: its devices, the status of its pools, and all mounts.
+pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<Kernel> {
+    let mut dm = BTreeMap::new();
+    for info in host.dm_devices()? {
+        if let Some(device) = Device::from_uuid(&info.uuid)
+            && owner(catalog, device).is_some()
+        {
+            dm.insert(device, info);
+        }
+    }
+    let mut pools = BTreeMap::new();
+    for pool in catalog.pools() {
+        let device = Device::Pool(pool.id);
+        if dm.get(&device).is_some_and(|info| info.live_table && !info.suspended) {
+            pools.insert(pool.id, host.pool_status(&device.uuid())?);
+        }
+    }
+    Ok(Kernel { dm, pools, mounts: host.mounts()? })
+}
+
+/// The label on a device, from whichever of its places and copies is intact. A damaged copy is passed over if the other
+/// can be read; with both damaged the device does not count as ours, but says so.
+pub fn read_label(device: &dyn BlockRead) -> HostResult<Option<Label>> {
+    let size = device.identity().size.get();
+    let mut damage = None;
+    for area in layout::AREA_CANDIDATES {
+        for offset in layout::LABEL_OFFSETS_IN_AREA {
+            let at = area + offset;
+            if at + layout::BLOCK as u64 > size {
+                continue;
+            }
+            match label::decode(&device.read_at(at, layout::BLOCK)?, at) {
+                Ok(Some((label, _))) => return Ok(Some(label)),
+                Ok(None) => {}
+                Err(error) => damage = Some(error),
+            }
+        }
+    }
+    match damage {
+        None => Ok(None),
+        Some(error) => {
+            tracing::warn!(device = %device.identity().dev, %error, "a damaged or foreign label was passed over");
+            Ok(None)
+        }
+    }
+}
+
+/// Layout of a device of this size; `None` if it is too small.
+pub fn pv_layout(size: Bytes, kind: PvKind, extent_size: Bytes) -> Option<PvLayout> {
+    let geometry = layout::geometry(size, kind, extent_size).ok()?;
+    Some(PvLayout { data_offset: Bytes(geometry.data_offset), extents: Extents(geometry.extent_count) })
+}
+
+/// All there is to know of a disk that was named in a request.
+pub fn disk_candidate<H: HostRead + ?Sized>(
+    host: &H,
+    path: &Path,
+    extent_size: Bytes,
+    pv: PvId,
+    vg_known: impl Fn(VgId) -> bool,
+) -> DiskCandidate {
+    let none = |error: HostError| DiskCandidate {
+        path: path.to_owned(),
+        info: Err(error.to_string()),
+        label: None,
+        layout: None,
+        pv,
+    };
+    let info = match host.inspect(path) {
+        Ok(info) => info,
+        Err(error) => return none(error),
+    };
+    let label = match host.open_read(&info.node).and_then(|device| read_label(&*device)) {
+        Ok(label) => label,
+        Err(error) => return none(error),
+    };
+    let layout = pv_layout(info.identity.size, pvs::kind_of(&info), extent_size);
+    DiskCandidate {
+        path: path.to_owned(),
+        label: label.map(|label| SeenLabel { vg: label.vg, vg_known: vg_known(label.vg), vg_name: label.vg_name }),
+        layout,
+        info: Ok(info),
+        pv,
+    }
+}
+
+/// A backing file that is to be made.
+pub fn file_candidate<H: HostRead + ?Sized>(
+    host: &H,
+    path: PathBuf,
+    size: Bytes,
+    extent_size: Bytes,
+    pv: PvId,
+) -> HostResult<FileCandidate> {
+    Ok(FileCandidate {
+        exists: host.path_exists(&path)?,
+        layout: pv_layout(size, PvKind::WholeDisk, extent_size),
+        path,
+        size,
+        pv,
+    })
+}

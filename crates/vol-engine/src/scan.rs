@@ -1,0 +1,220 @@
+//! Finding volume groups: attach the backing files, read the labels of all disks, open what belongs together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use vol_core::Catalog;
+use vol_core::observed::DiskInfo;
+use vol_format::feature::Access;
+use vol_format::label::Label;
+use vol_types::{PvId, VgId, VgState};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::exec::Session;
+use crate::host::HostMut;
+use crate::observe;
+use crate::pvs::{self, OpenPv, OpenPvs};
+use crate::store;
+use crate::vg::{OpenVg, Problem};
+
+/// A disk with a label of ours.
+struct Labelled {
+    info: DiskInfo,
+    label: Label,
+}
+
+impl<H: HostMut> Engine<H> {
+    /// Looks at all disks, and opens every VG that is not open, or is open but incomplete. Nothing changes in the kernel for
+    /// what is running already. One VG that cannot be opened does not keep the others from it.
+    pub fn scan(&self, more_files: &[PathBuf]) -> Result<(), EngineError> {
+        let _guard = self.membership();
+        let mut problems = Vec::new();
+        self.attach_files(more_files, &mut problems)?;
+        let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
+        for node in self.host().block_devices()? {
+            match self.look_at(&node) {
+                Ok(Some(found)) => groups.entry(found.label.vg).or_default().push(found),
+                Ok(None) => {}
+                // Disks of others may be empty card readers or failing: no business of ours unless they are asked for.
+                Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
+            }
+        }
+        for (id, disks) in groups {
+            if self.needs_opening(id) {
+                self.open_group(id, disks, &mut problems);
+            }
+        }
+        *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
+        Ok(())
+    }
+
+    fn attach_files(&self, more: &[PathBuf], problems: &mut Vec<Problem>) -> Result<(), EngineError> {
+        let known = self.host().backing_files()?;
+        for file in known.iter().chain(more) {
+            if let Err(error) = self.host().attach_loop(file) {
+                if more.contains(file) {
+                    return Err(error.into());
+                }
+                problems.push(Problem {
+                    code: "file-not-attached",
+                    message: format!("the backing file {} cannot be attached: {error}", file.display()),
+                    hint: "bring the file back and run `volctl pv scan`".to_owned(),
+                    subject: None,
+                });
+            }
+        }
+        let mut all = known.clone();
+        all.extend(more.iter().filter(|file| !known.contains(file)).cloned());
+        if all != known {
+            self.host().remember_backing_files(&all)?;
+        }
+        Ok(())
+    }
+
+    fn look_at(&self, node: &Path) -> Result<Option<Labelled>, EngineError> {
+        let device = self.host().open_read(node)?;
+        let Some(label) = observe::read_label(&*device)? else { return Ok(None) };
+        drop(device);
+        let info = self.host().inspect(node)?;
+        Ok(Some(Labelled { info, label }))
+    }
+
+    fn needs_opening(&self, id: VgId) -> bool {
+        self.vgs().iter().find(|vg| vg.id == id).is_none_or(|vg| {
+            let view = vg.view();
+            !view.missing.is_empty() || view.copies.0 < view.copies.1
+        })
+    }
+
+    fn open_group(&self, id: VgId, disks: Vec<Labelled>, problems: &mut Vec<Problem>) {
+        // Opened anew: changes that wait for the old session must find it closed, never write beside the new one.
+        let old = self.vgs().into_iter().find(|vg| vg.id == id);
+        let mut old_session = old.as_ref().map(|vg| vg.session());
+        let name = disks.first().map(|disk| disk.label.vg_name.to_string()).unwrap_or_default();
+        let mut complain = |code, message: String, hint: &str| {
+            tracing::error!(vg = name, "{message}");
+            problems.push(Problem { code, message, hint: hint.to_owned(), subject: None });
+        };
+        let mut notes = Vec::new();
+        let pvs = self.open_pvs(disks, &mut notes);
+        let mut opened = match store::open(self.host(), id, &pvs) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                let reason = notes.into_iter().chain([reason]).collect::<Vec<_>>().join("; ");
+                complain(
+                    "vg-unreadable",
+                    format!("volume group {name} ({id}) cannot be opened: {reason}"),
+                    "nothing was changed; attach its other disks and run `volctl pv scan`",
+                );
+                return;
+            }
+        };
+        let pvs = fitting(&opened.catalog, pvs, &mut notes);
+        notes.append(&mut opened.problems);
+        let taken = self
+            .vgs()
+            .iter()
+            .any(|other| other.id != id && other.read(|catalog| catalog.vg().name == opened.catalog.vg().name));
+        if taken {
+            complain(
+                "vg-name-twice",
+                format!("there are two volume groups named {name}; the one with id {id} is not opened"),
+                "take its disks to another machine, or delete the other one",
+            );
+            return;
+        }
+        let own_files = opened.catalog.pvs().filter_map(|pv| pv.backing_file.as_ref().map(PathBuf::from)).collect();
+        let unfinished = opened.catalog.vg().state != VgState::Ready;
+        let session = Session { pvs, store: Some(opened.store), own_files };
+        let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
+        let mut session = vg.session();
+        let settled = vg.recover(self.host(), &mut session);
+        if unfinished {
+            if !settled {
+                complain(
+                    "vg-unfinished",
+                    format!("the unfinished volume group {name} could not be taken apart"),
+                    "see the daemon's log; it is tried again at the next start",
+                );
+            }
+            self.forget(id);
+            return;
+        }
+        vg.refresh_with(self.host(), &session);
+        drop(session);
+        if let Some(old) = old_session.as_mut() {
+            old.close();
+        }
+        self.insert(vg);
+    }
+
+    /// Opens the disks of a VG. A PV that is there twice is used from neither: only a person can know which is the clone.
+    fn open_pvs(&self, disks: Vec<Labelled>, notes: &mut Vec<String>) -> OpenPvs {
+        let mut by_pv: BTreeMap<PvId, Vec<Labelled>> = BTreeMap::new();
+        for disk in disks {
+            by_pv.entry(disk.label.pv).or_default().push(disk);
+        }
+        let mut open = OpenPvs::new();
+        for (id, mut found) in by_pv {
+            if found.len() > 1 {
+                let nodes: Vec<_> = found.iter().map(|disk| disk.info.node.display().to_string()).collect();
+                notes.push(format!("PV {id} is there more than once ({}): none of them is used", nodes.join(", ")));
+                continue;
+            }
+            let Some(Labelled { info, label }) = found.pop() else { continue };
+            let node = info.node.display();
+            match label.features.check() {
+                Ok(Access::ReadWrite) => {}
+                Ok(Access::ReadOnly) => {
+                    notes
+                        .push(format!("{node} was written by a newer volumed, which this one may only read: not used"));
+                    continue;
+                }
+                Err(error) => {
+                    notes.push(format!("{node} was written by a newer volumed: {error}"));
+                    continue;
+                }
+            }
+            match self.host().open_write(&info.node, &info.identity) {
+                Ok(device) => {
+                    let kind = pvs::kind_of(&info);
+                    let pv = OpenPv {
+                        node: info.node.clone(),
+                        identity: info.identity,
+                        kind,
+                        geometry: label.geometry,
+                        device,
+                        touched: true,
+                    };
+                    open.insert(id, pv);
+                }
+                Err(error) => notes.push(error.to_string()),
+            }
+        }
+        open
+    }
+}
+
+/// The PVs that the catalog knows and that are as large as they were.
+fn fitting(catalog: &Catalog, pvs: OpenPvs, notes: &mut Vec<String>) -> OpenPvs {
+    pvs.into_iter()
+        .filter(|(id, open)| match catalog.pv(*id) {
+            None => {
+                notes.push(format!("{} is no member of the volume group any more: not used", open.node.display()));
+                false
+            }
+            Some(pv) if open.identity.size < pv.device_size => {
+                notes.push(format!(
+                    "{} has shrunk from {} to {}: not used",
+                    open.node.display(),
+                    pv.device_size,
+                    open.identity.size
+                ));
+                false
+            }
+            Some(_) => true,
+        })
+        .collect()
+}

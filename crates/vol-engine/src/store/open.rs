@@ -1,0 +1,247 @@
+//! Opening: which of the copies tells the truth.
+//!
+//! Each copy is read by itself: the newest checkpoint whose header and payload are sound, then the log behind it for as
+//! long as each record continues the one before. The copy that comes furthest wins, if the histories of the others are
+//! prefixes of its own. A copy that is behind is brought up to date by a checkpoint; one that tells another story makes
+//! the VG read-only, because only its operator can know which is right.
+
+use std::collections::BTreeMap;
+
+use vol_core::Catalog;
+use vol_format::checkpoint::{self, Checkpoint};
+use vol_format::layout::BLOCK;
+use vol_format::record::{self, ChainHash};
+use vol_types::{PvId, VgId};
+
+use super::{Store, StoreCopy, StoreCounters};
+use crate::host::{HostMut, HostResult};
+use crate::pvs::{OpenPv, OpenPvs};
+
+/// Largest part of the log that one read brings: more than the longest record.
+const WINDOW: u64 = 2 << 20;
+
+/// What was found on the disks of a VG.
+pub struct Opened {
+    pub catalog: Catalog,
+    pub store: Store,
+    /// What is not as it should be, for people.
+    pub problems: Vec<String>,
+}
+
+/// The history that one copy tells.
+struct History {
+    pv: PvId,
+    catalog: Catalog,
+    hash: ChainHash,
+    log_position: u64,
+    log_start: u64,
+    slot: u8,
+    /// The chain hash at each sequence number that this copy still knows.
+    known: BTreeMap<u64, ChainHash>,
+}
+
+/// Reads the metadata of `vg` from its PVs and makes the copies agree. `Err` tells why there is none to go by.
+pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Opened, String> {
+    let mut histories = Vec::new();
+    let mut problems = Vec::new();
+    for (id, pv) in pvs {
+        match read_history(vg, *id, pv) {
+            Ok(Some(history)) => histories.push(history),
+            Ok(None) => {}
+            Err(error) => problems.push(format!("the metadata on {} cannot be read: {error}", pv.node.display())),
+        }
+    }
+    histories.sort_by_key(|history| std::cmp::Reverse(history.catalog.sequence()));
+    let mut histories = histories.into_iter();
+    let Some(best) = histories.next() else {
+        problems.insert(0, "none of its disks carries metadata that can be read".to_owned());
+        return Err(problems.join("; "));
+    };
+    let wanted = best.catalog.pvs().filter(|pv| pv.metadata).count();
+    let mut frozen = None;
+    let mut copies = Vec::new();
+    let mut behind = Vec::new();
+    copies.extend(copy_of(&best, vg, pvs));
+    for other in histories {
+        let at = other.catalog.sequence();
+        let node = node_of(pvs, other.pv);
+        let belongs = best.catalog.pv(other.pv).is_some_and(|pv| pv.metadata);
+        match best.known.get(&at) {
+            _ if !belongs => problems.push(format!("{node} carries metadata, but is not to carry any: ignored")),
+            Some(hash) if *hash == other.hash => {
+                if at < best.catalog.sequence() {
+                    problems
+                        .push(format!("the metadata on {node} was {} commits behind", best.catalog.sequence() - at));
+                    behind.push(other.pv);
+                }
+                copies.extend(copy_of(&other, vg, pvs));
+            }
+            Some(_) => {
+                let reason = format!(
+                    "{node} and {} tell different histories of the volume group since commit {at}: \
+                     they were changed apart from each other",
+                    node_of(pvs, best.pv)
+                );
+                problems.push(reason.clone());
+                frozen = Some(reason);
+            }
+            None => problems.push(format!(
+                "the metadata on {node} is too old to be compared (commit {at}, the newest is {}): it is not used",
+                best.catalog.sequence()
+            )),
+        }
+    }
+    let violations = vol_core::check::violations(&best.catalog);
+    if let Some(first) = violations.first() {
+        frozen = Some(format!("its metadata contradicts itself: {first}"));
+        problems.extend(violations);
+    }
+    if frozen.is_none() && copies.len() <= wanted / 2 {
+        frozen = Some(format!("{} of {wanted} metadata copies are there, a change needs more than half", copies.len()));
+    }
+    problems.extend(frozen.clone());
+    let mut store = Store {
+        vg,
+        sequence: best.catalog.sequence(),
+        hash: best.hash,
+        copies,
+        wanted,
+        frozen,
+        checkpoint_estimate: u64::MAX / 2,
+        counters: StoreCounters::default(),
+    };
+    if store.frozen.is_none() && !behind.is_empty() {
+        let catalog = std::sync::RwLock::new(best.catalog.clone());
+        if let Err(error) = store.checkpoint(host, &catalog) {
+            problems.push(format!("a metadata copy that is behind could not be brought up to date: {error}"));
+        }
+    }
+    Ok(Opened { catalog: best.catalog, store, problems })
+}
+
+fn node_of(pvs: &OpenPvs, id: PvId) -> String {
+    pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string())
+}
+
+fn copy_of(history: &History, vg: VgId, pvs: &OpenPvs) -> Option<StoreCopy> {
+    let pv = pvs.get(&history.pv)?;
+    Some(StoreCopy {
+        id: record::Copy { vg, pv: history.pv },
+        device: pv.device.clone(),
+        geometry: pv.geometry,
+        log_position: history.log_position,
+        slot: history.slot,
+        log_start: history.log_start,
+        failed: None,
+    })
+}
+
+/// The history on one PV; `None` if it carries no metadata.
+fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> {
+    let copy = record::Copy { vg, pv: id };
+    let mut known = BTreeMap::new();
+    let mut best: Option<(u8, Checkpoint)> = None;
+    for slot in 0..2u8 {
+        if let Some(found) = read_checkpoint(&copy, slot, pv)? {
+            known.insert(found.sequence, found.hash);
+            if best.as_ref().is_none_or(|(_, best)| best.sequence < found.sequence) {
+                best = Some((slot, found));
+            }
+        }
+    }
+    let Some((slot, start)) = best else { return Ok(None) };
+    let mut hash = start.hash;
+    let Some(mut catalog) = Catalog::from_objects(start.sequence, start.objects) else {
+        tracing::error!(pv = %id, "a checkpoint holds no volume group");
+        return Ok(None);
+    };
+    let mut position = start.log_position;
+    let mut log = LogReader { pv, window: Vec::new(), window_at: 0 };
+    while let Some(record) = log.next(&copy, position, catalog.sequence() + 1, &hash)? {
+        position = record.position + record.len as u64;
+        hash = record.hash;
+        known.insert(record.sequence, record.hash);
+        catalog.commit(record.sequence, record.changes);
+    }
+    Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start: start.log_position, slot, known }))
+}
+
+fn read_checkpoint(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Checkpoint>> {
+    let offset = pv.geometry.checkpoint_offsets[usize::from(slot)];
+    let header = match checkpoint::decode_header(copy, slot, &pv.device.read_at(offset, BLOCK)?) {
+        Ok(Some(header)) => header,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint header was passed over");
+            return Ok(None);
+        }
+    };
+    let len = header.payload_len.next_multiple_of(BLOCK as u64);
+    if len > pv.geometry.checkpoint_len - BLOCK as u64 {
+        tracing::warn!(pv = %copy.pv, slot, len, "a checkpoint claims more than its slot");
+        return Ok(None);
+    }
+    let mut payload = Vec::new();
+    while (payload.len() as u64) < len {
+        let part = (len - payload.len() as u64).min(1 << 20);
+        let at = offset + BLOCK as u64 + payload.len() as u64;
+        let Ok(part) = usize::try_from(part) else { return Ok(None) };
+        payload.extend(pv.device.read_at(at, part)?);
+    }
+    match checkpoint::decode_payload(&header, &payload) {
+        Ok(checkpoint) => Ok(Some(checkpoint)),
+        Err(error) => {
+            tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint was passed over");
+            Ok(None)
+        }
+    }
+}
+
+/// Reads records in windows, so that a log of any length takes few reads and little memory.
+struct LogReader<'a> {
+    pv: &'a OpenPv,
+    window: Vec<u8>,
+    /// Offset of the window in the log region.
+    window_at: u64,
+}
+
+impl LogReader<'_> {
+    /// The record that continues the history at `position`, or at the start of the next lap where the writer skipped the
+    /// end of the region; `None` at the end of the log.
+    fn next(
+        &mut self,
+        copy: &record::Copy,
+        position: u64,
+        sequence: u64,
+        previous: &ChainHash,
+    ) -> HostResult<Option<record::Record>> {
+        let lap = self.pv.geometry.log_len;
+        let skipped = position.next_multiple_of(lap);
+        for at in [position, skipped] {
+            let bytes = self.bytes(at % lap)?;
+            match record::decode(copy, at, bytes) {
+                Ok(record) if record.sequence == sequence && record.previous == *previous => return Ok(Some(record)),
+                Ok(_) | Err(_) => {}
+            }
+            if skipped == position {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The log region from `offset` on, at least one longest record of it or up to its end.
+    fn bytes(&mut self, offset: u64) -> HostResult<&[u8]> {
+        let len = self.pv.geometry.log_len;
+        let enough = (WINDOW / 2).min(len - offset);
+        let have = self.window_at + self.window.len() as u64;
+        if offset < self.window_at || offset + enough > have {
+            let want = WINDOW.min(len - offset);
+            let want = usize::try_from(want).unwrap_or(BLOCK);
+            self.window = self.pv.device.read_at(self.pv.geometry.log_offset + offset, want)?;
+            self.window_at = offset;
+        }
+        let from = usize::try_from(offset - self.window_at).unwrap_or(0);
+        Ok(&self.window[from.min(self.window.len())..])
+    }
+}

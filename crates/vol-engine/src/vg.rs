@@ -1,0 +1,269 @@
+//! One open volume group: its catalog, its session, and what readers see of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use vol_core::dm::Device;
+use vol_core::observed::ThinStatus;
+use vol_core::plan::recover::{self, Recovery};
+use vol_core::plan::{Kernel, health};
+use vol_core::{Catalog, Plan, Refusal};
+use vol_types::{IntentId, ObjectKey, PoolState, PvId, Sectors, VgId, VgState, VolumeId};
+
+use crate::error::EngineError;
+use crate::exec::{self, Session};
+use crate::host::{HostMut, HostResult};
+use crate::store::StoreCounters;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable word for programs.
+    pub code: &'static str,
+    pub message: String,
+    pub hint: String,
+    /// The object it is about; the VG as a whole if `None`.
+    pub subject: Option<ObjectKey>,
+}
+
+/// What readers see besides the catalog: refreshed after every change and by a slow timer, never by a reader.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub kernel: Kernel,
+    /// Sectors that active volumes have mapped in their pool.
+    pub mapped: BTreeMap<VolumeId, Sectors>,
+    pub problems: Vec<Problem>,
+    pub missing: Vec<PvId>,
+    /// Device nodes of the PVs that are there.
+    pub nodes: Vec<(PvId, std::path::PathBuf)>,
+    /// Metadata copies that are there, and that there should be.
+    pub copies: (usize, usize),
+    pub counters: StoreCounters,
+}
+
+/// An open VG.
+pub struct OpenVg {
+    pub id: VgId,
+    catalog: RwLock<Catalog>,
+    session: Mutex<Session>,
+    view: RwLock<Arc<View>>,
+    /// What opening found to complain about; it stays until the VG is opened again.
+    opening_problems: Vec<String>,
+}
+
+impl OpenVg {
+    pub fn new(catalog: Catalog, session: Session, opening_problems: Vec<String>) -> Self {
+        Self {
+            id: catalog.vg().id,
+            catalog: RwLock::new(catalog),
+            session: Mutex::new(session),
+            view: RwLock::default(),
+            opening_problems,
+        }
+    }
+
+    /// Reads the catalog; never waits for a change longer than it takes to apply one commit in memory.
+    pub fn read<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
+        read(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn catalog_lock(&self) -> &RwLock<Catalog> {
+        &self.catalog
+    }
+
+    /// PVs of the catalog that are not there.
+    fn missing(&self, session: &Session) -> Vec<PvId> {
+        self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| !session.pvs.contains_key(id)).collect())
+    }
+
+    /// Observes, plans with `plan`, executes unless `dry_run`, and leaves the VG in order whatever happens. One change at a
+    /// time per VG; changes of different VGs run side by side.
+    pub fn change<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
+        let mut session = self.session();
+        let missing = self.missing(&session);
+        if !dry_run && self.unsettled() {
+            // A step that could not be taken back earlier may be possible now.
+            self.recover(host, &mut session);
+        }
+        let kernel = exec::observe_kernel(host, &self.catalog)?;
+        let (plan, extra) = self.read(|catalog| plan(catalog, &kernel, &missing))?;
+        if dry_run || plan.is_empty() {
+            return Ok((plan, extra));
+        }
+        let result = exec::run(host, &mut session, &self.catalog, &plan);
+        let outcome = match result {
+            Ok(()) => Ok((plan, extra)),
+            Err(failed) => {
+                let settled = self.recover(host, &mut session);
+                Err(EngineError::Step { title: plan.title, step: failed.step, source: failed.error, settled })
+            }
+        };
+        self.refresh_with(host, &session);
+        outcome
+    }
+
+    /// Whether the catalog holds anything that is not finished.
+    fn unsettled(&self) -> bool {
+        self.read(|catalog| {
+            catalog.intents().next().is_some()
+                || catalog.pools().any(|pool| pool.state != PoolState::Ready)
+                || catalog.vg().state != VgState::Ready
+                || catalog.volumes().any(|volume| volume.state != vol_types::VolumeState::Ready)
+        })
+    }
+
+    /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
+    /// next change.
+    pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        let mut given_up: BTreeSet<ObjectKey> = BTreeSet::new();
+        // Each round settles one object or sets it aside, so this many rounds are always enough.
+        let objects = self.read(|catalog| catalog.objects().len());
+        for _ in 0..objects.saturating_mul(4).saturating_add(16) {
+            let kernel = match exec::observe_kernel(host, &self.catalog) {
+                Ok(kernel) => kernel,
+                Err(error) => {
+                    tracing::error!(%error, "recovery cannot see the kernel's devices");
+                    return false;
+                }
+            };
+            let missing = self.missing(session);
+            let intent = IntentId::from_uuid(host.new_uuid());
+            let next = self.read(|catalog| recover::next(catalog, &kernel, &missing, &given_up, intent));
+            let Some(Recovery { subject, plan }) = next else { break };
+            tracing::info!(plan = plan.title, "recovery");
+            match exec::run(host, session, &self.catalog, &plan) {
+                // An unfinished VG is gone when its labels are: its catalog ends here.
+                Ok(()) if matches!(subject, ObjectKey::Vg(_)) => return true,
+                Ok(()) => {}
+                Err(failed) => {
+                    tracing::error!(plan = plan.title, step = failed.step, error = %failed.error, "recovery failed");
+                    given_up.insert(subject);
+                }
+            }
+        }
+        given_up.is_empty() && !self.unsettled()
+    }
+
+    /// Refreshes what readers see.
+    pub fn refresh<H: HostMut + ?Sized>(&self, host: &H) {
+        // A change under way refreshes at its end; the timer does not wait for it.
+        if let Ok(session) = self.session.try_lock() {
+            self.refresh_with(host, &session);
+        }
+    }
+
+    pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
+        let missing = self.missing(session);
+        let mut problems = Vec::new();
+        let kernel = kernel.unwrap_or_else(|error| {
+            problems.push(Problem {
+                code: "kernel-unreadable",
+                message: format!("the kernel's devices cannot be read: {error}"),
+                hint: "see `volctl status` for what device-mapper lacks".to_owned(),
+                subject: None,
+            });
+            Kernel::default()
+        });
+        problems
+            .extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &self.opening_problems)));
+        let mapped = kernel.dm.keys().filter_map(|device| match device {
+            Device::Volume(id) => match host.thin_status(&device.uuid()) {
+                Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let view = View {
+            mapped: mapped.collect(),
+            kernel,
+            problems,
+            missing,
+            nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
+            copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
+            counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
+        };
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+}
+
+fn find_problems(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    session: &Session,
+    opening: &[String],
+) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = opening
+        .iter()
+        .map(|message| Problem {
+            code: "metadata",
+            message: message.clone(),
+            hint: "its copies are listed by `volctl pv list`".to_owned(),
+            subject: None,
+        })
+        .collect();
+    for id in missing {
+        let was = catalog.pv(*id).map_or("", |pv| pv.path_hint.as_str());
+        problems.push(Problem {
+            code: "pv-missing",
+            message: format!("PV {id} (last seen as {was}) is missing"),
+            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
+            subject: Some(ObjectKey::Pv(*id)),
+        });
+    }
+    if let Some(store) = &session.store {
+        if let Some(reason) = store.frozen() {
+            problems.push(Problem {
+                code: "metadata-frozen",
+                message: format!("no changes are taken: {reason}"),
+                hint: "running volumes are not affected; see docs/troubleshooting.md".to_owned(),
+                subject: None,
+            });
+        }
+        for (pv, error) in store.failed_copies() {
+            problems.push(Problem {
+                code: "metadata-copy-failed",
+                message: format!("the metadata copy on PV {pv} failed: {error}"),
+                hint: "check that disk; the copy is written again after `volctl pv scan`".to_owned(),
+                subject: Some(ObjectKey::Pv(pv)),
+            });
+        }
+    }
+    for pool in catalog.pools() {
+        let busy = catalog.intents_of(pool.id).next().is_some();
+        if let health::PoolHealth::Bad { message, hint } = health::of_pool(pool, kernel.pools.get(&pool.id), busy) {
+            problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
+        }
+        problems.extend(fill_problem(pool, kernel));
+    }
+    problems
+}
+
+/// A pool that is nearly full is a problem before it is full.
+fn fill_problem(pool: &vol_types::Pool, kernel: &Kernel) -> Option<Problem> {
+    use vol_core::observed::PoolStatus;
+    let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { return None };
+    let percent = |used: u64, total: u64| u128::from(used) * 100 / u128::from(total.max(1));
+    let data = percent(usage.used_data, usage.total_data);
+    let metadata = percent(usage.used_metadata, usage.total_metadata);
+    let (code, message) = if data >= 90 {
+        ("pool-nearly-full", format!("pool {} is {data} % full", pool.name))
+    } else if metadata >= 80 {
+        ("pool-metadata-nearly-full", format!("the metadata of pool {} is {metadata} % full", pool.name))
+    } else {
+        return None;
+    };
+    let hint = "delete volumes or snapshots that are no longer needed; when it is full, writes fail".to_owned();
+    Some(Problem { code, message, hint, subject: Some(ObjectKey::Pool(pool.id)) })
+}
