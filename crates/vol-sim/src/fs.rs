@@ -1,0 +1,239 @@
+//! What is inside thin volumes: file systems and raw data; mkfs, probe, mount.
+//!
+//! Content belongs to the thin volume in the pool's committed state, so a snapshot shares it and a crash keeps it. A file
+//! put into a mounted file system is durable when [`crate::SimHost::put_file`] returns, as after `fsync`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+use vol_core::observed::{DevNumber, Mount, Probe};
+use vol_engine::host::{HostErrorKind, HostResult, MountCall};
+use vol_types::FsKind;
+
+use crate::effect::Mishap;
+use crate::mapper::DM_MAJOR;
+use crate::pool::SimPoolMode;
+use crate::world::{ThinLife, World, fail};
+
+/// What a thin volume holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    #[default]
+    Nothing,
+    /// mkfs was stopped in the middle.
+    Partial(FsKind),
+    Fs {
+        kind: FsKind,
+        uuid: Uuid,
+        files: Arc<BTreeMap<String, Vec<u8>>>,
+    },
+    /// Written as a raw device.
+    Raw(Vec<u8>),
+}
+
+/// What a probe says instead of the truth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeLie {
+    Nothing,
+    Ambivalent,
+    Error,
+    /// A file system of this kind.
+    Other(String),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Mounted {
+    pub mount: Mount,
+    /// Who has files open there.
+    pub held: Vec<String>,
+}
+
+/// A thin volume that runs: the pool's minor and the thin id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThinAt {
+    pub pool: u32,
+    pub id: u32,
+    pub size: u64,
+}
+
+impl World {
+    /// The thin volume behind a device that I/O is to go to.
+    pub fn thin_at(&self, what: &str, dev: DevNumber) -> HostResult<ThinAt> {
+        let Some(device) = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR) else {
+            return fail(HostErrorKind::NotFound, what, "no such dm device");
+        };
+        let Some((pool, id)) = device.thin() else {
+            return fail(HostErrorKind::Unsupported, what, "only the content of thin volumes is modelled");
+        };
+        if device.suspended || self.dm.get(&pool.minor).is_none_or(|pool| pool.suspended) {
+            return fail(HostErrorKind::TimedOut, what, "the device is suspended");
+        }
+        Ok(ThinAt { pool: pool.minor, id, size: device.sectors() * 512 })
+    }
+
+    pub fn content(&self, what: &str, at: ThinAt) -> HostResult<&Content> {
+        if self.active_pool(at.pool).is_none_or(|pool| pool.mode == SimPoolMode::Fail) {
+            return fail(HostErrorKind::Io, what, "the pool has failed");
+        }
+        let data = self.active_pool(at.pool).map(|pool| pool.data);
+        let size = data.and_then(|dev| self.size_of(dev)).map_or(0, |size| size.0);
+        if let Some(data) = data {
+            self.resolve(what, data, 0, size)?;
+        }
+        match self.pool_disk(at.pool).and_then(|disk| disk.thins.get(&at.id)) {
+            Some(thin) => Ok(&thin.content),
+            None => fail(HostErrorKind::Io, what, "the thin volume is gone"),
+        }
+    }
+
+    /// Writes data: takes new chunks for `bytes` and changes the content.
+    pub fn thin_write(&mut self, what: &str, at: ThinAt, bytes: u64, content: Content) -> HostResult<()> {
+        let (Some(active), Some(disk)) = (self.active_pool(at.pool).cloned(), self.pool_disk(at.pool)) else {
+            return fail(HostErrorKind::Io, what, "the pool is gone");
+        };
+        let refused = active.mode >= SimPoolMode::OutOfMetadataSpace || self.refuses_writes(active.data);
+        if refused || !disk.thins.contains_key(&at.id) {
+            return fail(HostErrorKind::Io, what, "the pool takes no writes");
+        }
+        let chunks = bytes.div_ceil(disk.chunk * 512);
+        if active.total_data.saturating_sub(disk.used_data()) < chunks {
+            if let Some(pool) = self.dm.get_mut(&at.pool).and_then(|device| device.pool.as_mut()) {
+                pool.mode = SimPoolMode::OutOfDataSpace;
+            }
+            return fail(HostErrorKind::NoSpace, what, "the pool is out of data space");
+        }
+        self.commit_pool(at.pool, |disk| {
+            disk.allocate(at.id, chunks);
+            if let Some(thin) = disk.thins.get_mut(&at.id) {
+                thin.content = content;
+            }
+        })
+    }
+
+    pub fn life(&mut self, at: ThinAt) -> &mut ThinLife {
+        let pool = self.pool_disk(at.pool).map_or(0, |disk| disk.life);
+        self.thin_lives.entry((pool, at.id)).or_default()
+    }
+
+    pub fn make_fs(
+        &mut self,
+        what: &str,
+        dev: DevNumber,
+        dm_uuid: &str,
+        kind: FsKind,
+        uuid: Uuid,
+        mishap: Mishap,
+    ) -> HostResult<()> {
+        if dev.major != DM_MAJOR || self.dm.get(&dev.minor).is_none_or(|device| device.uuid != dm_uuid) {
+            return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
+        }
+        let at = self.thin_at(what, dev)?;
+        if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
+            return fail(HostErrorKind::Tool, what, "the device is mounted");
+        }
+        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
+            return fail(HostErrorKind::Tool, what, "the device is read-only");
+        }
+        if at.size < kind.size_min().get() {
+            return fail(HostErrorKind::Tool, what, "the device is too small");
+        }
+        let blank = *self.content(what, at)? == Content::Nothing;
+        let life = self.life(at);
+        let known = life.mkfs > 0 || life.handed_out;
+        life.mkfs += 1;
+        life.used = true;
+        if known || !blank {
+            self.violation(format!("mkfs on {dm_uuid} (thin {}), which was formatted or handed out before", at.id));
+        }
+        self.counters.mkfs += 1;
+        let written = (at.size / 64).clamp(1, 1 << 20);
+        let error = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
+        self.thin_write(what, at, written, Content::Partial(kind)).or_else(error)?;
+        mishap.stage(1)?;
+        self.thin_write(what, at, 0, Content::Fs { kind, uuid, files: Arc::default() }).or_else(error)
+    }
+
+    pub fn probe_dm(&mut self, dev: DevNumber) -> HostResult<Probe> {
+        let what = format!("probe {dev}");
+        let at = self.thin_at(&what, dev)?;
+        let uuid = self.dm.get(&dev.minor).map(|device| device.uuid.clone()).unwrap_or_default();
+        if self.life(at).handed_out {
+            self.violation(format!("probe of {uuid}, which was handed out"));
+        }
+        let found = |kind: &str, uuid| Probe::Found { kind: kind.to_owned(), uuid };
+        match self.lies.get(&uuid).or_else(|| self.lies.get("*")) {
+            Some(ProbeLie::Nothing) => return Ok(Probe::Nothing),
+            Some(ProbeLie::Ambivalent) => return Ok(Probe::Ambivalent),
+            Some(ProbeLie::Error) => return fail(HostErrorKind::Io, what, "injected read error"),
+            Some(ProbeLie::Other(kind)) => return Ok(found(kind, None)),
+            None => {}
+        }
+        Ok(match self.content(&what, at)? {
+            Content::Fs { kind, uuid, .. } => found(kind.as_str(), Some(uuid.to_string())),
+            // mke2fs writes its superblock last: the trap is that half a file system looks like nothing.
+            Content::Nothing | Content::Partial(_) | Content::Raw(_) => Probe::Nothing,
+        })
+    }
+
+    pub fn mount_fs(&mut self, what: &str, call: &MountCall) -> HostResult<()> {
+        let invalid = |detail: &str| fail(HostErrorKind::Invalid, what, detail);
+        let clean = call.target.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !call.target.is_absolute() || !clean {
+            return invalid("the target is no plain absolute path");
+        }
+        if call.target.ancestors().any(|part| self.symlinks.contains(part)) {
+            return invalid("a component of the target is a symbolic link");
+        }
+        if call.target.ancestors().any(|part| self.files.contains_key(part)) {
+            return invalid("a component of the target is no directory");
+        }
+        let at = self.thin_at(what, call.dev)?;
+        let (kind, uuid) = match self.content(what, at)? {
+            Content::Fs { kind, uuid, .. } if *kind == call.fs => (*kind, *uuid),
+            _ => return invalid("wrong fs type, bad superblock"),
+        };
+        if !call.read_only && self.dm.get(&call.dev.minor).is_some_and(|device| device.read_only) {
+            return fail(HostErrorKind::Denied, what, "the device is read-only");
+        }
+        let mut others = self.mounts.iter().filter(|mounted| mounted.mount.dev == call.dev);
+        if others.any(|other| other.mount.target == call.target || other.mount.read_only != call.read_only) {
+            return fail(HostErrorKind::Busy, what, "already mounted");
+        }
+        if kind == FsKind::Xfs && !call.allow_same_uuid && self.mounted_elsewhere(call.dev, uuid) {
+            return invalid("an XFS with this UUID is mounted");
+        }
+        self.life(at).handed_out = true;
+        let made: Vec<PathBuf> = call.target.ancestors().map(Path::to_path_buf).collect();
+        self.paths.extend(made);
+        self.add_mount(call.dev, &call.target, kind.as_str(), call.read_only);
+        Ok(())
+    }
+
+    fn mounted_elsewhere(&self, dev: DevNumber, uuid: Uuid) -> bool {
+        self.mounts.iter().filter(|mounted| mounted.mount.dev != dev).any(|mounted| {
+            let content = self.thin_at("", mounted.mount.dev).and_then(|at| self.content("", at));
+            matches!(content, Ok(Content::Fs { uuid: other, .. }) if *other == uuid)
+        })
+    }
+
+    pub fn add_mount(&mut self, dev: DevNumber, target: &Path, fs_type: &str, read_only: bool) {
+        self.next_mount_id += 1;
+        let (mount_id, target, fs_type) = (self.next_mount_id, target.to_path_buf(), fs_type.to_owned());
+        let mount = Mount { mount_id, dev, target, fs_type, read_only };
+        self.mounts.push(Mounted { mount, held: Vec::new() });
+    }
+
+    pub fn unmount_fs(&mut self, what: &str, mount: &Mount) -> HostResult<()> {
+        let Some(at) = self.mounts.iter().position(|mounted| mounted.mount == *mount) else {
+            return fail(HostErrorKind::NotFound, what, "no such mount");
+        };
+        let covered = self.mounts[at + 1..].iter().any(|above| above.mount.target.starts_with(&mount.target));
+        if covered || !self.mounts[at].held.is_empty() {
+            return fail(HostErrorKind::Busy, what, "target is busy");
+        }
+        self.mounts.remove(at);
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! The reading half of the host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vol_core::dm::UUID_PREFIX;
+use vol_core::observed::{
+    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolStatus, Probe, TargetLine, ThinStatus,
+};
+use vol_engine::host::{BlockRead, HostErrorKind, HostRead, HostResult, IoBackend};
+use vol_types::Bytes;
+
+use crate::disk::NodeKind;
+use crate::fault::ReadFault;
+use crate::handle::Handle;
+use crate::host::SimHost;
+use crate::mapper::{DM_MAJOR, dm_dev};
+use crate::world::{World, fail};
+
+/// Where `*.img` are found without being remembered.
+pub const IMAGE_DIR: &str = "/var/lib/volumed";
+
+impl HostRead for SimHost {
+    fn now(&self) -> u64 {
+        self.lock().now
+    }
+
+    fn boot_id(&self) -> HostResult<String> {
+        let world = self.lock();
+        world.alive("boot id")?;
+        Ok(world.boot_id.clone())
+    }
+
+    fn io_backend(&self) -> IoBackend {
+        IoBackend { name: "simulated".to_owned(), reason: None }
+    }
+
+    fn block_devices(&self) -> HostResult<Vec<PathBuf>> {
+        let world = self.lock();
+        world.alive("block devices")?;
+        Ok(world.nodes.iter().filter(|(_, node)| world.node_size(node) > 0).map(|(path, _)| path.clone()).collect())
+    }
+
+    fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {
+        let world = self.lock();
+        let what = format!("inspect {}", path.display());
+        world.alive(&what)?;
+        world.inspect(&what, path)
+    }
+
+    fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>> {
+        let what = format!("open {}", node.display());
+        let mut world = self.lock();
+        world.alive(&what)?;
+        let handle = self.handle(&mut world, &what, node, false)?;
+        Ok(Arc::new(handle))
+    }
+
+    fn probe(&self, dev: DevNumber) -> HostResult<Probe> {
+        let mut world = self.lock();
+        world.alive(&format!("probe {dev}"))?;
+        world.probe_dm(dev)
+    }
+
+    fn dm_devices(&self) -> HostResult<Vec<DmInfo>> {
+        let mut world = self.lock();
+        world.alive("list dm devices")?;
+        world.counters.ioctls += 1;
+        let ours = world.dm.iter().filter(|(_, device)| device.uuid.starts_with(UUID_PREFIX));
+        Ok(ours.filter_map(|(minor, _)| world.dm_info(*minor)).collect())
+    }
+
+    fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
+        let mut world = self.lock();
+        world.alive(&format!("dm info {uuid}"))?;
+        world.counters.ioctls += 1;
+        Ok(world.minor_of(uuid).and_then(|minor| world.dm_info(minor)))
+    }
+
+    fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {
+        let (world, minor) = self.ask_dm("dm table", uuid)?;
+        Ok(world.dm.get(&minor).and_then(|device| device.live.as_ref()).map_or_else(Vec::new, |t| t.lines.clone()))
+    }
+
+    fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus> {
+        let (world, minor) = self.ask_dm("pool status", uuid)?;
+        let what = format!("pool status {uuid}");
+        world.pool_usage(minor).map_or_else(|| fail(HostErrorKind::Invalid, what, "no thin pool"), Ok)
+    }
+
+    fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
+        let (world, minor) = self.ask_dm("thin status", uuid)?;
+        let what = format!("thin status {uuid}");
+        let thin = world.dm.get(&minor).and_then(|device| device.thin());
+        thin.map_or_else(|| fail(HostErrorKind::Invalid, what, "no thin volume"), |(p, id)| Ok(world.thin_usage(p, id)))
+    }
+
+    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>> {
+        let world = self.lock();
+        world.alive("dm targets")?;
+        Ok(world.targets.clone())
+    }
+
+    fn mounts(&self) -> HostResult<Vec<Mount>> {
+        let world = self.lock();
+        world.alive("mounts")?;
+        Ok(world.mounts.iter().map(|mounted| mounted.mount.clone()).collect())
+    }
+
+    fn holders(&self, dev: DevNumber) -> Vec<String> {
+        let world = self.lock();
+        let mounts = world.mounts.iter().filter(|mounted| mounted.mount.dev == dev);
+        let mounted = mounts.flat_map(|mounted| {
+            mounted.held.iter().cloned().chain([format!("mounted at {}", mounted.mount.target.display())])
+        });
+        let held = (dev.major == DM_MAJOR).then(|| world.dm.get(&dev.minor)).flatten();
+        let held = held.into_iter().flat_map(|device| device.held.iter().cloned());
+        held.chain(mounted).chain(world.dm_holders(dev)).collect()
+    }
+
+    fn backing_files(&self) -> HostResult<Vec<PathBuf>> {
+        let world = self.lock();
+        world.alive("backing files")?;
+        let images = world.files.keys().filter(|file| {
+            file.parent() == Some(Path::new(IMAGE_DIR)) && file.extension().is_some_and(|extension| extension == "img")
+        });
+        let mut files: Vec<PathBuf> = world.remembered.iter().chain(images).cloned().collect();
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+
+    fn loop_device_of(&self, file: &Path) -> HostResult<Option<PathBuf>> {
+        let world = self.lock();
+        world.alive("loop device")?;
+        Ok(world.loop_of(file))
+    }
+
+    fn path_exists(&self, path: &Path) -> HostResult<bool> {
+        let world = self.lock();
+        world.alive("path exists")?;
+        Ok(world.nodes.contains_key(path)
+            || world.links.contains_key(path)
+            || world.files.keys().chain(&world.paths).chain(&world.symlinks).any(|there| there.starts_with(path)))
+    }
+}
+
+impl SimHost {
+    fn ask_dm(&self, what: &str, uuid: &str) -> HostResult<(std::sync::MutexGuard<'_, World>, u32)> {
+        let what = format!("{what} {uuid}");
+        let mut world = self.lock();
+        world.alive(&what)?;
+        world.counters.ioctls += 1;
+        let minor = world.dm_minor(&what, uuid)?;
+        Ok((world, minor))
+    }
+
+    pub(crate) fn handle(&self, world: &mut World, what: &str, path: &Path, writable: bool) -> HostResult<Handle> {
+        world.counters.opens += 1;
+        let Some((path, node)) = world.node(path) else {
+            if world.dm.keys().any(|minor| World::dm_node(*minor) == path) {
+                return fail(HostErrorKind::Unsupported, what, "reading our own dm devices is not modelled");
+            }
+            return fail(HostErrorKind::NotFound, what, "no such device");
+        };
+        let (medium, start) = (node.medium, node.start);
+        let identity = world.identity(node);
+        let life = world.life;
+        Ok(Handle { world: Arc::clone(&self.world), node: path, identity, medium, start, life, writable })
+    }
+}
+
+impl World {
+    fn inspect(&self, what: &str, path: &Path) -> HostResult<DiskInfo> {
+        let Some((node_path, node)) = self.node(path) else { return self.inspect_other(what, path) };
+        let Some(medium) = self.media.get(&node.medium) else {
+            return fail(HostErrorKind::Io, what, "no medium");
+        };
+        if medium.read_fault == Some(ReadFault::Error) || medium.is_bad(node.start, node.start + 4096) {
+            return fail(HostErrorKind::Io, what, "the device cannot be probed");
+        }
+        let family = self.family(&node_path);
+        let nodes = || family.iter().filter_map(|dev| self.node_of(*dev)).map(|(_, node)| node);
+        let mounts = self.mounts.iter().filter(|mounted| family.contains(&mounted.mount.dev));
+        let holders = nodes().flat_map(|node| node.holders.clone());
+        Ok(DiskInfo {
+            path: path.to_path_buf(),
+            identity: self.identity(node),
+            kind: match &node.kind {
+                NodeKind::Whole => DiskKind::Whole,
+                NodeKind::Partition { of } => {
+                    DiskKind::Partition { of: self.nodes.get(of).map_or(node.dev, |disk| disk.dev) }
+                }
+                NodeKind::Loop { file } => DiskKind::Loop { file: file.clone() },
+            },
+            sector_size: medium.sector_size,
+            read_only: medium.read_only,
+            hardware_id: medium.hardware_id.clone(),
+            signatures: medium.signatures(node.start),
+            mounts: mounts.map(|mounted| mounted.mount.target.clone()).collect(),
+            swap: nodes().any(|node| node.swap),
+            holders: holders.chain(family.iter().flat_map(|dev| self.dm_holders(*dev))).collect(),
+            partitions: self.partitions(&node_path).map(|(_, node)| node.dev).collect(),
+            dm_uuid: node.dm_uuid.clone(),
+            node: node_path,
+        })
+    }
+
+    /// A dm device of ours, or what is no block device at all.
+    fn inspect_other(&self, what: &str, path: &Path) -> HostResult<DiskInfo> {
+        let Some((minor, device)) = self.dm.iter().find(|(minor, _)| Self::dm_node(**minor) == path) else {
+            let there = self.files.contains_key(path) || self.paths.contains(path);
+            let kind = if there { HostErrorKind::Invalid } else { HostErrorKind::NotFound };
+            return fail(kind, what, if there { "no block device" } else { "no such device" });
+        };
+        let dev = dm_dev(*minor);
+        let (size, sector_size) = self.size_of(dev).unwrap_or((0, 512));
+        Ok(DiskInfo {
+            path: path.to_path_buf(),
+            node: path.to_path_buf(),
+            identity: DiskIdentity { dev, diskseq: Some(device.diskseq), size: Bytes(size) },
+            kind: DiskKind::Whole,
+            sector_size,
+            read_only: device.read_only,
+            hardware_id: String::new(),
+            signatures: Vec::new(),
+            mounts: self.mounts.iter().filter(|m| m.mount.dev == dev).map(|m| m.mount.target.clone()).collect(),
+            swap: false,
+            holders: self.dm_holders(dev),
+            partitions: Vec::new(),
+            dm_uuid: Some(device.uuid.clone()),
+        })
+    }
+
+    pub fn loop_of(&self, file: &Path) -> Option<PathBuf> {
+        let over = |kind: &NodeKind| matches!(kind, NodeKind::Loop { file: backing } if backing == file);
+        self.nodes.iter().find(|(_, node)| over(&node.kind)).map(|(path, _)| path.clone())
+    }
+}
