@@ -1,0 +1,352 @@
+//! Device-mapper: the low-level calls of the `devicemapper` crate where they are plain ioctls, raw ioctls where its
+//! wrappers wait for udev or retry on their own.
+
+pub(crate) mod guard;
+pub(crate) mod raw;
+pub(crate) mod status;
+pub(crate) mod window;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use devicemapper::{DM, DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, errors::Error as CoreError};
+use nix::errno::Errno;
+use vol_core::dm::UUID_PREFIX;
+use vol_core::observed::{DevNumber, DmInfo, PoolStatus, TargetLine, ThinStatus};
+use vol_engine::host::{DmCreate, HostError, HostErrorKind, HostResult};
+use vol_types::Sectors;
+
+use crate::error;
+use raw::{Command, Request, SignalsBlocked};
+
+/// How long a removal waits for udev to close the device.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+const REMOVE_STEP: Duration = Duration::from_millis(20);
+/// How long the node of a new device may take to appear.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
+/// `DM_MAX_TYPE_NAME` less the terminating zero; the crate panics on more.
+const TARGET_NAME_MAX: usize = 15;
+/// Target types that we ask the kernel to load before listing what it has.
+const TARGETS: [&str; 5] = ["linear", "striped", "thin-pool", "thin", "error"];
+/// Flags of a table swap: what is queued is pushed back and sent again through the new table, and file systems are not frozen.
+/// A pool that waits for space would otherwise never finish the suspend that is to give it some.
+const SWAP_FLAGS: u32 = devicemapper_sys::DM_NOFLUSH_FLAG | devicemapper_sys::DM_SKIP_LOCKFS_FLAG;
+
+/// Major, minor, patch level.
+type Version = (u32, u32, u32);
+
+/// The door to device-mapper. Opened at the first use, so that the daemon starts on a machine without it.
+pub(crate) struct Dm {
+    open: Mutex<Option<Arc<DM>>>,
+}
+
+/// Node of a dm device; devtmpfs makes it.
+pub(crate) fn node(dev: DevNumber) -> PathBuf {
+    PathBuf::from(format!("/dev/dm-{}", dev.minor))
+}
+
+impl Dm {
+    pub(crate) const fn new() -> Self {
+        Self { open: Mutex::new(None) }
+    }
+
+    /// `Unsupported` if the kernel has no device-mapper.
+    pub(crate) fn control(&self) -> HostResult<Arc<DM>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dm) = &*open {
+            return Ok(Arc::clone(dm));
+        }
+        let dm = DM::new().map(Arc::new).map_err(|e| {
+            let (kind, detail) = match std::fs::File::open("/dev/mapper/control") {
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => (HostErrorKind::Denied, e.to_string()),
+                Err(e) => (HostErrorKind::Unsupported, format!("{e}; is the kernel module dm_mod loaded?")),
+                Ok(_) => (HostErrorKind::Other, e.to_string()),
+            };
+            HostError::new(kind, "open /dev/mapper/control", detail)
+        })?;
+        *open = Some(Arc::clone(&dm));
+        Ok(dm)
+    }
+
+    /// Version of the kernel's dm interface.
+    pub(crate) fn version(&self) -> HostResult<Version> {
+        self.control()?.version().map_err(|e| dm_error("read the device-mapper version", &e))
+    }
+
+    pub(crate) fn targets(&self) -> HostResult<Vec<(String, Version)>> {
+        let dm = self.control()?;
+        for target in TARGETS {
+            if let Some(request) = Request::target_version(target) {
+                // Loads the module. Kernels before 5.4 do not know the command; what is loaded is listed all the same.
+                let _ = raw::call(dm.file().as_fd(), Command::TargetVersion, &request);
+            }
+        }
+        let versions = dm.list_versions().map_err(|e| dm_error("list the device-mapper targets", &e))?;
+        Ok(versions.into_iter().map(|(name, major, minor, patch)| (name, (major, minor, patch))).collect())
+    }
+
+    pub(crate) fn devices(&self) -> HostResult<Vec<DmInfo>> {
+        let dm = self.control()?;
+        let mut devices = Vec::new();
+        for (name, _, _) in dm.list_devices().map_err(|e| dm_error("list the device-mapper devices", &e))? {
+            match dm.device_info(&DevId::Name(&name)) {
+                Ok(info) => devices.extend(ours(&info)),
+                // Removed or renamed since it was listed.
+                Err(e) if errno_of(&e) == Some(Errno::ENXIO) => {}
+                Err(e) => return Err(dm_error(format!("look at dm device {}", &*name), &e)),
+            }
+        }
+        Ok(devices)
+    }
+
+    pub(crate) fn device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
+        match self.control()?.device_info(&DevId::Uuid(dm_uuid(uuid)?)) {
+            Ok(info) => Ok(ours(&info)),
+            Err(e) if errno_of(&e) == Some(Errno::ENXIO) => Ok(None),
+            Err(e) => Err(dm_error(format!("look at dm device {uuid}"), &e)),
+        }
+    }
+
+    /// As [`Dm::device`], but `NotFound` if there is none.
+    fn present(&self, uuid: &str) -> HostResult<DmInfo> {
+        self.device(uuid)?.ok_or_else(|| {
+            HostError::new(HostErrorKind::NotFound, format!("look at dm device {uuid}"), "no such device")
+        })
+    }
+
+    pub(crate) fn table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {
+        self.lines(uuid, DmFlags::DM_STATUS_TABLE | DmFlags::DM_NOFLUSH)
+    }
+
+    fn lines(&self, uuid: &str, flags: DmFlags) -> HostResult<Vec<TargetLine>> {
+        let options = DmOptions::default().set_flags(flags);
+        let (_, lines) = self
+            .control()?
+            .table_status(&DevId::Uuid(dm_uuid(uuid)?), options)
+            .map_err(|e| dm_error(format!("read the table of dm device {uuid}"), &e))?;
+        let line = |(start, len, target, params): (u64, u64, String, String)| TargetLine {
+            start: Sectors(start),
+            len: Sectors(len),
+            target,
+            params: params.trim().to_owned(),
+        };
+        Ok(lines.into_iter().map(line).collect())
+    }
+
+    /// The one status line of a device with one target of this type.
+    fn status_line(&self, uuid: &str, target: &str) -> HostResult<String> {
+        let mut lines = self.lines(uuid, DmFlags::DM_NOFLUSH)?.into_iter();
+        match (lines.next(), lines.next()) {
+            (Some(line), None) if line.target == target => Ok(line.params),
+            (None, _) => Err(error::invalid(format!("read the status of dm device {uuid}"), "it has no live table")),
+            _ => {
+                Err(error::invalid(format!("read the status of dm device {uuid}"), format!("it is no {target} device")))
+            }
+        }
+    }
+
+    pub(crate) fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus> {
+        let line = self.status_line(uuid, "thin-pool")?;
+        status::parse_pool(&line).ok_or_else(|| strange_status(uuid, &line))
+    }
+
+    pub(crate) fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
+        let line = self.status_line(uuid, "thin")?;
+        status::parse_thin(&line).ok_or_else(|| strange_status(uuid, &line))
+    }
+
+    pub(crate) fn create(&self, device: &DmCreate) -> HostResult<DmInfo> {
+        let what = format!("create dm device {}", device.name);
+        if !device.uuid.starts_with(UUID_PREFIX) {
+            return Err(error::invalid(what, format!("the uuid does not begin with {UUID_PREFIX}")));
+        }
+        let name = DmName::new(&device.name).map_err(|e| error::invalid(&*what, e))?;
+        let uuid = dm_uuid(&device.uuid)?;
+        let table = lines_for_kernel(&what, &device.table)?;
+        let dm = self.control()?;
+        let cookie = raw::udev_cookie(device.private, device.read_only);
+        let _signals = SignalsBlocked::new();
+        dm.device_create(name, Some(uuid), DmOptions::default()).map_err(|e| match errno_of(&e) {
+            Some(Errno::EBUSY | Errno::EEXIST) => {
+                HostError::new(HostErrorKind::Exists, &*what, "a dm device has this name or uuid")
+            }
+            _ => dm_error(&*what, &e),
+        })?;
+        let made = self
+            .load(&what, uuid, &table, device.read_only)
+            .and_then(|()| self.resume_with(&device.uuid, cookie, 0))
+            .and_then(|()| self.present(&device.uuid))
+            .and_then(|info| wait_for_node(&what, info.dev).map(|()| info));
+        made.map_err(|mut error| {
+            if let Err(left) = self.remove_with(&device.uuid, cookie) {
+                error.detail = format!("{}; and it could not be removed again: {}", error.detail, left.detail);
+            }
+            error
+        })
+    }
+
+    fn load(&self, what: &str, uuid: &DmUuid, table: &[KernelLine], read_only: bool) -> HostResult<()> {
+        let flags = if read_only { DmFlags::DM_READONLY } else { DmFlags::empty() };
+        let options = DmOptions::default().set_flags(flags);
+        self.control()?.table_load(&DevId::Uuid(uuid), table, options).map(drop).map_err(|e| {
+            let mut error = dm_error(format!("{what}: load its table"), &e);
+            // The device is there: what was not found is one below it.
+            if error.kind == HostErrorKind::NotFound {
+                error.kind = HostErrorKind::Io;
+            }
+            error.detail.push_str("; the kernel's log says more");
+            error
+        })
+    }
+
+    pub(crate) fn reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()> {
+        let what = format!("change the table of dm device {uuid}");
+        let table = lines_for_kernel(&what, table)?;
+        let info = self.present(uuid)?;
+        let cookie = raw::udev_cookie(raw::is_private(uuid), info.read_only);
+        let _signals = SignalsBlocked::new();
+        self.load(&what, dm_uuid(uuid)?, &table, info.read_only)?;
+        self.resume_with(uuid, cookie, SWAP_FLAGS).map_err(|mut error| {
+            // The kernel may have suspended it before the swap failed; the old table is still the live one.
+            let _ = self.control().and_then(|dm| {
+                dm.table_clear(&DevId::Uuid(dm_uuid(uuid)?)).map_err(|e| dm_error("clear the inactive table", &e))
+            });
+            if !info.suspended
+                && let Err(left) = self.resume_with(uuid, cookie, 0)
+            {
+                error.detail = format!("{}; and the device could not be resumed: {}", error.detail, left.detail);
+            }
+            error
+        })
+    }
+
+    pub(crate) fn resume(&self, uuid: &str) -> HostResult<()> {
+        let info = self.present(uuid)?;
+        let _signals = SignalsBlocked::new();
+        self.resume_with(uuid, raw::udev_cookie(raw::is_private(uuid), info.read_only), 0)
+    }
+
+    fn resume_with(&self, uuid: &str, cookie: u32, flags: u32) -> HostResult<()> {
+        let what = || format!("resume dm device {uuid}");
+        let request = Request::<0>::new(uuid).ok_or_else(|| bad_uuid(uuid))?.cookie(cookie).flags(flags);
+        raw::call(self.control()?.file().as_fd(), Command::Suspend, &request)
+            .map(drop)
+            .map_err(|e| error::sys(what(), e))
+    }
+
+    pub(crate) fn remove(&self, uuid: &str) -> HostResult<()> {
+        let info = self.present(uuid)?;
+        self.remove_with(uuid, raw::udev_cookie(raw::is_private(uuid), info.read_only))
+    }
+
+    fn remove_with(&self, uuid: &str, cookie: u32) -> HostResult<()> {
+        let dm = self.control()?;
+        let request = Request::<0>::new(uuid).ok_or_else(|| bad_uuid(uuid))?.cookie(cookie);
+        let _signals = SignalsBlocked::new();
+        let end = Instant::now() + REMOVE_PATIENCE;
+        loop {
+            match raw::call(dm.file().as_fd(), Command::Remove, &request) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EBUSY) if Instant::now() < end => sleep(REMOVE_STEP),
+                Err(e) => return Err(error::sys(format!("remove dm device {uuid}"), e)),
+            }
+        }
+    }
+
+    pub(crate) fn message(&self, uuid: &str, message: &str) -> HostResult<()> {
+        let what = || format!("send {message:?} to dm device {uuid}");
+        let request = Request::message(uuid, message)
+            .ok_or_else(|| error::invalid(what(), "the kernel takes no such message"))?;
+        let dm = self.control()?;
+        let _signals = SignalsBlocked::new();
+        // A missing device and a missing thin id are both `NotFound`; the text tells them apart (`ENXIO`, `ENODATA`).
+        raw::call(dm.file().as_fd(), Command::Message, &request).map(drop).map_err(|e| error::sys(what(), e))
+    }
+}
+
+type KernelLine = (u64, u64, String, String);
+
+fn lines_for_kernel(what: &str, table: &[TargetLine]) -> HostResult<Vec<KernelLine>> {
+    if table.is_empty() {
+        return Err(error::invalid(what, "the table is empty"));
+    }
+    let line = |line: &TargetLine| {
+        let name_ok = !line.target.is_empty() && line.target.len() <= TARGET_NAME_MAX && line.target.is_ascii();
+        if !name_ok || line.params.bytes().any(|b| b == 0) || line.target.bytes().any(|b| b == 0) {
+            return Err(error::invalid(what, format!("no target line: {:?} {:?}", line.target, line.params)));
+        }
+        Ok((line.start.get(), line.len.get(), line.target.clone(), line.params.clone()))
+    };
+    table.iter().map(line).collect()
+}
+
+fn wait_for_node(what: &str, dev: DevNumber) -> HostResult<()> {
+    let node = node(dev);
+    let end = Instant::now() + NODE_PATIENCE;
+    loop {
+        match crate::files::block_number(&node) {
+            Ok(Some(found)) if found == dev => return Ok(()),
+            _ if Instant::now() < end => sleep(Duration::from_millis(5)),
+            Ok(_) | Err(_) => {
+                return Err(HostError::new(
+                    HostErrorKind::TimedOut,
+                    what,
+                    format!("{} did not appear; is devtmpfs mounted on /dev?", node.display()),
+                ));
+            }
+        }
+    }
+}
+
+/// `None` if the device is not one of ours.
+fn ours(info: &DeviceInfo) -> Option<DmInfo> {
+    let uuid = info.uuid()?.to_string();
+    if !uuid.starts_with(UUID_PREFIX) {
+        return None;
+    }
+    let flags = info.flags();
+    Some(DmInfo {
+        name: info.name().map(ToString::to_string).unwrap_or_default(),
+        uuid,
+        dev: DevNumber { major: info.device().major, minor: info.device().minor },
+        open_count: u32::try_from(info.open_count()).unwrap_or(0),
+        suspended: flags.contains(DmFlags::DM_SUSPEND),
+        live_table: flags.contains(DmFlags::DM_ACTIVE_PRESENT),
+        inactive_table: flags.contains(DmFlags::DM_INACTIVE_PRESENT),
+        read_only: flags.contains(DmFlags::DM_READONLY),
+    })
+}
+
+fn dm_uuid(uuid: &str) -> HostResult<&DmUuid> {
+    DmUuid::new(uuid).map_err(|_| bad_uuid(uuid))
+}
+
+fn bad_uuid(uuid: &str) -> HostError {
+    error::invalid("name a dm device", format!("{uuid:?} can be no dm uuid"))
+}
+
+fn strange_status(uuid: &str, line: &str) -> HostError {
+    HostError::new(
+        HostErrorKind::Other,
+        format!("read the status of dm device {uuid}"),
+        format!("not understood: {line:?}"),
+    )
+}
+
+fn errno_of(error: &DmError) -> Option<Errno> {
+    match error {
+        DmError::Core(CoreError::Ioctl(_, _, _, errno)) => Some(**errno),
+        _ => None,
+    }
+}
+
+/// The crate's own text shows whole headers; ours names the operation and the error number.
+fn dm_error(what: impl Into<String>, error: &DmError) -> HostError {
+    match errno_of(error) {
+        Some(errno) => error::sys(what, errno),
+        None => HostError::new(HostErrorKind::Other, what, error.to_string()),
+    }
+}

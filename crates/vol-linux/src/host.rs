@@ -1,0 +1,258 @@
+//! [`LinuxHost`]: the traits of the engine, put together from the modules of this crate.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+use vol_core::dm::UUID_PREFIX;
+use vol_core::observed::{
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+};
+use vol_engine::host::{
+    BlockRead, BlockWrite, DmCreate, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MountCall, ThinSnapshot,
+};
+use vol_types::{Bytes, FsKind};
+
+use crate::disk::{self, Access, inspect, loopdev, probe, wipe};
+use crate::dm::guard::Guards;
+use crate::dm::{self, Dm, window};
+use crate::io::device::{self, Device};
+use crate::io::{BlockIo, IoChoice, choose};
+use crate::sysfs::SysDevice;
+use crate::{error, files, mount, mountinfo, proc, tool};
+
+/// How the real host is set up.
+#[derive(Clone, Debug)]
+pub struct LinuxOptions {
+    pub io: IoChoice,
+    /// For sockets and what need not survive a reboot.
+    pub run_dir: PathBuf,
+    /// The list of image files, and image files made without a path.
+    pub state_dir: PathBuf,
+    /// Program and arguments of the resume guard ([`crate::guard_main`]); `None`: this program with `resume-guard`.
+    pub guard_command: Option<Vec<OsString>>,
+}
+
+impl Default for LinuxOptions {
+    fn default() -> Self {
+        Self {
+            io: IoChoice::Auto,
+            run_dir: PathBuf::from("/run/volumed"),
+            state_dir: PathBuf::from("/var/lib/volumed"),
+            guard_command: None,
+        }
+    }
+}
+
+/// The machine that we run on.
+pub struct LinuxHost {
+    options: LinuxOptions,
+    dm: Dm,
+    guards: Guards,
+    io: Arc<dyn BlockIo>,
+    backend: IoBackend,
+}
+
+impl LinuxHost {
+    /// Starts the I/O threads. A kernel without device-mapper is no error here, but one of each later call that needs it
+    /// ([`LinuxHost::dm_version`] tells). `Unsupported` if io_uring was demanded and is refused.
+    pub fn new(options: LinuxOptions) -> HostResult<Self> {
+        let (io, backend) = choose(options.io)?;
+        let guards = Guards::new(options.guard_command.clone());
+        Ok(Self { options, dm: Dm::new(), guards, io, backend })
+    }
+
+    /// Version of the kernel's device-mapper interface; `Unsupported` if there is none.
+    pub fn dm_version(&self) -> HostResult<(u32, u32, u32)> {
+        self.dm.version()
+    }
+
+    /// The directory for sockets and what need not survive a reboot.
+    pub fn run_dir(&self) -> &Path {
+        &self.options.run_dir
+    }
+
+    /// Fails with `Changed` unless the number is that of a dm device of ours.
+    fn check_own(&self, what: &str, dev: DevNumber) -> HostResult<()> {
+        let uuid = SysDevice::of(dev).map_err(|e| error::io(what, &e))?.dm_uuid().unwrap_or_default();
+        if uuid.starts_with(UUID_PREFIX) {
+            Ok(())
+        } else {
+            Err(error::changed(what, format!("{dev} is no dm device of ours")))
+        }
+    }
+
+    fn check_number(what: &str, identity: &DiskIdentity, dev: DevNumber) -> HostResult<()> {
+        if identity.dev == dev { Ok(()) } else { Err(error::changed(what, format!("the node is {}", identity.dev))) }
+    }
+}
+
+impl HostRead for LinuxHost {
+    fn now(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    fn boot_id(&self) -> HostResult<String> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let id = std::fs::read_to_string(path).map_err(|e| error::io(format!("read {path}"), &e))?;
+        Ok(id.trim().to_owned())
+    }
+
+    fn io_backend(&self) -> IoBackend {
+        self.backend.clone()
+    }
+
+    fn block_devices(&self) -> HostResult<Vec<PathBuf>> {
+        inspect::block_devices()
+    }
+
+    fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {
+        inspect::inspect(path)
+    }
+
+    fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>> {
+        Ok(Arc::new(Device::open(Arc::clone(&self.io), node, Access::Read, None)?))
+    }
+
+    fn probe(&self, dev: DevNumber) -> HostResult<Probe> {
+        let what = format!("probe {}", dm::node(dev).display());
+        let file = disk::open(&dm::node(dev), Access::Read, 0)?;
+        Self::check_number(&what, &disk::identity(&what, &file)?, dev)?;
+        self.check_own(&what, dev)?;
+        probe::content(&what, &file)
+    }
+
+    fn dm_devices(&self) -> HostResult<Vec<DmInfo>> {
+        self.dm.devices()
+    }
+
+    fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
+        self.dm.device(uuid)
+    }
+
+    fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {
+        self.dm.table(uuid)
+    }
+
+    fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus> {
+        self.dm.pool_status(uuid)
+    }
+
+    fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
+        self.dm.thin_status(uuid)
+    }
+
+    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>> {
+        self.dm.targets()
+    }
+
+    fn mounts(&self) -> HostResult<Vec<Mount>> {
+        let lines = mountinfo::of_host().map_err(|e| error::io("read the mount table", &e))?;
+        Ok(lines.into_iter().map(|line| line.mount).collect())
+    }
+
+    fn holders(&self, dev: DevNumber) -> Vec<String> {
+        proc::holders(dev)
+    }
+
+    fn backing_files(&self) -> HostResult<Vec<PathBuf>> {
+        files::backing_files(&self.options.state_dir)
+    }
+
+    fn loop_device_of(&self, file: &Path) -> HostResult<Option<PathBuf>> {
+        loopdev::device_of(file)
+    }
+
+    fn path_exists(&self, path: &Path) -> HostResult<bool> {
+        files::path_exists(path)
+    }
+}
+
+impl HostMut for LinuxHost {
+    fn new_uuid(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn open_write(&self, node: &Path, expected: &DiskIdentity) -> HostResult<Arc<dyn BlockWrite>> {
+        Ok(Arc::new(Device::open(Arc::clone(&self.io), node, Access::ReadWrite, Some(expected))?))
+    }
+
+    fn write_durable(&self, writes: &[DurableWrite<'_>]) -> Vec<HostResult<()>> {
+        device::write_durable(&self.io, writes)
+    }
+
+    fn wipe_signatures(&self, node: &Path, identity: &DiskIdentity, expected: &[Signature]) -> HostResult<()> {
+        wipe::wipe_signatures(node, identity, expected)
+    }
+
+    fn reread_partitions(&self, node: &Path) {
+        disk::reread_partitions(node);
+    }
+
+    fn create_file(&self, path: &Path, size: Bytes) -> HostResult<()> {
+        files::create_file(path, size)
+    }
+
+    fn delete_file(&self, path: &Path) -> HostResult<()> {
+        files::delete_file(path)
+    }
+
+    fn attach_loop(&self, file: &Path) -> HostResult<PathBuf> {
+        loopdev::attach(file)
+    }
+
+    fn detach_loop(&self, node: &Path) -> HostResult<()> {
+        loopdev::detach(node)
+    }
+
+    fn remember_backing_files(&self, files: &[PathBuf]) -> HostResult<()> {
+        files::remember_backing_files(&self.options.state_dir, files)
+    }
+
+    fn dm_create(&self, device: &DmCreate) -> HostResult<DmInfo> {
+        self.dm.create(device)
+    }
+
+    fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()> {
+        self.dm.reload(uuid, table)
+    }
+
+    fn dm_resume(&self, uuid: &str) -> HostResult<()> {
+        self.dm.resume(uuid)
+    }
+
+    fn dm_remove(&self, uuid: &str) -> HostResult<()> {
+        self.dm.remove(uuid)
+    }
+
+    fn dm_message(&self, uuid: &str, message: &str) -> HostResult<()> {
+        self.dm.message(uuid, message)
+    }
+
+    fn thin_snapshot(&self, snapshot: &ThinSnapshot) -> HostResult<()> {
+        window::snapshot(&self.dm, &self.guards, snapshot)
+    }
+
+    fn zero_device(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<()> {
+        let node = dm::node(dev);
+        let what = format!("zero {}", node.display());
+        let device = Device::open(Arc::clone(&self.io), &node, Access::ReadWrite, None)?;
+        Self::check_number(&what, device.identity(), dev)?;
+        self.check_own(&what, dev)?;
+        device.zero(offset, len)
+    }
+
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
+        tool::mkfs(dev, dm_uuid, fs, fs_uuid)
+    }
+
+    fn mount(&self, call: &MountCall) -> HostResult<()> {
+        mount::mount(call)
+    }
+
+    fn unmount(&self, mount: &Mount) -> HostResult<()> {
+        mount::unmount(mount)
+    }
+}

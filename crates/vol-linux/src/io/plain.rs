@@ -1,0 +1,91 @@
+//! Block I/O by `pread`, `pwrite` and `fdatasync` in the calling thread.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::{BlockIo, Durable};
+
+/// How much is moved by one call.
+const CHUNK: usize = 1 << 20;
+
+pub(super) struct Plain;
+
+impl BlockIo for Plain {
+    fn read(&self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        out.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if len == 0 {
+            return Ok(out);
+        }
+        let mut buffer = Buffer::zeroed(len.min(CHUNK))?;
+        while out.len() < len {
+            let part = buffer.get_mut(..CHUNK.min(len - out.len())).unwrap_or_default();
+            file.read_exact_at(part, position(offset, out.len())?)?;
+            out.extend_from_slice(part);
+        }
+        Ok(out)
+    }
+
+    fn write(&self, file: &Arc<File>, offset: u64, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = Buffer::zeroed(data.len().min(CHUNK))?;
+        for (index, chunk) in data.chunks(CHUNK).enumerate() {
+            let part = buffer.get_mut(..chunk.len()).unwrap_or_default();
+            part.copy_from_slice(chunk);
+            file.write_all_at(part, position(offset, index.saturating_mul(CHUNK))?)?;
+        }
+        Ok(())
+    }
+
+    fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
+        let zeroes = Buffer::zeroed(CHUNK)?;
+        let mut done = 0;
+        while done < len {
+            let part = usize::try_from(len - done).unwrap_or(CHUNK).min(CHUNK);
+            let at = offset.checked_add(done).ok_or(io::ErrorKind::InvalidInput)?;
+            file.write_all_at(zeroes.get(..part).unwrap_or_default(), at)?;
+            done = done.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    fn flush(&self, file: &Arc<File>) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn write_durable(&self, writes: Vec<Durable>) -> Vec<io::Result<()>> {
+        let one =
+            |write: &Durable| write.file.write_all_at(&write.data, write.offset).and_then(|()| write.file.sync_data());
+        match writes.as_slice() {
+            [] => Vec::new(),
+            [only] => vec![one(only)],
+            // A thread each, so that a slow disk does not hold up the others.
+            several => std::thread::scope(|scope| {
+                let threads: Vec<_> = several
+                    .iter()
+                    .map(|write| std::thread::Builder::new().spawn_scoped(scope, move || one(write)))
+                    .collect();
+                threads
+                    .into_iter()
+                    .zip(several)
+                    .map(|(thread, write)| match thread {
+                        Ok(thread) => {
+                            thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread failed")))
+                        }
+                        Err(_) => one(write),
+                    })
+                    .collect()
+            }),
+        }
+    }
+}
+
+fn position(offset: u64, done: usize) -> io::Result<u64> {
+    let done = u64::try_from(done).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(offset.checked_add(done).ok_or(io::ErrorKind::InvalidInput)?)
+}

@@ -1,0 +1,23 @@
+//! The real host behind the engine's traits: dm ioctls, io_uring, libblkid, loop devices, mounts and format tools.
+//!
+//! [`LinuxHost`] implements [`HostRead`](vol_engine::host::HostRead) and [`HostMut`](vol_engine::host::HostMut). Every
+//! call blocks in the calling thread. It is the only crate with `unsafe` code; each block says why it is sound.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod disk;
+mod dm;
+mod error;
+mod files;
+mod host;
+mod io;
+mod mount;
+mod mountinfo;
+mod peer;
+mod proc;
+mod sysfs;
+mod tool;
+
+pub use dm::guard::guard_main;
+pub use host::{LinuxHost, LinuxOptions};
+pub use io::IoChoice;
+pub use peer::{group_id, peer_groups};

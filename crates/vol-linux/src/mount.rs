@@ -1,0 +1,188 @@
+//! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount2,
+};
+use vol_core::observed::Mount;
+use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
+use vol_types::FsKind;
+
+use crate::{dm, error, files, mountinfo};
+
+pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
+    let node = dm::node(call.dev);
+    let what = format!("mount {} at {}", node.display(), call.target.display());
+    let failed = |e: Errno| error::rustix(&*what, e);
+    match files::block_number(&node) {
+        Ok(Some(dev)) if dev == call.dev => {}
+        Ok(_) => return Err(error::changed(what, format!("{} is not {}", node.display(), call.dev))),
+        Err(e) => return Err(error::io(what, &e)),
+    }
+    let target = open_target(&what, &call.target)?;
+    let fs = fsopen(call.fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
+        Errno::NODEV => {
+            let detail = format!("the kernel has no {}", call.fs.as_str());
+            HostError::new(HostErrorKind::Unsupported, &*what, detail)
+        }
+        e => failed(e),
+    })?;
+    let configure = || -> Result<(), Errno> {
+        fsconfig_set_string(fs.as_fd(), "source", &node)?;
+        for flag in options(call) {
+            fsconfig_set_flag(fs.as_fd(), *flag)?;
+        }
+        fsconfig_create(fs.as_fd())
+    };
+    configure().map_err(|e| with_messages(failed(e), fs.as_fd()))?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if call.read_only {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let made = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|e| with_messages(failed(e), fs.as_fd()))?;
+    check_device(&what, &made, call)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+}
+
+/// Before anybody sees the mount: it is of the device that was asked for. (btrfs has a number of its own.)
+fn check_device(what: &str, made: &OwnedFd, call: &MountCall) -> HostResult<()> {
+    if call.fs == FsKind::Btrfs {
+        return Ok(());
+    }
+    let metadata = made.try_clone().and_then(|fd| File::from(fd).metadata()).map_err(|e| error::io(what, &e))?;
+    let dev = files::dev_number(metadata.dev());
+    if dev == call.dev { Ok(()) } else { Err(error::changed(what, format!("the kernel mounted {dev}"))) }
+}
+
+/// A snapshot keeps the journal of its origin, which was frozen or idle: read-only it must not be replayed, because the
+/// device cannot be written to.
+fn options(call: &MountCall) -> &'static [&'static str] {
+    match (call.fs, call.read_only, call.allow_same_uuid) {
+        (FsKind::Ext4, true, true) => &["ro", "noload"],
+        (FsKind::Xfs, true, true) => &["ro", "norecovery", "nouuid"],
+        (FsKind::Xfs, false, true) => &["nouuid"],
+        (_, true, _) => &["ro"],
+        (_, false, _) => &[],
+    }
+}
+
+/// Adds what the kernel wrote about the failure to the file-system context, one message per read.
+fn with_messages(mut error: HostError, context: impl AsFd) -> HostError {
+    let mut buffer = [0u8; 1024];
+    for _ in 0..8 {
+        match rustix::io::read(context.as_fd(), &mut buffer) {
+            Ok(n) if n > 2 => {
+                // "e message": error, warning or information.
+                let message = String::from_utf8_lossy(buffer.get(2..n).unwrap_or_default()).trim().to_owned();
+                error.detail = format!("{}; {message}", error.detail);
+            }
+            _ => break,
+        }
+    }
+    error
+}
+
+/// The directory at an absolute path, made as far as it is missing (mode 0755). No component may be a symbolic link, so
+/// nobody who may write to a directory above can lead the mount elsewhere.
+fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut components = target.components();
+    if components.next() != Some(Component::RootDir) {
+        return Err(error::invalid(what, "the target is not an absolute path"));
+    }
+    let failed = |path: &Path, e: Errno| match e {
+        Errno::LOOP => error::invalid(what, format!("{} is a symbolic link", path.display())),
+        Errno::NOTDIR => error::invalid(what, format!("{} is not a directory", path.display())),
+        e => error::rustix(format!("{what}: open {}", path.display()), e),
+    };
+    let mut at = rustix::fs::open("/", flags, Mode::empty()).map_err(|e| failed(Path::new("/"), e))?;
+    for component in components {
+        let Component::Normal(name) = component else {
+            return Err(error::invalid(what, "the target has . or .. in it"));
+        };
+        let path = Path::new(name);
+        let open = || openat2(at.as_fd(), path, flags, Mode::empty(), resolve);
+        let next = match open() {
+            Err(Errno::NOENT) => {
+                match mkdirat(at.as_fd(), path, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(e) => return Err(failed(path, e)),
+                }
+                open()
+            }
+            other => other,
+        };
+        at = next.map_err(|e| failed(path, e))?;
+    }
+    Ok(at)
+}
+
+/// Unmounts what is mounted at the top of the path, if it is this very mount.
+pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
+    let what = format!("unmount {}", mount.target.display());
+    let lines = mountinfo::of_host().map_err(|e| error::io(format!("{what}: read the mount table"), &e))?;
+    let Some(line) = lines.iter().find(|line| line.mount.mount_id == mount.mount_id) else {
+        return Err(HostError::new(HostErrorKind::NotFound, what, "it is not mounted"));
+    };
+    if line.mount.dev != mount.dev || line.mount.target != mount.target {
+        let detail = format!("{} is mounted at {} now", line.mount.dev, line.mount.target.display());
+        return Err(error::changed(what, detail));
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let top = statx(rustix::fs::CWD, &mount.target, flags, StatxFlags::MNT_ID).map_err(|e| error::rustix(&*what, e))?;
+    // Kernels before 5.8 do not tell.
+    if StatxFlags::from_bits_retain(top.stx_mask).contains(StatxFlags::MNT_ID)
+        && same_namespace()
+        && top.stx_mnt_id != mount.mount_id
+    {
+        return Err(HostError::new(HostErrorKind::Busy, what, "something else is mounted over it"));
+    }
+    umount2(&mount.target, UnmountFlags::NOFOLLOW).map_err(|e| error::rustix(what, e))
+}
+
+/// Whether the mount table that we read is that of our own namespace.
+fn same_namespace() -> bool {
+    let own = std::fs::read_link("/proc/self/ns/mnt");
+    // Where process 1 may not be looked at, the own table was read.
+    std::fs::read_link("/proc/1/ns/mnt").map_or(true, |host| own.is_ok_and(|own| own == host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn missing_directories_are_made_but_no_link_is_followed() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        open_target("test", &root.join("a/b/c")).unwrap();
+        assert!(root.join("a/b/c").is_dir());
+        symlink(root.join("a"), root.join("link")).unwrap();
+        for bad in ["link", "link/b", "file", "file/x"] {
+            std::fs::write(root.join("file"), "").unwrap();
+            let error = open_target("test", &root.join(bad)).unwrap_err();
+            assert_eq!(error.kind, HostErrorKind::Invalid, "{bad}: {error}");
+        }
+        assert_eq!(open_target("test", &root.join("a/../a")).unwrap_err().kind, HostErrorKind::Invalid);
+        assert_eq!(open_target("test", Path::new("a")).unwrap_err().kind, HostErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_mount_that_is_not_there_is_not_found() {
+        let target = std::path::PathBuf::from("/nowhere");
+        let dev = vol_core::observed::DevNumber { major: 253, minor: 9999 };
+        let mount = Mount { mount_id: u64::MAX, dev, target, fs_type: "ext4".into(), read_only: false };
+        assert_eq!(unmount(&mount).unwrap_err().kind, HostErrorKind::NotFound);
+    }
+}

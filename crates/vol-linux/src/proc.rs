@@ -1,0 +1,153 @@
+//! Who holds a device: processes with open files, other mount namespaces. For messages only: best effort, and bounded.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use vol_core::observed::DevNumber;
+
+use crate::sysfs::SysDevice;
+use crate::{dm, files, mountinfo};
+
+const PROCESSES_MAX: usize = 2000;
+const FILES_PER_PROCESS_MAX: usize = 4096;
+const TIME_MAX: Duration = Duration::from_millis(200);
+const RESULTS_MAX: usize = 8;
+
+/// `process 4711 (postgres)`, `mounted at / in the mount namespace of process 12 (dockerd)`, `dm-3 on top of it`.
+pub(crate) fn holders(dev: DevNumber) -> Vec<String> {
+    let mut search = Search::new(dev);
+    search.own_namespace();
+    search.on_top();
+    search.processes();
+    search.found.truncate(RESULTS_MAX);
+    search.found
+}
+
+struct Search {
+    dev: DevNumber,
+    end: Instant,
+    node: PathBuf,
+    /// Mount ids of the device in all namespaces seen; `/proc/PID/fdinfo` names them.
+    mounts: BTreeSet<u64>,
+    namespaces: BTreeSet<PathBuf>,
+    found: Vec<String>,
+}
+
+impl Search {
+    fn new(dev: DevNumber) -> Self {
+        let node = SysDevice::of(dev).map_or_else(|_| dm::node(dev), |device| device.node());
+        let end = Instant::now() + TIME_MAX;
+        Self { dev, end, node, mounts: BTreeSet::new(), namespaces: BTreeSet::new(), found: Vec::new() }
+    }
+
+    fn full(&self) -> bool {
+        self.found.len() >= RESULTS_MAX || Instant::now() >= self.end
+    }
+
+    fn own_namespace(&mut self) {
+        let own = ["1", "self"].into_iter().find_map(|pid| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok());
+        self.namespaces.extend(own);
+        for line in mountinfo::of_host().unwrap_or_default() {
+            if line.mount.dev == self.dev {
+                self.mounts.insert(line.mount.mount_id);
+                self.found.push(format!("mounted at {}", line.mount.target.display()));
+            }
+        }
+    }
+
+    fn on_top(&mut self) {
+        if let Ok(device) = SysDevice::of(self.dev) {
+            self.found.extend(device.holders().into_iter().map(|holder| format!("{holder} on top of it")));
+        }
+    }
+
+    fn processes(&mut self) {
+        let Ok(entries) = fs::read_dir("/proc") else { return };
+        let pids: Vec<u32> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| *pid != std::process::id())
+            .take(PROCESSES_MAX)
+            .collect();
+        // All namespaces first: the mounts found there tell which open files count.
+        for pid in &pids {
+            if self.full() {
+                return;
+            }
+            self.namespace_of(*pid);
+        }
+        for pid in pids {
+            if self.full() {
+                return;
+            }
+            if self.has_open(pid) {
+                self.found.push(format!("process {pid} ({})", name_of(pid)));
+            }
+        }
+    }
+
+    fn namespace_of(&mut self, pid: u32) {
+        let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { return };
+        if !self.namespaces.insert(namespace) {
+            return;
+        }
+        let Ok(text) = fs::read(format!("/proc/{pid}/mountinfo")) else { return };
+        // Sources are not resolved here: they are paths of another namespace. A btrfs is found by the node's name.
+        for line in mountinfo::parse(&text) {
+            if line.mount.dev == self.dev || (line.mount.dev.major == 0 && line.source == self.node) {
+                self.mounts.insert(line.mount.mount_id);
+                let at = line.mount.target.display();
+                self.found.push(format!("mounted at {at} in the mount namespace of process {pid} ({})", name_of(pid)));
+                return;
+            }
+        }
+    }
+
+    fn has_open(&self, pid: u32) -> bool {
+        let base = PathBuf::from(format!("/proc/{pid}"));
+        let Ok(files) = fs::read_dir(base.join("fd")) else { return false };
+        let open = files.filter_map(Result::ok).take(FILES_PER_PROCESS_MAX).any(|file| {
+            let Ok(path) = fs::read_link(file.path()) else { return false };
+            // Sockets, pipes and the like have no path.
+            path.is_absolute() && (path == self.node || self.on_our_mount(&base.join("fdinfo").join(file.file_name())))
+        });
+        open || ["cwd", "root", "exe"].iter().any(|link| self.leads_to_us(&base.join(link)))
+    }
+
+    /// By the mount id, because `stat` of another's file can hang on a dead network file system.
+    fn on_our_mount(&self, fdinfo: &Path) -> bool {
+        let Some(text) = files::read_trimmed(fdinfo) else { return false };
+        let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+        id.is_some_and(|id: u64| self.mounts.contains(&id))
+    }
+
+    /// Working directory, root or program on the device. Only looked at when the device is mounted somewhere, and never
+    /// following a link that leads away from block-device file systems that we found.
+    fn leads_to_us(&self, link: &Path) -> bool {
+        if self.mounts.is_empty() || fs::read_link(link).is_err() {
+            return false;
+        }
+        let mounted_at = |path: &Path| self.found.iter().any(|text| text == &format!("mounted at {}", path.display()));
+        let Ok(path) = fs::read_link(link) else { return false };
+        path.ancestors().any(mounted_at) && fs::metadata(link).is_ok_and(|m| files::dev_number(m.dev()) == self.dev)
+    }
+}
+
+fn name_of(pid: u32) -> String {
+    files::read_trimmed(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_else(|| "gone".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_ends_in_time_and_names_no_more_than_it_may() {
+        let start = Instant::now();
+        let found = holders(DevNumber { major: 253, minor: 4321 });
+        assert!(found.is_empty(), "{found:?}");
+        assert!(start.elapsed() < TIME_MAX * 10);
+    }
+}

@@ -1,0 +1,278 @@
+//! Programs that own a format: found in fixed directories, run with an argument array, a clean environment, closed descriptors
+//! and a time limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use uuid::Uuid;
+use vol_core::observed::DevNumber;
+use vol_engine::host::{HostError, HostErrorKind, HostResult};
+use vol_types::{Bytes, FsKind};
+
+use crate::disk::{self, Access};
+use crate::sysfs::SysDevice;
+use crate::{dm, error, files};
+
+const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// How much of a program's output is kept for the error message: its end.
+const OUTPUT_MAX: usize = 4096;
+/// How long a killed program may take to be gone; one that hangs in the kernel is left behind.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes a file system on a dm device and flushes it. Never forces: every one of these programs refuses a device that is in
+/// use, and XFS's and btrfs's one that already has a file system.
+pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
+    let node = dm::node(dev);
+    let what = format!("mkfs.{} on {}", fs.as_str(), node.display());
+    let device = open_own(&what, dev, dm_uuid)?;
+    let size = disk::identity(&what, &device)?.size;
+    // As long as this is open the number cannot become another device's, and udev keeps away.
+    files::keep_udev_away(&device);
+    let program = find(&what, &format!("mkfs.{}", fs.as_str()), package(fs))?;
+    run(&what, &program, &mkfs_arguments(fs, fs_uuid, &node), mkfs_limit(size))?;
+    device.sync_all().map_err(|e| error::block(format!("{what}: flush"), &e))
+}
+
+/// Opens a dm device of ours by number and uuid; `Changed` if the number has another.
+fn open_own(what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<File> {
+    let device = disk::open(&dm::node(dev), Access::ReadWrite, 0)?;
+    let found = disk::identity(what, &device)?.dev;
+    let uuid = SysDevice::of(dev).ok().and_then(|device| device.dm_uuid()).unwrap_or_default();
+    if found != dev || uuid != dm_uuid {
+        return Err(error::changed(what, format!("{dev} is dm device {uuid:?}, expected {dm_uuid:?}")));
+    }
+    Ok(device)
+}
+
+fn package(fs: FsKind) -> &'static str {
+    match fs {
+        FsKind::Ext4 => "e2fsprogs",
+        FsKind::Xfs => "xfsprogs",
+        FsKind::Btrfs => "btrfs-progs",
+    }
+}
+
+/// No discard: a blank volume has nothing to give back, and on a huge one it takes long.
+fn mkfs_arguments(fs: FsKind, uuid: Uuid, node: &Path) -> Vec<OsString> {
+    let uuid = uuid.to_string();
+    let mut arguments: Vec<OsString> = match fs {
+        FsKind::Ext4 => {
+            vec![
+                "-q".into(),
+                "-U".into(),
+                uuid.into(),
+                "-E".into(),
+                "nodiscard,lazy_itable_init=1,lazy_journal_init=1".into(),
+            ]
+        }
+        FsKind::Xfs => vec!["-q".into(), "-K".into(), "-m".into(), format!("uuid={uuid}").into()],
+        FsKind::Btrfs => vec!["-q".into(), "-K".into(), "-U".into(), uuid.into()],
+    };
+    arguments.push("--".into());
+    arguments.push(node.into());
+    arguments
+}
+
+/// A minute, and a second for each GiB up to an hour.
+fn mkfs_limit(size: Bytes) -> Duration {
+    Duration::from_secs(60 + (size.get() / Bytes::GIB).min(3600))
+}
+
+/// `Unsupported` with the name of the Debian package if the program is not there.
+fn find(what: &str, name: &str, package: &str) -> HostResult<PathBuf> {
+    let executable =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(executable).ok_or_else(|| {
+        HostError::new(HostErrorKind::Unsupported, what, format!("{name} is not installed (Debian package {package})"))
+    })
+}
+
+/// Runs a program to its end. `Tool` with the end of its output if it fails, `TimedOut` if it takes longer than `limit`.
+pub(crate) fn run(what: &str, program: &Path, arguments: &[OsString], limit: Duration) -> HostResult<()> {
+    let failed = |e: &io::Error| error::io(format!("{what}: run {}", program.display()), e);
+    let (mut reader, writer) = io::pipe().map_err(|e| failed(&e))?;
+    let mut command = Command::new(program);
+    inherit_nothing(&mut command);
+    let mut child = command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", OsStr::new("/usr/sbin:/usr/bin:/sbin:/bin"))
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().map_err(|e| failed(&e))?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()
+        .map_err(|e| failed(&e))?;
+    let mut output = Tail::default();
+    match supervise(&mut child, &mut reader, &mut output, limit) {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(HostError::new(HostErrorKind::Tool, what, format!("{status}: {}", output.text()))),
+        Ok(None) => {
+            kill(child);
+            let detail = format!("not done after {} s, killed: {}", limit.as_secs(), output.text());
+            Err(HostError::new(HostErrorKind::TimedOut, what, detail))
+        }
+        Err(e) => {
+            kill(child);
+            Err(failed(&e))
+        }
+    }
+}
+
+/// Lets a program have its standard input, output and error, and nothing else. What the standard library opened is close-on-exec
+/// anyway; what we were given ourselves, such as the sockets of systemd, is not.
+pub(crate) fn inherit_nothing(command: &mut Command) {
+    // SAFETY: between fork and exec only this system call is made; it allocates nothing, takes no lock and touches no memory. It
+    // marks descriptors instead of closing them, so the one by which the standard library reports a failed exec still works.
+    unsafe {
+        command.pre_exec(|| {
+            // Linux 5.11; on older kernels the descriptors stay as they were.
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
+}
+
+/// Waits for the end and collects output; `None` when the time is up.
+fn supervise(
+    child: &mut Child,
+    reader: &mut PipeReader,
+    output: &mut Tail,
+    limit: Duration,
+) -> io::Result<Option<ExitStatus>> {
+    rustix::io::ioctl_fionbio(&*reader, true)?;
+    let pid = rustix::process::Pid::from_child(child);
+    let ended = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let end = Instant::now() + limit;
+    let mut open = true;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let timeout = PollTimeout::try_from(left.min(Duration::from_secs(60))).unwrap_or(PollTimeout::ZERO);
+        let mut polled = [
+            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+            PollFd::new(reader.as_fd(), if open { PollFlags::POLLIN } else { PollFlags::empty() }),
+        ];
+        let sources = if open { polled.as_mut_slice() } else { polled.split_at_mut(1).0 };
+        match poll(sources, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let gone = polled.first().and_then(PollFd::any).unwrap_or(false);
+        open = open && output.take(reader)?;
+        if gone {
+            // What it wrote before it ended is in the pipe by now.
+            return child.wait().map(Some);
+        }
+    }
+}
+
+/// Kills the whole process group.
+fn kill(mut child: Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
+    }
+    let end = Instant::now() + KILL_PATIENCE;
+    while Instant::now() < end {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    // It hangs in the kernel. Somebody has to wait for it, but not we.
+    let _ = std::thread::Builder::new().name("vol-tool-reaper".into()).spawn(move || child.wait());
+}
+
+/// The end of a program's output.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Reads what is there; `false` at the end of the pipe.
+    fn take(&mut self, reader: &mut PipeReader) -> io::Result<bool> {
+        let mut buffer = [0u8; OUTPUT_MAX];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(n) => {
+                    self.0.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                    let surplus = self.0.len().saturating_sub(OUTPUT_MAX);
+                    self.0.drain(..surplus);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let text = text.trim();
+        if text.is_empty() { "it said nothing".to_owned() } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> HostResult<()> {
+        run("test", Path::new("/bin/sh"), &["-c".into(), script.into()], limit)
+    }
+
+    #[test]
+    fn a_failed_program_is_reported_with_the_end_of_what_it_said() {
+        let error = shell("seq 1 10000; echo no space >&2; exit 3", Duration::from_secs(10)).unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::Tool);
+        assert!(error.detail.ends_with("no space") && error.detail.contains('3'), "{}", error.detail);
+        assert!(error.detail.len() < OUTPUT_MAX + 100);
+        assert!(shell("exit 0", Duration::from_secs(10)).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_its_children() {
+        let start = Instant::now();
+        let error = shell("echo working; sleep 60 & sleep 60", Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::TimedOut);
+        assert!(error.detail.contains("working"));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_program_gets_no_environment_and_no_descriptors_of_ours() {
+        let _file = File::open("/proc/self/status").unwrap();
+        let script = "test -z \"$HOME$CARGO\" && test \"$LC_ALL\" = C && test \"$(ls /proc/self/fd | wc -l)\" -le 4";
+        shell(script, Duration::from_secs(10)).unwrap();
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = find("test", "mkfs.nothing", "nothing-progs").unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::Unsupported);
+        assert!(error.detail.contains("nothing-progs"));
+    }
+
+    #[test]
+    fn no_format_is_forced_and_the_device_comes_after_a_double_dash() {
+        for fs in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
+            let arguments = mkfs_arguments(fs, Uuid::nil(), Path::new("/dev/dm-7"));
+            assert!(!arguments.iter().any(|a| a == "-f" || a == "-F"), "{arguments:?}");
+            assert_eq!(arguments[arguments.len() - 2..], [OsString::from("--"), OsString::from("/dev/dm-7")]);
+        }
+    }
+}
