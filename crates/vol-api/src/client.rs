@@ -1,0 +1,313 @@
+//! A typed client: one connection and one request at a time, every wait bounded.
+//!
+//! Errors tell apart what a caller must tell apart: nobody listens, the socket may not be opened, the daemon said no,
+//! or what listens there does not speak this protocol.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use vol_types::{Name, PoolPath, SnapshotPath, VolumePath};
+
+use crate::error::{ApiError, ErrorBody};
+use crate::info::*;
+use crate::outcome::{Changed, Outcome, Plan};
+use crate::request::*;
+
+/// A read is answered from memory; a minute is for a host that swaps.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A change may format a large file system or wait for others on the same object.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
+/// 100,000 volumes are about 60 MB of JSON; beyond this something else answers.
+const RESPONSE_MAX_BYTES: usize = 256 << 20;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens at the socket, or it does not exist.
+    #[error("volumed is not running: nothing answers at {}", .socket.display())]
+    Unreachable { socket: PathBuf, source: io::Error },
+    /// The socket's mode does not let this user in.
+    #[error("you may not open {}", .socket.display())]
+    Denied { socket: PathBuf },
+    /// The daemon answered with an error.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The daemon did not answer in time; a change may still be under way.
+    #[error("volumed did not answer within {} s", .after.as_secs())]
+    Timeout { after: Duration },
+    /// What came back is not the control API, or the connection broke half way.
+    #[error("unexpected answer at {}: {what}", .socket.display())]
+    Protocol { socket: PathBuf, what: String },
+}
+
+/// Talks to one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+    read_timeout: Duration,
+    change_timeout: Duration,
+}
+
+impl Client {
+    /// A client for the daemon at `socket`; connects with each request.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), read_timeout: READ_TIMEOUT, change_timeout: CHANGE_TIMEOUT }
+    }
+
+    /// Other time limits than one minute for reads and ten for changes.
+    #[must_use]
+    pub fn with_timeouts(mut self, read: Duration, change: Duration) -> Self {
+        (self.read_timeout, self.change_timeout) = (read, change);
+        self
+    }
+
+    /// The socket this client talks to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.send(Method::GET, path, Bytes::new(), self.read_timeout).await?;
+        self.decode(&body)
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str, vg: Option<&Name>) -> Result<T, ClientError> {
+        match vg {
+            Some(vg) => self.get(&format!("{path}?vg={vg}")).await,
+            None => self.get(path).await,
+        }
+    }
+
+    /// A change: `body` is sent as JSON, or nothing for `None`.
+    async fn change<T, B>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        dry: bool,
+    ) -> Result<Changed<T>, ClientError>
+    where
+        T: DeserializeOwned,
+        B: Serialize + Sync,
+    {
+        let json = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| self.protocol(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let query = if dry { "?dry_run=true" } else { "" };
+        let answer = self.send(method, &format!("{path}{query}"), json.into(), self.change_timeout).await?;
+        if dry {
+            self.decode::<Plan>(&answer).map(Changed::Planned)
+        } else {
+            self.decode::<Outcome<T>>(&answer).map(Changed::Done)
+        }
+    }
+
+    async fn delete<T: DeserializeOwned>(&self, path: &str, dry: bool) -> Result<Changed<T>, ClientError> {
+        self.change(Method::DELETE, path, None::<&()>, dry).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes, limit: Duration) -> Result<Bytes, ClientError> {
+        match tokio::time::timeout(limit, self.exchange(method, path, body)).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Timeout { after: limit }),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Denied { socket: self.socket.clone() },
+            _ => ClientError::Unreachable { socket: self.socket.clone(), source },
+        })?;
+        let broken = |error: hyper::Error| self.protocol(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // The driver ends when the sender is dropped or the daemon hangs up; what fails there fails the request too.
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/v1/{path}"))
+            .header("host", "volumed")
+            .header("content-type", "application/json")
+            .header("user-agent", concat!("vol-api/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| self.protocol(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), RESPONSE_MAX_BYTES)
+            .collect()
+            .await
+            .map_err(|error| self.protocol(error.to_string()))?
+            .to_bytes();
+        drop(sender);
+        driver.abort();
+        if status.is_success() {
+            return Ok(body);
+        }
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(answer) => Err(answer.error.into()),
+            Err(_) => Err(self.protocol(format!("HTTP status {status} without an error body"))),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.protocol(error.to_string()))
+    }
+
+    fn protocol(&self, what: String) -> ClientError {
+        ClientError::Protocol { socket: self.socket.clone(), what }
+    }
+}
+
+/// The endpoints. Each fails with the [`ClientError`] that its name says; those with `dry` answer a plan if it is true.
+impl Client {
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("status").await
+    }
+    pub async fn df(&self) -> Result<Df, ClientError> {
+        self.get("df").await
+    }
+    pub async fn vgs(&self) -> Result<VgList, ClientError> {
+        self.get("vgs").await
+    }
+    pub async fn vg(&self, vg: &Name) -> Result<VgInfo, ClientError> {
+        self.get(&format!("vgs/{vg}")).await
+    }
+    pub async fn pvs(&self, vg: Option<&Name>) -> Result<PvList, ClientError> {
+        self.list("pvs", vg).await
+    }
+    /// The PV whose device or backing file stands at `path` (as the kernel names it); none or one.
+    pub async fn pvs_at(&self, path: &str) -> Result<PvList, ClientError> {
+        self.get(&format!("pvs?path={}", percent_encode(path))).await
+    }
+    pub async fn pv(&self, id: vol_types::PvId) -> Result<PvInfo, ClientError> {
+        self.get(&format!("pvs/{id}")).await
+    }
+    pub async fn pools(&self, vg: Option<&Name>) -> Result<PoolList, ClientError> {
+        self.list("pools", vg).await
+    }
+    pub async fn pool(&self, pool: &PoolPath) -> Result<PoolInfo, ClientError> {
+        self.get(&format!("pools/{pool}")).await
+    }
+    pub async fn volumes(&self, vg: Option<&Name>) -> Result<VolumeList, ClientError> {
+        self.list("volumes", vg).await
+    }
+    pub async fn volume(&self, volume: &VolumePath) -> Result<VolumeInfo, ClientError> {
+        self.get(&format!("volumes/{volume}")).await
+    }
+    pub async fn snapshots(&self, vg: Option<&Name>) -> Result<SnapshotList, ClientError> {
+        self.list("snapshots", vg).await
+    }
+    pub async fn snapshot(&self, snapshot: &SnapshotPath) -> Result<SnapshotInfo, ClientError> {
+        self.get(&snapshot_url(snapshot)).await
+    }
+
+    pub async fn create_vg(&self, request: &CreateVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, "vgs", Some(request), dry).await
+    }
+    pub async fn create_pool(&self, request: &CreatePool, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
+        self.change(Method::POST, "pools", Some(request), dry).await
+    }
+    pub async fn create_volume(&self, request: &CreateVolume, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, "volumes", Some(request), dry).await
+    }
+    pub async fn create_snapshot(
+        &self,
+        body: &CreateSnapshot,
+        dry: bool,
+    ) -> Result<Changed<SnapshotInfo>, ClientError> {
+        self.change(Method::POST, "snapshots", Some(body), dry).await
+    }
+    pub async fn init(&self, request: &Init, dry: bool) -> Result<Changed<InitInfo>, ClientError> {
+        self.change(Method::POST, "init", Some(request), dry).await
+    }
+    pub async fn scan(&self, request: &ScanRequest, dry: bool) -> Result<Changed<ScanInfo>, ClientError> {
+        self.change(Method::POST, "scan", Some(request), dry).await
+    }
+    pub async fn mount_volume(
+        &self,
+        volume: &VolumePath,
+        request: &Mount,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/mount"), Some(request), dry).await
+    }
+    pub async fn unmount_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/unmount"), None::<&()>, dry).await
+    }
+    pub async fn mount_snapshot(
+        &self,
+        snapshot: &SnapshotPath,
+        request: &Mount,
+        dry: bool,
+    ) -> Result<Changed<SnapshotInfo>, ClientError> {
+        self.change(Method::POST, &format!("{}/mount", snapshot_url(snapshot)), Some(request), dry).await
+    }
+    pub async fn unmount_snapshot(
+        &self,
+        snapshot: &SnapshotPath,
+        dry: bool,
+    ) -> Result<Changed<SnapshotInfo>, ClientError> {
+        self.change(Method::POST, &format!("{}/unmount", snapshot_url(snapshot)), None::<&()>, dry).await
+    }
+    pub async fn delete_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.delete(&format!("vgs/{vg}"), dry).await
+    }
+    pub async fn delete_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
+        self.delete(&format!("pools/{pool}"), dry).await
+    }
+    pub async fn delete_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.delete(&format!("volumes/{volume}"), dry).await
+    }
+    pub async fn delete_snapshot(
+        &self,
+        snapshot: &SnapshotPath,
+        dry: bool,
+    ) -> Result<Changed<SnapshotInfo>, ClientError> {
+        self.delete(&snapshot_url(snapshot), dry).await
+    }
+}
+
+/// Names hold only characters that need no encoding in a URL.
+fn snapshot_url(path: &SnapshotPath) -> String {
+    format!("snapshots/{}/{}", path.volume, path.snapshot)
+}
+
+/// Encodes what is not unreserved in RFC 3986, except `/`, which a query may hold.
+fn percent_encode(text: &str) -> String {
+    use std::fmt::Write;
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_value_is_encoded() {
+        assert_eq!(percent_encode("/dev/a b&c=%ä"), "/dev/a%20b%26c%3D%25%C3%A4");
+    }
+
+    #[tokio::test]
+    async fn a_missing_socket_is_unreachable() {
+        let client = Client::new("/nonexistent/control.sock");
+        assert!(matches!(client.status().await, Err(ClientError::Unreachable { .. })));
+    }
+}

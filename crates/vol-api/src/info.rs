@@ -1,0 +1,360 @@
+//! What the daemon tells about its objects. See the crate's head for the rules of keys, sizes and times.
+
+use serde::{Deserialize, Serialize};
+
+/// How an object fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    #[default]
+    Ok,
+    /// It works; redundancy, capacity or a part is missing.
+    Degraded,
+    /// It does not work.
+    Failed,
+}
+
+impl Health {
+    /// The word as it stands in the JSON and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable word for programs, for example `pv_missing`.
+    pub code: String,
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+/// Where in its life an object is; only `ready` ones can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectState {
+    Creating,
+    #[default]
+    Ready,
+    Deleting,
+}
+
+impl ObjectState {
+    /// The word as it stands in the JSON and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+/// A volume group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VgInfo {
+    pub id: String,
+    pub name: String,
+    pub state: ObjectState,
+    pub health: Health,
+    pub problems: Vec<Problem>,
+    pub extent_size_bytes: u64,
+    pub sector_size_bytes: u64,
+    /// All extents of all PVs.
+    pub size_bytes: u64,
+    /// Extents that nothing uses.
+    pub free_bytes: u64,
+    pub pv_count: u64,
+    pub pool_count: u64,
+    pub volume_count: u64,
+    pub snapshot_count: u64,
+    /// How many PVs should carry a copy of the metadata.
+    pub metadata_copies: u16,
+    /// Sequence number of the newest commit.
+    pub sequence: u64,
+    pub created_at: String,
+}
+
+/// A physical volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PvInfo {
+    pub id: String,
+    /// Name of its VG.
+    pub vg: String,
+    /// Where the kernel shows it now; `null` while it is missing.
+    pub path: Option<String>,
+    pub present: bool,
+    /// Size of the extents.
+    pub size_bytes: u64,
+    pub free_bytes: u64,
+    pub extent_count: u64,
+    pub free_extents: u64,
+    /// Whether it carries a copy of the metadata.
+    pub metadata_copy: bool,
+    /// The file behind it, if the daemon made one.
+    pub backing_file: Option<String>,
+    /// WWID or serial; `null` if it has none.
+    pub hardware_id: Option<String>,
+    pub health: Health,
+    pub problems: Vec<Problem>,
+}
+
+/// What a thin pool does with writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    ReadWrite,
+    ReadOnly,
+    OutOfDataSpace,
+    Failed,
+}
+
+impl PoolMode {
+    /// The word as it stands in the JSON and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read_write",
+            Self::ReadOnly => "read_only",
+            Self::OutOfDataSpace => "out_of_data_space",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A thin pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInfo {
+    pub id: String,
+    pub vg: String,
+    pub name: String,
+    pub state: ObjectState,
+    pub health: Health,
+    pub problems: Vec<Problem>,
+    /// Size of the data.
+    pub size_bytes: u64,
+    /// `null` while the kernel has not told it.
+    pub used_bytes: Option<u64>,
+    pub chunk_size_bytes: u64,
+    pub metadata_size_bytes: u64,
+    pub metadata_used_bytes: Option<u64>,
+    /// Sum of the sizes of its volumes and snapshots.
+    pub virtual_bytes: u64,
+    /// `virtual_bytes` as a share of `size_bytes`.
+    pub overcommit_percent: u64,
+    pub overcommit_limit_percent: u64,
+    pub transaction_id: u64,
+    pub mode: Option<PoolMode>,
+    pub volume_count: u64,
+    pub snapshot_count: u64,
+    pub created_at: String,
+}
+
+/// What is in a volume, as far as the daemon knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeContent {
+    #[default]
+    Blank,
+    /// mkfs may have run in part; such a volume is discarded.
+    Formatting,
+    Formatted,
+    /// Handed out as a raw block device.
+    Raw,
+}
+
+impl VolumeContent {
+    /// The word as it stands in the JSON and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blank => "blank",
+            Self::Formatting => "formatting",
+            Self::Formatted => "formatted",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// A place where a volume is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountInfo {
+    pub path: String,
+    pub read_only: bool,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeInfo {
+    pub id: String,
+    pub vg: String,
+    pub name: String,
+    pub pool: String,
+    pub state: ObjectState,
+    pub content: VolumeContent,
+    /// `ext4`, `xfs`, `btrfs`; `null` for a raw or blank volume.
+    pub fs: Option<String>,
+    pub fs_uuid: Option<String>,
+    pub size_bytes: u64,
+    /// Mapped in the pool; known only while it is active.
+    pub used_bytes: Option<u64>,
+    /// Whether the kernel holds a device for it.
+    pub active: bool,
+    /// `/dev/dm-3` while active.
+    pub device: Option<String>,
+    pub mounts: Vec<MountInfo>,
+    pub snapshot_count: u64,
+    pub created_at: String,
+    pub health: Health,
+    pub problems: Vec<Problem>,
+}
+
+/// A snapshot: read-only, in the pool of its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    pub id: String,
+    pub vg: String,
+    pub volume: String,
+    pub name: String,
+    /// `VG/VOLUME@SNAPSHOT`.
+    pub full_name: String,
+    /// False when the volume was deleted since.
+    pub volume_exists: bool,
+    pub pool: String,
+    pub size_bytes: u64,
+    pub fs: Option<String>,
+    pub active: bool,
+    pub mounts: Vec<MountInfo>,
+    pub created_at: String,
+}
+
+/// A device-mapper target that the kernel offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmTarget {
+    pub name: String,
+    /// For example `1.23.0`.
+    pub version: String,
+}
+
+/// What the kernel offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// As `uname -r` says.
+    pub release: String,
+    /// Of the device-mapper driver; `null` if there is none.
+    pub dm_version: Option<String>,
+    pub targets: Vec<DmTarget>,
+}
+
+/// How many objects there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub vgs: u64,
+    pub pvs: u64,
+    pub pools: u64,
+    pub volumes: u64,
+    pub snapshots: u64,
+    /// Volumes and snapshots that are mounted somewhere.
+    pub mounted: u64,
+}
+
+/// `GET /v1/status`: the daemon and everything that is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub api_version: String,
+    /// The worst of all objects and of the daemon itself.
+    pub health: Health,
+    pub problems: Vec<Problem>,
+    /// How the daemon's own I/O is done: `io_uring` or `plain`.
+    pub io_backend: String,
+    /// Why that one.
+    pub io_backend_reason: String,
+    pub kernel: KernelInfo,
+    /// Host name.
+    pub host: String,
+    pub boot_id: String,
+    pub started_at: String,
+    /// Where `/metrics` answers; `null` if it is off or could not listen. Filled in by the daemon's front.
+    #[serde(default)]
+    pub metrics_listen: Option<String>,
+    pub counts: Counts,
+}
+
+/// A VG's space.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DfVg {
+    pub vg: String,
+    pub health: Health,
+    pub size_bytes: u64,
+    /// Extents that pools (data and metadata) hold.
+    pub allocated_bytes: u64,
+    pub free_bytes: u64,
+}
+
+/// A pool's space.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DfPool {
+    pub vg: String,
+    pub pool: String,
+    pub health: Health,
+    pub size_bytes: u64,
+    pub used_bytes: Option<u64>,
+    pub free_bytes: Option<u64>,
+    /// Sum of the sizes of its volumes and snapshots.
+    pub virtual_bytes: u64,
+    pub overcommit_percent: u64,
+    pub overcommit_limit_percent: u64,
+    pub metadata_size_bytes: u64,
+    pub metadata_used_bytes: Option<u64>,
+    pub volume_count: u64,
+    pub snapshot_count: u64,
+}
+
+/// `GET /v1/df`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Df {
+    pub vgs: Vec<DfVg>,
+    pub pools: Vec<DfPool>,
+}
+
+/// What `POST /v1/init` made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitInfo {
+    pub vg: VgInfo,
+    pub pool: PoolInfo,
+}
+
+/// What is known after `POST /v1/scan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanInfo {
+    pub vgs: Vec<VgInfo>,
+    pub pvs: Vec<PvInfo>,
+}
+
+macro_rules! lists {
+    ($($(#[$doc:meta])* $list:ident { $key:ident: $item:ident }),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $list {
+            pub $key: Vec<$item>,
+        }
+    )*};
+}
+
+lists! {
+    /// `GET /v1/vgs`.
+    VgList { vgs: VgInfo },
+    /// `GET /v1/pvs`.
+    PvList { pvs: PvInfo },
+    /// `GET /v1/pools`.
+    PoolList { pools: PoolInfo },
+    /// `GET /v1/volumes`.
+    VolumeList { volumes: VolumeInfo },
+    /// `GET /v1/snapshots`.
+    SnapshotList { snapshots: SnapshotInfo },
+}

@@ -1,0 +1,32 @@
+//! The control API as types, and a typed client for it.
+//!
+//! The API is HTTP/1.1 with JSON bodies on a Unix socket, under `/v1/`; `docs/control-api.md` describes it for people.
+//! Rules that hold for every type here:
+//! - sizes are integers in bytes and their keys end in `_bytes`; times are RFC 3339 in UTC;
+//! - keys are stable and always present: what is unknown is `null`, a list without members is `[]`;
+//! - a request with a key that is not known is refused, an answer with one is read without it.
+//!
+//! This crate decides nothing and holds no state; names and sizes are checked with `vol-types`.
+#![forbid(unsafe_code)]
+
+mod client;
+mod error;
+mod info;
+mod outcome;
+mod request;
+mod time;
+
+pub use client::{Client, ClientError};
+pub use error::{ApiError, ErrorBody, ErrorCode, parse_field};
+pub use info::*;
+pub use outcome::{Changed, Outcome, Plan, PlanStep};
+pub use request::*;
+pub use time::rfc3339;
+
+/// The version that stands in every path and in [`Status::api_version`].
+pub const API_VERSION: &str = "v1";
+/// Where the daemon listens unless it is told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/volumed/control.sock";
+/// The largest request body in bytes that the daemon reads: room for the 256 PVs that a VG may have (its limit) at 200
+/// bytes of path each, which is far more than real paths need.
+pub const REQUEST_BODY_MAX_BYTES: usize = 64 * 1024;

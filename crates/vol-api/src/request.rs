@@ -1,0 +1,138 @@
+//! The bodies of requests. Names, paths and sizes are texts as people write them; the daemon checks each one.
+
+use serde::{Deserialize, Serialize};
+
+/// A file that is to back a PV; the daemon makes it sparse and attaches a loop device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSpec {
+    /// Absolute path.
+    pub path: String,
+    /// Size as text, for example `20G`; no percentage.
+    pub size: String,
+}
+
+/// `POST /v1/vgs`. At least one device or file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVg {
+    pub name: String,
+    /// Absolute paths of disks or partitions.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    #[serde(default)]
+    pub files: Vec<FileSpec>,
+    /// Destroy what the devices carry.
+    #[serde(default)]
+    pub wipe: bool,
+    /// Size as text; the daemon's default (4 MiB) if absent.
+    #[serde(default)]
+    pub extent_size: Option<String>,
+    /// How many PVs carry a copy of the metadata; the daemon's default if absent.
+    #[serde(default)]
+    pub metadata_copies: Option<u16>,
+}
+
+/// `POST /v1/pools`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePool {
+    pub vg: String,
+    pub name: String,
+    /// Size of the data as text, or a share of the VG's free space: `80%FREE`.
+    pub size: String,
+    /// Size as text; the daemon chooses if absent.
+    #[serde(default)]
+    pub chunk_size: Option<String>,
+    /// The sum of the volumes' sizes may not exceed this share of the pool's size, in percent.
+    #[serde(default)]
+    pub overcommit_limit_percent: Option<u32>,
+}
+
+/// `POST /v1/volumes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVolume {
+    pub vg: String,
+    pub name: String,
+    /// The only pool of the VG if absent.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Size as text, for example `10G`.
+    pub size: String,
+    /// `ext4`, `xfs`, `btrfs`, or `none` for a raw block device; `ext4` if absent.
+    #[serde(default)]
+    pub fs: Option<String>,
+}
+
+/// `POST /v1/volumes/VG/VOLUME/mount` and the same of a snapshot, which is read-only in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Absolute path of the mount point.
+    pub path: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// `POST /v1/snapshots`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSnapshot {
+    pub vg: String,
+    pub volume: String,
+    pub name: String,
+}
+
+/// `POST /v1/init`: a VG and a pool over all of it in one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    #[serde(default)]
+    pub devices: Vec<String>,
+    #[serde(default)]
+    pub files: Vec<FileSpec>,
+    /// [`Init::VG_DEFAULT`] if absent.
+    #[serde(default)]
+    pub vg: Option<String>,
+    /// [`Init::POOL_DEFAULT`] if absent.
+    #[serde(default)]
+    pub pool: Option<String>,
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+impl Init {
+    /// Name of the VG if none is given.
+    pub const VG_DEFAULT: &str = "data";
+    /// Name of the pool if none is given.
+    pub const POOL_DEFAULT: &str = "pool";
+}
+
+/// `POST /v1/scan`: look again for disks, and attach these backing files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanRequest {
+    /// Absolute paths of files that back a PV.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_by_name() {
+        let error = serde_json::from_str::<CreateVg>(r#"{"name":"data","devices":["/dev/sdb"],"force":true}"#);
+        assert!(error.unwrap_err().to_string().starts_with("unknown field `force`, expected one of `name`, `devices`"));
+        let error = serde_json::from_str::<CreateVg>(r#"{"devices":["/dev/sdb"]}"#);
+        assert!(error.unwrap_err().to_string().starts_with("missing field `name`"));
+    }
+
+    #[test]
+    fn optional_keys_may_be_left_out() {
+        let request: CreateVolume = serde_json::from_str(r#"{"vg":"data","name":"pg","size":"10G"}"#).unwrap();
+        assert_eq!((request.pool, request.fs), (None, None));
+    }
+}

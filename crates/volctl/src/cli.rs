@@ -1,0 +1,388 @@
+//! The command line: one definition for the parser, the man pages and the completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vol_types::{Name, PoolPath, SnapshotPath, VolumePath};
+
+use crate::exit;
+pub use crate::values::{FileText, PvText, Scope, SizeText};
+use crate::values::{file, name, path, pv, scope, size, size_or_share};
+
+/// Volume groups, thin pools, volumes and snapshots on this host.
+///
+/// Sizes are read with K, M, G, T as powers of 1024 and KB, MB, GB as powers of 1000.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "volctl", version, after_help = exit::HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// How to show the answer
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", env = "VOLUMED_SOCKET", default_value = vol_api::DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Tables without their head
+    #[arg(long, global = true)]
+    pub no_headers: bool,
+    /// Sizes as plain numbers of bytes
+    #[arg(long, global = true)]
+    pub bytes: bool,
+    /// Say nothing about what was done; errors and warnings are still shown
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs: sizes in bytes, stable keys
+    Json,
+    /// Only the names, one per line
+    Name,
+}
+
+/// Options of every command that changes something.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Change {
+    /// Show the plan that the daemon would execute, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer every question with yes
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Physical volumes: the disks and files of a volume group
+    #[command(subcommand)]
+    Pv(Pv),
+    /// Volume groups
+    #[command(subcommand)]
+    Vg(Vg),
+    /// Thin pools
+    #[command(subcommand)]
+    Pool(Pool),
+    /// Volumes
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Snapshots: read-only, at a point in time
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Make a volume group and a pool over all of it, with good defaults
+    Init(Init),
+    /// The daemon, all volume groups and pools, and what is not as it should be (exit code 10)
+    Status,
+    /// Space: what there is, what is used, what was promised
+    Df,
+    /// Completions for a shell, on standard output
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// An existing directory
+        dir: PathBuf,
+    },
+}
+
+/// The volume group to keep a list to.
+#[derive(Clone, Debug, Args)]
+pub struct Within {
+    /// Only of this volume group
+    #[arg(value_parser = name)]
+    pub vg: Option<Name>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Pv {
+    /// List physical volumes
+    #[command(alias = "ls")]
+    List(Within),
+    /// Show one physical volume
+    #[command(alias = "inspect")]
+    Show {
+        /// Its path, backing file or id
+        #[arg(value_parser = pv, value_name = "PATH|ID")]
+        pv: PvText,
+    },
+    /// Look again for disks that carry a volume group
+    Scan {
+        /// Also attach this file, which backs a physical volume (repeatable)
+        #[arg(long = "file", value_parser = path, value_name = "PATH")]
+        files: Vec<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Where a volume group is made.
+#[derive(Clone, Debug, Args)]
+pub struct Members {
+    /// Disks or partitions, all of each
+    #[arg(value_name = "DISK", value_parser = path, required_unless_present = "files")]
+    pub devices: Vec<String>,
+    /// Make a sparse file and use it as a disk, for example /var/lib/volumed/demo.img:20G (repeatable)
+    #[arg(long = "file", value_name = "PATH:SIZE", value_parser = file)]
+    pub files: Vec<FileText>,
+    /// Destroy what the disks carry; it is shown first
+    #[arg(long)]
+    pub wipe: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Vg {
+    /// Join disks or files into a new volume group
+    Create {
+        /// Name of the new volume group
+        #[arg(value_parser = name)]
+        name: Name,
+        #[command(flatten)]
+        members: Members,
+        /// Allocation unit, a power of two [default: 4M]
+        #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
+        extent_size: Option<SizeText>,
+        /// How many physical volumes carry a copy of the metadata
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..), allow_hyphen_values = true)]
+        metadata_copies: Option<u16>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// List volume groups
+    #[command(alias = "ls")]
+    List,
+    /// Show one volume group
+    #[command(alias = "inspect")]
+    Show {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+    },
+    /// Delete a volume group that holds no pool
+    #[command(alias = "rm")]
+    Delete {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Pool {
+    /// Make a thin pool
+    Create {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        /// Size, or a share of the volume group's free space: 80%FREE
+        #[arg(long, value_parser = size_or_share, allow_hyphen_values = true)]
+        size: SizeText,
+        /// Unit in which the pool hands out space, 64K to 1G [default: chosen by the pool's size]
+        #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
+        chunk_size: Option<SizeText>,
+        /// How much may be promised to volumes, in percent of the pool's size [default: 1000]
+        #[arg(long, value_name = "PERCENT", allow_hyphen_values = true,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(vol_types::limit::OVERCOMMIT_PERCENT_MAX)))]
+        overcommit_limit: Option<u32>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// List pools
+    #[command(alias = "ls")]
+    List(Within),
+    /// Show one pool
+    #[command(alias = "inspect")]
+    Show {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+    },
+    /// Delete a pool that holds no volume
+    #[command(alias = "rm")]
+    Delete {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// What a new volume is formatted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fs {
+    Ext4,
+    Xfs,
+    Btrfs,
+    /// A raw block device
+    None,
+}
+
+impl Fs {
+    /// The word in the request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Where to mount.
+#[derive(Clone, Debug, Args)]
+pub struct MountAt {
+    /// Directory to mount at
+    #[arg(value_parser = path)]
+    pub path: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Volume {
+    /// Make a volume and format it
+    Create {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// Pool to make it in [default: the only pool of the volume group]
+        #[arg(long, value_parser = name)]
+        pool: Option<Name>,
+        /// Size, for example 10G
+        #[arg(long, value_parser = size, allow_hyphen_values = true)]
+        size: SizeText,
+        /// File system
+        #[arg(long, value_enum, default_value_t = Fs::Ext4)]
+        fs: Fs,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// List volumes
+    #[command(alias = "ls")]
+    List(Within),
+    /// Show one volume
+    #[command(alias = "inspect")]
+    Show {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+    },
+    /// Mount a volume
+    Mount {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        #[command(flatten)]
+        at: MountAt,
+        /// Without the right to write
+        #[arg(long)]
+        read_only: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Unmount a volume from wherever it is mounted
+    #[command(alias = "umount")]
+    Unmount {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Delete a volume and its data
+    #[command(alias = "rm")]
+    Delete {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Snapshot {
+    /// Take a snapshot of a volume
+    Create {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// List snapshots
+    #[command(alias = "ls")]
+    List {
+        /// Only of this volume group or volume
+        #[arg(value_name = "VG[/VOLUME]", value_parser = scope)]
+        of: Option<Scope>,
+    },
+    /// Show one snapshot
+    #[command(alias = "inspect")]
+    Show {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+    },
+    /// Mount a snapshot, read-only
+    Mount {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        #[command(flatten)]
+        at: MountAt,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Unmount a snapshot from wherever it is mounted
+    #[command(alias = "umount")]
+    Unmount {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Delete a snapshot
+    #[command(alias = "rm")]
+    Delete {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub members: Members,
+    /// Name of the volume group
+    #[arg(long, value_parser = name, default_value = vol_api::Init::VG_DEFAULT)]
+    pub vg: Name,
+    /// Name of the pool
+    #[arg(long, value_parser = name, default_value = vol_api::Init::POOL_DEFAULT)]
+    pub pool: Name,
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! `volctl`: asks the daemon, shows the answer. It holds no state, touches no disk and decides nothing about volumes.
+//!
+//! `cli` is the one definition that the parser, the man pages and the completions come from. Answers go to standard
+//! output, everything else (what went wrong, warnings, questions) to standard error. Exit codes: see [`exit`].
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod dialog;
+pub mod exit;
+mod fail;
+pub mod render;
+mod run;
+mod values;
+
+pub use fail::Failure;
+pub use run::{Session, run};

@@ -1,0 +1,138 @@
+//! One object as a list of facts.
+
+use vol_api::{PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
+
+use super::list::content;
+use super::{Align, Format, Table, condition, mounts_text, or_unknown, percent, percent_text};
+
+fn facts<const N: usize>(rows: [(&str, String); N], problems: &[Problem]) -> String {
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+    for (key, value) in rows {
+        table.push([format!("{key}:"), value]);
+    }
+    for problem in problems {
+        table.push(["problem:".to_owned(), problem.message.clone()]);
+        if !problem.hint.is_empty() {
+            table.push(["  hint:".to_owned(), problem.hint.clone()]);
+        }
+    }
+    table.render(true)
+}
+
+fn with_percent(format: Format, part: Option<u64>, whole: u64) -> String {
+    match percent(part, whole) {
+        Some(percent) => format!("{} ({percent} %)", format.size(part)),
+        None => format.size(part),
+    }
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+pub fn pv_facts(pv: &PvInfo, format: Format) -> String {
+    facts(
+        [
+            ("PV", or_unknown(pv.path.as_deref())),
+            ("id", pv.id.clone()),
+            ("volume group", pv.vg.clone()),
+            ("health", if pv.present { pv.health.as_str() } else { "missing" }.to_owned()),
+            ("size", format!("{} in {} extents", format.size(pv.size_bytes), pv.extent_count)),
+            ("free", format!("{} in {} extents", format.size(pv.free_bytes), pv.free_extents)),
+            ("copy of the metadata", yes(pv.metadata_copy)),
+            ("backing file", or_unknown(pv.backing_file.as_deref())),
+            ("hardware id", or_unknown(pv.hardware_id.as_deref())),
+        ],
+        &pv.problems,
+    )
+}
+
+pub fn vg_facts(vg: &VgInfo, format: Format) -> String {
+    facts(
+        [
+            ("volume group", vg.name.clone()),
+            ("id", vg.id.clone()),
+            ("health", condition(vg.state, vg.health)),
+            ("size", format.size(vg.size_bytes)),
+            ("free", with_percent(format, Some(vg.free_bytes), vg.size_bytes)),
+            ("extent", format.size(vg.extent_size_bytes)),
+            ("sector", format.size(vg.sector_size_bytes)),
+            ("physical volumes", vg.pv_count.to_string()),
+            ("pools", vg.pool_count.to_string()),
+            ("volumes", vg.volume_count.to_string()),
+            ("snapshots", vg.snapshot_count.to_string()),
+            ("metadata", format!("{} copies wanted, sequence number {}", vg.metadata_copies, vg.sequence)),
+            ("created", vg.created_at.clone()),
+        ],
+        &vg.problems,
+    )
+}
+
+pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
+    facts(
+        [
+            ("pool", format!("{}/{}", pool.vg, pool.name)),
+            ("id", pool.id.clone()),
+            ("health", condition(pool.state, pool.health)),
+            ("mode", or_unknown(pool.mode.map(PoolMode::as_str))),
+            ("size", format.size(pool.size_bytes)),
+            ("used", with_percent(format, pool.used_bytes, pool.size_bytes)),
+            ("metadata size", format.size(pool.metadata_size_bytes)),
+            ("metadata used", with_percent(format, pool.metadata_used_bytes, pool.metadata_size_bytes)),
+            ("chunk", format.size(pool.chunk_size_bytes)),
+            ("virtual", format.size(pool.virtual_bytes)),
+            (
+                "over-commit",
+                format!(
+                    "{} of at most {} %",
+                    percent_text(Some(pool.overcommit_percent)),
+                    pool.overcommit_limit_percent
+                ),
+            ),
+            ("volumes", pool.volume_count.to_string()),
+            ("snapshots", pool.snapshot_count.to_string()),
+            ("transaction id", pool.transaction_id.to_string()),
+            ("created", pool.created_at.clone()),
+        ],
+        &pool.problems,
+    )
+}
+
+pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
+    facts(
+        [
+            ("volume", format!("{}/{}", volume.vg, volume.name)),
+            ("id", volume.id.clone()),
+            ("health", condition(volume.state, volume.health)),
+            ("pool", volume.pool.clone()),
+            ("size", format.size(volume.size_bytes)),
+            ("used", with_percent(format, volume.used_bytes, volume.size_bytes)),
+            ("content", content(volume)),
+            ("file system id", or_unknown(volume.fs_uuid.as_deref())),
+            ("active", yes(volume.active)),
+            ("device", or_unknown(volume.device.as_deref())),
+            ("mounted at", mounts_text(&volume.mounts)),
+            ("snapshots", volume.snapshot_count.to_string()),
+            ("created", volume.created_at.clone()),
+        ],
+        &volume.problems,
+    )
+}
+
+pub fn snapshot_facts(snapshot: &SnapshotInfo, format: Format) -> String {
+    let volume = format!("{}/{}", snapshot.vg, snapshot.volume);
+    facts(
+        [
+            ("snapshot", snapshot.full_name.clone()),
+            ("id", snapshot.id.clone()),
+            ("volume", if snapshot.volume_exists { volume } else { format!("{volume} (deleted since)") }),
+            ("pool", snapshot.pool.clone()),
+            ("size", format.size(snapshot.size_bytes)),
+            ("file system", or_unknown(snapshot.fs.as_deref())),
+            ("active", yes(snapshot.active)),
+            ("mounted at", mounts_text(&snapshot.mounts)),
+            ("created", snapshot.created_at.clone()),
+        ],
+        &[],
+    )
+}

@@ -1,0 +1,60 @@
+//! `volctl pool …`
+
+use vol_api::{CreatePool, PoolInfo};
+
+use super::change::{Question, line, plan_of};
+use super::{Run, Session};
+use crate::cli::Pool;
+use crate::render::{pool_facts, pool_table};
+
+fn name(pool: &PoolInfo) -> String {
+    format!("{}/{}", pool.vg, pool.name)
+}
+
+pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
+    let format = session.format;
+    match command {
+        Pool::Create { pool, size, chunk_size, overcommit_limit, change } => {
+            let request = CreatePool {
+                vg: pool.vg.to_string(),
+                name: pool.pool.to_string(),
+                size: size.0,
+                chunk_size: chunk_size.map(|size| size.0),
+                overcommit_limit_percent: overcommit_limit,
+            };
+            let changed = session.client.create_pool(&request, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                let size =
+                    outcome.object.as_ref().map_or(String::new(), |pool| format!(": {}", format.size(pool.size_bytes)));
+                line(
+                    &format!("pool {pool}"),
+                    outcome.changed,
+                    &format!("created{size}"),
+                    &format!("already exists as asked for{size}"),
+                    &format!("Make a volume: volctl volume create {}/VOLUME --pool {} --size 10G", pool.vg, pool.pool),
+                )
+            })
+        }
+        Pool::List(within) => {
+            let list = session.client.pools(within.vg.as_ref()).await?;
+            let table = pool_table(&list.pools, format);
+            let empty = "No pools: volctl pool create VG/POOL --size 80%FREE makes one.";
+            session.list(&list, list.pools.iter().map(name), &table, empty)
+        }
+        Pool::Show { pool } => {
+            let pool = session.client.pool(&pool).await?;
+            session.show(&pool, name(&pool), &pool_facts(&pool, format))
+        }
+        Pool::Delete { pool, change } => {
+            if !change.yes && !change.dry_run {
+                let plan = plan_of(session.client.delete_pool(&pool, true).await?);
+                let question = Question::TypeName { what: format!("Delete pool {pool}?"), name: pool.to_string() };
+                session.confirm(plan.as_ref(), &question)?;
+            }
+            let changed = session.client.delete_pool(&pool, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                line(&format!("pool {pool}"), outcome.changed, "deleted", "was already deleted", "")
+            })
+        }
+    }
+}

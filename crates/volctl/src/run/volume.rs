@@ -1,0 +1,87 @@
+//! `volctl volume …`
+
+use vol_api::{CreateVolume, Mount, VolumeInfo};
+
+use super::change::{Question, line};
+use super::{Run, Session, paths};
+use crate::cli::{Fs, Volume};
+use crate::render::{count, volume_facts, volume_table};
+
+fn name(volume: &VolumeInfo) -> String {
+    format!("{}/{}", volume.vg, volume.name)
+}
+
+pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
+    let format = session.format;
+    match command {
+        Volume::Create { volume, pool, size, fs, change } => {
+            let request = CreateVolume {
+                vg: volume.vg.to_string(),
+                name: volume.volume.to_string(),
+                pool: pool.map(|pool| pool.to_string()),
+                size: size.0,
+                fs: Some(fs.as_str().to_owned()),
+            };
+            let changed = session.client.create_volume(&request, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let what = outcome.object.as_ref().map_or(String::new(), |made| {
+                    let content = made.fs.as_deref().unwrap_or("raw");
+                    format!(": {}, {content}, in pool {}", format.size(made.size_bytes), made.pool)
+                });
+                let next = match fs {
+                    Fs::None => String::new(),
+                    _ => format!("Mount it: volctl volume mount {volume} PATH"),
+                };
+                let (done, already) = (format!("created{what}"), format!("already exists as asked for{what}"));
+                line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
+            })
+        }
+        Volume::List(within) => {
+            let list = session.client.volumes(within.vg.as_ref()).await?;
+            let table = volume_table(&list.volumes, format);
+            let empty = "No volumes: volctl volume create VG/VOLUME --size 10G makes one.";
+            session.list(&list, list.volumes.iter().map(name), &table, empty)
+        }
+        Volume::Show { volume } => {
+            let volume = session.client.volume(&volume).await?;
+            session.show(&volume, name(&volume), &volume_facts(&volume, format))
+        }
+        Volume::Mount { volume, at, read_only, change } => {
+            let request = Mount { path: paths::mount_point(&at.path)?, read_only };
+            let changed = session.client.mount_volume(&volume, &request, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let how = if read_only { ", read-only" } else { "" };
+                let (done, already) = (
+                    format!("mounted at {}{how}", request.path),
+                    format!("was already mounted at {}{how}", request.path),
+                );
+                let next = format!("Unmount it: volctl volume unmount {volume}");
+                line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
+            })
+        }
+        Volume::Unmount { volume, change } => {
+            let changed = session.client.unmount_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                line(&format!("volume {volume}"), outcome.changed, "unmounted", "was not mounted", "")
+            })
+        }
+        Volume::Delete { volume, change } => {
+            if !change.yes && !change.dry_run {
+                // The dry run first: what is in use is refused before a question is asked.
+                let info = session.client.volume(&volume).await?;
+                session.client.delete_volume(&volume, true).await?;
+                let kept = match info.snapshot_count {
+                    0 => String::new(),
+                    snapshots => format!(" Its {} stay.", count(snapshots, "snapshot")),
+                };
+                let size = format.size(info.size_bytes);
+                let question = format!("Delete volume {volume} ({size}) and all its data?{kept}");
+                session.confirm(None, &Question::YesNo(question))?;
+            }
+            let changed = session.client.delete_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                line(&format!("volume {volume}"), outcome.changed, "deleted", "was already deleted", "")
+            })
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the front asks of the engine: the seam between this crate's server and `backend`.
+//!
+//! Methods block; the server calls each on a thread of its own. Rules for an implementation:
+//! - a read is answered from memory and waits for no change (design law 8);
+//! - a change queues with others on the same object and is one effect however often it is asked (law 9); with
+//!   `dry_run` it answers the plan that would run and changes nothing;
+//! - names in paths are checked before the call; texts inside a request are not: `vol_api::parse_field` does it;
+//! - a panic is caught by the server and answered as `internal`, so locks must not be left poisoned for good.
+
+use vol_api::{
+    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Init, InitInfo, Mount, PoolInfo, PvInfo,
+    ScanInfo, ScanRequest, SnapshotInfo, Status, VgInfo, VolumeInfo,
+};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+
+/// A read's answer.
+pub type Read<T> = Result<T, ApiError>;
+/// A change's answer: what was done, or the plan.
+pub type Change<T> = Result<Changed<T>, ApiError>;
+
+/// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
+pub trait Backend: Send + Sync + 'static {
+    /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
+    fn status(&self) -> Read<Status>;
+    /// Also asked with every scrape of `/metrics`.
+    fn df(&self) -> Read<Df>;
+
+    fn vgs(&self) -> Read<Vec<VgInfo>>;
+    fn vg(&self, vg: &Name) -> Read<VgInfo>;
+    fn pvs(&self, vg: Option<&Name>) -> Read<Vec<PvInfo>>;
+    fn pv(&self, id: PvId) -> Read<PvInfo>;
+    fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>>;
+    fn pool(&self, pool: &PoolPath) -> Read<PoolInfo>;
+    fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;
+    fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo>;
+    fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>>;
+    fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo>;
+
+    fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo>;
+    fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo>;
+    fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo>;
+    fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo>;
+    fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;
+    fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;
+    /// From every place where it is mounted; not mounted is unchanged.
+    fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo>;
+    fn mount_snapshot(&self, snapshot: &SnapshotPath, request: Mount, dry_run: bool) -> Change<SnapshotInfo>;
+    fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;
+    fn init(&self, request: Init, dry_run: bool) -> Change<InitInfo>;
+    fn scan(&self, request: ScanRequest, dry_run: bool) -> Change<ScanInfo>;
+
+    /// Called once before the daemon ends, after the running changes or their time limit. Changes nothing in the kernel.
+    fn stop(&self) {}
+}

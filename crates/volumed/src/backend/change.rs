@@ -1,0 +1,288 @@
+//! Requests that change something: texts are checked here, then the engine is called.
+
+use std::path::{Path, PathBuf};
+
+use vol_api::{
+    ApiError, Changed, InitInfo, Outcome, PoolInfo, ScanInfo, SnapshotInfo, VgInfo, VolumeInfo, parse_field,
+};
+use vol_core::VolumeName;
+use vol_engine::host::HostMut;
+use vol_engine::{CreatePool, CreateVg, CreateVolume, Done};
+use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePath, limit};
+
+use super::EngineBackend;
+use super::error::from_engine;
+use crate::api::{Backend, Change, Read};
+
+/// PVs that carry the metadata, if nothing else is asked for: enough that losing one disk of three loses nothing.
+const METADATA_COPIES_DEFAULT: u16 = 4;
+
+/// The plan on the wire.
+fn plan(plan: &vol_core::Plan) -> vol_api::Plan {
+    vol_api::Plan {
+        title: plan.title.clone(),
+        changes: !plan.is_empty(),
+        steps: plan
+            .steps
+            .iter()
+            .zip(1..)
+            .map(|(step, number)| vol_api::PlanStep {
+                number,
+                action: step.action.kind().replace('-', "_"),
+                description: step.action.to_string(),
+                requires: step.requires.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// What was done, with the object as it is now (or, for a deletion, as it was).
+fn changed<T, I>(done: Done<T>, object: impl FnOnce() -> Read<I>) -> Change<I> {
+    Ok(match done {
+        Done::Planned(planned) => Changed::Planned(plan(&planned)),
+        Done::Changed(_) => Changed::Done(Outcome::changed(object()?)),
+        Done::Unchanged(_) => Changed::Done(Outcome::unchanged(Some(object()?))),
+    })
+}
+
+fn bytes(field: &str, text: &str) -> Result<Bytes, ApiError> {
+    vol_types::parse_bytes(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))
+}
+
+fn device_paths(devices: &[String]) -> Result<Vec<PathBuf>, ApiError> {
+    devices
+        .iter()
+        .map(|text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() && !text.contains('\0') {
+                Ok(path)
+            } else {
+                Err(ApiError::invalid(format!("{text:?} is not an absolute path of a disk")))
+            }
+        })
+        .collect()
+}
+
+fn file_specs(files: &[vol_api::FileSpec]) -> Result<Vec<(PathBuf, Bytes)>, ApiError> {
+    files.iter().map(|file| Ok((PathBuf::from(&file.path), bytes("file size", &file.size)?))).collect()
+}
+
+fn file_system(text: Option<&str>) -> Result<Option<FsKind>, ApiError> {
+    Ok(match text.unwrap_or("ext4") {
+        "ext4" => Some(FsKind::Ext4),
+        "xfs" => Some(FsKind::Xfs),
+        "btrfs" => Some(FsKind::Btrfs),
+        "none" => None,
+        other => {
+            return Err(ApiError::invalid(format!("{other:?} is not a file system that volumed makes"))
+                .with_hint("choose ext4, xfs, btrfs, or none for a raw block volume"));
+        }
+    })
+}
+
+pub fn create_vg<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::CreateVg,
+    dry_run: bool,
+) -> Change<VgInfo> {
+    let extent_size = match &request.extent_size {
+        Some(text) => bytes("extent size", text)?,
+        None => limit::EXTENT_SIZE_DEFAULT,
+    };
+    let name: Name = parse_field("name", &request.name)?;
+    let wanted = CreateVg {
+        name: name.clone(),
+        disks: device_paths(&request.devices)?,
+        files: file_specs(&request.files)?,
+        wipe: request.wipe,
+        extent_size,
+        metadata_copies: request.metadata_copies.unwrap_or(METADATA_COPIES_DEFAULT),
+    };
+    changed(backend.engine.create_vg(&wanted, dry_run).map_err(from_engine)?, || backend.vg(&name))
+}
+
+pub fn delete_vg<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+    let was = backend.vg(vg)?;
+    changed(backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?, || Ok(was))
+}
+
+pub fn init<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::Init,
+    dry_run: bool,
+) -> Change<InitInfo> {
+    let vg: Name = parse_field("vg", request.vg.as_deref().unwrap_or(vol_api::Init::VG_DEFAULT))?;
+    let pool: Name = parse_field("pool", request.pool.as_deref().unwrap_or(vol_api::Init::POOL_DEFAULT))?;
+    let wanted = CreateVg {
+        name: vg.clone(),
+        disks: device_paths(&request.devices)?,
+        files: file_specs(&request.files)?,
+        wipe: request.wipe,
+        extent_size: limit::EXTENT_SIZE_DEFAULT,
+        metadata_copies: METADATA_COPIES_DEFAULT,
+    };
+    let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine)?;
+    changed(done, || {
+        Ok(InitInfo {
+            vg: backend.vg(&vg)?,
+            pool: backend.pool_info(&PoolPath { vg: vg.clone(), pool: pool.clone() })?,
+        })
+    })
+}
+
+pub fn create_pool<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::CreatePool,
+    dry_run: bool,
+) -> Change<PoolInfo> {
+    let wanted = CreatePool {
+        vg: parse_field("vg", &request.vg)?,
+        name: parse_field("name", &request.name)?,
+        size: parse_field::<SizeSpec>("size", &request.size)?,
+        chunk_size: request.chunk_size.as_deref().map(|text| bytes("chunk size", text)).transpose()?,
+        overcommit_percent: request.overcommit_limit_percent.unwrap_or(limit::OVERCOMMIT_PERCENT_DEFAULT),
+    };
+    let done = backend.engine.create_pool(&wanted, dry_run).map_err(from_engine)?;
+    changed(done, || backend.pool_info(&PoolPath { vg: wanted.vg.clone(), pool: wanted.name.clone() }))
+}
+
+pub fn delete_pool<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &PoolPath,
+    dry_run: bool,
+) -> Change<PoolInfo> {
+    let was = backend.pool_info(path)?;
+    changed(backend.engine.delete_pool(&path.vg, &path.pool, dry_run).map_err(from_engine)?, || Ok(was))
+}
+
+pub fn create_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::CreateVolume,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let path = VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("name", &request.name)? };
+    let wanted = CreateVolume {
+        path: path.clone(),
+        pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,
+        size: bytes("size", &request.size)?,
+        fs: file_system(request.fs.as_deref())?,
+    };
+    changed(backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || backend.volume_info(&path))
+}
+
+fn volume_name(path: &VolumePath) -> VolumeName {
+    VolumeName { volume: path.volume.clone(), snapshot: None }
+}
+
+fn snapshot_name(path: &SnapshotPath) -> VolumeName {
+    VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) }
+}
+
+pub fn mount_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    request: &vol_api::Mount,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let target = Path::new(&request.path);
+    let done = backend.engine.mount(&path.vg, &volume_name(path), target, request.read_only, dry_run);
+    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+}
+
+pub fn unmount_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let done = backend.engine.unmount(&path.vg, &volume_name(path), None, dry_run);
+    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+}
+
+pub fn attach_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let done = backend.engine.attach(&path.vg, &volume_name(path), dry_run);
+    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+}
+
+pub fn detach_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let done = backend.engine.detach(&path.vg, &volume_name(path), dry_run);
+    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+}
+
+pub fn delete_volume<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let was = backend.volume_info(path)?;
+    let done = backend.engine.delete_volume(&path.vg, &volume_name(path), dry_run);
+    changed(done.map_err(from_engine)?, || Ok(was))
+}
+
+pub fn create_snapshot<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::CreateSnapshot,
+    dry_run: bool,
+) -> Change<SnapshotInfo> {
+    let path = SnapshotPath {
+        volume: VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("volume", &request.volume)? },
+        snapshot: parse_field("name", &request.name)?,
+    };
+    changed(backend.engine.create_snapshot(&path, dry_run).map_err(from_engine)?, || backend.snapshot_info(&path))
+}
+
+pub fn mount_snapshot<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &SnapshotPath,
+    request: &vol_api::Mount,
+    dry_run: bool,
+) -> Change<SnapshotInfo> {
+    let target = Path::new(&request.path);
+    let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, true, dry_run);
+    changed(done.map_err(from_engine)?, || backend.snapshot_info(path))
+}
+
+pub fn unmount_snapshot<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &SnapshotPath,
+    dry_run: bool,
+) -> Change<SnapshotInfo> {
+    let done = backend.engine.unmount(&path.volume.vg, &snapshot_name(path), None, dry_run);
+    changed(done.map_err(from_engine)?, || backend.snapshot_info(path))
+}
+
+pub fn delete_snapshot<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &SnapshotPath,
+    dry_run: bool,
+) -> Change<SnapshotInfo> {
+    let was = backend.snapshot_info(path)?;
+    let done = backend.engine.delete_volume(&path.volume.vg, &snapshot_name(path), dry_run);
+    changed(done.map_err(from_engine)?, || Ok(was))
+}
+
+/// Looks for disks again. A dry run has nothing to plan: what a scan finds, it only finds by looking.
+pub fn scan<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    request: &vol_api::ScanRequest,
+    dry_run: bool,
+) -> Change<ScanInfo> {
+    let files = device_paths(&request.files)?;
+    if dry_run {
+        let mut planned = vol_core::Plan::new("look for volume groups on all disks");
+        planned.steps.extend(files.into_iter().map(|file| vol_core::Step::new(vol_core::Action::AttachLoop { file })));
+        return Ok(Changed::Planned(plan(&planned)));
+    }
+    let before = backend.engine.vgs().len();
+    backend.engine.scan(&files).map_err(from_engine)?;
+    let found = ScanInfo { vgs: backend.vgs()?, pvs: backend.pvs(None)? };
+    let changed = found.vgs.len() != before || !files.is_empty();
+    Ok(Changed::Done(Outcome { changed, object: Some(found), warnings: Vec::new() }))
+}

@@ -1,0 +1,66 @@
+//! The engine's errors as the API's.
+
+use vol_api::{ApiError, ErrorCode};
+use vol_core::{Refusal, RefusalCode};
+use vol_engine::host::{HostError, HostErrorKind};
+use vol_engine::{EngineError, StepError, StoreError};
+
+/// A refusal: nothing was changed.
+pub fn from_refusal(refusal: Refusal) -> ApiError {
+    let code = match refusal.code {
+        RefusalCode::Invalid => ErrorCode::Invalid,
+        RefusalCode::NotFound => ErrorCode::NotFound,
+        RefusalCode::Exists => ErrorCode::Exists,
+        RefusalCode::Busy => ErrorCode::Busy,
+        RefusalCode::NoSpace => ErrorCode::NoSpace,
+        RefusalCode::Refused => ErrorCode::Refused,
+        RefusalCode::Degraded => ErrorCode::Degraded,
+    };
+    let error = ApiError::new(code, refusal.message);
+    match refusal.hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// Any failure of the engine.
+pub fn from_engine(error: EngineError) -> ApiError {
+    match error {
+        EngineError::Refused(refusal) => from_refusal(refusal),
+        EngineError::Host(error) => from_host(&error),
+        EngineError::Step { ref source, settled, .. } => {
+            let code = match source {
+                StepError::Host(error) => code_of(error.kind),
+                StepError::Store(StoreError::Full { .. }) => ErrorCode::NoSpace,
+                StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) => ErrorCode::Degraded,
+                StepError::Store(StoreError::Invariant(_)) => ErrorCode::Internal,
+                StepError::Requirement(_) => ErrorCode::Busy,
+                _ => ErrorCode::Io,
+            };
+            let hint = if settled {
+                "what had been done before that was taken back"
+            } else {
+                "what had been done before that is not settled yet: see `volctl status`; it is tried again at the next change"
+            };
+            ApiError::new(code, error.to_string()).with_hint(hint)
+        }
+    }
+}
+
+fn from_host(error: &HostError) -> ApiError {
+    ApiError::new(code_of(error.kind), error.to_string())
+}
+
+const fn code_of(kind: HostErrorKind) -> ErrorCode {
+    match kind {
+        HostErrorKind::NotFound => ErrorCode::NotFound,
+        HostErrorKind::Busy | HostErrorKind::Changed => ErrorCode::Busy,
+        HostErrorKind::Exists => ErrorCode::Exists,
+        // The daemon, not the client, was denied something.
+        HostErrorKind::Denied | HostErrorKind::Io | HostErrorKind::Tool | HostErrorKind::Other => ErrorCode::Io,
+        HostErrorKind::NoSpace => ErrorCode::NoSpace,
+        HostErrorKind::Unsupported => ErrorCode::Unsupported,
+        HostErrorKind::Invalid => ErrorCode::Invalid,
+        HostErrorKind::TimedOut => ErrorCode::Timeout,
+    }
+}

@@ -1,0 +1,322 @@
+//! From the model to what clients see.
+
+use vol_api::{
+    Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvInfo, SnapshotInfo, Status, VgInfo,
+    VolumeContent, VolumeInfo,
+};
+use vol_core::dm::Device;
+use vol_core::observed::{self, PoolStatus, PoolUsage};
+use vol_core::{Catalog, VolumeName};
+use vol_engine::host::IoBackend;
+use vol_engine::{Problem, View};
+use vol_types::{Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
+
+use super::Facts;
+
+/// Seconds since 1970 as the API writes times.
+fn time(seconds: u64) -> String {
+    vol_api::rfc3339(seconds)
+}
+
+fn problem(problem: &Problem) -> vol_api::Problem {
+    vol_api::Problem {
+        code: problem.code.replace('-', "_"),
+        message: problem.message.clone(),
+        hint: problem.hint.clone(),
+    }
+}
+
+/// Problems of one object.
+fn problems_of(view: &View, subject: ObjectKey) -> Vec<vol_api::Problem> {
+    view.problems.iter().filter(|found| found.subject == Some(subject)).map(problem).collect()
+}
+
+fn health_of(problems: &[vol_api::Problem], failed: bool) -> Health {
+    match (problems.is_empty(), failed) {
+        (_, true) => Health::Failed,
+        (true, false) => Health::Ok,
+        (false, false) => Health::Degraded,
+    }
+}
+
+/// A volume group.
+pub fn vg(catalog: &Catalog, view: &View) -> VgInfo {
+    let vg = catalog.vg();
+    let problems: Vec<_> = view.problems.iter().map(problem).collect();
+    let frozen = view.problems.iter().any(|found| found.code == "metadata-frozen");
+    let snapshots = catalog.volumes().filter(|volume| volume.snapshot.is_some()).count();
+    VgInfo {
+        id: vg.id.to_string(),
+        name: vg.name.to_string(),
+        state: match vg.state {
+            VgState::Creating => ObjectState::Creating,
+            VgState::Ready => ObjectState::Ready,
+            VgState::Deleting => ObjectState::Deleting,
+        },
+        health: health_of(&problems, frozen),
+        problems,
+        extent_size_bytes: vg.extent_size.get(),
+        sector_size_bytes: u64::from(vg.sector_size),
+        size_bytes: catalog.bytes(catalog.extents()).get(),
+        free_bytes: catalog.bytes(catalog.free_extents_total()).get(),
+        pv_count: catalog.pvs().count() as u64,
+        pool_count: catalog.pools().count() as u64,
+        volume_count: (catalog.volumes().count() - snapshots) as u64,
+        snapshot_count: snapshots as u64,
+        metadata_copies: vg.metadata_copies,
+        sequence: catalog.sequence(),
+        created_at: time(vg.created_at),
+    }
+}
+
+/// A PV.
+pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
+    let present = !view.missing.contains(&pv.id);
+    let problems = problems_of(view, ObjectKey::Pv(pv.id));
+    let free = catalog.free_extents(pv.id);
+    let node = view.nodes.iter().find(|(id, _)| *id == pv.id);
+    PvInfo {
+        id: pv.id.to_string(),
+        vg: catalog.vg().name.to_string(),
+        path: node.map(|(_, node)| node.display().to_string()),
+        present,
+        size_bytes: catalog.bytes(pv.extents).get(),
+        free_bytes: catalog.bytes(free).get(),
+        extent_count: pv.extents.get(),
+        free_extents: free.get(),
+        metadata_copy: pv.metadata,
+        backing_file: pv.backing_file.clone(),
+        hardware_id: (!pv.hardware_id.is_empty()).then(|| pv.hardware_id.clone()),
+        health: health_of(&problems, !present),
+        problems,
+    }
+}
+
+fn usage<'a>(view: &'a View, pool: &Pool) -> Option<&'a PoolUsage> {
+    match view.kernel.pools.get(&pool.id)? {
+        PoolStatus::Working(usage) => Some(usage),
+        PoolStatus::Fail | PoolStatus::Error => None,
+    }
+}
+
+/// Size of a block of a pool's metadata (`drivers/md/dm-thin-metadata.h`, `THIN_METADATA_BLOCK_SIZE`).
+const METADATA_BLOCK: u64 = 4096;
+
+/// A pool.
+pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
+    let problems = problems_of(view, ObjectKey::Pool(pool.id));
+    let usage = usage(view, pool);
+    let status = view.kernel.pools.get(&pool.id);
+    let refused = problems.iter().any(|found| found.code == "pool_refused");
+    let size = catalog.pool_data_size(pool);
+    let virtual_size = catalog.virtual_size(pool.id);
+    let members = || catalog.volumes_of(pool.id).filter(|volume| volume.state != VolumeState::Deleting);
+    PoolInfo {
+        id: pool.id.to_string(),
+        vg: catalog.vg().name.to_string(),
+        name: pool.name.to_string(),
+        state: match pool.state {
+            PoolState::Creating => ObjectState::Creating,
+            PoolState::Ready => ObjectState::Ready,
+            PoolState::Deleting => ObjectState::Deleting,
+        },
+        health: health_of(&problems, refused),
+        problems,
+        size_bytes: size.get(),
+        used_bytes: usage.map(|usage| usage.used_data.saturating_mul(pool.chunk_size.get())),
+        chunk_size_bytes: pool.chunk_size.get(),
+        metadata_size_bytes: catalog.pool_metadata_size(pool).get(),
+        metadata_used_bytes: usage.map(|usage| usage.used_metadata.saturating_mul(METADATA_BLOCK)),
+        virtual_bytes: virtual_size.get(),
+        overcommit_percent: percent(virtual_size.get(), size.get()),
+        overcommit_limit_percent: u64::from(pool.overcommit_percent),
+        transaction_id: pool.transaction_id,
+        mode: status.map(|status| match status {
+            PoolStatus::Working(usage) => match usage.mode {
+                observed::PoolMode::ReadWrite => PoolMode::ReadWrite,
+                observed::PoolMode::ReadOnly => PoolMode::ReadOnly,
+                observed::PoolMode::OutOfDataSpace => PoolMode::OutOfDataSpace,
+            },
+            PoolStatus::Fail | PoolStatus::Error => PoolMode::Failed,
+        }),
+        volume_count: members().filter(|volume| volume.snapshot.is_none()).count() as u64,
+        snapshot_count: members().filter(|volume| volume.snapshot.is_some()).count() as u64,
+        created_at: time(pool.created_at),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
+}
+
+/// What a volume and a snapshot have in common.
+struct Common {
+    pool: String,
+    fs: Option<String>,
+    fs_uuid: Option<String>,
+    active: bool,
+    device: Option<String>,
+    mounts: Vec<MountInfo>,
+}
+
+fn common(catalog: &Catalog, view: &View, volume: &Volume) -> Common {
+    let device = Device::Volume(volume.id);
+    let (fs, fs_uuid) = match &volume.content {
+        Content::Formatted { fs, uuid } | Content::Formatting { fs, uuid } => {
+            (Some(fs.as_str().to_owned()), Some(uuid::Uuid::from_bytes(*uuid).to_string()))
+        }
+        Content::Blank | Content::Raw => (None, None),
+    };
+    let info = view.kernel.dm.get(&device);
+    Common {
+        pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
+        fs,
+        fs_uuid,
+        active: info.is_some(),
+        device: info.map(|info| format!("/dev/dm-{}", info.dev.minor)),
+        mounts: view
+            .kernel
+            .mounts_of(device)
+            .into_iter()
+            .map(|mount| MountInfo { path: mount.target.display().to_string(), read_only: mount.read_only })
+            .collect(),
+    }
+}
+
+/// A volume.
+pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
+    let common = common(catalog, view, volume);
+    let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
+    problems
+        .extend(problems_of(view, ObjectKey::Pool(volume.pool)).into_iter().filter(|one| one.code == "pool_refused"));
+    VolumeInfo {
+        id: volume.id.to_string(),
+        vg: catalog.vg().name.to_string(),
+        name: volume.name.to_string(),
+        pool: common.pool,
+        state: state(volume.state),
+        content: match volume.content {
+            Content::Blank => VolumeContent::Blank,
+            Content::Formatting { .. } => VolumeContent::Formatting,
+            Content::Formatted { .. } => VolumeContent::Formatted,
+            Content::Raw => VolumeContent::Raw,
+        },
+        fs: common.fs,
+        fs_uuid: common.fs_uuid,
+        size_bytes: volume.size.get(),
+        used_bytes: view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
+        active: common.active,
+        device: common.device,
+        mounts: common.mounts,
+        snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
+        created_at: time(volume.created_at),
+        health: health_of(&problems, false),
+        problems,
+    }
+}
+
+const fn state(state: VolumeState) -> ObjectState {
+    match state {
+        VolumeState::Creating => ObjectState::Creating,
+        VolumeState::Ready => ObjectState::Ready,
+        VolumeState::Deleting => ObjectState::Deleting,
+    }
+}
+
+/// A snapshot; `None` for a volume.
+pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<SnapshotInfo> {
+    let of = volume.snapshot.as_ref()?;
+    let common = common(catalog, view, volume);
+    let vg = &catalog.vg().name;
+    Some(SnapshotInfo {
+        id: volume.id.to_string(),
+        vg: vg.to_string(),
+        volume: of.of_name.to_string(),
+        name: volume.name.to_string(),
+        full_name: format!("{vg}/{}", VolumeName::of(volume)),
+        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state != VolumeState::Deleting),
+        pool: common.pool,
+        size_bytes: volume.size.get(),
+        fs: common.fs,
+        active: common.active,
+        mounts: common.mounts,
+        created_at: time(volume.created_at),
+    })
+}
+
+/// The daemon itself; VGs are added with [`add_to_status`].
+pub fn status(facts: &Facts, io: &IoBackend) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: vol_api::API_VERSION.to_owned(),
+        health: health_of(&facts.problems, false),
+        problems: facts.problems.clone(),
+        io_backend: io.name.clone(),
+        io_backend_reason: io.reason.clone().unwrap_or_default(),
+        kernel: facts.kernel.clone(),
+        host: facts.host.clone(),
+        boot_id: facts.boot_id.clone(),
+        started_at: time(facts.started_at),
+        ..Status::default()
+    }
+}
+
+/// Adds a problem; `vg` is put before the message.
+pub fn add_problem(status: &mut Status, found: &Problem, vg: Option<&vol_types::Name>) {
+    let mut shown = problem(found);
+    if let Some(vg) = vg {
+        shown.message = format!("{vg}: {}", shown.message);
+    }
+    status.problems.push(shown);
+    status.health = status.health.max(Health::Degraded);
+}
+
+/// Counts and problems of one VG.
+pub fn add_to_status(status: &mut Status, catalog: &Catalog, view: &View) {
+    let counts = &mut status.counts;
+    counts.vgs += 1;
+    counts.pvs += catalog.pvs().count() as u64;
+    counts.pools += catalog.pools().count() as u64;
+    for volume in catalog.volumes() {
+        if volume.snapshot.is_some() {
+            counts.snapshots += 1;
+        } else {
+            counts.volumes += 1;
+        }
+        if !view.kernel.mounts_of(Device::Volume(volume.id)).is_empty() {
+            counts.mounted += 1;
+        }
+    }
+    for problem in &view.problems {
+        add_problem(status, problem, Some(&catalog.vg().name));
+    }
+}
+
+/// The space of one VG and its pools.
+pub fn add_to_df(df: &mut Df, catalog: &Catalog, view: &View) {
+    let whole = vg(catalog, view);
+    df.vgs.push(DfVg {
+        vg: whole.name,
+        health: whole.health,
+        size_bytes: whole.size_bytes,
+        allocated_bytes: whole.size_bytes.saturating_sub(whole.free_bytes),
+        free_bytes: whole.free_bytes,
+    });
+    let mut pools: Vec<_> = catalog.pools().map(|one| pool(catalog, view, one)).collect();
+    pools.sort_by(|a, b| a.name.cmp(&b.name));
+    df.pools.extend(pools.into_iter().map(|pool| DfPool {
+        vg: pool.vg,
+        pool: pool.name,
+        health: pool.health,
+        size_bytes: pool.size_bytes,
+        used_bytes: pool.used_bytes,
+        free_bytes: pool.used_bytes.map(|used| pool.size_bytes.saturating_sub(used)),
+        virtual_bytes: pool.virtual_bytes,
+        overcommit_percent: pool.overcommit_percent,
+        overcommit_limit_percent: pool.overcommit_limit_percent,
+        metadata_size_bytes: pool.metadata_size_bytes,
+        metadata_used_bytes: pool.metadata_used_bytes,
+        volume_count: pool.volume_count,
+        snapshot_count: pool.snapshot_count,
+    }));
+}

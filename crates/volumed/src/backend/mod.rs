@@ -1,0 +1,276 @@
+//! The engine behind the server: requests become calls of the engine, and what the engine knows becomes answers.
+//!
+//! Reads use only what is in memory. Conversions between the model and the wire are made by hand in [`info`], so that
+//! neither can change the other by accident.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vol_api::{ApiError, Df, KernelInfo, PoolInfo, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo};
+use vol_core::VolumeName;
+use vol_engine::host::HostMut;
+use vol_engine::{Engine, OpenVg};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+
+use crate::api::{Backend, Change, Read};
+
+mod change;
+mod error;
+mod info;
+mod open;
+#[cfg(test)]
+mod tests;
+
+pub use open::open;
+
+/// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
+/// a few ioctls per pool.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub kernel: KernelInfo,
+    pub host: String,
+    pub boot_id: String,
+    /// Seconds since 1970.
+    pub started_at: u64,
+    /// What is wrong with the machine itself: no device-mapper, no io_uring.
+    pub problems: Vec<vol_api::Problem>,
+}
+
+/// The [`Backend`] over an engine.
+pub struct EngineBackend<H: HostMut> {
+    engine: Arc<Engine<H>>,
+    facts: Facts,
+    refresher: Mutex<Option<Refresher>>,
+}
+
+struct Refresher {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: JoinHandle<()>,
+}
+
+impl<H: HostMut + 'static> EngineBackend<H> {
+    /// Over an engine that has been scanned.
+    pub fn new(engine: Engine<H>, facts: Facts) -> Self {
+        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None) }
+    }
+
+    /// Starts the slow timer that refreshes what readers see.
+    pub fn start_refreshing(&self) -> std::io::Result<()> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (engine, told) = (self.engine.clone(), stop.clone());
+        let thread = std::thread::Builder::new().name("refresh".to_owned()).spawn(move || {
+            let (lock, changed) = &*told;
+            let mut stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*stopped {
+                let (guard, timeout) =
+                    changed.wait_timeout(stopped, REFRESH_EVERY).unwrap_or_else(PoisonError::into_inner);
+                stopped = guard;
+                if timeout.timed_out() && !*stopped {
+                    drop(stopped);
+                    engine.refresh();
+                    stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        })?;
+        *self.refresher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refresher { stop, thread });
+        Ok(())
+    }
+
+    fn open_vg(&self, name: &Name) -> Result<Arc<OpenVg>, ApiError> {
+        self.engine.vg(name).map_err(error::from_refusal)
+    }
+
+    fn vgs_to_list(&self, vg: Option<&Name>) -> Result<Vec<Arc<OpenVg>>, ApiError> {
+        match vg {
+            Some(name) => Ok(vec![self.open_vg(name)?]),
+            None => Ok(self.engine.vgs()),
+        }
+    }
+
+    fn volume_info(&self, path: &VolumePath) -> Read<VolumeInfo> {
+        let vg = self.open_vg(&path.vg)?;
+        let view = vg.view();
+        let name = VolumeName { volume: path.volume.clone(), snapshot: None };
+        vg.read(|catalog| {
+            let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
+            Ok(info::volume(catalog, &view, volume))
+        })
+    }
+
+    fn snapshot_info(&self, path: &SnapshotPath) -> Read<SnapshotInfo> {
+        let vg = self.open_vg(&path.volume.vg)?;
+        let view = vg.view();
+        let name = VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) };
+        vg.read(|catalog| {
+            let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
+            info::snapshot(catalog, &view, volume)
+                .ok_or_else(|| ApiError::internal(format!("{path} is recorded as a volume")))
+        })
+    }
+
+    fn pool_info(&self, path: &PoolPath) -> Read<PoolInfo> {
+        let vg = self.open_vg(&path.vg)?;
+        let view = vg.view();
+        vg.read(|catalog| {
+            let pool = vol_core::plan::pool::find(catalog, Some(&path.pool)).map_err(error::from_refusal)?;
+            Ok(info::pool(catalog, &view, pool))
+        })
+    }
+}
+
+impl<H: HostMut + 'static> Backend for EngineBackend<H> {
+    fn status(&self) -> Read<Status> {
+        let vgs = self.engine.vgs();
+        let mut status = info::status(&self.facts, &self.engine.host().io_backend());
+        for vg in &vgs {
+            let view = vg.view();
+            vg.read(|catalog| info::add_to_status(&mut status, catalog, &view));
+        }
+        for problem in self.engine.scan_problems() {
+            info::add_problem(&mut status, &problem, None);
+        }
+        Ok(status)
+    }
+
+    fn df(&self) -> Read<Df> {
+        let mut df = Df::default();
+        for vg in self.engine.vgs() {
+            let view = vg.view();
+            vg.read(|catalog| info::add_to_df(&mut df, catalog, &view));
+        }
+        Ok(df)
+    }
+
+    fn vgs(&self) -> Read<Vec<VgInfo>> {
+        Ok(self.engine.vgs().iter().map(|vg| vg.read(|catalog| info::vg(catalog, &vg.view()))).collect())
+    }
+
+    fn vg(&self, vg: &Name) -> Read<VgInfo> {
+        let vg = self.open_vg(vg)?;
+        Ok(vg.read(|catalog| info::vg(catalog, &vg.view())))
+    }
+
+    fn pvs(&self, vg: Option<&Name>) -> Read<Vec<PvInfo>> {
+        let mut all = Vec::new();
+        for vg in self.vgs_to_list(vg)? {
+            let view = vg.view();
+            vg.read(|catalog| all.extend(catalog.pvs().map(|pv| info::pv(catalog, &view, pv))));
+        }
+        Ok(all)
+    }
+
+    fn pv(&self, id: PvId) -> Read<PvInfo> {
+        let found = self.engine.vgs().iter().find_map(|vg| {
+            let view = vg.view();
+            vg.read(|catalog| catalog.pv(id).map(|pv| info::pv(catalog, &view, pv)))
+        });
+        found.ok_or_else(|| {
+            ApiError::not_found(format!("there is no PV {id}")).with_hint("`volctl pv list` shows the PVs")
+        })
+    }
+
+    fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>> {
+        let mut all = Vec::new();
+        for vg in self.vgs_to_list(vg)? {
+            let view = vg.view();
+            vg.read(|catalog| all.extend(catalog.pools().map(|pool| info::pool(catalog, &view, pool))));
+        }
+        all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
+        Ok(all)
+    }
+
+    fn pool(&self, pool: &PoolPath) -> Read<PoolInfo> {
+        self.pool_info(pool)
+    }
+
+    fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>> {
+        let mut all = Vec::new();
+        for vg in self.vgs_to_list(vg)? {
+            let view = vg.view();
+            vg.read(|catalog| {
+                let volumes = catalog.volumes().filter(|volume| volume.snapshot.is_none());
+                all.extend(volumes.map(|volume| info::volume(catalog, &view, volume)));
+            });
+        }
+        all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
+        Ok(all)
+    }
+
+    fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo> {
+        self.volume_info(volume)
+    }
+
+    fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>> {
+        let mut all = Vec::new();
+        for vg in self.vgs_to_list(vg)? {
+            let view = vg.view();
+            vg.read(|catalog| {
+                all.extend(catalog.volumes().filter_map(|volume| info::snapshot(catalog, &view, volume)));
+            });
+        }
+        all.sort_by(|a, b| a.full_name.cmp(&b.full_name));
+        Ok(all)
+    }
+
+    fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo> {
+        self.snapshot_info(snapshot)
+    }
+
+    fn create_vg(&self, request: vol_api::CreateVg, dry_run: bool) -> Change<VgInfo> {
+        change::create_vg(self, &request, dry_run)
+    }
+    fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        change::delete_vg(self, vg, dry_run)
+    }
+    fn create_pool(&self, request: vol_api::CreatePool, dry_run: bool) -> Change<PoolInfo> {
+        change::create_pool(self, &request, dry_run)
+    }
+    fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
+        change::delete_pool(self, pool, dry_run)
+    }
+    fn create_volume(&self, request: vol_api::CreateVolume, dry_run: bool) -> Change<VolumeInfo> {
+        change::create_volume(self, &request, dry_run)
+    }
+    fn mount_volume(&self, volume: &VolumePath, request: vol_api::Mount, dry_run: bool) -> Change<VolumeInfo> {
+        change::mount_volume(self, volume, &request, dry_run)
+    }
+    fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        change::unmount_volume(self, volume, dry_run)
+    }
+    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        change::delete_volume(self, volume, dry_run)
+    }
+    fn create_snapshot(&self, request: vol_api::CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
+        change::create_snapshot(self, &request, dry_run)
+    }
+    fn mount_snapshot(&self, snapshot: &SnapshotPath, request: vol_api::Mount, dry_run: bool) -> Change<SnapshotInfo> {
+        change::mount_snapshot(self, snapshot, &request, dry_run)
+    }
+    fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        change::unmount_snapshot(self, snapshot, dry_run)
+    }
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        change::delete_snapshot(self, snapshot, dry_run)
+    }
+    fn init(&self, request: vol_api::Init, dry_run: bool) -> Change<vol_api::InitInfo> {
+        change::init(self, &request, dry_run)
+    }
+    fn scan(&self, request: vol_api::ScanRequest, dry_run: bool) -> Change<vol_api::ScanInfo> {
+        change::scan(self, &request, dry_run)
+    }
+
+    fn stop(&self) {
+        let refresher = self.refresher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Refresher { stop, thread }) = refresher {
+            *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            stop.1.notify_all();
+            if thread.join().is_err() {
+                tracing::error!("the refreshing thread had failed");
+            }
+        }
+    }
+}

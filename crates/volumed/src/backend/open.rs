@@ -1,0 +1,103 @@
+//! Opening the real host and finding what is on its disks, before anything is served.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use vol_api::{DmTarget, KernelInfo, Problem};
+use vol_engine::Engine;
+use vol_engine::host::HostRead as _;
+use vol_linux::{LinuxHost, LinuxOptions};
+
+use super::{EngineBackend, Facts};
+use crate::api::Backend;
+use crate::config::{Config, IoChoice};
+
+/// Targets without which nothing works.
+const TARGETS_NEEDED: [&str; 3] = ["linear", "thin-pool", "thin"];
+
+/// Opens the host, looks at all disks, and brings up what is there.
+///
+/// # Errors
+/// The host cannot be opened at all. A VG that cannot be opened is no error: it is a problem in `status`.
+pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
+    let host = LinuxHost::new(LinuxOptions {
+        io: match config.io {
+            IoChoice::Auto => vol_linux::IoChoice::Auto,
+            IoChoice::Uring => vol_linux::IoChoice::Uring,
+            IoChoice::Plain => vol_linux::IoChoice::Plain,
+        },
+        run_dir: config.run_dir.clone(),
+        state_dir: config.state_dir.clone(),
+        guard_command: None,
+    })
+    .context("the daemon's own I/O")?;
+    let facts = facts(&host);
+    let engine = Engine::new(host);
+    if let Err(error) = engine.scan(&[]) {
+        tracing::error!(%error, "the disks could not be looked at");
+    }
+    let backend = EngineBackend::new(engine, facts);
+    backend.start_refreshing().context("the refreshing thread")?;
+    Ok(Arc::new(backend))
+}
+
+fn facts(host: &LinuxHost) -> Facts {
+    let mut problems = Vec::new();
+    let mut problem = |code: &str, message: String, hint: &str| {
+        tracing::warn!(code, "{message}");
+        problems.push(Problem { code: code.to_owned(), message, hint: hint.to_owned() });
+    };
+    let dm_version = match host.dm_version() {
+        Ok((major, minor, patch)) => Some(format!("{major}.{minor}.{patch}")),
+        Err(error) => {
+            problem(
+                "no_device_mapper",
+                format!("device-mapper cannot be used: {error}"),
+                "run volumed as root on a kernel with device-mapper (modprobe dm-mod); a container may lack it",
+            );
+            None
+        }
+    };
+    let targets = match host.dm_targets() {
+        Ok(targets) => targets,
+        Err(_) if dm_version.is_none() => Vec::new(),
+        Err(error) => {
+            problem(
+                "no_dm_targets",
+                format!("the device-mapper targets cannot be listed: {error}"),
+                "see the kernel log",
+            );
+            Vec::new()
+        }
+    };
+    for needed in TARGETS_NEEDED {
+        if dm_version.is_some() && !targets.iter().any(|(name, _)| name == needed) {
+            problem(
+                "dm_target_missing",
+                format!("the kernel has no device-mapper target {needed:?}"),
+                "load its module: modprobe dm-thin-pool",
+            );
+        }
+    }
+    let boot_id = host.boot_id().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the boot id cannot be read");
+        String::new()
+    });
+    let system = nix::sys::utsname::uname();
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
+    Facts {
+        kernel: KernelInfo {
+            release: text(system.as_ref().ok().map(|system| system.release())),
+            dm_version,
+            targets: targets
+                .into_iter()
+                .map(|(name, (major, minor, patch))| DmTarget { name, version: format!("{major}.{minor}.{patch}") })
+                .collect(),
+        },
+        host: text(system.as_ref().ok().map(|system| system.nodename())),
+        boot_id,
+        started_at: host.now(),
+        problems,
+    }
+}

@@ -1,0 +1,35 @@
+//! The daemon's command line. Options win over the configuration file.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::MetricsListen;
+
+/// Volume manager daemon: joins disks into volume groups, carves thin pools and volumes out of them.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "volumed", version, disable_help_subcommand = true)]
+pub struct Args {
+    /// Configuration file; must exist if given [default: /etc/volumed/volumed.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Control socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Address of /metrics, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<MetricsListen>,
+    /// Directory for what the daemon remembers on this host; nothing in it is needed to bring a volume group back
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Option<Sub>,
+}
+
+/// What else the program can be.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Sub {
+    /// Resume what is suspended should the daemon die; started by the daemon itself
+    #[command(hide = true)]
+    ResumeGuard,
+}

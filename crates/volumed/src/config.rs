@@ -1,0 +1,281 @@
+//! Configuration: `/etc/volumed/volumed.toml`, optional, every key optional; options of the command line win.
+//!
+//! A key that is not known is refused and the nearest known one named: a misspelt access group must not go unseen.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::cli::Args;
+
+/// Read if it exists and no other is given.
+pub const DEFAULT_FILE: &str = "/etc/volumed/volumed.toml";
+
+/// Where `/metrics` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for MetricsListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| format!("{text:?} is neither ADDRESS:PORT nor \"off\""))
+    }
+}
+
+/// How the daemon does its own I/O.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoChoice {
+    /// io_uring where the kernel allows it.
+    #[default]
+    Auto,
+    Uring,
+    Plain,
+}
+
+/// What the daemon runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Control socket; `control.sock` in [`Config::run_dir`] unless given.
+    pub socket: PathBuf,
+    pub metrics_listen: MetricsListen,
+    /// Members may do everything. `None`: root alone.
+    pub admin_group: Option<String>,
+    /// Members may create, unmount and delete volumes and snapshots. `volumed` unless given; empty for none.
+    pub provision_group: Option<String>,
+    /// Members may look.
+    pub observe_group: Option<String>,
+    /// What is remembered on this host.
+    pub state_dir: PathBuf,
+    /// Lock file and sockets.
+    pub run_dir: PathBuf,
+    pub io: IoChoice,
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_file(File::default())
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {what}", .path.display())]
+    Malformed { path: PathBuf, what: String },
+}
+
+/// The file as it stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    socket: Option<PathBuf>,
+    metrics_listen: Option<String>,
+    admin_group: Option<String>,
+    provision_group: Option<String>,
+    observe_group: Option<String>,
+    state_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    io: IoChoice,
+    log: Option<String>,
+}
+
+const KEYS: [&str; 9] = [
+    "socket",
+    "metrics_listen",
+    "admin_group",
+    "provision_group",
+    "observe_group",
+    "state_dir",
+    "run_dir",
+    "io",
+    "log",
+];
+
+impl Config {
+    /// Reads the file that `args` name, or the usual one if it exists, and applies `args`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is malformed; a given file that does not exist.
+    pub fn load(args: &Args) -> Result<Self, ConfigError> {
+        let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && args.config.is_none() => String::new(),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        let malformed = |what| ConfigError::Malformed { path: path.to_owned(), what };
+        let mut config = Self::parse(&text).map_err(malformed)?;
+        config.apply(args);
+        config.check().map_err(malformed)?;
+        Ok(config)
+    }
+
+    /// Reads the text of a configuration file; errors are for its author.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        for key in table.keys() {
+            if !KEYS.contains(&key.as_str()) {
+                let near = nearest(key).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+                return Err(format!("unknown key {key:?}{near} (known: {})", KEYS.join(", ")));
+            }
+        }
+        let file: File = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+        if let Some(listen) = &file.metrics_listen {
+            listen.parse::<MetricsListen>().map_err(|error| format!("metrics_listen: {error}"))?;
+        }
+        let config = Self::from_file(file);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn from_file(file: File) -> Self {
+        let run_dir = file.run_dir.unwrap_or_else(|| PathBuf::from("/run/volumed"));
+        let group = |name: Option<String>| name.filter(|name| !name.is_empty());
+        let usual = MetricsListen::At(SocketAddr::from(([127, 0, 0, 1], 9709)));
+        Self {
+            socket: file.socket.unwrap_or_else(|| run_dir.join("control.sock")),
+            metrics_listen: file.metrics_listen.and_then(|listen| listen.parse().ok()).unwrap_or(usual),
+            admin_group: group(file.admin_group),
+            provision_group: group(Some(file.provision_group.unwrap_or_else(|| "volumed".to_owned()))),
+            observe_group: group(file.observe_group),
+            state_dir: file.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/volumed")),
+            run_dir,
+            io: file.io,
+            log: file.log.unwrap_or_else(|| "info".to_owned()),
+        }
+    }
+
+    fn apply(&mut self, args: &Args) {
+        if let Some(socket) = &args.socket {
+            self.socket.clone_from(socket);
+        }
+        if let Some(listen) = args.metrics_listen {
+            self.metrics_listen = listen;
+        }
+        if let Some(state_dir) = &args.state_dir {
+            self.state_dir.clone_from(state_dir);
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (key, path) in [("socket", &self.socket), ("state_dir", &self.state_dir), ("run_dir", &self.run_dir)] {
+            if !path.is_absolute() {
+                return Err(format!("{key}: {:?} is not an absolute path", path.display().to_string()));
+            }
+        }
+        tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| format!("log: {:?}: {error}", self.log))?;
+        Ok(())
+    }
+}
+
+/// The known key with the fewest edits, if it is near enough to have been meant.
+fn nearest(key: &str) -> Option<&'static str> {
+    let (distance, near) = KEYS.iter().map(|known| (edits(key, known), *known)).min()?;
+    (distance <= near.len() / 2).then_some(near)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            let left = next.last().copied().unwrap_or(i + 1);
+            next.push((left + 1).min(above + 1).min(diagonal + usize::from(from != *to)));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.socket, Path::new(vol_api::DEFAULT_SOCKET));
+        assert_eq!(config.metrics_listen, "127.0.0.1:9709".parse().unwrap());
+        assert_eq!(config.provision_group.as_deref(), Some("volumed"));
+        assert_eq!((config.admin_group, config.observe_group), (None, None));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::parse(
+            r#"
+            socket = "/tmp/s"
+            metrics_listen = "off"
+            admin_group = "wheel"
+            provision_group = ""
+            observe_group = "monitoring"
+            state_dir = "/tmp/state"
+            run_dir = "/tmp/run"
+            io = "plain"
+            log = "warn,volumed=debug"
+            "#,
+        )
+        .unwrap();
+        let expected = Config {
+            socket: "/tmp/s".into(),
+            metrics_listen: MetricsListen::Off,
+            admin_group: Some("wheel".into()),
+            provision_group: None,
+            observe_group: Some("monitoring".into()),
+            state_dir: "/tmp/state".into(),
+            run_dir: "/tmp/run".into(),
+            io: IoChoice::Plain,
+            log: "warn,volumed=debug".into(),
+        };
+        assert_eq!(config, expected);
+        assert_eq!(Config::parse("run_dir = \"/tmp/run\"").unwrap().socket, Path::new("/tmp/run/control.sock"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = |text: &str| Config::parse(text).unwrap_err();
+        assert!(
+            error("metrics_listn = \"off\"")
+                .starts_with("unknown key \"metrics_listn\"; did you mean \"metrics_listen\"?")
+        );
+        assert!(error("provision-group = \"x\"").contains("did you mean \"provision_group\"?"));
+        assert!(error("frobnicate = 1").starts_with("unknown key \"frobnicate\" (known: socket"));
+        assert!(error("metrics_listen = \"9709\"").contains("neither ADDRESS:PORT nor \"off\""));
+        assert!(error("socket = \"control.sock\"").contains("not an absolute path"));
+        assert!(error("io = \"fast\"").contains("unknown variant `fast`"));
+        assert!(error("log = \"volumed=loud\"").starts_with("log:"));
+        assert!(error("socket = 5").contains("invalid type"));
+        assert!(error("socket").contains("TOML parse error"));
+    }
+
+    #[test]
+    fn a_file_that_was_asked_for_must_exist_and_options_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("volumed.toml");
+        let mut args = Args { config: Some(path.clone()), socket: Some("/tmp/other".into()), ..Args::default() };
+        assert!(matches!(Config::load(&args), Err(ConfigError::Read { .. })));
+        fs::write(&path, "socket = \"/tmp/s\"\nlog = \"debug\"").unwrap();
+        let config = Config::load(&args).unwrap();
+        assert_eq!((config.socket.as_path(), config.log.as_str()), (Path::new("/tmp/other"), "debug"));
+        args.socket = Some("relative".into());
+        assert!(matches!(Config::load(&args), Err(ConfigError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,31 @@
+//! What the service manager is told. Outside of systemd every call does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager could not be told");
+    }
+}
+
+/// One line for `systemctl status`.
+pub fn status(text: &str) {
+    send(&[NotifyState::Status(text)]);
+}
+
+/// The start is still under way and needs up to `more`.
+pub fn extend_start(more: Duration) {
+    send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(more.as_micros()).unwrap_or(u32::MAX))]);
+}
+
+/// Recovery is over and requests are answered.
+pub fn ready(text: &str) {
+    send(&[NotifyState::Ready, NotifyState::Status(text)]);
+}
+
+/// The daemon is about to end.
+pub fn stopping(text: &str) {
+    send(&[NotifyState::Stopping, NotifyState::Status(text)]);
+}

@@ -1,0 +1,198 @@
+//! The control server: HTTP/1.1 + JSON on a Unix socket, every wait and every size bounded.
+//!
+//! Invariants:
+//! - a request waits for no other one, except a change for its turn among the changes that may run at once;
+//! - a change that was begun runs to its end, whether or not its client is still there;
+//! - a panic costs one answer (`internal`), not the daemon;
+//! - root can always connect: users, strangers and root have connections of their own.
+
+mod call;
+mod connection;
+mod reply;
+mod routes;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
+
+use crate::access::{Access, Peer, PeerLookup};
+use crate::api::Backend;
+
+pub use connection::serve_http;
+
+/// Bounds of the server. The defaults are chosen for a storage host; tests shorten the times.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the connection, or the last answer, to the end of the next request's head.
+    pub head: Duration,
+    /// For the body of a request.
+    pub body: Duration,
+    /// For the answer of a read.
+    pub read: Duration,
+    /// For the answer of a change; a little less than `vol_api::Client` waits, so that it hears why.
+    pub change: Duration,
+    /// Of a connection, whatever it does: bounds who reads an answer byte by byte.
+    pub connection: Duration,
+    /// Changes that run at once; each holds a thread.
+    pub changes: u32,
+    /// Connections of root, and as many again of everybody else with a role.
+    pub connections: usize,
+    /// Connections of users without a role, who only get to hear that.
+    pub strangers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            read: Duration::from_secs(30),
+            change: Duration::from_secs(590),
+            connection: Duration::from_secs(900),
+            changes: 64,
+            connections: 256,
+            strangers: 16,
+        }
+    }
+}
+
+/// What the server knows besides the backend.
+pub struct Front {
+    backend: OnceLock<Arc<dyn Backend>>,
+    metrics: OnceLock<MetricsState>,
+    access: Access,
+    changes: Arc<Semaphore>,
+    stopping: AtomicBool,
+    limits: Limits,
+}
+
+/// What became of the metrics listener.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsState {
+    /// Where it listens.
+    pub listen: Option<String>,
+    /// Why it does not although it should.
+    pub problem: Option<Problem>,
+}
+
+impl Front {
+    /// A server without a backend: until [`Front::set_backend`] every request is answered `not_ready`.
+    pub fn new(access: Access, limits: Limits) -> Self {
+        Self {
+            backend: OnceLock::new(),
+            metrics: OnceLock::new(),
+            access,
+            changes: Arc::new(Semaphore::new(limits.changes as usize)),
+            stopping: AtomicBool::new(false),
+            limits,
+        }
+    }
+
+    /// Recovery is over. A second call changes nothing.
+    pub fn set_backend(&self, backend: Arc<dyn Backend>) {
+        let _ = self.backend.set(backend);
+    }
+
+    /// Tells `status` about the metrics listener. A second call changes nothing.
+    pub fn set_metrics(&self, state: MetricsState) {
+        let _ = self.metrics.set(state);
+    }
+
+    /// The backend.
+    ///
+    /// # Errors
+    /// `not_ready` during recovery.
+    pub fn backend(&self) -> Result<Arc<dyn Backend>, ApiError> {
+        self.backend.get().cloned().ok_or_else(|| {
+            ApiError::new(ErrorCode::NotReady, "volumed is still recovering its volume groups")
+                .with_hint("ask again in a few seconds; the daemon's log says how far it is")
+        })
+    }
+
+    /// From now on changes are refused, and those that wait for their turn too.
+    pub fn stop_changes(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // Those that run hold their permits until they are done.
+        self.changes.close();
+    }
+
+    /// How many changes run.
+    pub fn running_changes(&self) -> usize {
+        (self.limits.changes as usize).saturating_sub(self.changes.available_permits())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Adds what the server knows of itself to the backend's status.
+    fn complete(&self, mut status: Status) -> Status {
+        let metrics = self.metrics.get().cloned().unwrap_or_default();
+        status.metrics_listen = metrics.listen;
+        if let Some(problem) = metrics.problem {
+            status.problems.push(problem);
+            status.health = status.health.max(Health::Degraded);
+        }
+        status
+    }
+}
+
+/// Waits until `stop` turns true, or nobody is left who could turn it.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Serves the control API until `stop` turns true and the open connections have had their answers.
+pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
+    let router = routes::router(Arc::clone(&front));
+    let limits = front.limits;
+    let slots = |count: usize| Arc::new(Semaphore::new(count));
+    let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: give others the time to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
+            () = stopped(&mut stop) => break,
+        };
+        let credentials = match lookup(&stream) {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not say who connected; the connection is closed");
+                continue;
+            }
+        };
+        let peer = Peer { role: front.access.role_of(&credentials), credentials };
+        let class = match peer.role {
+            None => &strangers,
+            Some(_) if peer.credentials.uid == 0 => &root,
+            Some(_) => &members,
+        };
+        let Ok(slot) = Arc::clone(class).try_acquire_owned() else {
+            tracing::warn!(uid = peer.credentials.uid, "too many connections; this one is closed");
+            continue;
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            serve_http(stream, router, peer, &limits, stop).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}

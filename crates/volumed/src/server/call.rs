@@ -1,0 +1,266 @@
+//! One request on its way to the backend: role, query, target, body, then a thread of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
+use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES, parse_field};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+
+use super::Front;
+use super::reply::{Refusal, json, response};
+use crate::access::{Peer, Role};
+use crate::api::{Backend, Change, Read};
+
+/// A request as far as HTTP goes.
+pub struct Call {
+    front: Arc<Front>,
+    peer: Peer,
+    method: Method,
+    uri: Uri,
+    params: Vec<(String, String)>,
+    body: Body,
+}
+
+impl FromRequest<Arc<Front>> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let params = match RawPathParams::from_request_parts(&mut parts, front).await {
+            Ok(params) => params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            Err(rejection) => return Err(ApiError::invalid(format!("path: {rejection}")).into()),
+        };
+        let Some(peer) = parts.extensions.remove::<Peer>() else {
+            return Err(ApiError::internal("the connection has no peer").into());
+        };
+        Ok(Self { front: Arc::clone(front), peer, method: parts.method, uri: parts.uri, params, body })
+    }
+}
+
+/// What a path names, read from its parameters.
+pub trait Target: Sized + Send + 'static {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError>;
+}
+
+/// The parameter `key`; the routes name all that are asked for.
+fn param<'a>(params: &'a [(String, String)], key: &str) -> Result<&'a str, ApiError> {
+    let found = params.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    found.ok_or_else(|| ApiError::internal(format!("the route has no {key}")))
+}
+
+fn name(params: &[(String, String)], key: &str) -> Result<Name, ApiError> {
+    parse_field(key, param(params, key)?)
+}
+
+impl Target for () {
+    fn from_params(_: &[(String, String)]) -> Result<Self, ApiError> {
+        Ok(())
+    }
+}
+
+impl Target for Name {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        name(params, "vg")
+    }
+}
+
+impl Target for PvId {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        parse_field("id", param(params, "id")?)
+    }
+}
+
+impl Target for PoolPath {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        Ok(Self { vg: name(params, "vg")?, pool: name(params, "pool")? })
+    }
+}
+
+impl Target for VolumePath {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        Ok(Self { vg: name(params, "vg")?, volume: name(params, "volume")? })
+    }
+}
+
+impl Target for SnapshotPath {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        Ok(Self { volume: VolumePath::from_params(params)?, snapshot: name(params, "snapshot")? })
+    }
+}
+
+/// For endpoints without parameters in the query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoQuery {}
+
+/// For changes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Call {
+    /// The server, for endpoints that add to the backend's answer.
+    pub fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.front)
+    }
+
+    /// Answers a read: role observe, no body.
+    pub async fn read<T, Q, R>(self, ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static) -> Response
+    where
+        T: Target,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize,
+    {
+        let answer = async move {
+            self.front.access.check(&self.peer, Role::Observe)?;
+            let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
+            let backend = self.front.backend()?;
+            let job = tokio::task::spawn_blocking(move || ask(&*backend, target, query).and_then(|value| json(&value)));
+            finish(self.front.limits.read, job).await
+        };
+        respond(answer.await.map_err(Refusal::from))
+    }
+
+    /// Answers a change that has a body.
+    pub async fn change_with<T, B, R>(
+        mut self,
+        needed: Role,
+        act: impl FnOnce(&dyn Backend, T, B, bool) -> Change<R> + Send + 'static,
+    ) -> Response
+    where
+        T: Target,
+        B: DeserializeOwned + Send + 'static,
+        R: Serialize,
+    {
+        let answer = async move {
+            self.front.access.check(&self.peer, needed)?;
+            let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
+            let body: B = parse_body(&self.read_body().await?)?;
+            Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run).await?)
+        };
+        respond(answer.await)
+    }
+
+    /// Answers a change that has no body.
+    pub async fn change<T, R>(
+        mut self,
+        needed: Role,
+        act: impl FnOnce(&dyn Backend, T, bool) -> Change<R> + Send + 'static,
+    ) -> Response
+    where
+        T: Target,
+        R: Serialize,
+    {
+        let answer = async move {
+            self.front.access.check(&self.peer, needed)?;
+            let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
+            if !self.read_body().await?.is_empty() {
+                return Err(ApiError::invalid("this request takes no body").into());
+            }
+            Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)
+        };
+        respond(answer.await)
+    }
+
+    fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {
+        match Query::<Q>::try_from_uri(&self.uri) {
+            Ok(Query(query)) => Ok(query),
+            Err(rejection) => {
+                // The rejection's own text says only that it failed; its source says why.
+                let why = std::error::Error::source(&rejection).map_or(rejection.to_string(), ToString::to_string);
+                Err(ApiError::invalid(format!("query: {why}")))
+            }
+        }
+    }
+
+    async fn read_body(&mut self) -> Result<Vec<u8>, Refusal> {
+        let body = Limited::new(std::mem::take(&mut self.body), REQUEST_BODY_MAX_BYTES);
+        match tokio::time::timeout(self.front.limits.body, body.collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let error = ApiError::invalid(format!("the body is larger than {REQUEST_BODY_MAX_BYTES} bytes"));
+                Err(Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE))
+            }
+            Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}")).into()),
+            Err(_) => {
+                let error = ApiError::new(ErrorCode::Timeout, "the body did not arrive in time");
+                Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT))
+            }
+        }
+    }
+
+    /// Runs `act` when it is its turn. Once begun it runs to its end, even if the client goes away.
+    async fn carry_out<R: Serialize>(
+        self,
+        act: impl FnOnce(&dyn Backend) -> Change<R> + Send + 'static,
+        dry_run: bool,
+    ) -> Result<Vec<u8>, ApiError> {
+        let backend = self.front.backend()?;
+        let stopping = || ApiError::new(ErrorCode::NotReady, "volumed is stopping; nothing was changed");
+        if self.front.is_stopping() {
+            return Err(stopping());
+        }
+        let turn = Arc::clone(&self.front.changes).acquire_owned().await.map_err(|_| stopping())?;
+        let limit = self.front.limits.change;
+        let job = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            let result = act(&*backend);
+            drop(turn);
+            let code = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok");
+            let credentials = &self.peer.credentials;
+            tracing::info!(
+                uid = credentials.uid,
+                pid = credentials.pid,
+                method = %self.method,
+                path = self.uri.path(),
+                dry_run,
+                code,
+                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "change"
+            );
+            if let Err(error) = &result {
+                tracing::info!(code, "{}", error.message.escape_debug());
+            }
+            result.and_then(|changed| json(&changed))
+        });
+        finish(limit, job).await
+    }
+}
+
+async fn finish(
+    limit: Duration,
+    job: impl Future<Output = Result<Result<Vec<u8>, ApiError>, JoinError>>,
+) -> Result<Vec<u8>, ApiError> {
+    match tokio::time::timeout(limit, job).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ApiError::internal("volumed has a defect here: the request failed half way")
+            .with_hint("the daemon's log has the details; please report it")),
+        Err(_) => Err(ApiError::new(ErrorCode::Timeout, format!("it takes longer than {} s", limit.as_secs()))
+            .with_hint("a change goes on in the background: look at the object again later")),
+    }
+}
+
+fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::invalid("this request needs a JSON body").with_hint("see docs/control-api.md"));
+    }
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("body: {error}")))
+}
+
+fn respond(answer: Result<Vec<u8>, Refusal>) -> Response {
+    match answer {
+        Ok(body) => response(StatusCode::OK, body),
+        Err(refusal) => refusal.into_response(),
+    }
+}

@@ -1,0 +1,181 @@
+//! The endpoints: path, method, role, and what each asks of the backend. `docs/control-api.md` lists them for people.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use vol_api::{
+    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Init, Mount, PoolList, PvInfo, PvList, ScanRequest,
+    SnapshotList, VgList, VolumeList, parse_field,
+};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+
+use super::Front;
+use super::call::{Call, NoQuery};
+use super::reply::Refusal;
+use crate::access::Role::{Admin, Provision};
+
+/// `?vg=` of lists.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    vg: Option<String>,
+}
+
+/// `?vg=` and `?path=` of `/v1/pvs`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PvQuery {
+    vg: Option<String>,
+    path: Option<String>,
+}
+
+impl PvQuery {
+    fn fits(&self, pv: &PvInfo) -> bool {
+        self.path.is_none() || self.path == pv.path || self.path == pv.backing_file
+    }
+}
+
+/// The VG that a list is kept to.
+fn within(vg: Option<&str>) -> Result<Option<Name>, ApiError> {
+    vg.map(|vg| parse_field("vg", vg)).transpose()
+}
+
+/// All endpoints, and an error for everything else.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .merge(whole())
+        .merge(groups())
+        .merge(volumes())
+        .merge(snapshots())
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(front)
+}
+
+fn whole() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/status",
+            get(|call: Call| {
+                let front = call.front();
+                call.read(move |b, (), NoQuery {}| b.status().map(|status| front.complete(status)))
+            }),
+        )
+        .route("/v1/df", get(|call: Call| call.read(|b, (), NoQuery {}| b.df())))
+        .route("/v1/init", post(|call: Call| call.change_with(Admin, |b, (), r: Init, dry| b.init(r, dry))))
+        .route("/v1/scan", post(|call: Call| call.change_with(Admin, |b, (), r: ScanRequest, dry| b.scan(r, dry))))
+}
+
+fn groups() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/vgs",
+            get(|call: Call| call.read(|b, (), NoQuery {}| b.vgs().map(|vgs| VgList { vgs })))
+                .post(|call: Call| call.change_with(Admin, |b, (), r: CreateVg, dry| b.create_vg(r, dry))),
+        )
+        .route(
+            "/v1/vgs/{vg}",
+            get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.vg(&vg)))
+                .delete(|call: Call| call.change(Admin, |b, vg: Name, dry| b.delete_vg(&vg, dry))),
+        )
+        .route(
+            "/v1/pvs",
+            get(|call: Call| {
+                call.read(|b, (), query: PvQuery| {
+                    let mut pvs = b.pvs(within(query.vg.as_deref())?.as_ref())?;
+                    pvs.retain(|pv| query.fits(pv));
+                    Ok(PvList { pvs })
+                })
+            }),
+        )
+        .route("/v1/pvs/{id}", get(|call: Call| call.read(|b, id: PvId, NoQuery {}| b.pv(id))))
+        .route(
+            "/v1/pools",
+            get(|call: Call| {
+                call.read(|b, (), query: ListQuery| {
+                    b.pools(within(query.vg.as_deref())?.as_ref()).map(|pools| PoolList { pools })
+                })
+            })
+            .post(|call: Call| call.change_with(Admin, |b, (), r: CreatePool, dry| b.create_pool(r, dry))),
+        )
+        .route(
+            "/v1/pools/{vg}/{pool}",
+            get(|call: Call| call.read(|b, pool: PoolPath, NoQuery {}| b.pool(&pool)))
+                .delete(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.delete_pool(&pool, dry))),
+        )
+}
+
+fn volumes() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/volumes",
+            get(|call: Call| {
+                call.read(|b, (), query: ListQuery| {
+                    b.volumes(within(query.vg.as_deref())?.as_ref()).map(|volumes| VolumeList { volumes })
+                })
+            })
+            .post(|call: Call| call.change_with(Provision, |b, (), r: CreateVolume, dry| b.create_volume(r, dry))),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}",
+            get(|call: Call| call.read(|b, volume: VolumePath, NoQuery {}| b.volume(&volume))).delete(|call: Call| {
+                call.change(Provision, |b, volume: VolumePath, dry| b.delete_volume(&volume, dry))
+            }),
+        )
+        // Mounting is for admin: the mount point is any path on the host.
+        .route(
+            "/v1/volumes/{vg}/{volume}/mount",
+            post(|call: Call| {
+                call.change_with(Admin, |b, volume: VolumePath, r: Mount, dry| b.mount_volume(&volume, r, dry))
+            }),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/unmount",
+            post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.unmount_volume(&volume, dry))),
+        )
+}
+
+fn snapshots() -> Router<Arc<Front>> {
+    const ONE: &str = "/v1/snapshots/{vg}/{volume}/{snapshot}";
+    Router::new()
+        .route(
+            "/v1/snapshots",
+            get(|call: Call| {
+                call.read(|b, (), query: ListQuery| {
+                    b.snapshots(within(query.vg.as_deref())?.as_ref()).map(|snapshots| SnapshotList { snapshots })
+                })
+            })
+            .post(|call: Call| call.change_with(Provision, |b, (), r: CreateSnapshot, dry| b.create_snapshot(r, dry))),
+        )
+        .route(
+            ONE,
+            get(|call: Call| call.read(|b, snapshot: SnapshotPath, NoQuery {}| b.snapshot(&snapshot))).delete(
+                |call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.delete_snapshot(&path, dry)),
+            ),
+        )
+        .route(
+            &format!("{ONE}/mount"),
+            post(|call: Call| {
+                call.change_with(Admin, |b, path: SnapshotPath, r: Mount, dry| b.mount_snapshot(&path, r, dry))
+            }),
+        )
+        .route(
+            &format!("{ONE}/unmount"),
+            post(|call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.unmount_snapshot(&path, dry))),
+        )
+}
+
+async fn not_found(uri: Uri) -> impl IntoResponse {
+    let error = ApiError::not_found(format!("{} is no endpoint", uri.path())).with_hint("see docs/control-api.md");
+    Refusal::from(error)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> impl IntoResponse {
+    let error =
+        ApiError::invalid(format!("{} does not take {method}", uri.path())).with_hint("see docs/control-api.md");
+    Refusal::with_status(error, StatusCode::METHOD_NOT_ALLOWED)
+}

@@ -1,0 +1,226 @@
+//! A backend with prepared answers, a server over a real Unix socket, and a peer that can be anyone.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use vol_api::*;
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+
+use crate::access::{Access, Credentials};
+use crate::api::{Backend, Change, Read};
+use crate::config::Config;
+use crate::server::{Front, Limits, run};
+
+pub const PROVISION_GID: u32 = 20;
+pub const OBSERVE_GID: u32 = 30;
+
+/// Records what it is asked to change. The volume `slow` takes half a second, `panic` panics.
+#[derive(Default)]
+pub struct Fake {
+    pub changes: Mutex<Vec<String>>,
+    pub begun: AtomicUsize,
+    pub ended: AtomicUsize,
+}
+
+impl Fake {
+    fn change<T: Default>(&self, what: String, dry_run: bool) -> Change<T> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        if what.contains("slow") {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert!(!what.contains("panic"), "asked to panic");
+        if dry_run {
+            return Ok(Changed::Planned(Plan { title: what, changes: true, steps: vec![] }));
+        }
+        self.changes.lock().unwrap().push(what);
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        Ok(Changed::Done(Outcome::changed(T::default())))
+    }
+}
+
+fn missing<T>() -> Read<T> {
+    Err(ApiError::not_found("it does not exist").with_hint("make it"))
+}
+
+impl Backend for Fake {
+    fn status(&self) -> Read<Status> {
+        Ok(Status::default())
+    }
+    fn df(&self) -> Read<Df> {
+        Ok(Df { vgs: vec![DfVg { vg: "data".into(), ..DfVg::default() }], pools: vec![] })
+    }
+    fn vgs(&self) -> Read<Vec<VgInfo>> {
+        Ok(vec![VgInfo { name: "data".into(), ..VgInfo::default() }])
+    }
+    fn vg(&self, vg: &Name) -> Read<VgInfo> {
+        match vg.as_str() {
+            "panic" => panic!("asked to panic"),
+            "slow" => std::thread::sleep(Duration::from_millis(500)),
+            "data" => {}
+            _ => return missing(),
+        }
+        Ok(VgInfo { name: vg.to_string(), ..VgInfo::default() })
+    }
+    fn pvs(&self, _: Option<&Name>) -> Read<Vec<PvInfo>> {
+        let pv = |path: &str, file: Option<&str>| PvInfo {
+            path: Some(path.into()),
+            backing_file: file.map(str::to_owned),
+            ..PvInfo::default()
+        };
+        Ok(vec![pv("/dev/sdb", None), pv("/dev/loop0", Some("/srv/a b.img"))])
+    }
+    fn pv(&self, id: PvId) -> Read<PvInfo> {
+        Ok(PvInfo { id: id.to_string(), ..PvInfo::default() })
+    }
+    fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>> {
+        if vg.is_some_and(|vg| vg.as_str() != "data") { missing() } else { Ok(vec![]) }
+    }
+    fn pool(&self, pool: &PoolPath) -> Read<PoolInfo> {
+        Ok(PoolInfo { vg: pool.vg.to_string(), name: pool.pool.to_string(), ..PoolInfo::default() })
+    }
+    fn volumes(&self, _: Option<&Name>) -> Read<Vec<VolumeInfo>> {
+        Ok(vec![])
+    }
+    fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo> {
+        Ok(VolumeInfo { name: volume.volume.to_string(), ..VolumeInfo::default() })
+    }
+    fn snapshots(&self, _: Option<&Name>) -> Read<Vec<SnapshotInfo>> {
+        Ok(vec![])
+    }
+    fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo> {
+        Ok(SnapshotInfo { full_name: snapshot.to_string(), ..SnapshotInfo::default() })
+    }
+    fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("create_vg {}", request.name), dry_run)
+    }
+    fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("delete_vg {vg}"), dry_run)
+    }
+    fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("create_pool {}", request.name), dry_run)
+    }
+    fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("delete_pool {pool}"), dry_run)
+    }
+    fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("create_volume {}", request.name), dry_run)
+    }
+    fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("mount_volume {volume} {}", request.path), dry_run)
+    }
+    fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("unmount_volume {volume}"), dry_run)
+    }
+    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("delete_volume {volume}"), dry_run)
+    }
+    fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("create_snapshot {}", request.name), dry_run)
+    }
+    fn mount_snapshot(&self, snapshot: &SnapshotPath, request: Mount, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("mount_snapshot {snapshot} {}", request.path), dry_run)
+    }
+    fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("unmount_snapshot {snapshot}"), dry_run)
+    }
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("delete_snapshot {snapshot}"), dry_run)
+    }
+    fn init(&self, _: Init, dry_run: bool) -> Change<InitInfo> {
+        self.change("init".into(), dry_run)
+    }
+    fn scan(&self, _: ScanRequest, dry_run: bool) -> Change<ScanInfo> {
+        self.change("scan".into(), dry_run)
+    }
+}
+
+/// A running server. Times are short; who connects is set with [`Server::become_user`].
+pub struct Server {
+    _dir: TempDir,
+    pub socket: PathBuf,
+    pub front: Arc<Front>,
+    pub backend: Arc<Fake>,
+    pub stop: watch::Sender<bool>,
+    pub task: JoinHandle<()>,
+    user: Arc<Mutex<Credentials>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let server = Self::start_with(Self::limits());
+        server.front.set_backend(server.backend.clone());
+        server
+    }
+
+    pub fn limits() -> Limits {
+        let short = Duration::from_millis(300);
+        Limits { head: short, body: short, changes: 2, connections: 8, strangers: 1, ..Limits::default() }
+    }
+
+    /// Still in recovery.
+    pub fn start_with(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let config = Config { observe_group: Some("watchers".into()), ..Config::default() };
+        let access = Access::new(&config, |name| match name {
+            "volumed" => Some(PROVISION_GID),
+            "watchers" => Some(OBSERVE_GID),
+            _ => None,
+        });
+        let front = Arc::new(Front::new(access, limits));
+        let (stop, stopped) = watch::channel(false);
+        let user = Arc::new(Mutex::new(Credentials { uid: 0, gid: 0, pid: None, groups: vec![] }));
+        let lookup = {
+            let user = Arc::clone(&user);
+            Arc::new(move |_: &tokio::net::UnixStream| Ok(user.lock().unwrap().clone()))
+        };
+        let task = tokio::spawn(run(listener, Arc::clone(&front), lookup, stopped));
+        Self { _dir: dir, socket, front, backend: Arc::default(), stop, task, user }
+    }
+
+    pub fn become_user(&self, uid: u32, gid: u32) {
+        *self.user.lock().unwrap() = Credentials { uid, gid, pid: None, groups: vec![] };
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.socket)
+    }
+
+    /// One request written by hand; the HTTP status and the body of the answer.
+    pub async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        split(&self.bytes(request.into_bytes()).await)
+    }
+
+    /// Sends `bytes`, reads until the server hangs up.
+    pub async fn bytes(&self, bytes: Vec<u8>) -> String {
+        let socket = self.socket.clone();
+        let exchange = move || {
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            // The server may hang up before it has read everything.
+            let _ = stream.write_all(&bytes);
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            String::from_utf8(answer).unwrap()
+        };
+        tokio::task::spawn_blocking(exchange).await.unwrap()
+    }
+}
+
+fn split(answer: &str) -> (u16, String) {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}

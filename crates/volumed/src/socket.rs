@@ -1,0 +1,225 @@
+//! The control socket on the file system: one daemon per run directory, no leftovers, tight modes.
+//!
+//! Order matters: the lock is taken before an old socket is unlinked, so that two daemons that start together cannot
+//! take each other's socket away. The lock is held as long as [`RunLock`] lives; the kernel drops it with the process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why the daemon cannot have its socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    #[error("another volumed{} is running: it holds {}", .pid, .path.display())]
+    Locked { path: PathBuf, pid: String },
+    #[error("another process answers at {}; stop it, or use --socket", .path.display())]
+    InUse { path: PathBuf },
+    #[error("{} is there and is no socket; it was left alone", .path.display())]
+    NotASocket { path: PathBuf },
+    #[error("cannot set up {}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> SocketError + '_ {
+    move |source| SocketError::Io { path: path.to_owned(), source }
+}
+
+/// Held by the one daemon of a run directory.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: Flock<File>,
+}
+
+impl RunLock {
+    /// Makes `run_dir` (0755: the sockets in it have modes of their own) if need be and locks `lock` in it.
+    ///
+    /// # Errors
+    /// [`SocketError::Locked`] when another daemon holds it.
+    pub fn take(run_dir: &Path) -> Result<Self, SocketError> {
+        DirBuilder::new().recursive(true).mode(0o755).create(run_dir).map_err(at(run_dir))?;
+        let path = run_dir.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(at(&path))?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, Errno::EWOULDBLOCK)) => return Err(SocketError::Locked { path, pid: pid_in(&file) }),
+            Err((_, errno)) => return Err(at(&path)(errno.into())),
+        };
+        // The pid is for people; that it cannot be written (a full disk) must not keep the daemon from starting.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+/// ` (pid N)`, or nothing.
+fn pid_in(file: &File) -> String {
+    let mut text = String::new();
+    let read = file.take(16).read_to_string(&mut text);
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!(" (pid {pid})"),
+        _ => String::new(),
+    }
+}
+
+/// Who may open the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// 0600.
+    Owner,
+    /// 0660 with this group.
+    Group(u32),
+    /// 0666: several groups carry a role and a file has one group. The credentials of each peer decide.
+    Everyone,
+}
+
+impl Reach {
+    /// The tightest mode that lets the members of all `gids` in.
+    pub fn for_groups(gids: &[u32]) -> Self {
+        match gids {
+            [] => Self::Owner,
+            [gid] => Self::Group(*gid),
+            _ => Self::Everyone,
+        }
+    }
+}
+
+/// A socket that this process bound and removes again.
+#[derive(Debug)]
+pub struct BoundSocket {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Device, inode and time of the last change of status, to tell a socket from its successor: an inode number alone may be
+/// used again at once.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+fn open_to(path: &Path, reach: Reach) -> io::Result<()> {
+    let mode = match reach {
+        Reach::Owner => 0o600,
+        Reach::Group(gid) => {
+            std::os::unix::fs::chown(path, None, Some(gid))?;
+            0o660
+        }
+        Reach::Everyone => 0o666,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+impl BoundSocket {
+    /// Binds `path`, after removing a socket that nobody listens at. Needs the lock.
+    ///
+    /// # Errors
+    /// When something else is there, or the file system refuses; nothing is left behind.
+    pub fn bind(path: &Path, reach: Reach, _lock: &RunLock) -> Result<(UnixListener, Self), SocketError> {
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(at(parent))?;
+        }
+        remove_stale(path)?;
+        // Until its mode is set the umask holds; who slips in before is judged by credentials like everybody.
+        let listener = UnixListener::bind(path).map_err(at(path))?;
+        let opened = open_to(path, reach).and_then(|()| fs::symlink_metadata(path));
+        match opened {
+            Ok(metadata) => Ok((listener, Self { path: path.to_owned(), identity: identity(&metadata) })),
+            Err(error) => {
+                let _ = fs::remove_file(path);
+                Err(at(path)(error))
+            }
+        }
+    }
+
+    /// Removes the socket if it is still this one.
+    pub fn remove(&self) {
+        let same = |metadata: fs::Metadata| identity(&metadata) == self.identity;
+        if fs::symlink_metadata(&self.path).is_ok_and(same)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at(path)(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::NotASocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+    }
+    // A daemon with another run directory would hold another lock.
+    if UnixStream::connect(path).is_ok() {
+        return Err(SocketError::InUse { path: path.to_owned() });
+    }
+    fs::remove_file(path).map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_second_daemon_is_told_who_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let held = RunLock::take(&run).unwrap();
+        assert_eq!(mode(&run), 0o755);
+        let error = RunLock::take(&run).unwrap_err().to_string();
+        let expected = format!("another volumed (pid {}) is running: it holds ", std::process::id());
+        assert!(error.starts_with(&expected), "{error}");
+        drop(held);
+        RunLock::take(&run).unwrap();
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_anything_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(dir.path()).unwrap();
+        let path = dir.path().join("control.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let (listener, socket) = BoundSocket::bind(&path, Reach::Owner, &lock).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(matches!(BoundSocket::bind(&path, Reach::Owner, &lock), Err(SocketError::InUse { .. })));
+        drop(listener);
+        socket.remove();
+        assert!(!path.exists());
+
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(BoundSocket::bind(&path, Reach::Owner, &lock), Err(SocketError::NotASocket { .. })));
+        socket.remove();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn the_mode_follows_the_groups() {
+        assert_eq!(Reach::for_groups(&[]), Reach::Owner);
+        assert_eq!(Reach::for_groups(&[20]), Reach::Group(20));
+        assert_eq!(Reach::for_groups(&[10, 20]), Reach::Everyone);
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(dir.path()).unwrap();
+        let path = dir.path().join("control.sock");
+        let gid = nix::unistd::getegid().as_raw();
+        let _bound = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
+        assert_eq!(mode(&path), 0o660);
+    }
+}
