@@ -339,9 +339,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         if !pv.touched {
             return Ok(());
         }
-        let offsets = pv.geometry.checkpoint_offsets.into_iter().chain(pv.geometry.label_offsets);
-        let writes: Vec<_> = offsets.map(|offset| (offset, label::blank())).collect();
-        self.durable(pv, &writes)
+        // A label without metadata could not be made sense of, so the labels go first.
+        for offsets in [pv.geometry.label_offsets, pv.geometry.checkpoint_offsets] {
+            self.durable(pv, &offsets.map(|offset| (offset, label::blank())))?;
+        }
+        Ok(())
     }
 
     fn durable(&self, pv: &OpenPv, writes: &[(u64, Vec<u8>)]) -> Result<(), StepError> {

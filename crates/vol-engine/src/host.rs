@@ -135,6 +135,9 @@ pub struct IoBackend {
     pub reason: Option<String>,
 }
 
+/// A dm target: its name, and its version as major, minor, patch.
+pub type DmTarget = (String, (u32, u32, u32));
+
 /// The reading half.
 pub trait HostRead: Send + Sync {
     /// Wall clock, seconds since 1970; for display only.
@@ -162,8 +165,8 @@ pub trait HostRead: Send + Sync {
     fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus>;
     /// Never forces a pool commit (`DM_NOFLUSH_FLAG`).
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus>;
-    /// Versions of the dm targets the kernel has loaded or can load: name, (major, minor, patch).
-    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>>;
+    /// The dm targets that the kernel has loaded or can load.
+    fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 
     /// The mount table of the host's mount namespace.
     fn mounts(&self) -> HostResult<Vec<Mount>>;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use vol_core::Catalog;
 use vol_core::observed::DiskInfo;
+use vol_core::{Catalog, Refusal};
 use vol_format::feature::Access;
 use vol_format::label::Label;
 use vol_types::{PvId, VgId, VgState};
@@ -25,22 +25,33 @@ struct Labelled {
     label: Label,
 }
 
+/// A loop device that a scan made.
+struct Attached {
+    file: PathBuf,
+    node: PathBuf,
+}
+
 impl<H: HostMut> Engine<H> {
     /// Looks at all disks, and opens every VG that is not open, or is open but incomplete. Nothing changes in the kernel for
     /// what is running already. One VG that cannot be opened does not keep the others from it.
     pub fn scan(&self, more_files: &[PathBuf]) -> Result<(), EngineError> {
         let _guard = self.membership();
         let mut problems = Vec::new();
-        self.attach_files(more_files, &mut problems)?;
+        let attached = self.attach_files(more_files, &mut problems)?;
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
+        let mut labelled_nodes = Vec::new();
         for node in self.host().block_devices()? {
             match self.look_at(&node) {
-                Ok(Some(found)) => groups.entry(found.label.vg).or_default().push(found),
+                Ok(Some(found)) => {
+                    labelled_nodes.push(found.info.node.clone());
+                    groups.entry(found.label.vg).or_default().push(found);
+                }
                 Ok(None) => {}
                 // Disks of others may be empty card readers or failing: no business of ours unless they are asked for.
                 Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
             }
         }
+        self.settle_files(more_files, attached, &labelled_nodes, &mut problems)?;
         for (id, disks) in groups {
             if self.needs_opening(id) {
                 self.open_group(id, disks, &mut problems);
@@ -50,21 +61,62 @@ impl<H: HostMut> Engine<H> {
         Ok(())
     }
 
-    fn attach_files(&self, more: &[PathBuf], problems: &mut Vec<Problem>) -> Result<(), EngineError> {
-        let known = self.host().backing_files()?;
-        for file in known.iter().chain(more) {
-            if let Err(error) = self.host().attach_loop(file) {
-                if more.contains(file) {
-                    return Err(error.into());
-                }
-                problems.push(Problem {
+    /// Attaches the remembered files and `more`; gives those that were not attached before.
+    fn attach_files(&self, more: &[PathBuf], problems: &mut Vec<Problem>) -> Result<Vec<Attached>, EngineError> {
+        let mut attached = Vec::new();
+        let mut known = self.host().backing_files()?;
+        known.extend(more.iter().cloned());
+        known.dedup();
+        for file in known {
+            let node = match self.host().loop_device_of(&file) {
+                Ok(Some(_)) => continue,
+                Ok(None) => self.host().attach_loop(&file),
+                Err(error) => Err(error),
+            };
+            match node {
+                Ok(node) => attached.push(Attached { file, node }),
+                Err(error) if more.contains(&file) => return Err(error.into()),
+                Err(error) => problems.push(Problem {
                     code: "file-not-attached",
                     message: format!("the backing file {} cannot be attached: {error}", file.display()),
                     hint: "bring the file back and run `volctl pv scan`".to_owned(),
                     subject: None,
+                }),
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Detaches again what turned out to carry no PV, and remembers what does.
+    fn settle_files(
+        &self,
+        more: &[PathBuf],
+        attached: Vec<Attached>,
+        labelled: &[PathBuf],
+        problems: &mut Vec<Problem>,
+    ) -> Result<(), EngineError> {
+        let mut refused = None;
+        for Attached { file, node } in attached {
+            if labelled.contains(&node) {
+                continue;
+            }
+            self.host().detach_loop(&node)?;
+            let message = format!("the file {} carries no PV of a volume group", file.display());
+            if more.contains(&file) {
+                refused = Some(Refusal::invalid(message));
+            } else {
+                problems.push(Problem {
+                    code: "file-without-pv",
+                    message,
+                    hint: "delete it if an earlier `volctl vg create --file` was cut short".to_owned(),
+                    subject: None,
                 });
             }
         }
+        if let Some(refusal) = refused {
+            return Err(refusal.into());
+        }
+        let known = self.host().backing_files()?;
         let mut all = known.clone();
         all.extend(more.iter().filter(|file| !known.contains(file)).cloned());
         if all != known {

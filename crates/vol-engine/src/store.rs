@@ -18,9 +18,12 @@ use vol_types::{Change, Object, ObjectKey, PvId, VgId};
 use crate::host::{BlockWrite, DurableWrite, HostError, HostMut, HostResult};
 use crate::pvs::OpenPvs;
 
+mod ancestry;
 mod open;
 
 pub use open::open;
+
+use ancestry::Ancestry;
 
 /// Why a commit, or the making of a store, failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,7 @@ pub struct Store {
     vg: VgId,
     sequence: u64,
     hash: ChainHash,
+    ancestry: Ancestry,
     copies: Vec<StoreCopy>,
     /// Copies the VG is to have, present or not: the majority is of these.
     wanted: usize,
@@ -114,6 +118,7 @@ impl Store {
             vg,
             sequence,
             hash,
+            ancestry: Ancestry::default(),
             copies,
             wanted,
             frozen: None,
@@ -186,6 +191,7 @@ impl Store {
         self.majority()?;
         self.hash = record::chain(self.vg, &self.hash, sequence, &payload);
         self.sequence = sequence;
+        self.ancestry.committed(sequence, self.hash);
         self.checkpoint_estimate = self.checkpoint_estimate.saturating_add(payload.len() as u64);
         self.counters.commits += 1;
         self.counters.commit_bytes += len;
@@ -215,21 +221,32 @@ impl Store {
         payload: &[u8],
         object_count: u64,
     ) -> Result<(), StoreError> {
-        let (sequence, hash) = (self.sequence, self.hash);
+        let mut header = checkpoint::Header {
+            slot: 0,
+            sequence: self.sequence,
+            hash: self.hash,
+            log_position: 0,
+            object_count,
+            payload_len: payload.len() as u64,
+            payload_hash: checkpoint::payload_hash(payload),
+            ancestors: self.ancestry.before(self.sequence),
+        };
         for copy in self.copies.iter_mut().filter(|copy| copy.failed.is_none()) {
             let room = copy.geometry.checkpoint_len - BLOCK as u64;
             if payload.len() as u64 > room {
                 return Err(StoreError::Full { needed: payload.len() as u64, room });
             }
-            let slot = 1 - copy.slot;
-            match copy.write_checkpoint(host, slot, sequence, &hash, payload, object_count) {
+            header.slot = 1 - copy.slot;
+            header.log_position = copy.log_position;
+            match copy.write_checkpoint(host, &header, payload) {
                 Ok(()) => {
-                    copy.slot = slot;
+                    copy.slot = header.slot;
                     copy.log_start = copy.log_position;
                 }
                 Err(error) => copy.fail(error),
             }
         }
+        self.ancestry.checkpointed(self.sequence, self.hash);
         self.majority()
     }
 
@@ -329,13 +346,10 @@ impl StoreCopy {
     fn write_checkpoint<H: HostMut + ?Sized>(
         &self,
         host: &H,
-        slot: u8,
-        sequence: u64,
-        hash: &ChainHash,
+        header: &checkpoint::Header,
         payload: &[u8],
-        object_count: u64,
     ) -> HostResult<()> {
-        let offset = self.geometry.checkpoint_offsets[usize::from(slot)];
+        let offset = self.geometry.checkpoint_offsets[usize::from(header.slot)];
         // The old header goes first: while the payload is half written, nothing may vouch for it.
         let blank = label::blank();
         first_error(host.write_durable(&[DurableWrite { device: &self.device, offset, data: &blank }]))?;
@@ -343,8 +357,7 @@ impl StoreCopy {
             self.device.write_at(offset + BLOCK as u64 + (at << 20) as u64, part)?;
         }
         self.device.flush()?;
-        let header =
-            checkpoint::encode_header(&self.id, slot, sequence, hash, self.log_position, object_count, payload);
+        let header = header.encode(&self.id);
         first_error(host.write_durable(&[DurableWrite { device: &self.device, offset, data: &header }]))
     }
 }

@@ -11,7 +11,8 @@ use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolStatus, Probe, Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MountCall, ThinSnapshot,
+    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MountCall,
+    ThinSnapshot,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -144,7 +145,7 @@ impl HostRead for LinuxHost {
         self.dm.thin_status(uuid)
     }
 
-    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>> {
+    fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.dm.targets()
     }
 

@@ -7,7 +7,7 @@ use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolStatus, Probe, TargetLine, ThinStatus,
 };
-use vol_engine::host::{BlockRead, HostErrorKind, HostRead, HostResult, IoBackend};
+use vol_engine::host::{BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend};
 use vol_types::Bytes;
 
 use crate::disk::NodeKind;
@@ -95,7 +95,7 @@ impl HostRead for SimHost {
         thin.map_or_else(|| fail(HostErrorKind::Invalid, what, "no thin volume"), |(p, id)| Ok(world.thin_usage(p, id)))
     }
 
-    fn dm_targets(&self) -> HostResult<Vec<(String, (u32, u32, u32))>> {
+    fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         let world = self.lock();
         world.alive("dm targets")?;
         Ok(world.targets.clone())

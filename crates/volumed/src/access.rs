@@ -123,12 +123,18 @@ impl Access {
         let (uid, word) = (peer.credentials.uid, needed.as_str());
         let has = peer.role.map_or("none".to_owned(), |role| role.as_str().to_owned());
         let message = format!("this needs the role {word:?}, and user {uid} has {has}");
-        let fit = |group: &&RoleGroup| group.role >= needed && group.gid.is_some();
-        let groups: Vec<&str> = self.groups.iter().filter(fit).map(|group| group.name.as_str()).collect();
-        let hint = if groups.is_empty() {
-            "do it as root (no group on this host carries that role; see docs/control-api.md, roles)".to_owned()
-        } else {
-            format!("do it as root, or become a member of the group {} and log in again", groups.join(" or "))
+        let fit = |exists: bool| {
+            let fits = move |group: &&RoleGroup| group.role >= needed && group.gid.is_some() == exists;
+            self.groups.iter().filter(fits).map(|group| group.name.as_str()).collect::<Vec<_>>().join(" or ")
+        };
+        let hint = match (fit(true), fit(false)) {
+            (groups, _) if !groups.is_empty() => {
+                format!("do it as root, or become a member of the group {groups} and log in again")
+            }
+            (_, groups) if !groups.is_empty() => {
+                format!("do it as root, or make the group {groups}, become a member and restart volumed")
+            }
+            _ => format!("do it as root, or name a group for it in /etc/volumed/volumed.toml ({word}_group)"),
         };
         Err(ApiError::new(ErrorCode::Denied, message).with_hint(hint))
     }
@@ -187,6 +193,8 @@ mod tests {
         );
         assert!(access.check(&peer(None), Role::Observe).is_err());
         let alone = Access::default().check(&peer(None), Role::Observe).unwrap_err();
-        assert!(alone.hint.unwrap_or_default().starts_with("do it as root (no group"));
+        assert!(alone.hint.unwrap_or_default().ends_with("in /etc/volumed/volumed.toml (observe_group)"));
+        let nowhere = Access::new(&Config::default(), |_| None).check(&peer(None), Role::Observe).unwrap_err();
+        assert!(nowhere.hint.unwrap_or_default().contains("make the group volumed"));
     }
 }

@@ -68,12 +68,14 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         }
     };
     listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let shown =
+        address.as_pathname().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
     let listener = UnixListener::from_std(listener)?;
     let front = Arc::new(Front::new(access, Limits::default()));
     let mut control = tokio::spawn(server::run(listener, Arc::clone(&front), system_lookup(), stopped.clone()));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped).await);
 
-    let shown = config.socket.display().to_string();
     tracing::info!(socket = %shown, version = env!("CARGO_PKG_VERSION"), "listening; recovering volume groups");
     let ended = async {
         tokio::select! {

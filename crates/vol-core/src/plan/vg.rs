@@ -258,7 +258,8 @@ fn usable_files(request: &CreateVg) -> Result<(), Refusal> {
         }
         if file.exists {
             return Err(Refusal::exists(format!("{path} exists already; nothing was written"))
-                .hint("choose another name; a file that holds a volume group is attached with `volctl pv scan FILE`"));
+                .hint("choose another name, or delete the file if an earlier attempt left it; a file that holds a volume group is \
+                       attached with `volctl pv scan FILE`"));
         }
         if file.layout.is_none() || file.size < FILE_SIZE_MIN {
             return Err(Refusal::invalid(format!(
@@ -406,13 +407,14 @@ pub fn delete(catalog: &Catalog) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-/// Erases what makes the disks ours. Labels go last: as long as one is there, the VG is found again and this goes on.
-/// A file that the daemon made is deleted.
+/// Erases what makes the disks ours. Labels go last, those beside metadata at the very end: as long as one is there, the
+/// VG is found again, can be read, and this goes on. A file that the daemon made is deleted.
 pub fn take_apart(catalog: &Catalog, plan: &mut Plan) {
     for pv in catalog.pvs() {
         plan.push(Action::EraseMark { pv: pv.id });
     }
-    for pv in catalog.pvs() {
+    let (with_metadata, without): (Vec<_>, Vec<_>) = catalog.pvs().partition(|pv| pv.metadata);
+    for pv in without.into_iter().chain(with_metadata) {
         plan.push(Action::EraseLabel { pv: pv.id });
     }
     let files: Vec<_> = catalog.pvs().filter_map(|pv| pv.backing_file.as_ref().map(PathBuf::from)).collect();

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 
 use vol_core::Catalog;
-use vol_format::checkpoint::{self, Checkpoint};
+use vol_format::checkpoint::{self, Checkpoint, Header};
 use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash};
 use vol_types::{PvId, VgId};
 
+use super::ancestry::Ancestry;
 use super::{Store, StoreCopy, StoreCounters};
 use crate::host::{HostMut, HostResult};
 use crate::pvs::{OpenPv, OpenPvs};
@@ -70,8 +71,8 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             _ if !belongs => problems.push(format!("{node} carries metadata, but is not to carry any: ignored")),
             Some(hash) if *hash == other.hash => {
                 if at < best.catalog.sequence() {
-                    problems
-                        .push(format!("the metadata on {node} was {} commits behind", best.catalog.sequence() - at));
+                    let commits = best.catalog.sequence() - at;
+                    tracing::warn!(node, commits, "a metadata copy is behind and is brought up to date");
                     behind.push(other.pv);
                 }
                 copies.extend(copy_of(&other, vg, pvs));
@@ -104,6 +105,7 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
         vg,
         sequence: best.catalog.sequence(),
         hash: best.hash,
+        ancestry: Ancestry::from_known(&best.known),
         copies,
         wanted,
         frozen,
@@ -142,8 +144,9 @@ fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> 
     let mut known = BTreeMap::new();
     let mut best: Option<(u8, Checkpoint)> = None;
     for slot in 0..2u8 {
-        if let Some(found) = read_checkpoint(&copy, slot, pv)? {
+        if let Some((header, found)) = read_checkpoint(&copy, slot, pv)? {
             known.insert(found.sequence, found.hash);
+            known.extend(header.ancestors.iter().map(|ancestor| (ancestor.sequence, ancestor.hash)));
             if best.as_ref().is_none_or(|(_, best)| best.sequence < found.sequence) {
                 best = Some((slot, found));
             }
@@ -166,7 +169,7 @@ fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> 
     Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start: start.log_position, slot, known }))
 }
 
-fn read_checkpoint(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Checkpoint>> {
+fn read_checkpoint(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<(Header, Checkpoint)>> {
     let offset = pv.geometry.checkpoint_offsets[usize::from(slot)];
     let header = match checkpoint::decode_header(copy, slot, &pv.device.read_at(offset, BLOCK)?) {
         Ok(Some(header)) => header,
@@ -189,7 +192,7 @@ fn read_checkpoint(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Opt
         payload.extend(pv.device.read_at(at, part)?);
     }
     match checkpoint::decode_payload(&header, &payload) {
-        Ok(checkpoint) => Ok(Some(checkpoint)),
+        Ok(checkpoint) => Ok(Some((header, checkpoint))),
         Err(error) => {
             tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint was passed over");
             Ok(None)

@@ -59,6 +59,27 @@ fn two_objects_with_one_key_are_refused() {
 }
 
 #[test]
+fn fmt_29_a_payload_out_of_order_with_a_deletion_or_with_blocks_to_spare_is_refused() {
+    let objects = sample::objects();
+    let read = |changes: &[Change], blocks: usize| {
+        let mut payload = vol_format::record::encode_payload(changes).unwrap();
+        payload.resize(blocks * BLOCK, 0);
+        let header = encode_header(&COPY, 0, 1, &[0; 32], 0, changes.len() as u64, &payload);
+        decode_payload(&decode_header(&COPY, 0, &header).unwrap().unwrap(), &payload)
+    };
+    let mut changes: Vec<Change> = objects.into_iter().map(Change::Put).collect();
+    assert!(read(&changes, 1).is_ok());
+    assert!(matches!(read(&changes, 2), Err(CheckpointError::Malformed(_))));
+    changes.swap(4, 5);
+    assert!(matches!(read(&changes, 1), Err(CheckpointError::Malformed(_))));
+    changes.swap(4, 5);
+    changes.insert(4, changes[4].clone());
+    assert!(matches!(read(&changes, 1), Err(CheckpointError::Malformed(_))));
+    changes[4] = Change::Delete(ObjectKey::Vg(COPY.vg));
+    assert!(matches!(read(&changes, 1), Err(CheckpointError::Malformed(_))));
+}
+
+#[test]
 fn a_payload_that_does_not_fit_says_what_it_needs() {
     assert_eq!(fits(8192, 12_288), Ok(()));
     assert_eq!(fits(8193, 12_288), Err(EncodeError::CheckpointTooLong { needed: 16_384, available: 12_288 }));

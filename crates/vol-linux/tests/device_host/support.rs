@@ -128,13 +128,17 @@ fn list<T>(of: &Mutex<Vec<T>>) -> Vec<T> {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        // Where one is suspended, unmounting would wait for ever.
+        let maps = list(&self.maps);
+        for uuid in &maps {
+            let _ = self.host.dm_resume(uuid);
+        }
         for target in list(&self.mounts).iter().rev() {
             for mount in self.host.mounts().unwrap_or_default().iter().filter(|mount| mount.target == *target) {
                 let _ = self.host.unmount(mount);
             }
         }
-        for uuid in list(&self.maps).iter().rev() {
-            let _ = self.host.dm_resume(uuid);
+        for uuid in maps.iter().rev() {
             if let Err(e) = self.host.dm_remove(uuid)
                 && !std::thread::panicking()
                 && e.kind != vol_engine::host::HostErrorKind::NotFound

@@ -1,0 +1,166 @@
+//! A machine to try things on.
+
+use std::path::{Path, PathBuf};
+
+use vol_core::VolumeName;
+use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError};
+use vol_sim::{SimDisk, SimHost};
+use vol_types::*;
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// Two empty disks of 4 GiB.
+pub fn machine() -> SimHost {
+    let host = SimHost::new(7);
+    host.add_disk(SimDisk::new("/dev/sda", Bytes::gib(4)));
+    host.add_disk(SimDisk::new("/dev/sdb", Bytes::gib(4)));
+    host
+}
+
+/// A daemon that has just started.
+pub fn start(host: &SimHost) -> Engine<SimHost> {
+    let engine = Engine::new(host.clone());
+    engine.scan(&[]).unwrap();
+    engine
+}
+
+pub fn vg_request(disks: &[&str]) -> CreateVg {
+    CreateVg {
+        name: name("data"),
+        disks: disks.iter().map(PathBuf::from).collect(),
+        files: Vec::new(),
+        wipe: false,
+        extent_size: limit::EXTENT_SIZE_DEFAULT,
+        metadata_copies: 4,
+    }
+}
+
+pub fn pool_request() -> CreatePool {
+    CreatePool {
+        vg: name("data"),
+        name: name("tank"),
+        size: SizeSpec::PercentFree(80),
+        chunk_size: None,
+        overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
+    }
+}
+
+pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
+    CreateVolume { path: format!("data/{volume}").parse().unwrap(), pool: None, size: Bytes::gib(10), fs }
+}
+
+pub fn volume(text: &str) -> VolumeName {
+    match text.split_once('@') {
+        None => VolumeName { volume: name(text), snapshot: None },
+        Some((volume, snapshot)) => VolumeName { volume: name(volume), snapshot: Some(name(snapshot)) },
+    }
+}
+
+/// A request, so that tests can list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    CreateVg,
+    CreateFileVg,
+    CreatePool,
+    CreateFormatted,
+    CreateRaw,
+    Mount,
+    SnapshotMounted,
+    SnapshotIdle,
+    Unmount,
+    DeleteVolume,
+    DeleteSnapshot,
+    DeletePool,
+    DeleteVg,
+}
+
+impl Op {
+    pub fn run(self, engine: &Engine<SimHost>) -> Result<(), EngineError> {
+        let data = name("data");
+        match self {
+            Self::CreateVg => engine.create_vg(&vg_request(&["/dev/sda", "/dev/sdb"]), false).map(drop),
+            Self::CreateFileVg => {
+                let mut request = vg_request(&[]);
+                request.files = vec![("/var/lib/volumed/demo.img".into(), Bytes::gib(2))];
+                engine.create_vg(&request, false).map(drop)
+            }
+            Self::CreatePool => engine.create_pool(&pool_request(), false).map(drop),
+            Self::CreateFormatted => engine.create_volume(&volume_request("pg", Some(FsKind::Ext4)), false).map(drop),
+            Self::CreateRaw => engine.create_volume(&volume_request("raw", None), false).map(drop),
+            Self::Mount => engine.mount(&data, &volume("pg"), Path::new("/srv/pg"), false, false).map(drop),
+            Self::SnapshotMounted | Self::SnapshotIdle => {
+                engine.create_snapshot(&"data/pg@before".parse().unwrap(), false).map(drop)
+            }
+            Self::Unmount => engine.unmount(&data, &volume("pg"), None, false).map(drop),
+            Self::DeleteVolume => engine.delete_volume(&data, &volume("pg"), false).map(drop),
+            Self::DeleteSnapshot => engine.delete_volume(&data, &volume("pg@before"), false).map(drop),
+            Self::DeletePool => engine.delete_pool(&data, &name("tank"), false).map(drop),
+            Self::DeleteVg => engine.delete_vg(&data, false).map(drop),
+        }
+    }
+
+    /// The machine as it is before this request: all that it needs is there.
+    pub fn before(self) -> SimHost {
+        let host = machine();
+        let engine = start(&host);
+        for op in self.needs() {
+            op.run(&engine).unwrap_or_else(|error| panic!("{op:?}: {error}"));
+        }
+        host
+    }
+
+    fn needs(self) -> &'static [Self] {
+        use Op::*;
+        match self {
+            CreateVg | CreateFileVg => &[],
+            CreatePool | DeleteVg => &[CreateVg],
+            CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
+            Mount | SnapshotIdle | DeleteVolume => &[CreateVg, CreatePool, CreateFormatted],
+            SnapshotMounted | Unmount => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
+        }
+    }
+}
+
+/// All there is, as text: what a user can see. Ids and sequence numbers are left out.
+pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
+    let mut all = Vec::new();
+    for vg in engine.vgs() {
+        vg.read(|catalog| {
+            all.push(format!("vg {} {:?}", catalog.vg().name, catalog.vg().state));
+            all.extend(catalog.pools().map(|pool| format!("pool {} {:?}", pool.name, pool.state)));
+            all.extend(catalog.volumes().map(|volume| {
+                let content = match volume.content {
+                    Content::Formatted { fs, .. } => format!("formatted {}", fs.as_str()),
+                    ref other => format!("{other:?}"),
+                };
+                format!("volume {} {:?} {content}", VolumeName::of(volume), volume.state)
+            }));
+            all.extend(catalog.intents().map(|intent| format!("intent {}", intent.from)));
+        });
+    }
+    all.sort();
+    all
+}
+
+/// What must hold of any machine on which a daemon has started and recovered.
+pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
+    assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
+    assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
+    for vg in engine.vgs() {
+        let found = vg.read(vol_core::check::violations);
+        assert_eq!(found, Vec::<String>::new(), "{story}");
+        let problems: Vec<_> = vg.view().problems.iter().map(|problem| problem.message.clone()).collect();
+        assert_eq!(problems, Vec::<String>::new(), "{story}");
+    }
+    // A file that a crash left empty is told of, and is nothing worse.
+    let mut others = engine.scan_problems();
+    others.retain(|problem| problem.code != "file-without-pv");
+    assert_eq!(others, Vec::new(), "{story}");
+}
+
+pub fn changed<T>(done: Done<T>) -> bool {
+    matches!(done, Done::Changed(_))
+}
