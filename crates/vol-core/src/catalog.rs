@@ -6,11 +6,16 @@
 use std::collections::BTreeMap;
 
 use vol_types::{
-    Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, Volume, VolumeId,
-    VolumeState,
+    Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, VgState, Volume,
+    VolumeId,
 };
 
 use crate::dm;
+
+mod index;
+
+use index::Index;
+pub use index::Members;
 
 /// What a volume or snapshot is called inside its VG: `VOLUME` or `VOLUME@SNAPSHOT`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,13 +52,14 @@ pub struct Catalog {
     pools: BTreeMap<PoolId, Pool>,
     volumes: BTreeMap<VolumeId, Volume>,
     intents: BTreeMap<IntentId, Intent>,
-    /// Names in use. A volume being deleted has given its name back.
-    names: BTreeMap<VolumeName, VolumeId>,
+    index: Index,
 }
 
 impl Catalog {
     /// A catalog that holds nothing but its VG.
     pub fn new(vg: Vg) -> Self {
+        let mut index = Index::default();
+        index.set_unfinished(ObjectKey::Vg(vg.id), vg.state != VgState::Ready);
         Self {
             vg,
             sequence: 0,
@@ -61,7 +67,7 @@ impl Catalog {
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             intents: BTreeMap::new(),
-            names: BTreeMap::new(),
+            index,
         }
     }
 
@@ -96,26 +102,42 @@ impl Catalog {
     /// Applies one change of a commit.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Put(Object::Vg(vg)) => self.vg = vg,
+            Change::Put(Object::Vg(vg)) => {
+                self.index.set_unfinished(ObjectKey::Vg(vg.id), vg.state != VgState::Ready);
+                self.vg = vg;
+            }
             Change::Put(Object::Pv(pv)) => drop(self.pvs.insert(pv.id, pv)),
-            Change::Put(Object::Pool(pool)) => drop(self.pools.insert(pool.id, pool)),
+            Change::Put(Object::Pool(pool)) => {
+                self.index.pool(pool.id, Some(pool.state));
+                self.pools.insert(pool.id, pool);
+            }
             Change::Put(Object::Volume(volume)) => {
-                self.forget_name(volume.id);
-                if volume.state != VolumeState::Deleting {
-                    self.names.insert(VolumeName::of(&volume), volume.id);
+                if let Some(old) = self.volumes.get(&volume.id) {
+                    self.index.remove(old);
                 }
+                self.index.add(&volume);
                 self.volumes.insert(volume.id, volume);
             }
-            Change::Put(Object::Intent(intent)) => drop(self.intents.insert(intent.id, intent)),
+            Change::Put(Object::Intent(intent)) => {
+                self.index.set_unfinished(ObjectKey::Intent(intent.id), true);
+                self.intents.insert(intent.id, intent);
+            }
             // A catalog is the catalog of its VG: that one cannot be deleted out of it.
             Change::Delete(ObjectKey::Vg(_)) => {}
             Change::Delete(ObjectKey::Pv(id)) => drop(self.pvs.remove(&id)),
-            Change::Delete(ObjectKey::Pool(id)) => drop(self.pools.remove(&id)),
-            Change::Delete(ObjectKey::Volume(id)) => {
-                self.forget_name(id);
-                self.volumes.remove(&id);
+            Change::Delete(ObjectKey::Pool(id)) => {
+                self.index.pool(id, None);
+                self.pools.remove(&id);
             }
-            Change::Delete(ObjectKey::Intent(id)) => drop(self.intents.remove(&id)),
+            Change::Delete(ObjectKey::Volume(id)) => {
+                if let Some(old) = self.volumes.remove(&id) {
+                    self.index.remove(&old);
+                }
+            }
+            Change::Delete(key @ ObjectKey::Intent(id)) => {
+                self.index.set_unfinished(key, false);
+                self.intents.remove(&id);
+            }
         }
     }
 
@@ -125,15 +147,6 @@ impl Catalog {
             self.apply(change);
         }
         self.sequence = sequence;
-    }
-
-    fn forget_name(&mut self, id: VolumeId) {
-        if let Some(old) = self.volumes.get(&id) {
-            let name = VolumeName::of(old);
-            if self.names.get(&name) == Some(&id) {
-                self.names.remove(&name);
-            }
-        }
     }
 
     pub const fn vg(&self) -> &Vg {
@@ -165,16 +178,22 @@ impl Catalog {
         self.volumes.get(&id)
     }
     pub fn volume_named(&self, name: &VolumeName) -> Option<&Volume> {
-        self.volumes.get(self.names.get(name)?)
+        self.volumes.get(&self.index.named(name)?)
     }
     pub fn volumes_of(&self, pool: PoolId) -> impl Iterator<Item = &Volume> + Clone {
         self.volumes.values().filter(move |volume| volume.pool == pool)
     }
     /// Snapshots that were taken of the volume, without those being deleted.
     pub fn snapshots_of(&self, id: VolumeId) -> impl Iterator<Item = &Volume> + Clone {
-        self.volumes.values().filter(move |volume| {
-            volume.state != VolumeState::Deleting && volume.snapshot.as_ref().is_some_and(|snapshot| snapshot.of == id)
-        })
+        self.index.snapshots(id).filter_map(|id| self.volumes.get(&id))
+    }
+    /// How many volumes and snapshots a pool has, and what they promise.
+    pub fn members(&self, pool: PoolId) -> Members {
+        self.index.members(pool)
+    }
+    /// Objects that are being made, deleted, or settled.
+    pub fn unfinished(&self) -> impl Iterator<Item = ObjectKey> + Clone {
+        self.index.unfinished()
     }
     pub fn intents(&self) -> impl Iterator<Item = &Intent> + Clone {
         self.intents.values()
@@ -217,12 +236,7 @@ impl Catalog {
     pub fn pool_metadata_size(&self, pool: &Pool) -> Bytes {
         self.bytes(dm::extents_of(&pool.metadata))
     }
-    /// The sum of the sizes of a pool's volumes. Snapshots do not count: they are read-only, so they can pin what was
-    /// written but never ask for more by themselves.
-    pub fn virtual_size(&self, pool: PoolId) -> Bytes {
-        self.volumes_of(pool)
-            .filter(|volume| volume.snapshot.is_none() && volume.state != VolumeState::Deleting)
-            .map(|volume| volume.size)
-            .sum()
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,7 +175,7 @@ impl<H: HostMut> Engine<H> {
         let mut session = vg.session();
         if let Err(failed) = exec::run(&self.host, &mut session, vg.catalog_lock(), &plan) {
             let settled = vg.recover(&self.host, &mut session);
-            return Err(EngineError::Step { title: plan.title, step: failed.step, source: failed.error, settled });
+            return Err(failed.of(&plan, settled));
         }
         vg.refresh_with(&self.host, &session);
         drop(session);

@@ -12,13 +12,25 @@ pub enum EngineError {
     /// The planner said no; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A step failed. What the plan had done before is taken back or finished, at once if `settled`, else by the next
-    /// recovery.
-    #[error("{title}: could not {step}: {source}")]
-    Step { title: String, step: String, source: StepError, settled: bool },
+    /// A step failed.
+    #[error(transparent)]
+    Step(Box<FailedStep>),
     /// Observing the world failed; nothing was changed.
     #[error("{0}")]
     Host(#[from] HostError),
+}
+
+/// A step that failed, and what became of the plan.
+#[derive(Debug, thiserror::Error)]
+#[error("{title}: could not {step}: {source}")]
+pub struct FailedStep {
+    /// What the plan was for.
+    pub title: String,
+    /// The step in words.
+    pub step: String,
+    pub source: StepError,
+    /// What the plan had done before is taken back or finished; if not, the next recovery sees to it.
+    pub settled: bool,
 }
 
 /// Why a step failed.

@@ -14,7 +14,7 @@ use vol_core::{Catalog, Plan};
 use vol_format::{label, layout, mark};
 use vol_types::{FsKind, Object, PoolId, PvId, VolumeId};
 
-use crate::error::StepError;
+use crate::error::{EngineError, FailedStep, StepError};
 use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
@@ -42,6 +42,14 @@ impl Session {
 pub struct Failed {
     pub step: String,
     pub error: StepError,
+}
+
+impl Failed {
+    /// As the answer to the request whose plan it was.
+    pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
+        let Self { step, error: source } = self;
+        EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, settled }))
+    }
 }
 
 /// Executes all steps of `plan`. Readers see each commit as soon as it is durable, and not before.

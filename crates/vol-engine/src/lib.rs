@@ -15,6 +15,6 @@ mod store;
 mod vg;
 
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
-pub use error::{EngineError, StepError};
+pub use error::{EngineError, FailedStep, StepError};
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};

@@ -8,7 +8,7 @@ use vol_core::dm::Device;
 use vol_core::plan::Kernel;
 use vol_core::plan::recover::owner;
 use vol_core::plan::vg::{DiskCandidate, FileCandidate, PvLayout, SeenLabel};
-use vol_format::label::{self, Label};
+use vol_format::label::{self, Label, LabelError};
 use vol_format::layout::{self, PvKind};
 use vol_types::{Bytes, Extents, PvId, VgId};
 
@@ -48,7 +48,8 @@ pub fn read_label(device: &dyn BlockRead) -> HostResult<Option<Label>> {
             }
             match label::decode(&device.read_at(at, layout::BLOCK)?, at) {
                 Ok(Some((label, _))) => return Ok(Some(label)),
-                Ok(None) => {}
+                // A label seen through the partition that marks its disk belongs to the disk.
+                Ok(None) | Err(LabelError::Misplaced { .. }) => {}
                 Err(error) => damage = Some(error),
             }
         }

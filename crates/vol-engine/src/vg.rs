@@ -8,7 +8,7 @@ use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
 use vol_core::plan::{Kernel, health};
 use vol_core::{Catalog, Plan, Refusal};
-use vol_types::{IntentId, ObjectKey, PoolState, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{IntentId, ObjectKey, PvId, Sectors, VgId, VolumeId};
 
 use crate::error::EngineError;
 use crate::exec::{self, Session};
@@ -105,7 +105,7 @@ impl OpenVg {
             Ok(()) => Ok((plan, extra)),
             Err(failed) => {
                 let settled = self.recover(host, &mut session);
-                Err(EngineError::Step { title: plan.title, step: failed.step, source: failed.error, settled })
+                Err(failed.of(&plan, settled))
             }
         };
         self.refresh_with(host, &session);
@@ -114,12 +114,7 @@ impl OpenVg {
 
     /// Whether the catalog holds anything that is not finished.
     fn unsettled(&self) -> bool {
-        self.read(|catalog| {
-            catalog.intents().next().is_some()
-                || catalog.pools().any(|pool| pool.state != PoolState::Ready)
-                || catalog.vg().state != VgState::Ready
-                || catalog.volumes().any(|volume| volume.state != vol_types::VolumeState::Ready)
-        })
+        self.read(|catalog| catalog.unfinished().next().is_some())
     }
 
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the

@@ -80,7 +80,8 @@ pub(crate) enum Message {
 impl PoolDisk {
     /// A rough model: the superblock, space maps and roots, a leaf for each volume, a leaf for 126 mappings.
     fn used_metadata(&self) -> u64 {
-        let leaves: u64 = self.thins.values().map(|thin| 1 + thin.blocks.len() as u64 / 126).sum();
+        // A leaf holds 126 mappings or more; shared ones are counted once. No walk: it is asked for with every status.
+        let leaves = self.thins.len() as u64 + self.used_data() / 126;
         8 + leaves
     }
     pub fn used_data(&self) -> u64 {

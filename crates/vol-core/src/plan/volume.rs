@@ -157,10 +157,10 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
 
 fn within_policy(catalog: &Catalog, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
     let data = catalog.pool_data_size(pool);
-    let promised = u128::from(catalog.virtual_size(pool.id).get()) + u128::from(size.get());
+    let promised = u128::from(catalog.members(pool.id).virtual_size().get()) + u128::from(size.get());
     let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
     if promised > limit {
-        let left = limit.saturating_sub(u128::from(catalog.virtual_size(pool.id).get()));
+        let left = limit.saturating_sub(u128::from(catalog.members(pool.id).virtual_size().get()));
         return Err(Refusal::no_space(format!(
             "{size} is beyond the over-commit limit of pool {}: its volumes may promise {} % of {data}, {} is left",
             pool.name,

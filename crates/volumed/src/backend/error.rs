@@ -28,8 +28,8 @@ pub fn from_engine(error: EngineError) -> ApiError {
     match error {
         EngineError::Refused(refusal) => from_refusal(refusal),
         EngineError::Host(error) => from_host(&error),
-        EngineError::Step { ref source, settled, .. } => {
-            let code = match source {
+        EngineError::Step(failed) => {
+            let code = match &failed.source {
                 StepError::Host(error) => code_of(error.kind),
                 StepError::Store(StoreError::Full { .. }) => ErrorCode::NoSpace,
                 StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) => ErrorCode::Degraded,
@@ -37,12 +37,12 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 StepError::Requirement(_) => ErrorCode::Busy,
                 _ => ErrorCode::Io,
             };
-            let hint = if settled {
+            let hint = if failed.settled {
                 "what had been done before that was taken back"
             } else {
                 "what had been done before that is not settled yet: see `volctl status`; it is tried again at the next change"
             };
-            ApiError::new(code, error.to_string()).with_hint(hint)
+            ApiError::new(code, failed.to_string()).with_hint(hint)
         }
     }
 }

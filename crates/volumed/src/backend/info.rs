@@ -109,8 +109,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
     let status = view.kernel.pools.get(&pool.id);
     let refused = problems.iter().any(|found| found.code == "pool_refused");
     let size = catalog.pool_data_size(pool);
-    let virtual_size = catalog.virtual_size(pool.id);
-    let members = || catalog.volumes_of(pool.id).filter(|volume| volume.state != VolumeState::Deleting);
+    let members = catalog.members(pool.id);
+    let virtual_size = members.virtual_size();
     PoolInfo {
         id: pool.id.to_string(),
         vg: catalog.vg().name.to_string(),
@@ -139,8 +139,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
             },
             PoolStatus::Fail | PoolStatus::Error => PoolMode::Failed,
         }),
-        volume_count: members().filter(|volume| volume.snapshot.is_none()).count() as u64,
-        snapshot_count: members().filter(|volume| volume.snapshot.is_some()).count() as u64,
+        volume_count: members.volumes,
+        snapshot_count: members.snapshots,
         created_at: time(pool.created_at),
     }
 }

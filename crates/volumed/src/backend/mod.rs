@@ -241,6 +241,12 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::unmount_volume(self, volume, dry_run)
     }
+    fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        change::attach_volume(self, volume, dry_run)
+    }
+    fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        change::detach_volume(self, volume, dry_run)
+    }
     fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::delete_volume(self, volume, dry_run)
     }

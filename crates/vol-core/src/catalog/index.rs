@@ -1,0 +1,113 @@
+//! What can be said of a catalog without walking through it: kept up to date with every change, so that a request costs the
+//! same at ten volumes and at a hundred thousand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vol_types::{Bytes, ObjectKey, PoolId, PoolState, Volume, VolumeId, VolumeState};
+
+use super::VolumeName;
+
+/// Volumes and snapshots of one pool, those being deleted left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    pub volumes: u64,
+    pub snapshots: u64,
+    /// Sum of the sizes of the volumes. Snapshots do not count: they are read-only, so they can pin what was written but
+    /// never ask for more by themselves. Held in 128 bits, so that it can be taken back exactly.
+    virtual_bytes: u128,
+}
+
+impl Members {
+    /// Saturates: it is for people and for limits.
+    pub fn virtual_size(&self) -> Bytes {
+        Bytes(u64::try_from(self.virtual_bytes).unwrap_or(u64::MAX))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    names: BTreeMap<VolumeName, VolumeId>,
+    members: BTreeMap<PoolId, Members>,
+    snapshots: BTreeMap<VolumeId, BTreeSet<VolumeId>>,
+    unfinished: BTreeSet<ObjectKey>,
+}
+
+impl Index {
+    pub fn add(&mut self, volume: &Volume) {
+        if volume.state != VolumeState::Ready {
+            self.unfinished.insert(ObjectKey::Volume(volume.id));
+        }
+        // A volume being deleted has given its name back.
+        if volume.state == VolumeState::Deleting {
+            return;
+        }
+        self.names.insert(VolumeName::of(volume), volume.id);
+        let members = self.members.entry(volume.pool).or_default();
+        match &volume.snapshot {
+            None => {
+                members.volumes += 1;
+                members.virtual_bytes += u128::from(volume.size.get());
+            }
+            Some(snapshot) => {
+                members.snapshots += 1;
+                self.snapshots.entry(snapshot.of).or_default().insert(volume.id);
+            }
+        }
+    }
+
+    pub fn remove(&mut self, volume: &Volume) {
+        self.unfinished.remove(&ObjectKey::Volume(volume.id));
+        if volume.state == VolumeState::Deleting {
+            return;
+        }
+        let name = VolumeName::of(volume);
+        if self.names.get(&name) == Some(&volume.id) {
+            self.names.remove(&name);
+        }
+        if let Some(members) = self.members.get_mut(&volume.pool) {
+            match &volume.snapshot {
+                None => {
+                    members.volumes = members.volumes.saturating_sub(1);
+                    members.virtual_bytes = members.virtual_bytes.saturating_sub(u128::from(volume.size.get()));
+                }
+                Some(_) => members.snapshots = members.snapshots.saturating_sub(1),
+            }
+            if *members == Members::default() {
+                self.members.remove(&volume.pool);
+            }
+        }
+        if let Some(snapshot) = &volume.snapshot
+            && let Some(all) = self.snapshots.get_mut(&snapshot.of)
+        {
+            all.remove(&volume.id);
+            if all.is_empty() {
+                self.snapshots.remove(&snapshot.of);
+            }
+        }
+    }
+
+    pub fn pool(&mut self, id: PoolId, state: Option<PoolState>) {
+        self.set_unfinished(ObjectKey::Pool(id), state.is_some_and(|state| state != PoolState::Ready));
+    }
+
+    pub fn set_unfinished(&mut self, key: ObjectKey, unfinished: bool) {
+        if unfinished {
+            self.unfinished.insert(key);
+        } else {
+            self.unfinished.remove(&key);
+        }
+    }
+
+    pub fn named(&self, name: &VolumeName) -> Option<VolumeId> {
+        self.names.get(name).copied()
+    }
+    pub fn members(&self, pool: PoolId) -> Members {
+        self.members.get(&pool).copied().unwrap_or_default()
+    }
+    pub fn snapshots(&self, of: VolumeId) -> impl Iterator<Item = VolumeId> + Clone {
+        self.snapshots.get(&of).into_iter().flatten().copied()
+    }
+    pub fn unfinished(&self) -> impl Iterator<Item = ObjectKey> + Clone {
+        self.unfinished.iter().copied()
+    }
+}
