@@ -12,7 +12,7 @@ use vol_format::label::{self, Label, LabelError};
 use vol_format::layout::{self, PvKind};
 use vol_types::{Bytes, Extents, PvId, VgId};
 
-use crate::host::{BlockRead, HostError, HostRead, HostResult};
+use crate::host::{BlockRead, HostError, HostErrorKind, HostRead, HostResult};
 use crate::pvs;
 
 /// What the kernel has of one VG: its devices, the status of its pools, and all mounts.
@@ -35,32 +35,41 @@ pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<K
     Ok(Kernel { dm, pools, mounts: host.mounts()? })
 }
 
-/// The label on a device, from whichever of its places and copies is intact. A damaged copy is passed over if the other
-/// can be read; with both damaged the device does not count as ours, but says so.
-pub fn read_label(device: &dyn BlockRead) -> HostResult<Option<Label>> {
+/// What a device carries of ours.
+pub enum Carries {
+    Nothing,
+    Label(Box<Label>),
+    /// A PV of a release that needs features that this one does not know: not to be read, and not to be taken for empty.
+    Newer(String),
+}
+
+/// The label on a device. A damaged copy is passed over if the other can be read; with both damaged the device does not
+/// count as ours, and the log says so.
+pub fn read_label(device: &dyn BlockRead) -> HostResult<Carries> {
     let size = device.identity().size.get();
-    let mut damage = None;
     for area in layout::AREA_CANDIDATES {
-        for offset in layout::LABEL_OFFSETS_IN_AREA {
+        let read = |offset: u64| {
             let at = area + offset;
             if at + layout::BLOCK as u64 > size {
-                continue;
+                return Ok(Ok(None));
             }
-            match label::decode(&device.read_at(at, layout::BLOCK)?, at) {
-                Ok(Some((label, _))) => return Ok(Some(label)),
+            Ok(match label::decode(&device.read_at(at, layout::BLOCK)?, at) {
                 // A label seen through the partition that marks its disk belongs to the disk.
-                Ok(None) | Err(LabelError::Misplaced { .. }) => {}
-                Err(error) => damage = Some(error),
+                Err(LabelError::Misplaced { .. }) => Ok(None),
+                other => other,
+            })
+        };
+        let [first, second] = layout::LABEL_OFFSETS_IN_AREA;
+        match label::choose(read(first)?, read(second)?) {
+            Ok(Some(label)) => return Ok(Carries::Label(Box::new(label))),
+            Ok(None) => {}
+            Err(error @ LabelError::Incompatible { .. }) => return Ok(Carries::Newer(error.to_string())),
+            Err(error) => {
+                tracing::warn!(device = %device.identity().dev, %error, "a damaged or foreign label was passed over");
             }
         }
     }
-    match damage {
-        None => Ok(None),
-        Some(error) => {
-            tracing::warn!(device = %device.identity().dev, %error, "a damaged or foreign label was passed over");
-            Ok(None)
-        }
-    }
+    Ok(Carries::Nothing)
 }
 
 /// Layout of a device of this size; `None` if it is too small.
@@ -89,7 +98,11 @@ pub fn disk_candidate<H: HostRead + ?Sized>(
         Err(error) => return none(error),
     };
     let label = match host.open_read(&info.node).and_then(|device| read_label(&*device)) {
-        Ok(label) => label,
+        Ok(Carries::Label(label)) => Some(label),
+        Ok(Carries::Nothing) => None,
+        Ok(Carries::Newer(error)) => {
+            return none(HostError::new(HostErrorKind::Unsupported, "it carries a PV of a newer volumed", error));
+        }
         Err(error) => return none(error),
     };
     let layout = pv_layout(info.identity.size, pvs::kind_of(&info), extent_size);

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::exec::Session;
 use crate::host::HostMut;
-use crate::observe;
+use crate::observe::{self, Carries};
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store;
 use crate::vg::{OpenVg, Problem};
@@ -41,7 +41,7 @@ impl<H: HostMut> Engine<H> {
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
         let mut labelled_nodes = Vec::new();
         for node in self.host().block_devices()? {
-            match self.look_at(&node) {
+            match self.look_at(&node, &mut problems) {
                 Ok(Some(found)) => {
                     labelled_nodes.push(found.info.node.clone());
                     groups.entry(found.label.vg).or_default().push(found);
@@ -125,9 +125,21 @@ impl<H: HostMut> Engine<H> {
         Ok(())
     }
 
-    fn look_at(&self, node: &Path) -> Result<Option<Labelled>, EngineError> {
+    fn look_at(&self, node: &Path, problems: &mut Vec<Problem>) -> Result<Option<Labelled>, EngineError> {
         let device = self.host().open_read(node)?;
-        let Some(label) = observe::read_label(&*device)? else { return Ok(None) };
+        let label = match observe::read_label(&*device)? {
+            Carries::Nothing => return Ok(None),
+            Carries::Label(label) => *label,
+            Carries::Newer(error) => {
+                problems.push(Problem {
+                    code: "pv-newer",
+                    message: format!("{} carries a PV of a newer volumed: {error}", node.display()),
+                    hint: "update volumed; nothing is read from it or written to it".to_owned(),
+                    subject: None,
+                });
+                return Ok(None);
+            }
+        };
         drop(device);
         let info = self.host().inspect(node)?;
         Ok(Some(Labelled { info, label }))

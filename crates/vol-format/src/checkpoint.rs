@@ -165,6 +165,12 @@ pub fn payload_hash(payload: &[u8]) -> [u8; 32] {
 }
 
 impl Header {
+    /// Of two sound slots, the one for which this is greater is the newer: a copy that was brought up to date twice at one
+    /// sequence number goes on behind the later log position.
+    pub const fn recency(&self) -> (u64, u64) {
+        (self.sequence, self.log_position)
+    }
+
     /// The header block for this copy.
     pub fn encode(&self, copy: &Copy) -> Vec<u8> {
         let mut block = envelope::block(MAGIC, HEADER_LEN, u32::from(self.slot), copy.vg, copy.pv);

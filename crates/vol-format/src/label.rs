@@ -137,6 +137,30 @@ pub fn decode(block: &[u8], found_at: u64) -> Result<Option<(Label, u8)>, LabelE
     Ok(Some((label, copy)))
 }
 
+/// What the two places of an area say together: copy 0 before copy 1 (FMT-5), with the feature words of both (FMT-31).
+/// A copy that is damaged, absent or of another place does not matter if the other is sound; one that needs a feature
+/// that this release does not know always does.
+pub fn choose(
+    copy_0: Result<Option<(Label, u8)>, LabelError>,
+    copy_1: Result<Option<(Label, u8)>, LabelError>,
+) -> Result<Option<Label>, LabelError> {
+    match (copy_0, copy_1) {
+        (Err(error @ LabelError::Incompatible { .. }), _) | (_, Err(error @ LabelError::Incompatible { .. })) => {
+            Err(error)
+        }
+        (Ok(Some((mut label, _))), Ok(Some((other, _)))) => {
+            // A label of another PV is what a disk carried before, and of no consequence.
+            if (label.vg, label.pv) == (other.vg, other.pv) {
+                label.features = label.features.union(other.features);
+            }
+            Ok(Some(label))
+        }
+        (Ok(Some((label, _))), _) | (_, Ok(Some((label, _)))) => Ok(Some(label)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(None), Ok(None)) => Ok(None),
+    }
+}
+
 /// FMT-2: what lies behind the header is zero. A header may be longer than ours only if we are not going to write.
 fn check_header_len(block: &[u8; BLOCK], header_len: u32, access: Access) -> Result<(), Malformed> {
     let len = usize::try_from(header_len).unwrap_or(usize::MAX);

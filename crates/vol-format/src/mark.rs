@@ -48,7 +48,7 @@ struct Disk {
 }
 
 /// The writes that mark a disk: offset and data, both multiples of 4096. The backup comes first; the order in which they
-/// become durable does not matter, since a disk whose marking was cut short is marked anew before its label is written.
+/// become durable does not matter, since a disk whose marking was cut short has a label that explains it (FMT-27).
 pub fn gpt(device_size: Bytes, sector_size: u32, pv: PvId, disk_guid: Uuid) -> Result<Vec<(u64, Vec<u8>)>, MarkError> {
     let (Some(sector), true) = (u64::from(sector_size).checked_ilog2(), matches!(sector_size, 512 | 4096)) else {
         return Err(MarkError::SectorSize(sector_size));

@@ -141,18 +141,22 @@ fn copy_of(history: &History, vg: VgId, pvs: &OpenPvs) -> Option<StoreCopy> {
 /// The history on one PV; `None` if it carries no metadata.
 fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> {
     let copy = record::Copy { vg, pv: id };
-    let mut known = BTreeMap::new();
-    let mut best: Option<(u8, Checkpoint)> = None;
-    for slot in 0..2u8 {
-        if let Some((header, found)) = read_checkpoint(&copy, slot, pv)? {
-            known.insert(found.sequence, found.hash);
-            known.extend(header.ancestors.iter().map(|ancestor| (ancestor.sequence, ancestor.hash)));
-            if best.as_ref().is_none_or(|(_, best)| best.sequence < found.sequence) {
-                best = Some((slot, found));
-            }
-        }
+    let headers: Vec<_> = (0..2u8).map(|slot| read_header(&copy, slot, pv)).collect();
+    // A slot that cannot be read does not take the other with it, but with both unreadable nobody knows what was there.
+    if let [Err(error), Err(_)] = headers.as_slice() {
+        return Err(error.clone());
     }
-    let Some((slot, start)) = best else { return Ok(None) };
+    let mut headers: Vec<Header> = headers.into_iter().filter_map(|header| header.ok().flatten()).collect();
+    headers.sort_by_key(|header| std::cmp::Reverse(header.recency()));
+    let mut known = BTreeMap::new();
+    for header in &headers {
+        known.insert(header.sequence, header.hash);
+        known.extend(header.ancestors.iter().map(|ancestor| (ancestor.sequence, ancestor.hash)));
+    }
+    let start = headers.iter().find_map(|header| Some((header.slot, read_payload(&copy, header, pv)?)));
+    let Some((slot, start)) = start else { return Ok(None) };
+    // What a newer slot claims, whose payload is not there, is not known of this copy.
+    known.retain(|sequence, _| *sequence <= start.sequence);
     let mut hash = start.hash;
     let Some(mut catalog) = Catalog::from_objects(start.sequence, start.objects) else {
         tracing::error!(pv = %id, "a checkpoint holds no volume group");
@@ -169,35 +173,43 @@ fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> 
     Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start: start.log_position, slot, known }))
 }
 
-fn read_checkpoint(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<(Header, Checkpoint)>> {
+fn read_header(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Header>> {
     let offset = pv.geometry.checkpoint_offsets[usize::from(slot)];
-    let header = match checkpoint::decode_header(copy, slot, &pv.device.read_at(offset, BLOCK)?) {
-        Ok(Some(header)) => header,
-        Ok(None) => return Ok(None),
+    let block = pv.device.read_at(offset, BLOCK).inspect_err(|error| {
+        tracing::error!(pv = %copy.pv, slot, %error, "a checkpoint slot cannot be read");
+    })?;
+    match checkpoint::decode_header(copy, slot, &block) {
+        Ok(header) => Ok(header),
         Err(error) => {
             tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint header was passed over");
-            return Ok(None);
-        }
-    };
-    let len = header.payload_len.next_multiple_of(BLOCK as u64);
-    if len > pv.geometry.checkpoint_len - BLOCK as u64 {
-        tracing::warn!(pv = %copy.pv, slot, len, "a checkpoint claims more than its slot");
-        return Ok(None);
-    }
-    let mut payload = Vec::new();
-    while (payload.len() as u64) < len {
-        let part = (len - payload.len() as u64).min(1 << 20);
-        let at = offset + BLOCK as u64 + payload.len() as u64;
-        let Ok(part) = usize::try_from(part) else { return Ok(None) };
-        payload.extend(pv.device.read_at(at, part)?);
-    }
-    match checkpoint::decode_payload(&header, &payload) {
-        Ok(checkpoint) => Ok(Some((header, checkpoint))),
-        Err(error) => {
-            tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint was passed over");
             Ok(None)
         }
     }
+}
+
+/// The payload behind a header; `None`, said in the log, if it is not there whole.
+fn read_payload(copy: &record::Copy, header: &Header, pv: &OpenPv) -> Option<Checkpoint> {
+    let slot = header.slot;
+    let offset = pv.geometry.checkpoint_offsets[usize::from(slot)] + BLOCK as u64;
+    let len = header.payload_len.checked_next_multiple_of(BLOCK as u64)?;
+    if len > pv.geometry.checkpoint_len - BLOCK as u64 {
+        tracing::warn!(pv = %copy.pv, slot, len, "a checkpoint claims more than its slot");
+        return None;
+    }
+    let mut payload = Vec::new();
+    while (payload.len() as u64) < len {
+        let part = usize::try_from((len - payload.len() as u64).min(1 << 20)).ok()?;
+        match pv.device.read_at(offset + payload.len() as u64, part) {
+            Ok(bytes) => payload.extend(bytes),
+            Err(error) => {
+                tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint cannot be read");
+                return None;
+            }
+        }
+    }
+    checkpoint::decode_payload(header, &payload)
+        .inspect_err(|error| tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint was passed over"))
+        .ok()
 }
 
 /// Reads records in windows, so that a log of any length takes few reads and little memory.

@@ -130,3 +130,23 @@ fn thousands_of_changes_go_round_the_log_and_are_all_found_again() {
     assert_eq!(inventory(&start(&host)), inventory(&engine));
     sound(&host, &engine, "after many rounds");
 }
+
+#[test]
+fn a_disk_of_a_newer_release_is_told_of_and_not_taken_even_with_wipe() {
+    use vol_format::label;
+    let host = three_disks();
+    for at in [Bytes::MIB + 64 * 1024, Bytes::MIB + 128 * 1024] {
+        let block = host.peek("/dev/sdc", at, 4096);
+        let (mut found, copy) = label::decode(&block, at).unwrap().unwrap();
+        found.features.incompat = 1 << 9;
+        host.poke("/dev/sdc", at, &label::encode(&found, copy));
+    }
+    let engine = start(&host);
+    let problems: Vec<_> = engine.scan_problems().into_iter().map(|problem| problem.code).collect();
+    assert_eq!(problems, ["pv-newer"]);
+    let mut request = vg_request(&["/dev/sdc"]);
+    request.name = name("other");
+    request.wipe = true;
+    let error = engine.create_vg(&request, false).unwrap_err();
+    assert!(error.to_string().contains("newer volumed"), "{error}");
+}

@@ -36,6 +36,19 @@ fn fmt_16_a_header_of_another_group_disk_or_slot_is_told() {
 }
 
 #[test]
+fn fmt_1_log_positions_are_whole_blocks_and_decide_between_checkpoints_of_one_sequence_number() {
+    let (header, _) = slot(&sample::objects());
+    let header = decode_header(&COPY, 1, &header).unwrap().unwrap();
+    let later = Header { log_position: header.log_position + 4096, ..header.clone() };
+    assert!(later.recency() > header.recency());
+    assert!(Header { sequence: header.sequence + 1, log_position: 0, ..header.clone() }.recency() > later.recency());
+    let positioned = Header { log_position: 512, ..header.clone() };
+    assert!(matches!(decode_header(&COPY, 1, &positioned.encode(&COPY)), Err(CheckpointError::Malformed(_))));
+    let odd = Header { payload_len: 512, ..header };
+    assert!(matches!(decode_header(&COPY, 1, &odd.encode(&COPY)), Err(CheckpointError::Malformed(_))));
+}
+
+#[test]
 fn fmt_15_a_payload_that_was_begun_anew_is_not_taken_for_the_old_one() {
     let objects = sample::objects();
     let (header, payload) = slot(&objects);

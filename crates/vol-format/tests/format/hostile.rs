@@ -29,8 +29,11 @@ fn strict(payload: &[u8]) -> Result<Record, RecordError> {
 /// The put of the sample volume that is a snapshot, as `(tag, value)` fields.
 fn fields() -> Vec<(u16, Vec<u8>)> {
     let is_snapshot = |object: &Object| matches!(object, Object::Volume(volume) if volume.snapshot.is_some());
-    let snapshot = sample::objects().into_iter().find(is_snapshot).unwrap();
-    let payload = record::encode_payload(&[Change::Put(snapshot)]).unwrap();
+    fields_of(sample::objects().into_iter().find(is_snapshot).unwrap())
+}
+
+fn fields_of(object: Object) -> Vec<(u16, Vec<u8>)> {
+    let payload = record::encode_payload(&[Change::Put(object)]).unwrap();
     let mut rest = &payload[8..];
     let mut fields = Vec::new();
     while let Some((head, value)) = rest.split_at_checked(6) {
@@ -110,12 +113,37 @@ fn fmt_20_an_unknown_code_a_bad_name_and_trailing_bytes_are_refused_by_the_name_
     assert_eq!(malformed(&[&[3], &good[1..]].concat()), "operation");
     assert_eq!(malformed(&[&good[..2], &[1], &good[3..]].concat()), "changes of a record");
     assert_eq!(malformed(&put(6, &fields())), "kind");
-    assert_eq!(
-        malformed(&[2, 4, 0, 0, 15, 0, 0, 0].iter().copied().chain([0; 15]).collect::<Vec<_>>()),
-        "id of a deletion"
-    );
+    for len in [0, 15, 17] {
+        let deletion: Vec<u8> = [2, 4, 0, 0, len, 0, 0, 0].into_iter().chain((0..len).map(|_| 9)).collect();
+        assert_eq!(malformed(&deletion), "id of a deletion");
+    }
     assert!(matches!(decode_payload(Access::ReadWrite, &good, u32::MAX), Err(RecordError::Malformed(_))));
     assert!(matches!(decode_payload(Access::ReadWrite, &good, 0), Err(RecordError::Malformed(_))));
+}
+
+#[test]
+fn fmt_20_values_that_no_encoder_writes_are_refused() {
+    let [pv, intent] = [1, 9].map(|at| sample::objects()[at].clone());
+    let (pv, intent) = (fields_of(pv), fields_of(intent));
+    let with = |kind: u8, fields: &[(u16, Vec<u8>)], at: usize, value: Vec<u8>| {
+        let mut changed = fields.to_vec();
+        changed[at].1 = value;
+        strict(&put(kind, &changed)).map_err(|error| error.to_string())
+    };
+    assert!(with(2, &pv, 5, vec![0]).is_ok());
+    assert!(with(2, &pv, 5, vec![2]).is_err(), "a flag that is neither 0 nor 1");
+    assert!(with(2, &pv, 1, vec![b'x'; 4096]).is_ok());
+    assert!(with(2, &pv, 1, vec![b'x'; 4097]).is_err(), "a text of more than 4096 bytes");
+    assert!(with(2, &pv, 1, vec![0xff]).is_err(), "a text that is not UTF-8");
+    let op = |code: u8, unused: u8, origin: u8, more_unused: u8| {
+        let head = [code, 0, 0, unused, 5, 0, 0, 0, origin, 0, 0, 0, more_unused, 0, 0, 0];
+        with(5, &intent, 3, head.into_iter().chain([9; 16]).collect())
+    };
+    assert!(op(1, 0, 0, 0).is_ok() && op(2, 0, 7, 0).is_ok() && op(3, 0, 0, 0).is_ok());
+    assert!(op(0, 0, 0, 0).is_err() && op(4, 0, 0, 0).is_err(), "an unknown message");
+    assert!(op(2, 1, 7, 0).is_err() && op(2, 0, 7, 1).is_err(), "unused bytes");
+    assert!(op(1, 0, 7, 0).is_err() && op(3, 0, 7, 0).is_err(), "an origin without a snapshot");
+    assert!(with(5, &intent, 3, vec![1; 33]).is_err(), "half a message");
 }
 
 #[test]
@@ -126,6 +154,8 @@ fn fmt_22_only_a_reader_that_will_not_write_skips_and_only_what_says_so() {
     skippable.push((0x8000, b"news".to_vec()));
     malformed(&put(4, &skippable));
     assert_eq!(read_only(&put(4, &skippable)), Ok(known));
+    skippable.push((0x8000, b"again".to_vec()));
+    assert!(read_only(&put(4, &skippable)).is_err());
     let mut not_skippable = fields();
     not_skippable.push((10, b"news".to_vec()));
     assert!(read_only(&put(4, &not_skippable)).is_err());

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use vol_format::feature::Features;
-use vol_format::label::{LabelError, blank, decode, encode};
-use vol_format::layout::{AREA_CANDIDATES, BLOCK, LABEL_OFFSETS_IN_AREA};
+use vol_format::label::{Label, LabelError, blank, choose, decode, encode};
+use vol_format::layout::{AREA_CANDIDATES, BLOCK, Geometry, LABEL_OFFSETS_IN_AREA};
 
 use crate::hostile::reseal;
 use crate::sample;
@@ -56,9 +56,34 @@ fn fmt_22_a_longer_header_is_read_only_under_a_read_only_compatible_feature() {
 }
 
 #[test]
-fn fmt_31_the_features_of_two_copies_that_differ_are_both_in_force() {
-    let newer = Features { incompat: 2, ..Features::default() };
-    assert!(sample::label().features.union(newer).check().is_err());
+fn fmt_5_fmt_31_copy_0_is_preferred_with_the_features_of_both() {
+    let (newer, mut older) = (sample::label(), sample::label());
+    older.vg_name = sample::name("before");
+    older.features.ro_compat = 4;
+    let [a, b] = [&newer, &older].map(|label| Ok(Some((label.clone(), 0))));
+    let both = Label { features: older.features, ..newer.clone() };
+    assert_eq!(choose(a.clone(), b.clone()), Ok(Some(both)));
+    for unusable in [Ok(None), Err(LabelError::Checksum), Err(LabelError::Misplaced { found_at: 0, belongs_at: 1 })] {
+        assert_eq!(choose(a.clone(), unusable.clone()), Ok(Some(newer.clone())));
+        assert_eq!(choose(unusable.clone(), b.clone()), Ok(Some(older.clone())));
+        assert_eq!(choose(unusable.clone(), Ok(None)), unusable.clone().map(|_| None));
+        assert_eq!(choose(Ok(None), unusable.clone()), unusable.map(|_| None));
+    }
+    let foreign = Label { pv: sample::OTHER_PV, ..older };
+    assert_eq!(choose(a, Ok(Some((foreign, 1)))), Ok(Some(newer)));
+}
+
+#[test]
+fn fmt_31_an_incompatible_feature_in_either_copy_is_refused() {
+    let label = sample::label();
+    let features = Features { incompat: 2, ..Features::default() };
+    let refused = |copy: u8| {
+        let block = encode(&Label { features, ..label.clone() }, copy);
+        decode(&block, label.geometry.label_offsets[usize::from(copy)])
+    };
+    let fine = Ok(Some((label.clone(), 0)));
+    assert!(matches!(choose(refused(0), fine.clone()), Err(LabelError::Incompatible { .. })));
+    assert!(matches!(choose(fine, refused(1)), Err(LabelError::Incompatible { .. })));
 }
 
 #[test]
@@ -83,6 +108,21 @@ fn fmt_4_a_label_with_a_valid_checksum_and_an_impossible_geometry_is_refused() {
             assert_eq!(decoded.is_ok(), harmless, "{what} = {value}: {decoded:?}");
         }
     }
+}
+
+#[test]
+fn fmt_4_a_log_too_short_for_a_record_or_a_slot_without_room_for_a_payload_is_refused() {
+    let sample = sample::label();
+    let at = sample.geometry.label_offsets[0];
+    let decoded = |log_len, checkpoint_len| {
+        let geometry = Geometry { log_len, checkpoint_len, ..sample.geometry };
+        decode(&encode(&Label { geometry, ..sample.clone() }, 0), at)
+    };
+    assert!(decoded(1 << 20, 8192).is_ok());
+    assert!(decoded((1 << 20) - 4096, 8192).is_err());
+    assert!(decoded(1 << 20, 4096).is_err());
+    assert!(decoded(1 << 20, 8192 + 512).is_err());
+    assert!(decoded((1 << 20) + 4096, 8192).is_err());
 }
 
 proptest! {

@@ -57,6 +57,25 @@ fn fmt_14_a_length_that_cannot_be_is_refused_before_anything_else_is_believed() 
 }
 
 #[test]
+fn fmt_14_a_record_of_more_than_512_kib_is_refused_even_if_it_is_all_there() {
+    let record = |payload_len: usize| {
+        let payload: Vec<u8> = [2, 1, 0, 0, 16, 0, 0, 0].into_iter().chain([7; 16]).cycle().take(payload_len).collect();
+        encode(&COPY, 0, 1, &GENESIS, &payload, u32::try_from(payload_len / 24).unwrap())
+    };
+    assert!(decode(&COPY, 0, &record(PAYLOAD_LEN_MAX / 24 * 24)).is_ok());
+    let error = decode(&COPY, 0, &record(RECORD_LEN_MAX / 24 * 24)).unwrap_err();
+    assert_eq!(error, RecordError::TooLong { claimed: 528_384, room: 524_288 });
+}
+
+#[test]
+fn fmt_11_a_record_that_just_fits_the_end_of_the_region_stands_there() {
+    assert_eq!(place(12_288, 4096, 16_384), 12_288);
+    assert_eq!(place(12_288, 8192, 16_384), 16_384);
+    assert_eq!(place(16_384 + 4096, 16_384, 16_384), 2 * 16_384);
+    assert_eq!((next_lap(16_384, 16_384), next_lap(16_385, 16_384)), (16_384, 2 * 16_384));
+}
+
+#[test]
 fn fmt_14_changes_that_need_more_than_the_longest_record_are_refused_with_the_length_they_need() {
     let text = "x".repeat(4096);
     let pv = |path_hint: String| Pv {
