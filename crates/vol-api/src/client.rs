@@ -243,6 +243,12 @@ impl Client {
     pub async fn unmount_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/unmount"), None::<&()>, dry).await
     }
+    pub async fn attach_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/attach"), None::<&()>, dry).await
+    }
+    pub async fn detach_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/detach"), None::<&()>, dry).await
+    }
     pub async fn mount_snapshot(
         &self,
         snapshot: &SnapshotPath,

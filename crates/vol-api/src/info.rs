@@ -143,7 +143,7 @@ pub struct PoolInfo {
     pub chunk_size_bytes: u64,
     pub metadata_size_bytes: u64,
     pub metadata_used_bytes: Option<u64>,
-    /// Sum of the sizes of its volumes and snapshots.
+    /// Sum of the sizes of its volumes; snapshots are read-only and do not count.
     pub virtual_bytes: u64,
     /// `virtual_bytes` as a share of `size_bytes`.
     pub overcommit_percent: u64,
@@ -204,7 +204,7 @@ pub struct VolumeInfo {
     pub used_bytes: Option<u64>,
     /// Whether the kernel holds a device for it.
     pub active: bool,
-    /// `/dev/dm-3` while active.
+    /// `/dev/dm-3` while active: mounted, attached, or held by somebody.
     pub device: Option<String>,
     pub mounts: Vec<MountInfo>,
     pub snapshot_count: u64,
@@ -267,12 +267,12 @@ pub struct Counts {
 pub struct Status {
     pub version: String,
     pub api_version: String,
-    /// The worst of all objects and of the daemon itself.
+    /// The worst of the daemon itself, the VGs and the pools.
     pub health: Health,
     pub problems: Vec<Problem>,
-    /// How the daemon's own I/O is done: `io_uring` or `plain`.
+    /// How the daemon's own I/O is done: `io_uring` or `pread/pwrite`.
     pub io_backend: String,
-    /// Why that one.
+    /// Why it is not io_uring; empty if it is.
     pub io_backend_reason: String,
     pub kernel: KernelInfo,
     /// Host name.
@@ -305,7 +305,7 @@ pub struct DfPool {
     pub size_bytes: u64,
     pub used_bytes: Option<u64>,
     pub free_bytes: Option<u64>,
-    /// Sum of the sizes of its volumes and snapshots.
+    /// Sum of the sizes of its volumes; snapshots are read-only and do not count.
     pub virtual_bytes: u64,
     pub overcommit_percent: u64,
     pub overcommit_limit_percent: u64,

@@ -75,7 +75,8 @@ fn options(call: &MountCall) -> &'static [&'static str] {
     }
 }
 
-/// Adds what the kernel wrote about the failure to the file-system context, one message per read.
+/// Adds what the kernel wrote about the failure to the file-system context, one message per read. Some file systems write to
+/// the kernel's log only.
 fn with_messages(mut error: HostError, context: impl AsFd) -> HostError {
     let mut buffer = [0u8; 1024];
     for _ in 0..8 {

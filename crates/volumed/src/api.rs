@@ -44,6 +44,10 @@ pub trait Backend: Send + Sync + 'static {
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;
     /// From every place where it is mounted; not mounted is unchanged.
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// Makes the device of a raw volume; where it is stands in the answer's `device`.
+    fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// Takes the device away again; not attached is unchanged.
+    fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo>;
     fn mount_snapshot(&self, snapshot: &SnapshotPath, request: Mount, dry_run: bool) -> Change<SnapshotInfo>;

@@ -94,7 +94,8 @@ struct File {
     log: Option<String>,
 }
 
-const KEYS: [&str; 9] = [
+/// Every key there is.
+pub(crate) const KEYS: [&str; 9] = [
     "socket",
     "metrics_listen",
     "admin_group",

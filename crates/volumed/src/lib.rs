@@ -12,6 +12,8 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(test)]
+mod documents;
 pub mod guard;
 pub mod logging;
 pub mod metrics;

@@ -82,7 +82,7 @@ pub fn page(df: Option<&Df>) -> prometheus::Result<String> {
     pool("volumed_pool_metadata_used_bytes", "Metadata that is in use", &|pool| {
         pool.metadata_used_bytes.map(|used| used as f64)
     })?;
-    pool("volumed_pool_virtual_bytes", "Sum of the sizes of the pool's volumes and snapshots", &|pool| {
+    pool("volumed_pool_virtual_bytes", "Sum of the sizes of the pool's volumes", &|pool| {
         Some(pool.virtual_bytes as f64)
     })?;
     pool("volumed_pool_healthy", "1 if the pool is as it should be, else 0", &|pool| Some(healthy(pool.health)))?;
@@ -193,7 +193,7 @@ volumed_pool_used_bytes{pool=\"tank\",vg=\"data\"} 8
 # HELP volumed_pool_metadata_size_bytes Size of the pool's metadata
 # TYPE volumed_pool_metadata_size_bytes gauge
 volumed_pool_metadata_size_bytes{pool=\"tank\",vg=\"data\"} 4
-# HELP volumed_pool_virtual_bytes Sum of the sizes of the pool's volumes and snapshots
+# HELP volumed_pool_virtual_bytes Sum of the sizes of the pool's volumes
 # TYPE volumed_pool_virtual_bytes gauge
 volumed_pool_virtual_bytes{pool=\"tank\",vg=\"data\"} 160
 # HELP volumed_pool_healthy 1 if the pool is as it should be, else 0

@@ -1,7 +1,7 @@
 //! The resume guard: a small process that outlives the daemon and resumes the device that the daemon left suspended.
 //!
 //! The daemon holds one end of a socket pair, the guard has the other as standard input. Lines from the daemon: `arm UUID`,
-//! `disarm`; each is answered by one line, `ok` or what went wrong. When the daemon's end closes, however it came to
+//! `disarm`; each is answered by one line: `ok`, `ok unlocked` (its memory may be swapped out), or what went wrong. When the daemon's end closes, however it came to
 //! that, an armed guard resumes the device. The kernel closes that end only after the daemon's last ioctl has returned.
 
 use std::ffi::OsString;
@@ -99,12 +99,13 @@ impl Guard {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// When this returns the guard has the control node open, its memory locked, and resumes `uuid` should we die.
-    pub(super) fn arm(&mut self, uuid: &str) -> HostResult<()> {
-        self.ask(&format!("arm {uuid}\n")).map_err(no_guard)
+    /// When this returns the guard has the control node open and resumes `uuid` should we die; tells whether its memory is locked.
+    pub(super) fn arm(&mut self, uuid: &str) -> HostResult<bool> {
+        let answer = self.ask(&format!("arm {uuid}\n")).map_err(no_guard)?;
+        Ok(answer != "ok unlocked")
     }
 
-    fn ask(&mut self, line: &str) -> Result<(), String> {
+    fn ask(&mut self, line: &str) -> Result<String, String> {
         let mut socket = self.line.as_ref().ok_or("its line is closed")?;
         socket.write_all(line.as_bytes()).map_err(|e| e.to_string())?;
         let mut answer = Vec::with_capacity(LINE_MAX);
@@ -118,7 +119,8 @@ impl Guard {
                 Err(e) => return Err(format!("the guard does not answer: {e}")),
             }
         }
-        if answer == b"ok" { Ok(()) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        if answer == "ok" || answer == "ok unlocked" { Ok(answer) } else { Err(answer) }
     }
 }
 
@@ -141,11 +143,9 @@ pub fn guard_main() -> i32 {
     let _ = nix::unistd::setsid();
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
     let control = std::fs::File::open("/dev/mapper/control");
-    let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).or_else(|_| {
-        // A limit on locked memory counts whole mappings; lock nothing rather than fail, the guard is small and awake.
-        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT))
-    });
-    let _ = locked;
+    // Fails where a limit forbids it (`RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`).
+    let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).is_ok();
+    let ok = if locked { "ok\n" } else { "ok unlocked\n" };
     let mut armed: Option<Request<0>> = None;
     let mut line = Line::default();
     while let Some(text) = line.next() {
@@ -153,14 +153,14 @@ pub fn guard_main() -> i32 {
             (Some(uuid), Ok(control)) => match resume_request(control, uuid) {
                 Ok(request) => {
                     armed = Some(request);
-                    "ok\n".to_owned()
+                    ok.to_owned()
                 }
                 Err(e) => format!("look at {uuid}: {}\n", e.desc()),
             },
             (Some(_), Err(e)) => format!("open /dev/mapper/control: {e}\n"),
             (None, _) if text == "disarm" => {
                 armed = None;
-                "ok\n".to_owned()
+                ok.to_owned()
             }
             (None, _) => "not understood\n".to_owned(),
         };

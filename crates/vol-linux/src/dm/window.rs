@@ -5,7 +5,7 @@
 //! the guard ([`super::guard`]) resumes.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -36,7 +36,7 @@ pub(crate) fn snapshot(dm: &Dm, guards: &Guards, snapshot: &ThinSnapshot) -> Hos
         resume: request.cookie(cookie),
     };
     let mut guard = guards.take()?;
-    guard.arm(origin)?;
+    let guard_locked = guard.arm(origin)?;
     let signals = SignalsBlocked::new();
     let memory = MemoryLocked::new();
     // Brings the code of an ioctl into memory before it is needed.
@@ -45,8 +45,12 @@ pub(crate) fn snapshot(dm: &Dm, guards: &Guards, snapshot: &ThinSnapshot) -> Hos
         Ok(_) => suspended(control.file().as_fd(), &requests),
         Err(e) => Outcome { suspend: Err(e), message: Ok(()), resume: Ok(()) },
     };
+    let locked = guard_locked && memory.locked;
     drop(memory);
     drop(signals);
+    if !locked {
+        warn_of_unlocked_memory();
+    }
 
     match outcome.resume {
         Ok(()) => guards.give_back(guard),
@@ -100,34 +104,47 @@ fn resume(control: BorrowedFd<'_>, request: &Request<0>) -> Result<(), Errno> {
     }
 }
 
-/// How many windows are open; the memory of the process is locked while there are any.
-static WINDOWS: Mutex<u32> = Mutex::new(0);
+/// How many windows are open, and whether the memory of the process is locked while they are.
+static WINDOWS: Mutex<(u32, bool)> = Mutex::new((0, false));
 
 /// Keeps the pages of this process in memory while it lives. Where the limit forbids that (`RLIMIT_MEMLOCK` without
 /// `CAP_IPC_LOCK`) the window goes on without: the guard is there.
-struct MemoryLocked;
+struct MemoryLocked {
+    locked: bool,
+}
 
 impl MemoryLocked {
     fn new() -> Self {
         let mut windows = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
-        if *windows == 0 {
+        let (open, locked) = &mut *windows;
+        if *open == 0 {
             // On-fault: locks what is resident without dragging every thread's whole stack into memory.
             let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-            let _ = mlockall(flags);
+            *locked = mlockall(flags).is_ok();
         }
-        *windows = windows.saturating_add(1);
-        Self
+        *open = open.saturating_add(1);
+        Self { locked: *locked }
     }
 }
 
 impl Drop for MemoryLocked {
     fn drop(&mut self) {
         let mut windows = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
-        *windows = windows.saturating_sub(1);
-        if *windows == 0 {
+        windows.0 = windows.0.saturating_sub(1);
+        if windows.0 == 0 {
             let _ = munlockall();
         }
     }
+}
+
+/// Says once that memory cannot be locked.
+fn warn_of_unlocked_memory() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "memory cannot be locked while a volume is suspended for a snapshot; set LimitMEMLOCK=infinity or grant CAP_IPC_LOCK"
+        );
+    });
 }
 
 /// No guard, no snapshot: nothing has been suspended when this is returned.

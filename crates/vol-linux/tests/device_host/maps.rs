@@ -222,6 +222,10 @@ fn a_full_pool_whose_writes_wait_can_be_grown() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| bench.host.zero_device(volume.dev, 0, 32 << 20));
         wait_for("the pool is full", || usage(&bench, &pool.uuid).mode == PoolMode::OutOfDataSpace);
+        // Nothing in a table change waits for the writes that wait: neither the volume's nor the pool's.
+        let mut table = bench.host.dm_table(&volume.uuid).unwrap();
+        table[0].len = Sectors(sectors(Bytes::mib(128)));
+        bench.host.dm_reload(&volume.uuid, &table).unwrap();
         let data = Device::PoolData(pool.id).uuid();
         let mut table = bench.host.dm_table(&data).unwrap();
         table.push(linear(sectors(Bytes::mib(16)), sectors(Bytes::mib(64)), more, 0));
@@ -233,10 +237,6 @@ fn a_full_pool_whose_writes_wait_can_be_grown() {
     });
     let after = usage(&bench, &pool.uuid);
     assert_eq!((after.mode, after.used_data), (PoolMode::ReadWrite, 512));
-    // And a volume can be made longer while its writes wait, too: nothing in a table change waits for them.
-    let mut table = bench.host.dm_table(&volume.uuid).unwrap();
-    table[0].len = Sectors(sectors(Bytes::mib(128)));
-    bench.host.dm_reload(&volume.uuid, &table).unwrap();
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn resume_guard_process() {
 impl Bench {
     /// `None`, with the reason printed, where such tests cannot run.
     pub fn new() -> Option<Self> {
-        Self::with_guard(guard_command())
+        Self::with(IoChoice::Auto, guard_command())
     }
 
     /// As [`Bench::new`], where device-mapper is needed as well.
@@ -52,7 +52,7 @@ impl Bench {
         }
     }
 
-    pub fn with_guard(command: Vec<OsString>) -> Option<Self> {
+    pub fn with(io: IoChoice, guard_command: Vec<OsString>) -> Option<Self> {
         if std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != 0) {
             println!("skipped: not root");
             return None;
@@ -63,10 +63,10 @@ impl Bench {
         }
         let dir = tempfile::tempdir().unwrap();
         let options = LinuxOptions {
-            io: IoChoice::Auto,
+            io,
             run_dir: dir.path().join("run"),
             state_dir: dir.path().join("state"),
-            guard_command: Some(command),
+            guard_command: Some(guard_command),
         };
         let host = LinuxHost::new(options).unwrap();
         Some(Self { host, dir, loops: Mutex::default(), maps: Mutex::default(), mounts: Mutex::default() })

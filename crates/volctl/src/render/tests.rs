@@ -266,7 +266,7 @@ fn status_is_the_whole_picture() {
             hint: "attach the disk, then volctl pv scan".into(),
         }],
         io_backend: "io_uring".into(),
-        io_backend_reason: "the kernel allows it".into(),
+        io_backend_reason: String::new(),
         kernel: KernelInfo {
             release: "6.18.1".into(),
             dm_version: Some("4.50.0".into()),
@@ -282,7 +282,7 @@ fn status_is_the_whole_picture() {
         &status_text(&status, &df(), Format::default()),
         &[
             "volumed  0.1.0 on storage1: degraded, up since 2026-11-21T00:15:41Z",
-            "I/O      io_uring (the kernel allows it)",
+            "I/O      io_uring",
             "kernel   6.18.1, device-mapper 4.50.0, thin 1.23.0, thin-pool 1.23.0",
             "metrics  http://127.0.0.1:9709/metrics",
             "objects  1 VG, 2 PVs, 2 pools, 2 volumes, 1 snapshot, 1 mounted",
@@ -299,6 +299,16 @@ fn status_is_the_whole_picture() {
             "    hint: attach the disk, then volctl pv scan",
         ],
     );
+    let plain = Status {
+        io_backend: "pread/pwrite".into(),
+        io_backend_reason: "io_uring is refused: Operation not permitted (os error 1)".into(),
+        ..Status::default()
+    };
+    let text = status_text(&plain, &Df::default(), Format::default());
+    let line = "I/O      pread/pwrite (io_uring is refused: Operation not permitted (os error 1))";
+    assert!(text.lines().any(|shown| shown == line), "{text}");
+    let silent = status_text(&Status { io_backend_reason: String::new(), ..plain }, &Df::default(), Format::default());
+    assert!(silent.contains("I/O      pread/pwrite (not io_uring, and the daemon does not say why)\n"), "{silent}");
 }
 
 #[test]

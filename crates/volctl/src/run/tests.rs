@@ -196,6 +196,64 @@ fn deleting_a_volume_asks_once_it_is_known_to_be_possible() {
 }
 
 #[test]
+fn deleting_a_volume_tells_which_snapshots_outlive_it() {
+    let deleted = |snapshot_count| Outcome::changed(VolumeInfo { snapshot_count, ..volume() });
+    let of = |volume: &str, name: &str| SnapshotInfo {
+        volume: volume.into(),
+        full_name: format!("data/{volume}@{name}"),
+        ..SnapshotInfo::default()
+    };
+    let list = |snapshots: &[SnapshotInfo]| SnapshotList { snapshots: snapshots.to_vec() };
+    let (a, b, other) = (of("pg", "a"), of("pg", "b"), of("vm", "a"));
+    for (count, all, said) in [
+        (0, list(&[]), "volume data/pg deleted.\n"),
+        (1, list(&[a.clone(), other]), "volume data/pg deleted. Its snapshot data/pg@a stays: volctl snapshot list\n"),
+        // One of an earlier volume of that name: neither is named.
+        (1, list(&[a, b]), "volume data/pg deleted. Its 1 snapshot stays: volctl snapshot list\n"),
+        (2, list(&[]), "volume data/pg deleted. Its 2 snapshots stay: volctl snapshot list\n"),
+    ] {
+        let daemon = Daemon::start()
+            .answer("DELETE /v1/volumes/data/pg", &deleted(count))
+            .answer("GET /v1/snapshots?vg=data", &all);
+        let ran = daemon.volctl("volume delete data/pg --yes");
+        assert_eq!((ran.exit, ran.out.as_str()), (0, said));
+        assert_eq!(daemon.requests().len(), if count == 1 { 2 } else { 1 }, "{said}");
+    }
+    let mute = Daemon::start().answer("DELETE /v1/volumes/data/pg", &deleted(1));
+    assert!(mute.volctl("volume delete data/pg --yes").out.contains("Its 1 snapshot stays: "));
+}
+
+#[test]
+fn a_raw_volume_is_attached_and_detached() {
+    let raw = VolumeInfo { name: "raw".into(), content: VolumeContent::Raw, fs: None, ..volume() };
+    let attached = VolumeInfo { device: Some("/dev/dm-5".into()), active: true, ..raw.clone() };
+    let daemon = Daemon::start()
+        .answer("POST /v1/volumes", &Outcome::changed(raw.clone()))
+        .answer("POST /v1/volumes/data/raw/attach", &Outcome::changed(attached.clone()))
+        .answer("POST /v1/volumes/data/raw/attach?dry_run=true", &plan("attach data/raw"))
+        .answer("POST /v1/volumes/data/raw/detach", &Outcome::changed(raw.clone()));
+    for (line, said) in [
+        (
+            "volume create data/raw --size 10G --fs none",
+            "volume data/raw created: 10.0 GiB, raw, in pool tank. Attach it: volctl volume attach data/raw\n",
+        ),
+        ("volume attach data/raw --dry-run", "attach data/raw\n  1. wipe ext4 \"root\" on /dev/sdb\n"),
+        ("volume attach data/raw", "volume data/raw attached: /dev/dm-5. Detach it: volctl volume detach data/raw\n"),
+        ("volume detach data/raw", "volume data/raw detached.\n"),
+    ] {
+        let ran = daemon.volctl(line);
+        assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, said, ""), "{line}");
+    }
+    let daemon = daemon
+        .answer("POST /v1/volumes/data/raw/attach", &Outcome::unchanged(Some(attached)))
+        .answer("POST /v1/volumes/data/raw/detach", &Outcome::unchanged(Some(raw)));
+    assert!(
+        daemon.volctl("volume attach data/raw").out.starts_with("volume data/raw was already attached: /dev/dm-5. ")
+    );
+    assert_eq!(daemon.volctl("volume detach data/raw").out, "volume data/raw was not attached.\n");
+}
+
+#[test]
 fn errors_of_the_daemon_decide_the_exit_code() {
     let daemon = Daemon::start();
     for (code, exit) in ErrorCode::ALL.iter().map(|code| (*code, code.exit_code())) {

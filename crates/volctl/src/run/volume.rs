@@ -1,6 +1,7 @@
 //! `volctl volume …`
 
-use vol_api::{CreateVolume, Mount, VolumeInfo};
+use vol_api::{Changed, CreateVolume, Mount, Outcome, VolumeInfo};
+use vol_types::VolumePath;
 
 use super::change::{Question, line};
 use super::{Run, Session, paths};
@@ -29,7 +30,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                     format!(": {}, {content}, in pool {}", format.size(made.size_bytes), made.pool)
                 });
                 let next = match fs {
-                    Fs::None => String::new(),
+                    Fs::None => format!("Attach it: volctl volume attach {volume}"),
                     _ => format!("Mount it: volctl volume mount {volume} PATH"),
                 };
                 let (done, already) = (format!("created{what}"), format!("already exists as asked for{what}"));
@@ -65,23 +66,60 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, "unmounted", "was not mounted", "")
             })
         }
+        Volume::Attach { volume, change } => {
+            let changed = session.client.attach_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let device = outcome.object.as_ref().and_then(|volume| volume.device.as_deref()).unwrap_or("no device");
+                let (done, already) = (format!("attached: {device}"), format!("was already attached: {device}"));
+                let next = format!("Detach it: volctl volume detach {volume}");
+                line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
+            })
+        }
+        Volume::Detach { volume, change } => {
+            let changed = session.client.detach_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                line(&format!("volume {volume}"), outcome.changed, "detached", "was not attached", "")
+            })
+        }
         Volume::Delete { volume, change } => {
             if !change.yes && !change.dry_run {
                 // The dry run first: what is in use is refused before a question is asked.
                 let info = session.client.volume(&volume).await?;
                 session.client.delete_volume(&volume, true).await?;
-                let kept = match info.snapshot_count {
-                    0 => String::new(),
-                    snapshots => format!(" Its {} stay.", count(snapshots, "snapshot")),
+                let kept = match kept_snapshots(session, &volume, info.snapshot_count).await {
+                    None => String::new(),
+                    Some(kept) => format!(" {kept}."),
                 };
                 let size = format.size(info.size_bytes);
                 let question = format!("Delete volume {volume} ({size}) and all its data?{kept}");
                 session.confirm(None, &Question::YesNo(question))?;
             }
             let changed = session.client.delete_volume(&volume, change.dry_run).await?;
+            let snapshots = match &changed {
+                Changed::Done(Outcome { changed: true, object: Some(was), .. }) => was.snapshot_count,
+                _ => 0,
+            };
+            let next = kept_snapshots(session, &volume, snapshots).await;
+            let next = next.map_or(String::new(), |kept| format!("{kept}: volctl snapshot list"));
             session.report(&changed, volume.to_string(), |outcome| {
-                line(&format!("volume {volume}"), outcome.changed, "deleted", "was already deleted", "")
+                line(&format!("volume {volume}"), outcome.changed, "deleted", "was already deleted", &next)
             })
         }
+    }
+}
+
+/// That the snapshots of a volume outlive it: `Its snapshot data/pg@before stays`, `Its 2 snapshots stay`; `None` if it has
+/// none. A single one is named if the daemon tells its name; that it does not is no reason to fail.
+async fn kept_snapshots(session: &Session<'_>, volume: &VolumePath, snapshots: u64) -> Option<String> {
+    if snapshots != 1 {
+        return (snapshots > 1).then(|| format!("Its {} stay", count(snapshots, "snapshot")));
+    }
+    let list = session.client.snapshots(Some(&volume.vg)).await.ok();
+    let mut all = list.map(|list| list.snapshots).unwrap_or_default();
+    // Also those of an earlier volume of that name: then none is named rather than the wrong one.
+    all.retain(|snapshot| snapshot.volume == volume.volume.as_str());
+    match all.as_slice() {
+        [only] => Some(format!("Its snapshot {} stays", only.full_name)),
+        _ => Some("Its 1 snapshot stays".to_owned()),
     }
 }

@@ -268,6 +268,10 @@ pub fn delete_snapshot<H: HostMut + 'static>(
     changed(done.map_err(from_engine)?, || Ok(was))
 }
 
+fn present(pvs: &[vol_api::PvInfo]) -> usize {
+    pvs.iter().filter(|pv| pv.present).count()
+}
+
 /// Looks for disks again. A dry run has nothing to plan: what a scan finds, it only finds by looking.
 pub fn scan<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
@@ -280,9 +284,9 @@ pub fn scan<H: HostMut + 'static>(
         planned.steps.extend(files.into_iter().map(|file| vol_core::Step::new(vol_core::Action::AttachLoop { file })));
         return Ok(Changed::Planned(plan(&planned)));
     }
-    let before = backend.engine.vgs().len();
+    let before = (backend.engine.vgs().len(), present(&backend.pvs(None)?));
     backend.engine.scan(&files).map_err(from_engine)?;
     let found = ScanInfo { vgs: backend.vgs()?, pvs: backend.pvs(None)? };
-    let changed = found.vgs.len() != before || !files.is_empty();
+    let changed = (found.vgs.len(), present(&found.pvs)) != before || !files.is_empty();
     Ok(Changed::Done(Outcome { changed, object: Some(found), warnings: Vec::new() }))
 }

@@ -290,6 +290,8 @@ pub fn add_to_status(status: &mut Status, catalog: &Catalog, view: &View) {
     for problem in &view.problems {
         add_problem(status, problem, Some(&catalog.vg().name));
     }
+    let pools = catalog.pools().map(|one| pool(catalog, view, one).health);
+    status.health = pools.fold(status.health.max(vg(catalog, view).health), Health::max);
 }
 
 /// The space of one VG and its pools.

@@ -137,6 +137,15 @@ fn volumes() -> Router<Arc<Front>> {
             "/v1/volumes/{vg}/{volume}/unmount",
             post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.unmount_volume(&volume, dry))),
         )
+        // Attaching makes a device node that only root may open, so it needs no more than making the volume did.
+        .route(
+            "/v1/volumes/{vg}/{volume}/attach",
+            post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.attach_volume(&volume, dry))),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/detach",
+            post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.detach_volume(&volume, dry))),
+        )
 }
 
 fn snapshots() -> Router<Arc<Front>> {

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 30] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 33] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -33,6 +33,9 @@ const ENDPOINTS: [(&str, &str, &str, &str); 30] = [
     ("GET", "/v1/snapshots/data/pg/before", "", "observe"),
     ("POST", "/v1/volumes", VOLUME, "provision"),
     ("POST", "/v1/volumes/data/pg/unmount", "", "provision"),
+    ("POST", "/v1/volumes/data/vm/attach", "", "provision"),
+    ("POST", "/v1/volumes/data/vm/attach?dry_run=true", "", "provision"),
+    ("POST", "/v1/volumes/data/vm/detach", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg", "", "provision"),
     ("POST", "/v1/snapshots", r#"{"vg":"data","volume":"pg","name":"before"}"#, "provision"),
     ("POST", "/v1/snapshots/data/pg/before/unmount", "", "provision"),
@@ -90,6 +93,8 @@ async fn what_is_asked_for_reaches_the_backend() {
         [
             "create_volume pg",
             "unmount_volume data/pg",
+            "attach_volume data/vm",
+            "detach_volume data/vm",
             "delete_volume data/pg",
             "create_snapshot before",
             "unmount_snapshot data/pg@before",

@@ -119,6 +119,12 @@ impl Backend for Fake {
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("unmount_volume {volume}"), dry_run)
     }
+    fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("attach_volume {volume}"), dry_run)
+    }
+    fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("detach_volume {volume}"), dry_run)
+    }
     fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("delete_volume {volume}"), dry_run)
     }

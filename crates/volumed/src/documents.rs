@@ -1,0 +1,105 @@
+//! The documents for operators tell everything there is, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+use vol_api::{Df, DfPool, DfVg};
+
+use crate::cli::Args;
+use crate::{config, metrics};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).unwrap()
+}
+
+/// What stands in backquotes at the beginning of lines that begin with `mark`.
+fn named(text: &str, mark: &str) -> BTreeSet<String> {
+    let name = |line: &str| Some(line.strip_prefix(mark)?.strip_prefix('`')?.split_once('`')?.0.to_owned());
+    text.lines().filter_map(name).collect()
+}
+
+fn sources(dir: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            all.push(path);
+        }
+    }
+}
+
+/// The codes that a source gives to problems, as `status` shows them.
+fn problem_codes(source: &str) -> BTreeSet<String> {
+    let literal = |text: &str| {
+        let code = text.strip_prefix('"')?.split_once('"')?.0;
+        let plain = !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b"_-".contains(&b));
+        plain.then(|| code.replace('-', "_"))
+    };
+    // On one line, or broken before the first argument.
+    let flat = source.lines().map(str::trim).collect::<String>();
+    ["code: ", "complain(", "problem(", "{("]
+        .iter()
+        .flat_map(|before| flat.split(before).skip(1).filter_map(literal))
+        .collect()
+}
+
+#[test]
+fn every_problem_code_is_in_troubleshooting_and_no_other() {
+    let mut files = Vec::new();
+    for part in ["crates/vol-engine/src", "crates/volumed/src"] {
+        sources(&root().join(part), &mut files);
+    }
+    files.retain(|path| !path.components().any(|part| part.as_os_str() == "tests"));
+    files.retain(|path| !path.ends_with("tests.rs") && !path.ends_with("documents.rs"));
+    let codes: BTreeSet<_> = files.iter().flat_map(|path| problem_codes(&fs::read_to_string(path).unwrap())).collect();
+    for known in ["metadata", "pool_nearly_full", "vg_name_twice", "dm_target_missing", "metrics_unavailable"] {
+        assert!(codes.contains(known), "{known} is not found in the sources any more: {codes:?}");
+    }
+    assert_eq!(named(&document("troubleshooting.md"), "### "), codes);
+}
+
+#[test]
+fn every_metric_is_in_metrics_and_no_other() {
+    let pool = DfPool { used_bytes: Some(1), metadata_used_bytes: Some(1), ..DfPool::default() };
+    let page = metrics::page(Some(&Df { vgs: vec![DfVg::default()], pools: vec![pool] })).unwrap();
+    let names: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert!(names.len() >= 11, "{names:?}");
+    assert_eq!(named(&document("metrics.md"), "| "), names);
+}
+
+#[test]
+fn every_key_and_every_option_is_in_configuration_and_no_other() {
+    let text = document("configuration.md");
+    let options = Args::command().get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+    let (flags, keys): (BTreeSet<_>, BTreeSet<_>) =
+        named(&text, "| ").into_iter().map(|name| first_word(&name)).partition(|name| name.starts_with("--"));
+    let known: BTreeSet<String> = config::KEYS.iter().map(|key| (*key).to_owned()).collect();
+    assert_eq!((keys, flags), (known, options));
+}
+
+fn first_word(text: &str) -> String {
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_example_of_the_configuration_is_one() {
+    let text = document("configuration.md");
+    let example: String =
+        text.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
+    let toml: String =
+        example.lines().take_while(|line| !line.starts_with("volumed ")).map(|l| format!("{l}\n")).collect();
+    config::Config::parse(&toml).unwrap();
+    for key in config::KEYS {
+        assert!(toml.contains(&format!("{key} = ")), "{key} has no example");
+    }
+}
