@@ -1,0 +1,84 @@
+//! `cargo xtask`: project automation. Builds without any system library; installs what the other commands need.
+#![forbid(unsafe_code)]
+
+mod cmd;
+mod demo;
+mod deps;
+mod lab;
+mod setup;
+mod spdx;
+mod tally;
+mod test;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, test and try volumed", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the Debian packages that building and testing need, where they are missing
+    Setup,
+    /// A throw-away guest with device-mapper (docs/lab.md)
+    #[command(subcommand)]
+    Lab(lab::Lab),
+    /// Run every test: here, in the lab, and those that boot and kill guests
+    Test(test::Options),
+    /// Show the main job with a running commentary, in the lab
+    Demo(demo::Options),
+    /// Check licences, sources, edges between our crates, unsafe code and file lengths
+    Deps,
+    #[command(name = "__launch", hide = true)]
+    Launch,
+    #[command(name = "__agent", hide = true)]
+    Agent,
+}
+
+fn main() {
+    // As a guest's first process: the kernel adds words of its own to the command line, so there is nothing to parse.
+    if std::env::args_os().next().is_some_and(|name| name == lab::guest::INIT) {
+        lab::guest::main();
+    }
+    let code = match Cli::parse().task {
+        Task::Setup => setup::all().map(|()| 0),
+        Task::Lab(lab) => lab::main(lab).or_else(|err| {
+            eprintln!("lab: {err:#}");
+            Ok(lab::session::LAB_FAILED)
+        }),
+        Task::Test(options) => test::main(&options),
+        Task::Demo(options) => demo::main(&options),
+        Task::Deps => deps::main(),
+        Task::Launch => lab::launch::main().map(|()| 0),
+        Task::Agent => lab::agent::main().map(|()| 0),
+    };
+    std::process::exit(code.unwrap_or_else(|err: anyhow::Error| {
+        eprintln!("xtask: {err:#}");
+        1
+    }));
+}
+
+/// The repository.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Cargo's output folder.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) if !dir.is_empty() => workspace().join(dir),
+        _ => workspace().join("target"),
+    }
+}
+
+/// The daemon and its command line, as users get them.
+pub fn build_release() -> Result<()> {
+    let mut cargo = cmd::cmd("cargo", ["build", "--quiet", "--release", "-p", "volumed", "-p", "volctl"]);
+    cmd::run(cargo.current_dir(workspace()).stdin(std::process::Stdio::null()))
+        .context("cannot build volumed and volctl (--no-build uses what is there)")
+}
