@@ -238,14 +238,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         }
     }
 
-    fn detach_loop(&self, file: &PathBuf) -> Result<(), StepError> {
+    fn detach_loop(&mut self, file: &PathBuf) -> Result<(), StepError> {
         if !self.session.own_files.contains(file) {
             return Ok(());
         }
-        match self.host.loop_device_of(file)? {
-            Some(node) => Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?),
-            None => Ok(()),
-        }
+        let Some(node) = self.host.loop_device_of(file)? else { return Ok(()) };
+        // A loop device stays as long as somebody has it open, and the one who has is us. What is detached is a PV no more,
+        // and a VG that loses one so is at its end: its store goes too.
+        self.session.pvs.retain(|_, pv| pv.node != node);
+        self.session.store = None;
+        Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?)
     }
 
     fn remember(&self, add: &[PathBuf], remove: &[PathBuf]) -> Result<(), StepError> {
