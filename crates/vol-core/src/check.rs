@@ -7,10 +7,11 @@
 //! - CAT-5 A pool's chunk size is a multiple of 64 KiB between 64 KiB and 1 GiB, and its volumes' sizes are multiples of it.
 //! - CAT-6 Only a snapshot or a volume that is ready or being deleted counts as formatted.
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
+//! - CAT-8 A VG that is being made or deleted has no pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Content, Extents, Segment, VolumeState, limit};
+use vol_types::{Bytes, Content, Extents, Segment, VgState, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -112,6 +113,9 @@ fn vg(catalog: &Catalog, found: &mut Vec<String>) {
     }
     if !matches!(vg.sector_size, 512 | 4096) {
         found.push(format!("CAT-7: the sector size is {} bytes", vg.sector_size));
+    }
+    if vg.state != VgState::Ready && catalog.pools().next().is_some() {
+        found.push("CAT-8: the VG is being made or deleted, and has pools".to_owned());
     }
     if catalog.bytes(catalog.extents()) == Bytes(u64::MAX) {
         found.push("CAT-7: the VG has more than 2^64 bytes".to_owned());

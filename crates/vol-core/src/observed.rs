@@ -48,7 +48,8 @@ pub struct DiskInfo {
     pub mounts: Vec<PathBuf>,
     /// Whether it, or a partition of it, is swap in use.
     pub swap: bool,
-    /// Devices on top of it or of a partition of it (`/sys/block/*/holders`): dm, md, bcache …, by kernel name.
+    /// Devices on top of it or of a partition of it (`/sys/block/*/holders`): dm, md, bcache …, by kernel name,
+    /// a dm device with its own name behind it.
     pub holders: Vec<String>,
     /// The numbers of its partitions.
     pub partitions: Vec<DevNumber>,

@@ -38,7 +38,9 @@ pub enum Requirement {
     NotOpen(Device),
     /// The pool is writable, needs no check and is at this transaction id.
     PoolAt { pool: PoolId, transaction_id: u64 },
-    /// The device under this path is still the one that was observed.
+    /// The first block of the pool's metadata is not blank. The kernel would take a blank one for a new pool, and format it.
+    MetadataWritten { pool: PoolId, pv: PvId, offset: Bytes },
+    /// The device under this path is still the one that was observed, and nobody has begun to use it.
     Unchanged { node: PathBuf, identity: DiskIdentity },
     /// A probe finds nothing on the volume. It can only forbid: the volume's own record is what allows.
     ProbesEmpty(VolumeId),
@@ -57,7 +59,10 @@ impl fmt::Display for Requirement {
             Self::PoolAt { transaction_id, .. } => {
                 write!(f, "the pool is writable and at transaction {transaction_id}")
             }
-            Self::Unchanged { node, .. } => write!(f, "{} is still the disk that was looked at", node.display()),
+            Self::MetadataWritten { .. } => write!(f, "the pool's metadata is there"),
+            Self::Unchanged { node, .. } => {
+                write!(f, "{} is still the disk that was looked at, and unused", node.display())
+            }
             Self::ProbesEmpty(_) => write!(f, "nothing is found on the volume"),
             Self::NothingMountedAt(path) => write!(f, "nothing is mounted at {}", path.display()),
             Self::NoFileAt(path) => write!(f, "nothing stands at {}", path.display()),
@@ -94,9 +99,12 @@ pub enum Action {
     AttachLoop {
         file: PathBuf,
     },
+    /// Detaches the loop device that the PV stands on, or, of a file that this session made, the one it was given.
     DetachLoop {
+        pv: PvId,
         file: PathBuf,
     },
+    /// Deletes the file if it is the one that the daemon made for the PV; a file that was moved is left where it is.
     DeleteFile {
         file: PathBuf,
     },
@@ -143,6 +151,10 @@ pub enum Action {
         read_only: bool,
     },
     RemoveDm {
+        device: Device,
+    },
+    /// As [`Action::RemoveDm`], but somebody else having it open is no failure: it stays until it is asked for again.
+    ReleaseDm {
         device: Device,
     },
     ResumeDm {
@@ -224,6 +236,7 @@ impl Action {
             Self::Commit { .. } => "commit",
             Self::CreateDm { .. } => "create-dm",
             Self::RemoveDm { .. } => "remove-dm",
+            Self::ReleaseDm { .. } => "release-dm",
             Self::ResumeDm { .. } => "resume-dm",
             Self::ZeroStart { .. } => "zero-start",
             Self::CreateThin { .. } => "create-thin",
@@ -249,7 +262,7 @@ impl fmt::Display for Action {
         match self {
             Self::CreateFile { path, size } => write!(f, "make the sparse file {} of {size}", path.display()),
             Self::AttachLoop { file } => write!(f, "attach a loop device to {}", file.display()),
-            Self::DetachLoop { file } => write!(f, "detach the loop device of {}", file.display()),
+            Self::DetachLoop { file, .. } => write!(f, "detach the loop device of {}", file.display()),
             Self::DeleteFile { file } => write!(f, "delete the file {}", file.display()),
             Self::RememberFiles { add, remove } => match (add.as_slice(), remove.as_slice()) {
                 (add, []) => write!(f, "attach {} at every start", join(add)),
@@ -277,6 +290,7 @@ impl fmt::Display for Action {
                 write!(f, "activate {} ({}{access})", device.name(), describe_table(table))
             }
             Self::RemoveDm { device } => write!(f, "deactivate {}", device.name()),
+            Self::ReleaseDm { device } => write!(f, "deactivate {}, unless somebody else has it open", device.name()),
             Self::ResumeDm { device } => write!(f, "resume {}, which was left suspended", device.name()),
             Self::ZeroStart { device, len } => write!(f, "zero the first {len} of {}", device.name()),
             Self::CreateThin { thin_id, .. } => write!(f, "pool message: create_thin {thin_id}"),

@@ -170,10 +170,15 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         let id = catalog.vg().id;
-        let session = Session { pvs: BTreeMap::new(), store: None, own_files: Vec::new() };
+        let session = Session { pvs: BTreeMap::new(), store: None, own_files: Vec::new(), closed: false };
         let vg = Arc::new(OpenVg::new(catalog, session, Vec::new()));
         let mut session = vg.session();
-        if let Err(failed) = exec::run(&self.host, &mut session, vg.catalog_lock(), &plan) {
+        let made =
+            exec::run(&self.host, &mut session, vg.catalog_lock(), &plan).and_then(|()| exec::on_every_copy(&session));
+        if let Err(failed) = made {
+            // Whatever its disks say by now: this VG was never acknowledged, and it is this session that made it.
+            session.store = None;
+            vg.unmake();
             let settled = vg.recover(&self.host, &mut session);
             return Err(failed.of(&plan, settled));
         }
@@ -220,18 +225,8 @@ impl<H: HostMut> Engine<H> {
 
     /// Takes apart an empty VG.
     pub fn delete_vg(&self, name: &Name, dry_run: bool) -> Result<Done<VgId>, EngineError> {
-        let _guard = self.membership();
         let vg = self.vg(name)?;
-        let (plan, ()) = vg.change(&self.host, dry_run, |catalog, _, missing| {
-            if let Some(first) = missing.first() {
-                return Err(Refusal::new(
-                    vol_core::RefusalCode::Degraded,
-                    format!("PV {first} of volume group {name} is missing: its label would stay on the disk"),
-                )
-                .hint("attach the disk again and run `volctl pv scan`"));
-            }
-            Ok((vg::delete(catalog)?, ()))
-        })?;
+        let plan = vg.delete(&self.host, dry_run)?;
         if dry_run {
             return Ok(Done::Planned(plan));
         }

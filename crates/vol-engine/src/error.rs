@@ -43,6 +43,9 @@ pub enum StepError {
     /// A precondition did not hold when the step was reached.
     #[error("it was expected that {0}, which is not so any more")]
     Requirement(String),
+    /// Somebody has it open.
+    #[error("{0}")]
+    InUse(String),
     /// The pool is not in the state that the step must leave it in.
     #[error("{0}")]
     Pool(String),

@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 use std::sync::RwLock;
+use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::dm::{Below, Device};
-use vol_core::observed::{DevNumber, PoolMode, PoolStatus, Probe};
+use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, Probe};
 use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
 use vol_format::{label, layout, mark};
@@ -18,15 +19,22 @@ use crate::error::{EngineError, FailedStep, StepError};
 use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+
+/// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
+const LET_GO_TRIES: u32 = 100;
+const LET_GO_STEP: Duration = Duration::from_millis(20);
 
 /// What the executor works on: the changing side of one VG.
 pub struct Session {
     pub pvs: OpenPvs,
     /// `None` until the first checkpoint is written or read.
     pub store: Option<Store>,
-    /// Files that a plan of this session made, or that the VG's own records name.
+    /// Files that are proven to be the daemon's own: made by a plan of this session, or found by the kernel's word behind a
+    /// PV that was detached. A path in a record alone proves nothing.
     pub own_files: Vec<PathBuf>,
+    /// The VG is gone, or was opened anew: nothing can be changed through this session.
+    pub closed: bool,
 }
 
 impl Session {
@@ -34,6 +42,13 @@ impl Session {
     pub fn close(&mut self) {
         self.pvs.clear();
         self.store = None;
+        self.closed = true;
+    }
+
+    /// Whether what the catalog says can be relied on: it is backed by a majority of the metadata copies, or it is of a VG
+    /// that this very session is making.
+    pub fn writable(&self) -> bool {
+        self.store.as_ref().is_none_or(|store| store.frozen().is_none())
     }
 }
 
@@ -70,6 +85,20 @@ pub fn run<H: HostMut + ?Sized>(
     Ok(())
 }
 
+/// A new VG counts only when each of its copies says that it is ready: a copy that still says *creating* may then be erased
+/// wherever it turns up (`vol_core::plan::recover`).
+pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
+    let Some(store) = &session.store else { return Ok(()) };
+    let (written, copies) = store.copies();
+    match store.failed_copies().next() {
+        None => Ok(()),
+        Some((_, first)) => Err(Failed {
+            step: "write the metadata to all of its copies".to_owned(),
+            error: StoreError::NoMajority { written, copies, first: first.clone() }.into(),
+        }),
+    }
+}
+
 struct Executor<'a, H: ?Sized> {
     host: &'a H,
     session: &'a mut Session,
@@ -91,9 +120,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         Ok(match requirement {
             Requirement::Absent(device) => dm(device)?.is_none(),
             Requirement::Active(device) => dm(device)?.is_some_and(|info| info.live_table && !info.suspended),
-            Requirement::NotOpen(device) => dm(device)?.is_none_or(|info| info.open_count == 0),
+            Requirement::NotOpen(device) => self.let_go(*device)?,
             Requirement::PoolAt { pool, transaction_id } => self.pool_problem(*pool, *transaction_id)?.is_none(),
-            Requirement::Unchanged { node, identity } => self.host.inspect(node)?.identity == *identity,
+            Requirement::MetadataWritten { pv, offset, .. } => {
+                let block = self.pv(*pv)?.device.read_at(offset.get(), layout::BLOCK)?;
+                block.iter().any(|byte| *byte != 0)
+            }
+            Requirement::Unchanged { node, identity } => {
+                let info = self.host.inspect(node)?;
+                info.identity == *identity && info.mounts.is_empty() && !info.swap && info.holders.is_empty()
+            }
             Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
             Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
             Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
@@ -107,7 +143,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 self.session.own_files.push(path.clone());
             }
             Action::AttachLoop { file } => drop(self.host.attach_loop(file)?),
-            Action::DetachLoop { file } => self.detach_loop(file)?,
+            Action::DetachLoop { pv, file } => self.detach_loop(*pv, file)?,
             Action::DeleteFile { file } => {
                 if self.session.own_files.contains(file) {
                     tolerate(self.host.delete_file(file), HostErrorKind::NotFound)?;
@@ -140,6 +176,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 })?;
             }
             Action::RemoveDm { device } => tolerate(self.host.dm_remove(&device.uuid()), HostErrorKind::NotFound)?,
+            Action::ReleaseDm { device } => self.release(*device)?,
             Action::ResumeDm { device } => self.host.dm_resume(&device.uuid())?,
             Action::ZeroStart { device, len } => {
                 let number = self.number(Below::Dm(*device)).ok_or_else(|| missing(&device.name()))?;
@@ -238,14 +275,56 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         }
     }
 
-    fn detach_loop(&mut self, file: &PathBuf) -> Result<(), StepError> {
-        if !self.session.own_files.contains(file) {
-            return Ok(());
+    /// Waits for openers that go away by themselves: udev opens a device for a moment whenever it was written to.
+    fn let_go(&self, device: Device) -> Result<bool, StepError> {
+        for _ in 0..LET_GO_TRIES {
+            match self.host.dm_device(&device.uuid())? {
+                Some(info) if info.open_count > 0 => std::thread::sleep(LET_GO_STEP),
+                _ => return Ok(true),
+            }
         }
-        let Some(node) = self.host.loop_device_of(file)? else { return Ok(()) };
+        let Some(info) = self.host.dm_device(&device.uuid())? else { return Ok(true) };
+        if info.open_count == 0 {
+            return Ok(true);
+        }
+        let holders = self.host.holders(info.dev);
+        let by = if holders.is_empty() { "somebody".to_owned() } else { holders.join(", ") };
+        Err(StepError::InUse(format!("{} is held open by {by}", info.name)))
+    }
+
+    fn release(&self, device: Device) -> Result<(), StepError> {
+        match self.host.dm_remove(&device.uuid()) {
+            Err(error) if error.kind == HostErrorKind::Busy => {
+                tracing::info!(device = device.name(), %error, "it stays active: somebody else has it open");
+                Ok(())
+            }
+            other => Ok(tolerate(other, HostErrorKind::NotFound)?),
+        }
+    }
+
+    fn detach_loop(&mut self, pv: PvId, file: &PathBuf) -> Result<(), StepError> {
+        // By the word of the kernel, not of a record: the file may have been moved, and another may stand in its place.
+        let node = match self.session.pvs.get(&pv) {
+            Some(open) => {
+                let node = open.node.clone();
+                match self.host.inspect(&node)?.kind {
+                    DiskKind::Loop { file: behind } if behind == *file => self.session.own_files.push(behind),
+                    DiskKind::Loop { file: behind } => tracing::warn!(
+                        recorded = %file.display(), behind = %behind.display(), "the backing file was moved; it is left where it is"
+                    ),
+                    _ => return Ok(()),
+                }
+                node
+            }
+            None if self.session.own_files.contains(file) => match self.host.loop_device_of(file)? {
+                Some(node) => node,
+                None => return Ok(()),
+            },
+            None => return Ok(()),
+        };
         // A loop device stays as long as somebody has it open, and the one who has is us. What is detached is a PV no more,
         // and a VG that loses one so is at its end: its store goes too.
-        self.session.pvs.retain(|_, pv| pv.node != node);
+        self.session.pvs.remove(&pv);
         self.session.store = None;
         Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?)
     }
@@ -266,11 +345,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             }
         };
         let info = self.host.inspect(&node)?;
+        // The identity that was planned for, so that a disk that took the place of another since is not opened.
+        let identity = match device {
+            PvDevice::Disk { identity, .. } => identity.clone(),
+            PvDevice::File(_) => info.identity.clone(),
+        };
         let kind = pvs::kind_of(&info);
-        let geometry = layout::geometry(info.identity.size, kind, extent_size)
+        let geometry = layout::geometry(identity.size, kind, extent_size)
             .map_err(|error| StepError::Missing(format!("a usable layout for {}: {error}", node.display())))?;
-        let device = self.host.open_write(&node, &info.identity)?;
-        let open = OpenPv { node, identity: info.identity, kind, geometry, device, touched: false };
+        let device = self.host.open_write(&node, &identity)?;
+        let open = OpenPv { node, identity, kind, geometry, device, touched: false };
         self.session.pvs.insert(pv, open);
         Ok(())
     }

@@ -19,6 +19,8 @@ use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store;
 use crate::vg::{OpenVg, Problem};
 
+mod claim;
+
 /// A disk with a label of ours.
 struct Labelled {
     info: DiskInfo,
@@ -33,11 +35,12 @@ struct Attached {
 
 impl<H: HostMut> Engine<H> {
     /// Looks at all disks, and opens every VG that is not open, or is open but incomplete. Nothing changes in the kernel for
-    /// what is running already. One VG that cannot be opened does not keep the others from it.
+    /// what is running already. One VG, file or disk that cannot be opened does not keep the others from it.
     pub fn scan(&self, more_files: &[PathBuf]) -> Result<(), EngineError> {
         let _guard = self.membership();
         let mut problems = Vec::new();
-        let attached = self.attach_files(more_files, &mut problems)?;
+        let mut failed = None;
+        let attached = self.attach_files(more_files, &mut problems, &mut failed);
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
         let mut labelled_nodes = Vec::new();
         for node in self.host().block_devices()? {
@@ -51,22 +54,27 @@ impl<H: HostMut> Engine<H> {
                 Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
             }
         }
-        self.settle_files(more_files, attached, &labelled_nodes, &mut problems)?;
+        self.settle_files(more_files, attached, &labelled_nodes, &mut problems, &mut failed);
         for (id, disks) in groups {
             if self.needs_opening(id) {
                 self.open_group(id, disks, &mut problems);
             }
         }
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Attaches the remembered files and `more`; gives those that were not attached before.
-    fn attach_files(&self, more: &[PathBuf], problems: &mut Vec<Problem>) -> Result<Vec<Attached>, EngineError> {
+    /// Attaches the remembered files and `more`; gives those that were not attached before. What goes wrong with a file of
+    /// `more` is the request's failure, with others a problem.
+    fn attach_files(
+        &self,
+        more: &[PathBuf],
+        problems: &mut Vec<Problem>,
+        failed: &mut Option<EngineError>,
+    ) -> Vec<Attached> {
+        let mut known = self.remembered_files(problems);
+        known.extend(more.iter().filter(|file| !known.contains(file)).cloned().collect::<Vec<_>>());
         let mut attached = Vec::new();
-        let mut known = self.host().backing_files()?;
-        known.extend(more.iter().cloned());
-        known.dedup();
         for file in known {
             let node = match self.host().loop_device_of(&file) {
                 Ok(Some(_)) => continue,
@@ -75,7 +83,7 @@ impl<H: HostMut> Engine<H> {
             };
             match node {
                 Ok(node) => attached.push(Attached { file, node }),
-                Err(error) if more.contains(&file) => return Err(error.into()),
+                Err(error) if more.contains(&file) => *failed = Some(error.into()),
                 Err(error) => problems.push(Problem {
                     code: "file-not-attached",
                     message: format!("the backing file {} cannot be attached: {error}", file.display()),
@@ -84,7 +92,19 @@ impl<H: HostMut> Engine<H> {
                 }),
             }
         }
-        Ok(attached)
+        attached
+    }
+
+    fn remembered_files(&self, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+        self.host().backing_files().unwrap_or_else(|error| {
+            problems.push(Problem {
+                code: "backing-files-unreadable",
+                message: format!("the list of backing files cannot be read: {error}"),
+                hint: "volume groups on files are attached with `volctl pv scan FILE`".to_owned(),
+                subject: None,
+            });
+            Vec::new()
+        })
     }
 
     /// Detaches again what turned out to carry no PV, and remembers what does.
@@ -94,16 +114,19 @@ impl<H: HostMut> Engine<H> {
         attached: Vec<Attached>,
         labelled: &[PathBuf],
         problems: &mut Vec<Problem>,
-    ) -> Result<(), EngineError> {
-        let mut refused = None;
+        failed: &mut Option<EngineError>,
+    ) {
+        let mut without = Vec::new();
         for Attached { file, node } in attached {
             if labelled.contains(&node) {
                 continue;
             }
-            self.host().detach_loop(&node)?;
+            if let Err(error) = self.host().detach_loop(&node) {
+                tracing::warn!(file = %file.display(), %error, "a loop device could not be detached again");
+            }
             let message = format!("the file {} carries no PV of a volume group", file.display());
             if more.contains(&file) {
-                refused = Some(Refusal::invalid(message));
+                *failed = Some(Refusal::invalid(message).into());
             } else {
                 problems.push(Problem {
                     code: "file-without-pv",
@@ -112,17 +135,16 @@ impl<H: HostMut> Engine<H> {
                     subject: None,
                 });
             }
+            without.push(file);
         }
-        if let Some(refusal) = refused {
-            return Err(refusal.into());
-        }
-        let known = self.host().backing_files()?;
+        let known = self.remembered_files(&mut Vec::new());
         let mut all = known.clone();
-        all.extend(more.iter().filter(|file| !known.contains(file)).cloned());
-        if all != known {
-            self.host().remember_backing_files(&all)?;
+        all.extend(more.iter().filter(|file| !known.contains(file) && !without.contains(file)).cloned());
+        if all != known
+            && let Err(error) = self.host().remember_backing_files(&all)
+        {
+            tracing::error!(%error, "the list of backing files could not be written: they are not attached at the next start");
         }
-        Ok(())
     }
 
     fn look_at(&self, node: &Path, problems: &mut Vec<Problem>) -> Result<Option<Labelled>, EngineError> {
@@ -140,8 +162,11 @@ impl<H: HostMut> Engine<H> {
                 return Ok(None);
             }
         };
-        drop(device);
         let info = self.host().inspect(node)?;
+        if info.identity != *device.identity() {
+            // Another disk took its place between the two looks; the next scan sees which.
+            return Ok(None);
+        }
         Ok(Some(Labelled { info, label }))
     }
 
@@ -155,12 +180,20 @@ impl<H: HostMut> Engine<H> {
     fn open_group(&self, id: VgId, disks: Vec<Labelled>, problems: &mut Vec<Problem>) {
         // Opened anew: changes that wait for the old session must find it closed, never write beside the new one.
         let old = self.vgs().into_iter().find(|vg| vg.id == id);
-        let mut old_session = old.as_ref().map(|vg| vg.session());
+        let mut old_session = old.as_ref().map(|vg| vg.try_session());
         let name = disks.first().map(|disk| disk.label.vg_name.to_string()).unwrap_or_default();
         let mut complain = |code, message: String, hint: &str| {
             tracing::error!(vg = name, "{message}");
             problems.push(Problem { code, message, hint: hint.to_owned(), subject: None });
         };
+        if matches!(old_session, Some(None)) {
+            complain(
+                "vg-busy",
+                format!("volume group {name} is being changed and was not looked at anew"),
+                "run `volctl pv scan` again when that is done",
+            );
+            return;
+        }
         let mut notes = Vec::new();
         let pvs = self.open_pvs(disks, &mut notes);
         let mut opened = match store::open(self.host(), id, &pvs) {
@@ -189,9 +222,8 @@ impl<H: HostMut> Engine<H> {
             );
             return;
         }
-        let own_files = opened.catalog.pvs().filter_map(|pv| pv.backing_file.as_ref().map(PathBuf::from)).collect();
         let unfinished = opened.catalog.vg().state != VgState::Ready;
-        let session = Session { pvs, store: Some(opened.store), own_files };
+        let session = Session { pvs, store: Some(opened.store), own_files: Vec::new(), closed: false };
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
         let mut session = vg.session();
         let settled = vg.recover(self.host(), &mut session);
@@ -203,12 +235,18 @@ impl<H: HostMut> Engine<H> {
                     "see the daemon's log; it is tried again at the next start",
                 );
             }
-            self.forget(id);
-            return;
+            if let Some(Some(old)) = old_session.as_mut() {
+                old.close();
+            }
+            // What could not be taken apart stays known, so that `vg delete` can be asked to go on.
+            if settled {
+                self.forget(id);
+                return;
+            }
         }
         vg.refresh_with(self.host(), &session);
         drop(session);
-        if let Some(old) = old_session.as_mut() {
+        if let Some(Some(old)) = old_session.as_mut() {
             old.close();
         }
         self.insert(vg);
@@ -222,6 +260,10 @@ impl<H: HostMut> Engine<H> {
         }
         let mut open = OpenPvs::new();
         for (id, mut found) in by_pv {
+            // Below a multipath or RAID device its members show the same label: the one that nothing stands on is meant.
+            if found.iter().filter(|disk| self.foreign_holders(&disk.info).is_empty()).count() == 1 {
+                found.retain(|disk| self.foreign_holders(&disk.info).is_empty());
+            }
             if found.len() > 1 {
                 let nodes: Vec<_> = found.iter().map(|disk| disk.info.node.display().to_string()).collect();
                 notes.push(format!("PV {id} is there more than once ({}): none of them is used", nodes.join(", ")));
@@ -241,7 +283,14 @@ impl<H: HostMut> Engine<H> {
                     continue;
                 }
             }
+            if let Some(use_) = self.foreign_use(&info, &label) {
+                notes.push(format!("{node} carries the label of PV {id}, but {use_}: not used"));
+                continue;
+            }
             match self.host().open_write(&info.node, &info.identity) {
+                Ok(device) if !self.still_labelled(&*device, &label) => {
+                    notes.push(format!("the label of {node} changed while it was opened: not used"));
+                }
                 Ok(device) => {
                     let kind = pvs::kind_of(&info);
                     let pv = OpenPv {

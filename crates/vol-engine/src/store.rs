@@ -287,6 +287,16 @@ impl Store {
         }
     }
 
+    /// Takes copies out of use that could not be brought up to date.
+    fn drop_copies(&mut self, pvs: &[PvId], why: &StoreError) {
+        for copy in self.copies.iter_mut().filter(|copy| pvs.contains(&copy.id.pv) && copy.failed.is_none()) {
+            copy.fail(HostError::new(crate::host::HostErrorKind::Other, "bring the copy up to date", why.to_string()));
+        }
+        if self.majority().is_err() {
+            tracing::error!("too few metadata copies are up to date");
+        }
+    }
+
     fn written(&self) -> usize {
         self.copies.iter().filter(|copy| copy.failed.is_none()).count()
     }

@@ -1,14 +1,14 @@
 //! One open volume group: its catalog, its session, and what readers see of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
 use vol_core::plan::{Kernel, health};
 use vol_core::{Catalog, Plan, Refusal};
-use vol_types::{IntentId, ObjectKey, PvId, Sectors, VgId, VolumeId};
+use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::error::EngineError;
 use crate::exec::{self, Session};
@@ -69,6 +69,14 @@ impl OpenVg {
     pub fn view(&self) -> Arc<View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+    /// The session, unless a change is under way.
+    pub(crate) fn try_session(&self) -> Option<MutexGuard<'_, Session>> {
+        match self.session.try_lock() {
+            Ok(session) => Some(session),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
     pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,11 +98,12 @@ impl OpenVg {
         plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
         let mut session = self.session();
-        let missing = self.missing(&session);
-        if !dry_run && self.unsettled() {
+        if !dry_run && !session.closed && self.unsettled() {
             // A step that could not be taken back earlier may be possible now.
             self.recover(host, &mut session);
         }
+        self.usable(&session)?;
+        let missing = self.missing(&session);
         let kernel = exec::observe_kernel(host, &self.catalog)?;
         let (plan, extra) = self.read(|catalog| plan(catalog, &kernel, &missing))?;
         if dry_run || plan.is_empty() {
@@ -110,6 +119,60 @@ impl OpenVg {
         };
         self.refresh_with(host, &session);
         outcome
+    }
+
+    /// In memory the VG is unfinished again, so that recovery takes it apart.
+    pub(crate) fn unmake(&self) {
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let vg = vol_types::Vg { state: VgState::Creating, ..catalog.vg().clone() };
+        catalog.apply(Change::Put(Object::Vg(vg)));
+    }
+
+    /// A session that waited for its turn may find that the VG is gone, or was opened anew.
+    fn usable(&self, session: &Session) -> Result<(), Refusal> {
+        let (name, state) = self.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
+        if session.closed {
+            return Err(Refusal::not_found(format!("volume group {name} was deleted or opened anew meanwhile"))
+                .hint("see `volctl vg list`, and try again"));
+        }
+        if state != VgState::Ready {
+            return Err(Refusal::busy(format!("volume group {name} is being deleted"))
+                .hint(format!("finish that with `volctl vg delete {name}`")));
+        }
+        Ok(())
+    }
+
+    /// Takes the VG apart if it is empty; afterwards nothing can be changed through it.
+    pub fn delete<H: HostMut + ?Sized>(&self, host: &H, dry_run: bool) -> Result<Plan, EngineError> {
+        let mut session = self.session();
+        let name = self.read(|catalog| catalog.vg().name.clone());
+        if session.closed {
+            self.usable(&session)?;
+        }
+        if let Some(first) = self.missing(&session).first() {
+            return Err(Refusal::new(
+                vol_core::RefusalCode::Degraded,
+                format!("PV {first} of volume group {name} is missing: its label would stay on the disk"),
+            )
+            .hint("attach the disk again and run `volctl pv scan`")
+            .into());
+        }
+        let plan = self.read(vol_core::plan::vg::delete)?;
+        if dry_run {
+            return Ok(plan);
+        }
+        match exec::run(host, &mut session, &self.catalog, &plan) {
+            Ok(()) => session.close(),
+            Err(failed) => {
+                self.recover(host, &mut session);
+                // Recovery goes on with a deletion; it may have come to its end after all.
+                if !session.closed {
+                    self.refresh_with(host, &session);
+                    return Err(failed.of(&plan, false));
+                }
+            }
+        }
+        Ok(plan)
     }
 
     /// Whether the catalog holds anything that is not finished.
@@ -133,12 +196,16 @@ impl OpenVg {
             };
             let missing = self.missing(session);
             let intent = IntentId::from_uuid(host.new_uuid());
-            let next = self.read(|catalog| recover::next(catalog, &kernel, &missing, &given_up, intent));
+            let writable = session.writable();
+            let next = self.read(|catalog| recover::next(catalog, &kernel, &missing, writable, &given_up, intent));
             let Some(Recovery { subject, plan }) = next else { break };
             tracing::info!(plan = plan.title, "recovery");
             match exec::run(host, session, &self.catalog, &plan) {
                 // An unfinished VG is gone when its labels are: its catalog ends here.
-                Ok(()) if matches!(subject, ObjectKey::Vg(_)) => return true,
+                Ok(()) if matches!(subject, ObjectKey::Vg(_)) => {
+                    session.close();
+                    return true;
+                }
                 Ok(()) => {}
                 Err(failed) => {
                     tracing::error!(plan = plan.title, step = failed.step, error = %failed.error, "recovery failed");
@@ -149,10 +216,13 @@ impl OpenVg {
         given_up.is_empty() && !self.unsettled()
     }
 
-    /// Refreshes what readers see.
+    /// Refreshes what readers see, and tries again what could not be settled before.
     pub fn refresh<H: HostMut + ?Sized>(&self, host: &H) {
         // A change under way refreshes at its end; the timer does not wait for it.
-        if let Ok(session) = self.session.try_lock() {
+        if let Some(mut session) = self.try_session().filter(|session| !session.closed) {
+            if self.unsettled() {
+                self.recover(host, &mut session);
+            }
             self.refresh_with(host, &session);
         }
     }
@@ -232,6 +302,22 @@ fn find_problems(
                 message: format!("the metadata copy on PV {pv} failed: {error}"),
                 hint: "check that disk; the copy is written again after `volctl pv scan`".to_owned(),
                 subject: Some(ObjectKey::Pv(pv)),
+            });
+        }
+    }
+    for key in catalog.unfinished() {
+        let what = match key {
+            ObjectKey::Volume(id) => catalog.volume(id).map(|one| format!("volume {}", vol_core::VolumeName::of(one))),
+            ObjectKey::Pool(id) => catalog.pool(id).map(|one| format!("pool {}", one.name)),
+            ObjectKey::Vg(_) => Some("the volume group itself".to_owned()),
+            ObjectKey::Intent(_) | ObjectKey::Pv(_) => None,
+        };
+        if let Some(what) = what {
+            problems.push(Problem {
+                code: "unfinished",
+                message: format!("{what} was cut short while it was made or deleted, and is not settled yet"),
+                hint: "it is tried again every few seconds; the daemon's log says what is in the way".to_owned(),
+                subject: Some(key),
             });
         }
     }

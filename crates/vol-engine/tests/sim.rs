@@ -1,9 +1,11 @@
-//! The engine on the simulated host: the main job, what is refused, and every crash point of every change.
+//! The engine on the simulated host: the main job, what is refused, every crash point of every
+//! change, and disks with a past.
 
 mod sim {
     pub mod bench;
     mod cost;
     mod crash;
+    mod histories;
     mod main_job;
     mod refused;
     mod store;

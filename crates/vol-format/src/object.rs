@@ -81,7 +81,7 @@ enum ThinOpKind {
 }
 
 codes! {
-    vg_state VgState: Creating = 1 Ready = 2 Deleting = 3;
+    vg_state VgState: Creating = 1 Ready = 2 Deleting = 3 Erasing = 4;
     pool_state PoolState: Creating = 1 Ready = 2 Deleting = 3;
     volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3;
     content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::DevNumber;
 
 use crate::files;
@@ -94,12 +95,44 @@ impl SysDevice {
             let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
             entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
         };
-        let mut holders = names(&self.dir.join("holders"));
+        // People know a dm device by its name: `dm-0 (vg0-root)`.
+        let known_as = |kernel: String| match fs::read_to_string(format!("/sys/block/{kernel}/dm/name")) {
+            Ok(name) => format!("{kernel} ({})", name.trim_end()),
+            Err(_) => kernel,
+        };
+        let mut holders: Vec<_> = names(&self.dir.join("holders")).into_iter().map(known_as).collect();
         let name = self.name();
         let member = |fs: &String| Path::new("/sys/fs/btrfs").join(fs).join("devices").join(OsStr::new(&name)).exists();
         holders.extend(names(Path::new("/sys/fs/btrfs")).into_iter().filter(member).map(|fs| format!("btrfs {fs}")));
         holders.sort();
         holders
+    }
+
+    /// Whether it is a dm device of ours, or stands on one by way of LUKS, LVM, RAID, partitions, or a file: what a user wrote
+    /// inside a volume is not looked at, however it is dressed up.
+    pub(crate) fn stands_on_own(&self, depth: u8) -> bool {
+        let Some(deeper) = depth.checked_sub(1) else { return true };
+        if self.dm_uuid().is_some_and(|uuid| uuid.starts_with(UUID_PREFIX)) {
+            return true;
+        }
+        if self.disk().is_some_and(|disk| disk.stands_on_own(deeper)) {
+            return true;
+        }
+        let file_on = self.loop_file().and_then(|file| {
+            use std::os::unix::fs::MetadataExt;
+            Self::of(crate::files::dev_number(fs::metadata(file).ok()?.dev())).ok()
+        });
+        if file_on.is_some_and(|disk| disk.stands_on_own(deeper)) {
+            return true;
+        }
+        let Ok(below) = fs::read_dir(self.dir.join("slaves")) else { return false };
+        below
+            .flatten()
+            .filter_map(|slave| {
+                fs::read_to_string(Path::new("/sys/class/block").join(slave.file_name()).join("dev")).ok()
+            })
+            .filter_map(|number| Self::of(parse_number(&number)?).ok())
+            .any(|slave| slave.stands_on_own(deeper))
     }
 
     /// The file of a loop device.

@@ -28,8 +28,11 @@ pub enum VgState {
     /// Some PVs may not carry their label yet; nothing was acknowledged. Recovery takes it apart.
     Creating,
     Ready,
-    /// The labels are being erased; recovery goes on with that.
+    /// To be deleted; nothing is erased yet. Recovery goes on with that once a majority of the copies says so.
     Deleting,
+    /// A majority says *deleting*, so this can be said: marks and labels are being erased. Any one copy that says it is
+    /// enough to go on, whatever became of the others.
+    Erasing,
 }
 
 /// A physical volume.

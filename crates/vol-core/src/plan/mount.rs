@@ -147,9 +147,10 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
     }
     let open_elsewhere =
         kernel.dm.get(&device).map(|info| info.open_count.saturating_sub(u32::from(!leave.is_empty())));
-    // One superblock is one opener, however many mounts it has.
+    // One superblock is one opener, however many mounts it has, in however many mount namespaces: a container that was
+    // started meanwhile may still hold it, and the unmount that was asked for is done all the same.
     if stay.is_empty() && open_elsewhere == Some(0) {
-        plan.push(Action::RemoveDm { device });
+        plan.push(Action::ReleaseDm { device });
     }
     Ok(plan)
 }

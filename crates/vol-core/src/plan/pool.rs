@@ -5,7 +5,7 @@ use vol_types::{Bytes, Change, Extents, Name, Object, ObjectKey, Pool, PoolId, P
 use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
-use crate::observed::PoolStatus;
+use crate::observed::{PoolMode, PoolStatus};
 use crate::plan::{Kernel, Plan};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
@@ -179,11 +179,18 @@ pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, pl
     let low_water = (len.get() / chunk.get() / LOW_WATER_SHARE).max(1);
     let (meta_device, data_device) = (Device::PoolMetadata(pool.id), Device::PoolData(pool.id));
     let top = Table::ThinPool { metadata: meta_device, data: data_device, len, chunk, low_water };
+    let written = pool.metadata.first().and_then(|first| {
+        let offset = offset(first.pv)?.checked_add(first.start.to_bytes(vg.extent_size)?)?;
+        Some((first.pv, offset))
+    });
     let mut create = |device: Device, table: Table| {
         if !kernel.dm.contains_key(&device) {
-            plan.steps.push(
-                Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device)),
-            );
+            let mut step =
+                Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device));
+            if let Some((pv, offset)) = written.filter(|_| !fresh && device == Device::Pool(pool.id)) {
+                step = step.requires(Requirement::MetadataWritten { pool: pool.id, pv, offset });
+            }
+            plan.steps.push(step);
             if fresh && device == meta_device {
                 // The kernel formats metadata that begins with a block of zeroes, and opens what does not.
                 plan.push(Action::ZeroStart { device, len: Bytes(4096) });
@@ -251,7 +258,7 @@ pub fn find<'a>(catalog: &'a Catalog, name: Option<&Name>) -> Result<&'a Pool, R
 pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> Result<(), Refusal> {
     let Some(PoolStatus::Working(usage)) = status else { return Ok(()) };
     let name = format!("{}/{}", catalog.vg().name, pool.name);
-    if usage.used_data >= usage.total_data {
+    if usage.used_data >= usage.total_data || usage.mode == PoolMode::OutOfDataSpace {
         return Err(Refusal::no_space(format!(
             "pool {name} is full: all of its {} are in use",
             catalog.pool_data_size(pool)

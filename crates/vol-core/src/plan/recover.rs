@@ -24,16 +24,27 @@ pub struct Recovery {
 }
 
 /// The next thing to be put in order; `None` if all that can be is. `fresh_intent` is used if an intent has to be made.
+///
+/// Without a majority of the metadata (`writable` is false) the catalog may be old: what it calls unfinished may be finished
+/// and in use, what it calls a pool's extents may be another's. Then nothing is done but resuming what is suspended, and
+/// erasing a VG that certainly does not exist.
 pub fn next(
     catalog: &Catalog,
     kernel: &Kernel,
     missing: &[PvId],
+    writable: bool,
     given_up: &BTreeSet<ObjectKey>,
     fresh_intent: IntentId,
 ) -> Option<Recovery> {
     let open = |subject: &ObjectKey| !given_up.contains(subject);
-    leftovers(catalog, kernel, &open)
-        .or_else(|| half_made_vg(catalog, &open))
+    let leftovers = leftovers(catalog, kernel, &open);
+    if leftovers.is_some() {
+        return leftovers;
+    }
+    if !writable {
+        return certainly_gone(catalog).then(|| half_made_vg(catalog, &open)).flatten();
+    }
+    None.or_else(|| half_made_vg(catalog, &open))
         .or_else(|| half_made_pools(catalog, kernel, &open))
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
         .or_else(|| intents(catalog, kernel, &open))
@@ -66,14 +77,29 @@ fn leftovers(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bo
     })
 }
 
+/// Whether one copy alone proves that there is no such VG: it never saw a commit after the checkpoint that a VG begins with,
+/// which an acknowledged one has on every copy; or it says that a majority had agreed to the deletion.
+fn certainly_gone(catalog: &Catalog) -> bool {
+    match catalog.vg().state {
+        VgState::Creating => catalog.sequence() == 1,
+        VgState::Erasing => true,
+        VgState::Ready | VgState::Deleting => false,
+    }
+}
+
 /// A VG that was never finished, or is being deleted.
 fn half_made_vg(catalog: &Catalog, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
     let subject = ObjectKey::Vg(catalog.vg().id);
-    if catalog.vg().state == VgState::Ready || !open(&subject) {
+    // A VG with pools in it is not unfinished, whatever it says of itself (CAT-8): leave it to a person.
+    if catalog.vg().state == VgState::Ready || catalog.pools().next().is_some() || !open(&subject) {
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
-    vg::take_apart(catalog, &mut plan);
+    if catalog.vg().state == VgState::Deleting {
+        vg::erase(catalog, &mut plan);
+    } else {
+        vg::take_apart(catalog, &mut plan);
+    }
     Some(Recovery { subject, plan })
 }
 

@@ -403,8 +403,14 @@ pub fn delete(catalog: &Catalog) -> Result<Plan, Refusal> {
     }
     let mut plan = Plan::new(format!("delete volume group {}", vg.name));
     plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Deleting, ..vg.clone() }))]);
-    take_apart(catalog, &mut plan);
+    erase(catalog, &mut plan);
     Ok(plan)
+}
+
+/// Goes on with a deletion that a majority of the copies knows of. The second commit lets any single copy prove that.
+pub fn erase(catalog: &Catalog, plan: &mut Plan) {
+    plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Erasing, ..catalog.vg().clone() }))]);
+    take_apart(catalog, plan);
 }
 
 /// Erases what makes the disks ours. Labels go last, those beside metadata at the very end: as long as one is there, the
@@ -417,12 +423,14 @@ pub fn take_apart(catalog: &Catalog, plan: &mut Plan) {
     for pv in without.into_iter().chain(with_metadata) {
         plan.push(Action::EraseLabel { pv: pv.id });
     }
-    let files: Vec<_> = catalog.pvs().filter_map(|pv| pv.backing_file.as_ref().map(PathBuf::from)).collect();
-    for file in &files {
-        plan.push(Action::DetachLoop { file: file.clone() });
+    let files: Vec<_> =
+        catalog.pvs().filter_map(|pv| Some((pv.id, PathBuf::from(pv.backing_file.as_ref()?)))).collect();
+    for (pv, file) in &files {
+        plan.push(Action::DetachLoop { pv: *pv, file: file.clone() });
         plan.push(Action::DeleteFile { file: file.clone() });
     }
     if !files.is_empty() {
-        plan.push(Action::RememberFiles { add: Vec::new(), remove: files });
+        let remove = files.into_iter().map(|(_, file)| file).collect();
+        plan.push(Action::RememberFiles { add: Vec::new(), remove });
     }
 }

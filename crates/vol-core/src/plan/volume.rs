@@ -229,20 +229,14 @@ pub fn remove_thin(plan: &mut Plan, pool: &Pool, volume: &Volume, intent: Intent
     );
 }
 
-/// Refuses what is mounted or open.
+/// Refuses what is mounted. Whether somebody has the device open is asked when it is taken down, with patience: udev opens
+/// devices for a moment whenever they were written to.
 pub fn not_in_use(kernel: &Kernel, device: Device, path: &str, verb: &str) -> Result<(), Refusal> {
     let mounts = kernel.mounts_of(device);
-    if !mounts.is_empty() {
-        let at: Vec<_> = mounts.iter().map(|mount| mount.target.display().to_string()).collect();
-        return Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
-            .hint(format!("unmount it first: `volctl volume unmount {path}`")));
+    if mounts.is_empty() {
+        return Ok(());
     }
-    match kernel.dm.get(&device) {
-        Some(info) if info.open_count > 0 => Err(Refusal::busy(format!(
-            "cannot {verb} {path}: its device {} is open {} times",
-            info.name, info.open_count
-        ))
-        .hint("`lsof` or `fuser -v` on the device shows by whom; it may be mounted in another mount namespace")),
-        _ => Ok(()),
-    }
+    let at: Vec<_> = mounts.iter().map(|mount| mount.target.display().to_string()).collect();
+    Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
+        .hint(format!("unmount it first: `volctl volume unmount {path}`")))
 }

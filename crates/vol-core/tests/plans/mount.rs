@@ -53,7 +53,7 @@ fn an_unmounted_volume_is_deactivated_unless_somebody_has_it_open() {
     let kinds = |kernel: &_| -> Vec<_> {
         mount::unmount(&catalog, kernel, pg, None).unwrap().steps.iter().map(|step| step.action.kind()).collect()
     };
-    assert_eq!(kinds(&kernel), ["unmount", "remove-dm"]);
+    assert_eq!(kinds(&kernel), ["unmount", "release-dm"]);
     kernel.dm.get_mut(&vol_core::dm::Device::Volume(pg.id)).unwrap().open_count = 2;
     assert_eq!(kinds(&kernel), ["unmount"]);
 }

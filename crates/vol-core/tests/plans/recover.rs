@@ -11,7 +11,7 @@ use vol_types::*;
 use super::fixture::*;
 
 fn next(catalog: &Catalog, kernel: &Kernel) -> Option<Plan> {
-    recover::next(catalog, kernel, &[], &BTreeSet::new(), IntentId::from_uuid(uuid(50))).map(|found| found.plan)
+    recover::next(catalog, kernel, &[], true, &BTreeSet::new(), IntentId::from_uuid(uuid(50))).map(|found| found.plan)
 }
 
 /// The catalog after the first `commits` commits of a volume's creation.
@@ -127,8 +127,11 @@ fn pools_come_up_after_a_reboot_unless_a_disk_is_missing() {
     let plan = next(&catalog, &Kernel::default()).unwrap();
     let kinds: Vec<_> = plan.steps.iter().map(|step| step.action.kind()).collect();
     assert_eq!(kinds, ["create-dm", "create-dm", "create-dm"], "and its metadata is not zeroed");
+    let guarded = plan.steps[2].requires.iter().any(|one| matches!(one, vol_core::Requirement::MetadataWritten { .. }));
+    assert!(guarded, "blank metadata would be formatted by the kernel");
     let gone = catalog.pools().next().unwrap().data[0].pv;
-    let none = recover::next(&catalog, &Kernel::default(), &[gone], &BTreeSet::new(), IntentId::from_uuid(uuid(50)));
+    let none =
+        recover::next(&catalog, &Kernel::default(), &[gone], true, &BTreeSet::new(), IntentId::from_uuid(uuid(50)));
     assert_eq!(none, None);
 }
 
@@ -158,7 +161,42 @@ fn an_unfinished_vg_is_taken_apart_labels_last() {
 fn what_failed_is_set_aside_and_the_rest_goes_on() {
     let catalog = cut(Some(FsKind::Ext4), 1);
     let kernel = kernel(&catalog, 0);
-    let first = recover::next(&catalog, &kernel, &[], &BTreeSet::new(), IntentId::from_uuid(uuid(50))).unwrap();
+    let first = recover::next(&catalog, &kernel, &[], true, &BTreeSet::new(), IntentId::from_uuid(uuid(50))).unwrap();
     let aside = BTreeSet::from([first.subject]);
-    assert_eq!(recover::next(&catalog, &kernel, &[], &aside, IntentId::from_uuid(uuid(50))), None);
+    assert_eq!(recover::next(&catalog, &kernel, &[], true, &aside, IntentId::from_uuid(uuid(50))), None);
+}
+
+#[test]
+fn without_a_majority_of_the_metadata_only_what_is_suspended_is_touched() {
+    let old = |catalog: &Catalog, kernel: &Kernel| {
+        recover::next(catalog, kernel, &[], false, &BTreeSet::new(), IntentId::from_uuid(uuid(50)))
+    };
+    for (state, at_two, at_one) in
+        [(VgState::Creating, false, true), (VgState::Deleting, false, false), (VgState::Erasing, true, true)]
+    {
+        let mut unfinished = empty_vg();
+        let vg = Vg { state, ..unfinished.vg().clone() };
+        unfinished.commit(2, vec![Change::Put(Object::Vg(vg.clone()))]);
+        assert_eq!(old(&unfinished, &Kernel::default()).is_some(), at_two, "{state:?}");
+        unfinished.commit(1, vec![Change::Put(Object::Vg(vg))]);
+        let gone = old(&unfinished, &Kernel::default()).is_some();
+        assert_eq!(gone, at_one, "{state:?}: an acknowledged VG has a commit on every copy");
+    }
+    let catalog = cut(Some(FsKind::Ext4), 1);
+    assert_eq!(old(&catalog, &Kernel::default()), None, "pools stay down");
+    let mut kernel = kernel(&catalog, 0);
+    assert_eq!(old(&catalog, &kernel), None, "intents stay open");
+    let pool = catalog.pools().next().unwrap().id;
+    kernel.dm.get_mut(&Device::PoolData(pool)).unwrap().suspended = true;
+    assert_eq!(old(&catalog, &kernel).unwrap().plan.steps[0].action.kind(), "resume-dm");
+}
+
+#[test]
+fn a_vg_with_pools_is_never_taken_apart() {
+    let mut catalog = vg_with_volume();
+    let mut vg = catalog.vg().clone();
+    vg.state = VgState::Deleting;
+    catalog.apply(Change::Put(Object::Vg(vg)));
+    assert_eq!(next(&catalog, &kernel(&catalog, 1)), None);
+    assert!(vol_core::check::violations(&catalog)[0].starts_with("CAT-8"));
 }

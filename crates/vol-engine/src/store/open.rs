@@ -21,6 +21,9 @@ use crate::pvs::{OpenPv, OpenPvs};
 /// Largest part of the log that one read brings: more than the longest record.
 const WINDOW: u64 = 2 << 20;
 
+/// How far behind the end of the log it is looked for what should not be there: several of the longest records.
+const LOOK_AHEAD: u64 = 4 << 20;
+
 /// What was found on the disks of a VG.
 pub struct Opened {
     pub catalog: Catalog,
@@ -39,6 +42,8 @@ struct History {
     slot: u8,
     /// The chain hash at each sequence number that this copy still knows.
     known: BTreeMap<u64, ChainHash>,
+    /// A later commit that is there although the one that leads to it is not: the log is damaged in the middle.
+    beyond_damage: Option<u64>,
 }
 
 /// Reads the metadata of `vg` from its PVs and makes the copies agree. `Err` tells why there is none to go by.
@@ -92,6 +97,15 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             )),
         }
     }
+    if let Some(later) = best.beyond_damage.filter(|later| *later > best.catalog.sequence()) {
+        // The last record of a log may be torn by a crash. One in the middle was acknowledged, and is lost.
+        frozen = Some(format!(
+            "the metadata log on {} is damaged behind commit {}, and no copy has the commits up to {later} that were made: \
+             what is shown is old",
+            node_of(pvs, best.pv),
+            best.catalog.sequence()
+        ));
+    }
     let violations = vol_core::check::violations(&best.catalog);
     if let Some(first) = violations.first() {
         frozen = Some(format!("its metadata contradicts itself: {first}"));
@@ -115,6 +129,8 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     if store.frozen.is_none() && !behind.is_empty() {
         let catalog = std::sync::RwLock::new(best.catalog.clone());
         if let Err(error) = store.checkpoint(host, &catalog) {
+            // A copy that is not at the head must not count: what is appended to it would continue nothing.
+            store.drop_copies(&behind, &error);
             problems.push(format!("a metadata copy that is behind could not be brought up to date: {error}"));
         }
     }
@@ -170,7 +186,10 @@ fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> 
         known.insert(record.sequence, record.hash);
         catalog.commit(record.sequence, record.changes);
     }
-    Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start: start.log_position, slot, known }))
+    let head = catalog.sequence();
+    let beyond_damage = log.beyond(&copy, position, start.log_position, head)?;
+    let log_start = start.log_position;
+    Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start, slot, known, beyond_damage }))
 }
 
 fn read_header(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Header>> {
@@ -243,6 +262,24 @@ impl LogReader<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A sound record of this copy behind the end of its history that only a later commit can have left. One commit is under way
+    /// at a time, so a power cut leaves at most the record right behind the end.
+    fn beyond(&mut self, copy: &record::Copy, position: u64, log_start: u64, head: u64) -> HostResult<Option<u64>> {
+        let lap = self.pv.geometry.log_len;
+        let end = (log_start + lap).min(position + LOOK_AHEAD);
+        let mut latest = None;
+        for at in (position..end).step_by(BLOCK) {
+            let bytes = self.bytes(at % lap)?;
+            if bytes.starts_with(&record::MAGIC)
+                && let Ok(found) = record::decode(copy, at, bytes)
+                && found.sequence >= head + 2
+            {
+                latest = latest.max(Some(found.sequence));
+            }
+        }
+        Ok(latest)
     }
 
     /// The log region from `offset` on, at least one longest record of it or up to its end.

@@ -129,7 +129,7 @@ fn a_pool_whose_commit_failed_is_refused_and_the_volume_is_not_acknowledged() {
     host.fail_next(EffectKind::DmMessage, Fault::MessageCommitFails);
     Op::CreateFormatted.run(&engine).unwrap_err();
     let problems: Vec<_> = engine.vgs()[0].view().problems.iter().map(|problem| problem.code).collect();
-    assert_eq!(problems, ["pool-refused"]);
+    assert_eq!(problems, ["unfinished", "pool-refused"]);
     let error = engine.create_volume(&volume_request("other", None), false).unwrap_err();
     assert!(error.to_string().contains("needs a check"), "{error}");
 }

@@ -141,7 +141,8 @@ fn any_segments() -> impl Strategy<Value = Vec<Segment>> {
 }
 
 fn any_vg() -> impl Strategy<Value = Object> {
-    let state = prop_oneof![Just(VgState::Creating), Just(VgState::Ready), Just(VgState::Deleting)];
+    let state =
+        prop_oneof![Just(VgState::Creating), Just(VgState::Ready), Just(VgState::Deleting), Just(VgState::Erasing)];
     (any::<([u8; 16], u64, u32, u16, u64)>(), any_name(), state).prop_map(|(numbers, name, state)| {
         let (id, extent_size, sector_size, metadata_copies, created_at) = numbers;
         let (id, extent_size) = (VgId::from_bytes(id), Bytes(extent_size));

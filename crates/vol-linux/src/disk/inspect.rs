@@ -12,12 +12,12 @@ use crate::sysfs::SysDevice;
 use crate::{error, files, mountinfo};
 
 /// Nodes of all block devices that may carry a PV; never our own dm devices, nor a suspended one, on which a read would wait.
+/// Devices on top of each other that are followed down; the kernel itself stacks no deeper in practice.
+const STACK_MAX: u8 = 16;
+
 pub(crate) fn block_devices() -> HostResult<Vec<PathBuf>> {
     let devices = SysDevice::all().map_err(|e| error::io("list /sys/class/block", &e))?;
-    let wanted = |device: &SysDevice| {
-        let own = device.dm_uuid().is_some_and(|uuid| uuid.starts_with(UUID_PREFIX));
-        device.may_be_pv() && !own && !device.suspended()
-    };
+    let wanted = |device: &SysDevice| device.may_be_pv() && !device.stands_on_own(STACK_MAX) && !device.suspended();
     let mut nodes: Vec<PathBuf> = devices.into_iter().filter(wanted).map(|device| device.node()).collect();
     nodes.sort();
     Ok(nodes)

@@ -34,13 +34,15 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 StepError::Store(StoreError::Full { .. }) => ErrorCode::NoSpace,
                 StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) => ErrorCode::Degraded,
                 StepError::Store(StoreError::Invariant(_)) => ErrorCode::Internal,
-                StepError::Requirement(_) => ErrorCode::Busy,
+                StepError::Requirement(_) | StepError::InUse(_) => ErrorCode::Busy,
                 _ => ErrorCode::Io,
             };
-            let hint = if failed.settled {
+            let hint = if matches!(failed.source, StepError::InUse(_)) && failed.settled {
+                "stop what has it open, then try again; `lsof` or `fuser -v` on the device shows more"
+            } else if failed.settled {
                 "what had been done before that was taken back"
             } else {
-                "what had been done before that is not settled yet: see `volctl status`; it is tried again at the next change"
+                "not all that had been done before could be taken back yet: see `volctl status` and the daemon's log; it is tried again"
             };
             ApiError::new(code, failed.to_string()).with_hint(hint)
         }

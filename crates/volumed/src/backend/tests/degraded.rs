@@ -89,7 +89,7 @@ fn a_step_that_cannot_be_taken_back_yet_says_so() {
     host.fail_effects_from(host.effects() + 4, Fault::Error(HostErrorKind::Io));
     let (code, message, hint) = failed(backend.create_volume(volume_request("x", "1G", "ext4"), false));
     assert!(["io", "degraded"].contains(&code), "{code}: {message}");
-    assert!(hint.contains("is not settled yet: see `volctl status`"), "{message}: {hint}");
+    assert!(hint.contains("could be taken back yet: see `volctl status`"), "{message}: {hint}");
 }
 
 #[test]
