@@ -30,6 +30,9 @@ use ancestry::Ancestry;
 pub enum StoreError {
     #[error("the metadata could be written to {written} of {copies} copies only: {first}")]
     NoMajority { written: usize, copies: usize, first: HostError },
+    /// A new VG needs all of its copies.
+    #[error("a copy of the metadata could not be begun: {0}")]
+    FirstCheckpoint(HostError),
     #[error("the volume group takes no changes: {0}")]
     Frozen(String),
     #[error("the metadata area is full: {needed} bytes are needed, {room} are there")]
@@ -140,7 +143,7 @@ impl Store {
         store.write_checkpoint(host, &payload, objects.len() as u64)?;
         if let Some(first) = store.copies.iter().find_map(|copy| copy.failed.clone()) {
             // A new VG begins with all of its copies or not at all.
-            return Err(StoreError::NoMajority { written: store.written(), copies: wanted, first });
+            return Err(StoreError::FirstCheckpoint(first));
         }
         Ok(store)
     }

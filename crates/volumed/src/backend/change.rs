@@ -37,12 +37,30 @@ fn plan(plan: &vol_core::Plan) -> vol_api::Plan {
 }
 
 /// What was done, with the object as it is now (or, for a deletion, as it was).
-fn changed<T, I>(done: Done<T>, object: impl FnOnce() -> Read<I>) -> Change<I> {
+fn changed<H: HostMut + 'static, T, I>(
+    backend: &EngineBackend<H>,
+    vg: &Name,
+    done: Done<T>,
+    object: impl FnOnce() -> Read<I>,
+) -> Change<I> {
     Ok(match done {
         Done::Planned(planned) => Changed::Planned(plan(&planned)),
-        Done::Changed(_) => Changed::Done(Outcome::changed(object()?)),
+        Done::Changed(_) => {
+            Changed::Done(Outcome { changed: true, object: Some(object()?), warnings: missed_copies(backend, vg) })
+        }
         Done::Unchanged(_) => Changed::Done(Outcome::unchanged(Some(object()?))),
     })
+}
+
+/// Metadata copies that missed the change: it is durable on a majority, but one disk less away from none.
+fn missed_copies<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name) -> Vec<String> {
+    let Ok(vg) = backend.engine.vg(vg) else { return Vec::new() };
+    let view = vg.view();
+    view.problems
+        .iter()
+        .filter(|problem| problem.code == "metadata-copy-failed")
+        .map(|problem| problem.message.clone())
+        .collect()
 }
 
 fn bytes(field: &str, text: &str) -> Result<Bytes, ApiError> {
@@ -98,12 +116,12 @@ pub fn create_vg<H: HostMut + 'static>(
         extent_size,
         metadata_copies: request.metadata_copies.unwrap_or(METADATA_COPIES_DEFAULT),
     };
-    changed(backend.engine.create_vg(&wanted, dry_run).map_err(from_engine)?, || backend.vg(&name))
+    changed(backend, &name, backend.engine.create_vg(&wanted, dry_run).map_err(from_engine)?, || backend.vg(&name))
 }
 
 pub fn delete_vg<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name, dry_run: bool) -> Change<VgInfo> {
     let was = backend.vg(vg)?;
-    changed(backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?, || Ok(was))
+    changed(backend, vg, backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?, || Ok(was))
 }
 
 pub fn init<H: HostMut + 'static>(
@@ -122,7 +140,7 @@ pub fn init<H: HostMut + 'static>(
         metadata_copies: METADATA_COPIES_DEFAULT,
     };
     let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine)?;
-    changed(done, || {
+    changed(backend, &vg, done, || {
         Ok(InitInfo {
             vg: backend.vg(&vg)?,
             pool: backend.pool_info(&PoolPath { vg: vg.clone(), pool: pool.clone() })?,
@@ -143,7 +161,9 @@ pub fn create_pool<H: HostMut + 'static>(
         overcommit_percent: request.overcommit_limit_percent.unwrap_or(limit::OVERCOMMIT_PERCENT_DEFAULT),
     };
     let done = backend.engine.create_pool(&wanted, dry_run).map_err(from_engine)?;
-    changed(done, || backend.pool_info(&PoolPath { vg: wanted.vg.clone(), pool: wanted.name.clone() }))
+    changed(backend, &wanted.vg, done, || {
+        backend.pool_info(&PoolPath { vg: wanted.vg.clone(), pool: wanted.name.clone() })
+    })
 }
 
 pub fn delete_pool<H: HostMut + 'static>(
@@ -152,7 +172,9 @@ pub fn delete_pool<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<PoolInfo> {
     let was = backend.pool_info(path)?;
-    changed(backend.engine.delete_pool(&path.vg, &path.pool, dry_run).map_err(from_engine)?, || Ok(was))
+    changed(backend, &path.vg, backend.engine.delete_pool(&path.vg, &path.pool, dry_run).map_err(from_engine)?, || {
+        Ok(was)
+    })
 }
 
 pub fn create_volume<H: HostMut + 'static>(
@@ -167,7 +189,9 @@ pub fn create_volume<H: HostMut + 'static>(
         size: bytes("size", &request.size)?,
         fs: file_system(request.fs.as_deref())?,
     };
-    changed(backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || backend.volume_info(&path))
+    changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
+        backend.volume_info(&path)
+    })
 }
 
 fn volume_name(path: &VolumePath) -> VolumeName {
@@ -186,7 +210,7 @@ pub fn mount_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     let target = Path::new(&request.path);
     let done = backend.engine.mount(&path.vg, &volume_name(path), target, request.read_only, dry_run);
-    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
 pub fn unmount_volume<H: HostMut + 'static>(
@@ -195,7 +219,7 @@ pub fn unmount_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let done = backend.engine.unmount(&path.vg, &volume_name(path), None, dry_run);
-    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
 pub fn attach_volume<H: HostMut + 'static>(
@@ -204,7 +228,7 @@ pub fn attach_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let done = backend.engine.attach(&path.vg, &volume_name(path), dry_run);
-    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
 pub fn detach_volume<H: HostMut + 'static>(
@@ -213,7 +237,7 @@ pub fn detach_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let done = backend.engine.detach(&path.vg, &volume_name(path), dry_run);
-    changed(done.map_err(from_engine)?, || backend.volume_info(path))
+    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
 pub fn delete_volume<H: HostMut + 'static>(
@@ -223,7 +247,7 @@ pub fn delete_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     let was = backend.volume_info(path)?;
     let done = backend.engine.delete_volume(&path.vg, &volume_name(path), dry_run);
-    changed(done.map_err(from_engine)?, || Ok(was))
+    changed(backend, &path.vg, done.map_err(from_engine)?, || Ok(was))
 }
 
 pub fn create_snapshot<H: HostMut + 'static>(
@@ -235,7 +259,9 @@ pub fn create_snapshot<H: HostMut + 'static>(
         volume: VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("volume", &request.volume)? },
         snapshot: parse_field("name", &request.name)?,
     };
-    changed(backend.engine.create_snapshot(&path, dry_run).map_err(from_engine)?, || backend.snapshot_info(&path))
+    changed(backend, &path.volume.vg, backend.engine.create_snapshot(&path, dry_run).map_err(from_engine)?, || {
+        backend.snapshot_info(&path)
+    })
 }
 
 pub fn mount_snapshot<H: HostMut + 'static>(
@@ -246,7 +272,7 @@ pub fn mount_snapshot<H: HostMut + 'static>(
 ) -> Change<SnapshotInfo> {
     let target = Path::new(&request.path);
     let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, true, dry_run);
-    changed(done.map_err(from_engine)?, || backend.snapshot_info(path))
+    changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(path))
 }
 
 pub fn unmount_snapshot<H: HostMut + 'static>(
@@ -255,7 +281,7 @@ pub fn unmount_snapshot<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<SnapshotInfo> {
     let done = backend.engine.unmount(&path.volume.vg, &snapshot_name(path), None, dry_run);
-    changed(done.map_err(from_engine)?, || backend.snapshot_info(path))
+    changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(path))
 }
 
 pub fn delete_snapshot<H: HostMut + 'static>(
@@ -265,7 +291,7 @@ pub fn delete_snapshot<H: HostMut + 'static>(
 ) -> Change<SnapshotInfo> {
     let was = backend.snapshot_info(path)?;
     let done = backend.engine.delete_volume(&path.volume.vg, &snapshot_name(path), dry_run);
-    changed(done.map_err(from_engine)?, || Ok(was))
+    changed(backend, &path.volume.vg, done.map_err(from_engine)?, || Ok(was))
 }
 
 fn present(pvs: &[vol_api::PvInfo]) -> usize {

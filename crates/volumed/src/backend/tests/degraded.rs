@@ -125,3 +125,17 @@ fn a_pool_that_disagrees_is_refused_and_tells_both_transaction_ids() {
     assert_eq!((code, message.contains(&both)), ("degraded", true), "{message}");
     assert!(!hint.is_empty());
 }
+
+#[test]
+fn a_change_that_one_copy_missed_is_done_with_a_warning() {
+    let host = machine();
+    host.add_disk(SimDisk::new("/dev/sdc", Bytes::gib(4)));
+    let backend = start(&host);
+    let devices = ["/dev/sda", "/dev/sdb", "/dev/sdc"].map(str::to_owned).to_vec();
+    done(backend.create_vg(CreateVg { devices, ..vg_request() }, false));
+    done(backend.create_pool(pool_request(), false));
+    host.fail_next(EffectKind::DurableWrite, Fault::Error(HostErrorKind::Io));
+    let outcome = outcome(backend.create_volume(volume_request("x", "1G", "none"), false));
+    assert!(outcome.changed);
+    assert!(outcome.warnings.iter().any(|text| text.contains("the metadata copy on PV")), "{:?}", outcome.warnings);
+}
