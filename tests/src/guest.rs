@@ -1,0 +1,150 @@
+//! Guests of the lab, booted and cut off from a host: for the `scenario_*` tests.
+
+use crate::machine::{Ran, finish};
+use crate::skip;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The exit code that says: not the command, the lab.
+const LAB_FAILED: i32 = 125;
+
+/// The lab, and a folder for disks that outlive their guests.
+pub struct Lab {
+    xtask: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    /// `None`, and it is said why, where no guest can be booted.
+    pub fn new() -> Option<Lab> {
+        let Some(xtask) = std::env::var_os("VOLUMED_XTASK").map(PathBuf::from) else {
+            skip("VOLUMED_XTASK does not name the xtask that runs the lab");
+            return None;
+        };
+        static USABLE: OnceLock<Result<(), String>> = OnceLock::new();
+        let lab = Lab { xtask, dir: tempfile::Builder::new().prefix("volumed-scenario-").tempdir().unwrap() };
+        let tried = USABLE.get_or_init(|| match lab.run(&[], &["true"]) {
+            ran if ran.code == 0 => Ok(()),
+            ran => Err(format!("the lab does not work here: {}", ran.err.lines().next_back().unwrap_or_default())),
+        });
+        if let Err(why) = tried {
+            skip(why);
+            return None;
+        }
+        Some(lab)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A disk that outlives its guest, for `--disk`.
+    pub fn disk(&self, name: &str) -> String {
+        format!("{}:4G", self.dir.path().join(name).display())
+    }
+
+    fn command(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut lab = Command::new(&self.xtask);
+        lab.args(["lab", "run", "--no-build", "--timeout", "120"]).args(options).arg("--").args(command);
+        lab.stdin(Stdio::null());
+        lab
+    }
+
+    /// Boots a guest, runs a command in it to its end.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Ran {
+        finish(format!("lab run {options:?} -- {command:?}"), &mut self.command(options, command))
+    }
+
+    /// As [`Lab::run`]; must succeed. What it printed to standard output.
+    #[track_caller]
+    pub fn ok(&self, options: &[&str], script: &str) -> String {
+        let ran = self.run(options, &["bash", "-c", script]);
+        let why = if ran.code == LAB_FAILED { " (the lab itself failed)" } else { "" };
+        assert_eq!(ran.code, 0, "{}{why}\n{}{}", ran.line, ran.out, ran.err);
+        ran.out
+    }
+
+    /// Boots a guest and leaves it running.
+    pub fn start(&self, options: &[&str], script: &str) -> Guest {
+        let mut command = self.command(options, &["bash", "-c", script]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("xtask");
+        let (send, lines) = channel();
+        let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+        let send_err = send.clone();
+        std::thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).take_while(|line| send.send(line.clone()).is_ok()).count()
+        });
+        std::thread::spawn(move || {
+            let lines = BufReader::new(err).lines().map_while(Result::ok);
+            lines.take_while(|line| send_err.send(format!("stderr: {line}")).is_ok()).count()
+        });
+        Guest { child, lines, seen: Vec::new() }
+    }
+
+    /// Processes that have a file in the lab's folder open: a guest that is left holds its disks.
+    fn holders(&self) -> Vec<String> {
+        let mut holders = Vec::new();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+            if files.flat_map(|fd| std::fs::read_link(fd.path())).any(|file| file.starts_with(self.dir.path())) {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                holders.push(format!("{} {}", process.file_name().to_string_lossy(), name.trim()));
+            }
+        }
+        holders
+    }
+}
+
+/// A guest that runs.
+pub struct Guest {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Guest {
+    /// Waits for a line of output.
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let found = is(&line);
+                    self.seen.push(line);
+                    if found {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} within a minute: {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => panic!("the guest ended without {what}: {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Pulls the plug: SIGKILL to xtask. Everything that the guest had said until then. Nothing of it may be left.
+    pub fn cut(mut self, lab: &Lab) -> Vec<String> {
+        assert!(self.child.try_wait().unwrap().is_none(), "the guest ended by itself: {:#?}", self.seen);
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let begin = Instant::now();
+        while !lab.holders().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(5), "the guest outlives its xtask: {:?}", lab.holders());
+            sleep(Duration::from_millis(50));
+        }
+        self.seen.extend(self.lines.iter());
+        std::mem::take(&mut self.seen)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

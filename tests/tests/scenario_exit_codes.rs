@@ -1,0 +1,36 @@
+//! `xtask lab run` is a tool for people and scripts: exit codes, output, arguments.
+
+use std::time::{Duration, Instant};
+use vol_tests::guest::Lab;
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let Some(lab) = Lab::new() else { return };
+    let ran = lab.run(&[], &["sh", "-c", "echo out; echo err >&2; exit 42"]);
+    assert_eq!((ran.code, ran.out.as_str()), (42, "out\n"), "{ran:?}");
+    assert!(ran.err.lines().any(|line| line == "err"), "{ran:?}");
+    let odd = ["printf", "%s|", "a b", "'$HOME'", "\"", "--disk", "", "\\"];
+    let ran = lab.run(&[], &odd);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "a b|'$HOME'|\"|--disk||\\|"), "{ran:?}");
+}
+
+#[test]
+fn output_comes_while_the_command_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let mut guest = lab.start(&["--disk", "64M"], "test -b /dev/labdisk0 && echo early; sleep 60; echo late");
+    let begin = Instant::now();
+    guest.wait_for("output", |line| line == "early");
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    let said = guest.cut(&lab);
+    assert!(!said.iter().any(|line| line == "late"), "{said:?}");
+}
+
+#[test]
+fn a_disk_of_the_machine_itself_is_never_given_away() {
+    let Some(lab) = Lab::new() else { return };
+    for disk in ["/dev/null", "/dev/sda", "/nowhere/at/all.img"] {
+        let ran = lab.run(&["--disk", disk], &["true"]);
+        assert_ne!(ran.code, 0, "{ran:?}");
+        assert!(ran.err.contains(disk), "{ran:?}");
+    }
+}

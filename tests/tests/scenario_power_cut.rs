@@ -1,0 +1,256 @@
+//! The plug is pulled (the guest's process is killed), and the guest boots again on the same disks: what was acknowledged is there.
+//! A killed guest keeps every write that its kernel had completed; lost and reordered writes are the simulator's subject.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+use vol_tests::Random;
+use vol_tests::guest::Lab;
+
+/// What precedes every script: stop at the first error.
+const STRICT: &str = "set -eu -o pipefail\n";
+
+fn script(text: &str) -> String {
+    format!("{STRICT}{text}")
+}
+
+/// The JSON document that stands in a script's output between two lines with its name.
+fn section(out: &str, name: &str) -> Value {
+    let mark = format!("== {name}\n");
+    let body = out.split(&mark).nth(1).unwrap_or_else(|| panic!("no {name} in\n{out}"));
+    let body = body.split("\n== ").next().unwrap_or(body);
+    serde_json::from_str(body).unwrap_or_else(|err| panic!("{name} is no JSON: {err}\n{body}"))
+}
+
+const MAIN_JOB: &str = "
+volctl vg create data /dev/labdisk0 /dev/labdisk1
+volctl pool create data/tank --size 80%FREE
+volctl volume create data/pg --pool tank --size 10G --fs FS
+volctl volume mount data/pg /srv/pg
+for i in $(seq 20); do seq $((i * 1000)) > /srv/pg/old$i; done
+sync -f /srv/pg
+(cd /srv/pg && sha256sum old*) > /share/sums
+volctl snapshot create data/pg@before
+for i in $(seq 20); do echo new > /srv/pg/old$i; done
+sync -f /srv/pg
+volctl df
+echo READY
+# Each record, and each file of its own, is told of only when it is on the disk.
+n=0
+while :; do
+    n=$((n + 1))
+    echo \"record $n\" >> /srv/pg/log
+    sync /srv/pg/log
+    echo \"content $n\" > /srv/pg/file$n
+    sync /srv/pg/file$n /srv/pg
+    echo \"ACK $n\"
+done
+";
+
+const AFTER: &str = "
+echo '== status'; volctl status -o json
+echo '== volume'; volctl volume show data/pg -o json
+echo '== end'
+volctl volume mount data/pg /srv/pg
+volctl snapshot mount data/pg@before /srv/old
+findmnt --noheadings --output OPTIONS /srv/old | grep -qw ro
+(cd /srv/old && sha256sum --check --quiet /share/sums)
+echo OLD IS THERE
+for i in $(seq 20); do test \"$(cat /srv/pg/old$i)\" = new; done
+echo NEW IS THERE
+n=0
+while read -r word number; do
+    n=$((n + 1))
+    test \"$word $number\" = \"record $n\" || { echo \"the log has '$word $number' for record $n\"; break; }
+done < /srv/pg/log
+echo \"RECORDS $(grep -c ^record /srv/pg/log)\"
+n=0
+while [ \"$(cat /srv/pg/file$((n + 1)) 2>/dev/null)\" = \"content $((n + 1))\" ]; do n=$((n + 1)); done
+echo \"FILES $n\"
+volctl snapshot unmount data/pg@before
+volctl volume unmount data/pg
+volctl volume create data/next --size 1G
+volctl volume delete data/pg --yes
+volctl snapshot delete data/pg@before --yes
+volctl volume delete data/next --yes
+echo '== df'; volctl df -o json
+echo '== end'
+";
+
+fn number(out: &str, word: &str) -> u64 {
+    let line = out.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_else(|| panic!("no {word} in\n{out}"));
+    line.trim().parse().unwrap_or_else(|_| panic!("{word}: {line}"))
+}
+
+fn power_cut_while_writing(fs: &str) {
+    let Some(lab) = Lab::new() else { return };
+    let (one, two) = (lab.disk("one.img"), lab.disk("two.img"));
+    let share = lab.dir().to_str().unwrap();
+    let options = ["--disk", &one, "--disk", &two, "--share", share, "--daemon"];
+    let mut guest = lab.start(&options, &script(&MAIN_JOB.replace("FS", fs)));
+    guest.wait_for("end of the main job", |line| line == "READY");
+    let mut random = Random::new();
+    guest.wait_for("record 5", |line| line == "ACK 5");
+    sleep(Duration::from_millis(500 + random.below(1500)));
+    let said = guest.cut(&lab);
+    let acked = said.iter().filter_map(|line| line.strip_prefix("ACK ")?.parse::<u64>().ok()).max().unwrap();
+    println!("{fs}: {acked} records and files acknowledged when the plug was pulled");
+
+    let out = lab.ok(&options, &script(AFTER));
+    let status = section(&out, "status");
+    assert_eq!((&status["health"], &status["problems"]), (&"ok".into(), &serde_json::json!([])), "{status}");
+    assert_eq!(section(&out, "volume")["state"], "ready");
+    assert!(out.contains("OLD IS THERE") && out.contains("NEW IS THERE"), "{out}");
+    assert!(number(&out, "RECORDS ") >= acked, "{fs}: record {acked} was acknowledged, and is lost:\n{out}");
+    assert!(number(&out, "FILES ") >= acked, "{fs}: file {acked} was acknowledged, and is lost:\n{out}");
+    assert_eq!(section(&out, "df")["pools"][0]["used_bytes"], 0, "{out}");
+}
+
+#[test]
+fn what_was_written_on_ext4_outlives_a_power_cut() {
+    power_cut_while_writing("ext4");
+}
+
+#[test]
+fn what_was_written_on_xfs_outlives_a_power_cut() {
+    power_cut_while_writing("xfs");
+}
+
+/// Every finished command is told of, with what it did.
+const CHURN: &str = "
+n=ROUND000
+while :; do
+    n=$((n + 1))
+    volctl -q volume create data/v$n --size 64M FSARG; echo \"ACK + data/v$n\"
+    volctl -q snapshot create data/v$n@s; echo \"ACK + data/v$n@s\"
+    volctl -q snapshot create data/base@s$n; echo \"ACK + data/base@s$n\"
+    if [ $((n % 3)) != 0 ]; then
+        echo \"TRY - data/v$n\"; volctl -q volume delete data/v$n --yes; echo \"ACK - data/v$n\"
+        echo \"TRY - data/v$n@s\"; volctl -q snapshot delete data/v$n@s --yes; echo \"ACK - data/v$n@s\"
+        echo \"TRY - data/base@s$n\"; volctl -q snapshot delete data/base@s$n --yes; echo \"ACK - data/base@s$n\"
+    fi
+done
+";
+
+const LISTS: &str = "
+echo '== status'; volctl status -o json
+echo '== volumes'; volctl volume list -o json
+echo '== snapshots'; volctl snapshot list -o json
+echo '== end'
+dmsetup info -c --noheadings --separator '|' -o uuid,suspended,tables_loaded > /tmp/dm
+if grep VOLUMED- /tmp/dm | grep -v '|Active|Live$'; then echo 'is not live' >&2; exit 1; fi
+volctl -q volume mount data/base /srv/base
+";
+
+#[test]
+fn power_cuts_while_objects_come_and_go_leave_none_half_done() {
+    let Some(lab) = Lab::new() else { return };
+    let (one, two) = (lab.disk("one.img"), lab.disk("two.img"));
+    let options = ["--disk", &one, "--disk", &two, "--daemon"];
+    let mut random = Random::new();
+    // What must be there (true), must not be there (false); what was being deleted is neither.
+    let mut must: BTreeMap<String, bool> = BTreeMap::new();
+    let mut begin = "volctl -q init /dev/labdisk0 /dev/labdisk1
+        volctl -q volume create data/base --size 1G
+        volctl -q volume mount data/base /srv/base"
+        .to_owned();
+    for round in 1..=3 {
+        let fs = if round == 2 { "--fs ext4" } else { "--fs none" };
+        let churn = CHURN.replace("ROUND", &round.to_string()).replace("FSARG", fs);
+        let mut guest = lab.start(&options, &script(&format!("{begin}\n{churn}")));
+        let first = format!("ACK + data/base@s{round}001");
+        guest.wait_for("the first changes", |line| line == first);
+        sleep(Duration::from_millis(random.below(1500)));
+        let mut done = 0;
+        for line in guest.cut(&lab) {
+            let (_, change) = line.split_at(line.len().min(4));
+            match (&line.get(..4), change.split_once(' ')) {
+                (Some("ACK "), Some((sign, name))) => {
+                    done += 1;
+                    must.insert(name.to_owned(), sign == "+");
+                }
+                (Some("TRY "), Some((_, name))) => _ = must.remove(name),
+                _ => assert!(!line.starts_with("stderr: error"), "{line}"),
+            }
+        }
+        println!("round {round}: {done} changes acknowledged when the plug was pulled");
+
+        let all = script(LISTS);
+        let out = lab.ok(&options, &all);
+        let status = section(&out, "status");
+        assert_eq!(status["health"], "ok", "{status}");
+        let volumes = section(&out, "volumes");
+        let mut there = Vec::new();
+        for volume in volumes["volumes"].as_array().unwrap() {
+            assert_eq!((&volume["state"], &volume["health"]), (&"ready".into(), &"ok".into()), "half done: {volume}");
+            there.push(format!("data/{}", volume["name"].as_str().unwrap()));
+        }
+        let snapshots = section(&out, "snapshots");
+        let names = snapshots["snapshots"].as_array().unwrap().iter();
+        there.extend(names.map(|snapshot| snapshot["full_name"].as_str().unwrap().to_owned()));
+        for (name, must) in &must {
+            assert_eq!(
+                there.contains(name),
+                *must,
+                "{name} after the cut of round {round}; acknowledged otherwise: {there:?}"
+            );
+        }
+        begin = "volctl -q volume mount data/base /srv/base".to_owned();
+    }
+    // It can all be taken away again, and then the pool is empty.
+    let out = lab.ok(
+        &options,
+        &script(
+            "
+        for s in $(volctl snapshot list -o name); do volctl -q snapshot delete $s --yes; done
+        for v in $(volctl volume list -o name); do volctl -q volume delete $v --yes; done
+        echo '== df'; volctl df -o json
+        echo '== end'
+        volctl pool delete data/pool --yes
+        volctl vg delete data --yes
+        if blkid -p /dev/labdisk0; then exit 1; fi",
+        ),
+    );
+    assert_eq!(section(&out, "df")["pools"][0]["used_bytes"], 0, "{out}");
+}
+
+#[test]
+fn a_group_in_files_is_found_again_after_a_power_cut() {
+    let Some(lab) = Lab::new() else { return };
+    let one = lab.disk("one.img");
+    let options = ["--disk", one.as_str(), "--daemon"];
+    let mut guest = lab.start(
+        &options,
+        &script(
+            "
+        mkfs.ext4 -q /dev/labdisk0
+        mkdir /store; mount /dev/labdisk0 /store
+        volctl vg create demo --file /store/demo.img:2G
+        volctl pool create demo/pool --size 80%FREE
+        volctl volume create demo/v --size 1G
+        volctl volume mount demo/v /srv/v
+        seq 100000 > /srv/v/file
+        sync /srv/v/file /srv/v
+        echo READY
+        while :; do date >> /srv/v/more; done",
+        ),
+    );
+    guest.wait_for("the file", |line| line == "READY");
+    sleep(Duration::from_millis(300));
+    guest.cut(&lab);
+    // The guest's own root is in memory: the daemon's list of files is gone, and is not needed.
+    let out = lab.ok(
+        &options,
+        &script(
+            "
+        mkdir /store; mount /dev/labdisk0 /store
+        volctl pv scan --file /store/demo.img
+        volctl volume mount demo/v /srv/v
+        seq 100000 | cmp - /srv/v/file
+        echo '== status'; volctl status -o json
+        echo '== end'",
+        ),
+    );
+    assert_eq!(section(&out, "status")["health"], "ok");
+}
