@@ -68,6 +68,11 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
+/// This very executable, for as long as this process lives: cargo may meanwhile replace the file that it was started from.
+pub fn own_exe() -> PathBuf {
+    format!("/proc/{}/exe", std::process::id()).into()
+}
+
 /// Cargo's output folder.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test of the workspace. Ordinary tests run here; `device_*` binaries of package vol-tests run as root in
-//! the lab on disks they may destroy; `scenario_*` binaries run here and boot, kill and boot guests themselves.
+//! `cargo xtask test`: every test of the workspace. Ordinary tests run here; `device_*` binaries run as root in the lab on disks that
+//! they may destroy; `scenario_*` binaries run here and boot, kill and boot guests themselves.
 
 use crate::cmd::{cmd, output};
 use crate::tally::{Reader, Tally};
@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// The package whose binaries are sorted by the beginning of their names.
-const PACKAGE: &str = "vol-tests";
 /// The disks of a device test's guest.
 const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
@@ -40,18 +38,21 @@ pub struct Options {
 pub fn main(options: &Options) -> Result<i32> {
     let begin = Instant::now();
     crate::setup::all()?;
-    let mut total = Tally::default();
-    if !options.lab_only {
-        total += workspace_tests(options)?;
-    }
     let binaries = discover(options)?;
-    let wanted = |binary: &&Binary| !options.lab_only || binary.kind() != Kind::Host;
+    let wanted = |binary: &&Binary| !options.lab_only || binary.kind != Kind::Host;
     let binaries: Vec<&Binary> = binaries.iter().filter(wanted).filter(|binary| binary.selected(options)).collect();
-    if binaries.iter().any(|binary| binary.kind() != Kind::Host) && !options.host_only {
-        build_release()?;
+    if !options.host_only && rustix::process::geteuid().is_root() && !binaries.is_empty() {
+        if binaries.iter().any(|binary| binary.kind != Kind::Host) {
+            build_release()?;
+        }
+        crate::lab::prepare(crate::lab::spec::Runner::Uml)?;
     }
-    for binary in binaries {
+    let mut total = Tally::default();
+    for binary in &binaries {
         total += binary.run(options)?;
+    }
+    if !options.lab_only {
+        total += doc_tests(options)?;
     }
     eprintln!("xtask: all tests took {:.0} s", begin.elapsed().as_secs_f32());
     println!("{total}");
@@ -70,14 +71,9 @@ fn cargo(options: &Options, args: &[&str]) -> Command {
     cargo
 }
 
-fn workspace_tests(options: &Options) -> Result<Tally> {
-    let mut cargo = cargo(options, &["test", "--workspace", "--exclude", PACKAGE, "--no-fail-fast"]);
-    cargo.args(["--", "--show-output"]).args(&options.filter);
-    if !options.host_only && rustix::process::geteuid().is_root() {
-        // The lab's own tests boot guests.
-        cargo.env("VOLUMED_XTASK", std::env::current_exe()?);
-    }
-    follow(&mut cargo, "cargo test")
+fn doc_tests(options: &Options) -> Result<Tally> {
+    let mut cargo = cargo(options, &["test", "--workspace", "--doc", "--no-fail-fast", "--quiet"]);
+    follow(cargo.args(["--", "--show-output"]).args(&options.filter), "documentation")
 }
 
 /// Runs a program that prints test results, shows what it prints, and counts.
@@ -110,28 +106,25 @@ fn follow(command: &mut Command, name: &str) -> Result<Tally> {
     Ok(reader.tally)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Host,
     Device,
     Scenario,
 }
 
+/// A test binary.
 #[derive(Debug)]
 struct Binary {
+    kind: Kind,
+    /// Package and target.
     name: String,
     path: PathBuf,
+    /// The package's folder, where cargo would run it.
+    folder: PathBuf,
 }
 
 impl Binary {
-    fn kind(&self) -> Kind {
-        match &self.name {
-            name if name.starts_with("device_") => Kind::Device,
-            name if name.starts_with("scenario_") => Kind::Scenario,
-            _ => Kind::Host,
-        }
-    }
-
     /// The filter for the tests in it: none where the binary's own name is meant.
     fn filter<'a>(&self, options: &'a Options) -> Option<&'a str> {
         options.filter.as_deref().filter(|filter| !self.name.contains(filter))
@@ -145,26 +138,26 @@ impl Binary {
 
     fn run(&self, options: &Options) -> Result<Tally> {
         let name = &self.name;
-        let in_lab = !options.host_only && self.kind() != Kind::Host;
+        let in_lab = !options.host_only && self.kind != Kind::Host;
         if in_lab && !rustix::process::geteuid().is_root() {
             println!("skipped: {name}: the lab needs root");
             return Ok(Tally { skipped: 1, ..Tally::default() });
         }
         eprintln!("xtask: {name}{}", if in_lab { " (lab)" } else { "" });
-        let exe = std::env::current_exe()?;
-        let mut command = match self.kind() {
+        let exe = crate::own_exe();
+        let mut command = match self.kind {
             Kind::Device if in_lab => self.in_guest(&exe),
             _ => Command::new(&self.path),
         };
-        if self.kind() != Kind::Host {
+        if self.kind != Kind::Host {
             // They share disks and processors.
             command.arg("--test-threads=1");
         }
-        if in_lab && self.kind() == Kind::Scenario {
+        if !options.host_only && self.kind != Kind::Device && rustix::process::geteuid().is_root() {
             command.env("VOLUMED_XTASK", &exe).env("VOLUMED_TEST_BIN_DIR", target_dir().join("release"));
         }
-        command.arg("--show-output").args(self.filter(options)).current_dir(workspace().join("tests"));
-        follow(&mut command, name)
+        command.arg("--show-output").args(self.filter(options));
+        follow(command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder), name)
     }
 
     fn in_guest(&self, xtask: &Path) -> Command {
@@ -180,16 +173,10 @@ impl Binary {
     }
 }
 
-/// Builds the package's test binaries; cargo says where they are.
+/// Builds the test binaries; cargo says where they are.
 fn discover(options: &Options) -> Result<Vec<Binary>> {
-    let json =
-        output(&mut cargo(options, &["test", "-p", PACKAGE, "--no-run", "--message-format=json-render-diagnostics"]))
-            .context("the test binaries do not build")?;
-    let binaries = parse_artifacts(&json)?;
-    if let Some(twice) = binaries.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        bail!("two test binaries are called {}", twice[0].name);
-    }
-    Ok(binaries)
+    let args = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
+    parse_artifacts(&output(&mut cargo(options, &args)).context("the tests do not build")?)
 }
 
 fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
@@ -199,12 +186,26 @@ fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
         if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
             continue;
         }
-        let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) else {
+        let (Some(target), Some(path), Some(manifest)) =
+            (message["target"]["name"].as_str(), message["executable"].as_str(), message["manifest_path"].as_str())
+        else {
             continue;
         };
-        binaries.push(Binary { name: name.to_owned(), path: path.into() });
+        let folder = Path::new(manifest).parent().context("a manifest without a folder")?.to_owned();
+        let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kind = match target {
+            _ if target.starts_with("device_") => Kind::Device,
+            _ if target.starts_with("scenario_") => Kind::Scenario,
+            _ => Kind::Host,
+        };
+        let what = message["target"]["kind"][0].as_str().filter(|kind| ["bin", "example"].contains(kind));
+        let name = match what {
+            Some(what) => format!("{package} {what} {target}"),
+            None => format!("{package} {target}"),
+        };
+        binaries.push(Binary { kind, name, path: path.into(), folder });
     }
-    binaries.sort_by(|a, b| (a.kind() as u8, &a.name).cmp(&(b.kind() as u8, &b.name)));
+    binaries.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(binaries)
 }
 
@@ -215,13 +216,21 @@ mod tests {
     #[test]
     fn binaries_are_found_and_sorted_by_kind() {
         let json = r#"
-{"reason":"compiler-artifact","profile":{"test":true},"target":{"name":"scenario_power"},"executable":"/t/scenario_power-1"}
-{"reason":"compiler-artifact","profile":{"test":true},"target":{"name":"device_thin"},"executable":"/t/device_thin-1"}
-{"reason":"compiler-artifact","profile":{"test":true},"target":{"name":"sim"},"executable":"/t/sim-1"}
-{"reason":"compiler-artifact","profile":{"test":false},"target":{"name":"vol_core"},"executable":null}
+{"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["test"],"name":"scenario_power"},"executable":"/t/scenario_power-1","manifest_path":"/w/tests/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["test"],"name":"device_thin"},"executable":"/t/device_thin-1","manifest_path":"/w/tests/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["bin"],"name":"volumed"},"executable":"/t/volumed-1","manifest_path":"/w/crates/volumed/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":false},"target":{"kind":["lib"],"name":"vol_core"},"executable":null,"manifest_path":"/w/crates/vol-core/Cargo.toml"}
 {"reason":"build-finished","success":true}"#;
         let found = parse_artifacts(json).unwrap();
-        let kinds: Vec<_> = found.iter().map(|binary| (binary.name.as_str(), binary.kind())).collect();
-        assert_eq!(kinds, [("sim", Kind::Host), ("device_thin", Kind::Device), ("scenario_power", Kind::Scenario)]);
+        let kinds: Vec<_> = found.iter().map(|binary| (binary.name.as_str(), binary.kind)).collect();
+        assert_eq!(
+            kinds,
+            [
+                ("volumed bin volumed", Kind::Host),
+                ("tests device_thin", Kind::Device),
+                ("tests scenario_power", Kind::Scenario)
+            ]
+        );
+        assert_eq!(found[0].folder, Path::new("/w/crates/volumed"));
     }
 }

@@ -103,9 +103,9 @@ pub fn inherit(file: OwnedFd) -> Result<RawFd> {
 /// Fills `dir` (a mount point) with all that the guest sees as /lab. Only this process's namespace has it.
 pub fn stage(spec: &Spec, dir: &Path) -> Result<()> {
     mount_tmpfs(dir, "mode=755")?;
-    for name in ["xtask", "init"] {
-        bind_file(&std::env::current_exe()?, &dir.join(name))?;
-    }
+    // A copy, not a bind: cargo may replace the file that this was started from.
+    fs::copy("/proc/self/exe", dir.join("xtask")).context("cannot copy xtask")?;
+    fs::hard_link(dir.join("xtask"), dir.join("init"))?;
     fs::create_dir(dir.join("bin"))?;
     for (name, file) in &spec.bins {
         bind_file(file, &dir.join("bin").join(name))?;

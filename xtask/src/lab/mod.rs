@@ -126,7 +126,7 @@ pub fn main(lab: Lab) -> Result<i32> {
 }
 
 /// Everything on this machine that a guest of this kind needs.
-fn prepare(runner: Runner) -> Result<(PathBuf, root::InUse, bool)> {
+pub fn prepare(runner: Runner) -> Result<(PathBuf, root::InUse, bool)> {
     if !rustix::process::geteuid().is_root() {
         bail!("the lab needs root: it makes namespaces and mounts. Run the command as root");
     }

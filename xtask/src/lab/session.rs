@@ -49,7 +49,7 @@ fn boot(mut spec: Spec, stdin: bool, limit: Duration, report: fn(&str)) -> Resul
     spec.life = life_reader.as_raw_fd();
 
     // The launcher is process 1 of its own namespaces; what it mounts, and everything that runs in there, ends with it.
-    let exe = std::env::current_exe()?;
+    let exe = crate::own_exe();
     let mut unshare = cmd("unshare", ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"]);
     let mut child = unshare
         .arg(exe)
