@@ -1,6 +1,6 @@
 //! The engine behind the server: requests become calls of the engine, and what the engine knows becomes answers.
 //!
-//! Reads use only what is in memory. Conversions between the model and the wire are made by hand in [`info`], so that
+//! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
