@@ -92,7 +92,7 @@ fn open_ratio(host: &SimHost) -> f64 {
     host.reset_counters();
     let begin = Instant::now();
     let engine = Engine::new(host.clone());
-    engine.scan(&[]).expect("a scan");
+    engine.scan(&[], false).expect("a scan");
     let opening = begin.elapsed();
     black_box(engine.vgs().len());
     let read: u64 = host.counters().bytes_read;

@@ -319,7 +319,7 @@ impl fmt::Display for Action {
 
 fn describe_table(table: &Table) -> String {
     match table {
-        Table::Linear(runs) => format!("linear, {} segments", runs.len()),
+        Table::Linear(runs) => format!("linear, {}", counted(runs.len(), "segment")),
         Table::ThinPool { chunk, .. } => format!("thin-pool, chunks of {chunk} sectors"),
         Table::Thin { thin_id, len, .. } => format!("thin {thin_id}, {len} sectors"),
     }
@@ -342,7 +342,12 @@ fn describe(change: &Change) -> String {
             format!("volume {} {}, {content}", VolumeName::of(volume), lower(&volume.state))
         }
         Change::Put(Object::Intent(intent)) => {
-            format!("intent: transaction {} to {}, {} messages", intent.from, intent.from + 1, intent.ops.len())
+            format!(
+                "intent: transaction {} to {}, {}",
+                intent.from,
+                intent.from + 1,
+                counted(intent.ops.len(), "message")
+            )
         }
         Change::Delete(ObjectKey::Vg(_)) => "VG gone".to_owned(),
         Change::Delete(ObjectKey::Pv(id)) => format!("PV {id} gone"),
@@ -350,6 +355,10 @@ fn describe(change: &Change) -> String {
         Change::Delete(ObjectKey::Volume(id)) => format!("volume {id} gone"),
         Change::Delete(ObjectKey::Intent(_)) => "intent done".to_owned(),
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn lower(state: &dyn fmt::Debug) -> String {

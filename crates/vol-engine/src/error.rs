@@ -29,6 +29,8 @@ pub struct FailedStep {
     /// The step in words.
     pub step: String,
     pub source: StepError,
+    /// Whether a step before it had been taken.
+    pub begun: bool,
     /// What the plan had done before is taken back or finished; if not, the next recovery sees to it.
     pub settled: bool,
 }

@@ -56,14 +56,16 @@ impl Session {
 #[derive(Debug)]
 pub struct Failed {
     pub step: String,
+    /// Whether a step before it had been taken.
+    pub begun: bool,
     pub error: StepError,
 }
 
 impl Failed {
     /// As the answer to the request whose plan it was.
     pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
-        let Self { step, error: source } = self;
-        EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, settled }))
+        let Self { step, begun, error: source } = self;
+        EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, begun, settled }))
     }
 }
 
@@ -74,12 +76,12 @@ pub fn run<H: HostMut + ?Sized>(
     catalog: &RwLock<Catalog>,
     plan: &Plan,
 ) -> Result<(), Failed> {
-    for step in &plan.steps {
+    for (at, step) in plan.steps.iter().enumerate() {
         tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            Failed { step: step.action.to_string(), error }
+            Failed { step: step.action.to_string(), begun: at > 0, error }
         })?;
     }
     Ok(())
@@ -94,6 +96,7 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
         None => Ok(()),
         Some((_, first)) => Err(Failed {
             step: "write the metadata to all of its copies".to_owned(),
+            begun: true,
             error: StoreError::NoMajority { written, copies, first: first.clone() }.into(),
         }),
     }
@@ -222,7 +225,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     allow_same_uuid: *allow_same_uuid,
                 })?;
             }
-            Action::Unmount { mount } => self.host.unmount(mount)?,
+            Action::Unmount { mount } => match self.host.unmount(mount) {
+                Err(error) if error.kind == HostErrorKind::Busy => {
+                    let holders = self.host.holders(mount.dev);
+                    let nested = self.nested_mounts(mount)?;
+                    let by: Vec<_> = nested.into_iter().chain(holders).collect();
+                    let by = if by.is_empty() { "a process that could not be found".to_owned() } else { by.join(", ") };
+                    return Err(StepError::InUse(format!("{} is in use by {by}", mount.target.display())));
+                }
+                other => other?,
+            },
         }
         Ok(())
     }
@@ -292,6 +304,17 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         Err(StepError::InUse(format!("{} is held open by {by}", info.name)))
     }
 
+    fn nested_mounts(&self, mount: &vol_core::observed::Mount) -> Result<Vec<String>, StepError> {
+        let inside =
+            |other: &vol_core::observed::Mount| other.target != mount.target && other.target.starts_with(&mount.target);
+        let mounts = self.host.mounts()?;
+        Ok(mounts
+            .iter()
+            .filter(|other| inside(other))
+            .map(|other| format!("the mount at {}", other.target.display()))
+            .collect())
+    }
+
     fn release(&self, device: Device) -> Result<(), StepError> {
         match self.host.dm_remove(&device.uuid()) {
             Err(error) if error.kind == HostErrorKind::Busy => {
@@ -309,9 +332,15 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 let node = open.node.clone();
                 match self.host.inspect(&node)?.kind {
                     DiskKind::Loop { file: behind } if behind == *file => self.session.own_files.push(behind),
-                    DiskKind::Loop { file: behind } => tracing::warn!(
-                        recorded = %file.display(), behind = %behind.display(), "the backing file was moved; it is left where it is"
-                    ),
+                    DiskKind::Loop { file: behind } => {
+                        tracing::warn!(
+                            recorded = %file.display(),
+                            behind = %behind.display(),
+                            "the backing file was moved; it is left where it is"
+                        );
+                        // What stands there now is not what this session made.
+                        self.session.own_files.retain(|own| own != file);
+                    }
                     _ => return Ok(()),
                 }
                 node

@@ -125,6 +125,7 @@ pub fn file_candidate<H: HostRead + ?Sized>(
 ) -> HostResult<FileCandidate> {
     Ok(FileCandidate {
         exists: host.path_exists(&path)?,
+        parent_exists: path.parent().map_or(Ok(true), |parent| host.path_exists(parent))?,
         layout: pv_layout(size, PvKind::WholeDisk, extent_size),
         path,
         size,

@@ -36,11 +36,17 @@ struct Attached {
 impl<H: HostMut> Engine<H> {
     /// Looks at all disks, and opens every VG that is not open, or is open but incomplete. Nothing changes in the kernel for
     /// what is running already. One VG, file or disk that cannot be opened does not keep the others from it.
-    pub fn scan(&self, more_files: &[PathBuf]) -> Result<(), EngineError> {
+    ///
+    /// `forget_missing`: a remembered backing file that does not exist is remembered no more. A person who asks for a scan
+    /// means it; at start the file system it stands on may just not be mounted yet.
+    pub fn scan(&self, more_files: &[PathBuf], forget_missing: bool) -> Result<(), EngineError> {
         let _guard = self.membership();
         let mut problems = Vec::new();
         let mut failed = None;
-        let attached = self.attach_files(more_files, &mut problems, &mut failed);
+        if forget_missing {
+            self.forget_missing_files(more_files);
+        }
+        let (attached, unusable) = self.attach_files(more_files, &mut problems, &mut failed);
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
         let mut labelled_nodes = Vec::new();
         for node in self.host().block_devices()? {
@@ -54,7 +60,7 @@ impl<H: HostMut> Engine<H> {
                 Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
             }
         }
-        self.settle_files(more_files, attached, &labelled_nodes, &mut problems, &mut failed);
+        self.settle_files(more_files, attached, unusable, &labelled_nodes, &mut problems, &mut failed);
         for (id, disks) in groups {
             if self.needs_opening(id) {
                 self.open_group(id, disks, &mut problems);
@@ -64,17 +70,18 @@ impl<H: HostMut> Engine<H> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Attaches the remembered files and `more`; gives those that were not attached before. What goes wrong with a file of
+    /// Attaches the remembered files and `more`; gives those that were not attached before, and those of `more` that cannot be. What goes wrong with a file of
     /// `more` is the request's failure, with others a problem.
     fn attach_files(
         &self,
         more: &[PathBuf],
         problems: &mut Vec<Problem>,
         failed: &mut Option<EngineError>,
-    ) -> Vec<Attached> {
+    ) -> (Vec<Attached>, Vec<PathBuf>) {
         let mut known = self.remembered_files(problems);
         known.extend(more.iter().filter(|file| !known.contains(file)).cloned().collect::<Vec<_>>());
         let mut attached = Vec::new();
+        let mut unusable = Vec::new();
         for file in known {
             let node = match self.host().loop_device_of(&file) {
                 Ok(Some(_)) => continue,
@@ -83,16 +90,31 @@ impl<H: HostMut> Engine<H> {
             };
             match node {
                 Ok(node) => attached.push(Attached { file, node }),
-                Err(error) if more.contains(&file) => *failed = Some(error.into()),
+                Err(error) if more.contains(&file) => {
+                    unusable.push(file);
+                    *failed = Some(error.into());
+                }
                 Err(error) => problems.push(Problem {
                     code: "file-not-attached",
                     message: format!("the backing file {} cannot be attached: {error}", file.display()),
-                    hint: "bring the file back and run `volctl pv scan`".to_owned(),
+                    hint: "bring the file back and run `volctl pv scan`; without it, a scan forgets the file"
+                        .to_owned(),
                     subject: None,
                 }),
             }
         }
-        attached
+        (attached, unusable)
+    }
+
+    fn forget_missing_files(&self, more: &[PathBuf]) {
+        let mut files = self.remembered_files(&mut Vec::new());
+        let known = files.len();
+        files.retain(|file| more.contains(file) || !matches!(self.host().path_exists(file), Ok(false)));
+        if files.len() < known
+            && let Err(error) = self.host().remember_backing_files(&files)
+        {
+            tracing::error!(%error, "the list of backing files could not be written");
+        }
     }
 
     fn remembered_files(&self, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
@@ -100,7 +122,7 @@ impl<H: HostMut> Engine<H> {
             problems.push(Problem {
                 code: "backing-files-unreadable",
                 message: format!("the list of backing files cannot be read: {error}"),
-                hint: "volume groups on files are attached with `volctl pv scan FILE`".to_owned(),
+                hint: "volume groups on files are attached with `volctl pv scan --file FILE`".to_owned(),
                 subject: None,
             });
             Vec::new()
@@ -112,11 +134,11 @@ impl<H: HostMut> Engine<H> {
         &self,
         more: &[PathBuf],
         attached: Vec<Attached>,
+        mut without: Vec<PathBuf>,
         labelled: &[PathBuf],
         problems: &mut Vec<Problem>,
         failed: &mut Option<EngineError>,
     ) {
-        let mut without = Vec::new();
         for Attached { file, node } in attached {
             if labelled.contains(&node) {
                 continue;

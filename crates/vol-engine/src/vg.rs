@@ -258,7 +258,23 @@ impl OpenVg {
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
         };
+        self.tell(&view.problems);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+}
+
+impl OpenVg {
+    /// A problem goes to the log when it appears and when it is over, not every few seconds in between.
+    fn tell(&self, problems: &[Problem]) {
+        let before = self.view();
+        let same = |a: &Problem, b: &Problem| a.code == b.code && a.subject == b.subject;
+        let vg = self.read(|catalog| catalog.vg().name.clone());
+        for problem in problems.iter().filter(|new| !before.problems.iter().any(|old| same(old, new))) {
+            tracing::warn!(%vg, code = problem.code, "{}", problem.message);
+        }
+        for problem in before.problems.iter().filter(|old| !problems.iter().any(|new| same(old, new))) {
+            tracing::info!(%vg, code = problem.code, "over: {}", problem.message);
+        }
     }
 }
 
@@ -333,11 +349,21 @@ fn find_problems(
 
 /// A pool that is nearly full is a problem before it is full.
 fn fill_problem(pool: &vol_types::Pool, kernel: &Kernel) -> Option<Problem> {
-    use vol_core::observed::PoolStatus;
+    use vol_core::observed::{PoolMode, PoolStatus};
     let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { return None };
     let percent = |used: u64, total: u64| u128::from(used) * 100 / u128::from(total.max(1));
     let data = percent(usage.used_data, usage.total_data);
     let metadata = percent(usage.used_metadata, usage.total_metadata);
+    let full = usage.used_data >= usage.total_data || usage.mode == PoolMode::OutOfDataSpace;
+    if full || usage.used_metadata >= usage.total_metadata {
+        let what = if full { "is full" } else { "has no metadata left" };
+        return Some(Problem {
+            code: "pool-full",
+            message: format!("pool {} {what}: writes to its volumes fail now", pool.name),
+            hint: "delete volumes or snapshots at once; then unmount and mount what has become read-only".to_owned(),
+            subject: Some(ObjectKey::Pool(pool.id)),
+        });
+    }
     let (code, message) = if data >= 90 {
         ("pool-nearly-full", format!("pool {} is {data} % full", pool.name))
     } else if metadata >= 80 {

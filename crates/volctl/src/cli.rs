@@ -175,7 +175,7 @@ pub enum Vg {
         #[arg(value_parser = name)]
         vg: Name,
     },
-    /// Delete a volume group that holds no pool
+    /// Delete a volume group that holds no pool, with the backing files that were made for it
     #[command(alias = "rm")]
     Delete {
         /// Name of the volume group

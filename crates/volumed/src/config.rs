@@ -94,6 +94,9 @@ struct File {
     log: Option<String>,
 }
 
+/// Levels of the log, as a word of its own.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Every key there is.
 pub(crate) const KEYS: [&str; 9] = [
     "socket",
@@ -179,6 +182,11 @@ impl Config {
                 return Err(format!("{key}: {:?} is not an absolute path", path.display().to_string()));
             }
         }
+        // A bare word that is no level would be taken for the name of a module, and nothing at all be logged.
+        let bare = !self.log.contains(['=', ',', '[']);
+        if bare && !LEVELS.contains(&self.log.to_ascii_lowercase().as_str()) {
+            return Err(format!("log: {:?} is none of {}", self.log, LEVELS.join(", ")));
+        }
         tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| format!("log: {:?}: {error}", self.log))?;
         Ok(())
     }
@@ -263,6 +271,7 @@ mod tests {
         assert!(error("socket = \"control.sock\"").contains("not an absolute path"));
         assert!(error("io = \"fast\"").contains("unknown variant `fast`"));
         assert!(error("log = \"volumed=loud\"").starts_with("log:"));
+        assert!(error("log = \"loud\"").contains("none of off, error, warn"));
         assert!(error("socket = 5").contains("invalid type"));
         assert!(error("socket").contains("TOML parse error"));
     }

@@ -29,7 +29,10 @@ fn at(path: &Path) -> impl Fn(io::Error) -> SocketError + '_ {
     move |source| SocketError::Io { path: path.to_owned(), source }
 }
 
-/// Held by the one daemon of a run directory.
+/// Held by the one daemon of a machine. A fixed place, not a setting.
+const HOST_LOCK: &str = "/run/volumed-host.lock";
+
+/// Held by the one daemon of a run directory, or of the machine.
 #[derive(Debug)]
 pub struct RunLock {
     _file: Flock<File>,
@@ -42,7 +45,19 @@ impl RunLock {
     /// [`SocketError::Locked`] when another daemon holds it.
     pub fn take(run_dir: &Path) -> Result<Self, SocketError> {
         DirBuilder::new().recursive(true).mode(0o755).create(run_dir).map_err(at(run_dir))?;
-        let path = run_dir.join("lock");
+        Self::lock(run_dir.join("lock"))
+    }
+
+    /// The lock of the whole machine, whatever run directory a daemon was given: two daemons that write to the same disks
+    /// would each take the other's commits for its own.
+    ///
+    /// # Errors
+    /// [`SocketError::Locked`] when another daemon holds it.
+    pub fn take_host() -> Result<Self, SocketError> {
+        Self::lock(PathBuf::from(HOST_LOCK))
+    }
+
+    fn lock(path: PathBuf) -> Result<Self, SocketError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)

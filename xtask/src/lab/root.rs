@@ -13,6 +13,7 @@ pub const PACKAGES: &[&str] = &[
     "dbus",
     "dmsetup",
     "e2fsprogs",
+    "fdisk",
     "fio",
     "iproute2",
     "jq",
@@ -26,6 +27,7 @@ pub const PACKAGES: &[&str] = &[
     "udev",
     "user-mode-linux",
     "util-linux",
+    "util-linux-extra",
     "xfsprogs",
 ];
 /// Raise it when the steps below change.

@@ -31,7 +31,14 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateSnapshot) -> R
             .hint("`volctl volume list` shows the volumes")
     })?;
     let name = VolumeName { volume: request.of.clone(), snapshot: Some(request.name.clone()) };
-    if catalog.volume_named(&name).is_some() {
+    if let Some(present) = catalog.volume_named(&name) {
+        if present.snapshot.as_ref().is_some_and(|snapshot| snapshot.of != origin.id) {
+            return Err(Refusal::exists(format!(
+                "there is a snapshot {vg}/{name} already, of an earlier volume {} that was deleted since",
+                request.of
+            ))
+            .hint("choose another name, or delete that snapshot first"));
+        }
         return Err(Refusal::exists(format!("there is a snapshot {vg}/{name} already"))
             .hint("choose another name, or delete that snapshot first"));
     }

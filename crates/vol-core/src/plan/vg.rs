@@ -50,6 +50,8 @@ pub struct FileCandidate {
     pub path: PathBuf,
     pub size: Bytes,
     pub exists: bool,
+    /// Whether the directory it is to stand in is there.
+    pub parent_exists: bool,
     pub layout: Option<PvLayout>,
     pub pv: PvId,
 }
@@ -67,6 +69,9 @@ pub struct CreateVg {
     pub wipe: bool,
     pub now: u64,
 }
+
+/// The one directory that the daemon makes for backing files by itself.
+const STATE_DIR: &str = "/var/lib/volumed";
 
 /// Smallest backing file: a PV with room for a pool that can be tried out.
 const FILE_SIZE_MIN: Bytes = limit::PV_SIZE_MIN;
@@ -259,7 +264,15 @@ fn usable_files(request: &CreateVg) -> Result<(), Refusal> {
         if file.exists {
             return Err(Refusal::exists(format!("{path} exists already; nothing was written"))
                 .hint("choose another name, or delete the file if an earlier attempt left it; a file that holds a volume group is \
-                       attached with `volctl pv scan FILE`"));
+                       attached with `volctl pv scan --file FILE`"));
+        }
+        let parent = file.path.parent().unwrap_or(Path::new("/"));
+        if !file.parent_exists && parent != Path::new(STATE_DIR) {
+            return Err(Refusal::not_found(format!(
+                "the directory {} does not exist; nothing was written",
+                parent.display()
+            ))
+            .hint("make it first; if it is a mount point, the file would otherwise land on the wrong file system"));
         }
         if file.layout.is_none() || file.size < FILE_SIZE_MIN {
             return Err(Refusal::invalid(format!(

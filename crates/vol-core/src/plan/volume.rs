@@ -203,6 +203,11 @@ pub fn delete(catalog: &Catalog, kernel: &Kernel, volume: &Volume, intent: Inten
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
     not_in_use(kernel, device, &path, "delete")?;
+    if volume.content == Content::Raw && volume.snapshot.is_none() && kernel.dm.contains_key(&device) {
+        // Who attached it may open it at any moment; nobody else can know that it is not wanted any more.
+        return Err(Refusal::busy(format!("cannot delete {path}: it is attached"))
+            .hint(format!("detach it first: `volctl volume detach {path}`")));
+    }
     let Some(pool) = catalog.pool(volume.pool) else {
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
@@ -237,6 +242,7 @@ pub fn not_in_use(kernel: &Kernel, device: Device, path: &str, verb: &str) -> Re
         return Ok(());
     }
     let at: Vec<_> = mounts.iter().map(|mount| mount.target.display().to_string()).collect();
+    let noun = if path.contains('@') { "snapshot" } else { "volume" };
     Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
-        .hint(format!("unmount it first: `volctl volume unmount {path}`")))
+        .hint(format!("unmount it first: `volctl {noun} unmount {path}`")))
 }

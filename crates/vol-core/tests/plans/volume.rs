@@ -18,7 +18,7 @@ fn a_volume_is_made_intent_first_and_formatted_only_from_its_record() {
     assert_eq!(
         text(&plan),
         [
-            "commit: intent: transaction 0 to 1, 1 messages; pool tank ready, transaction 0; volume pg creating, blank"
+            "commit: intent: transaction 0 to 1, 1 message; pool tank ready, transaction 0; volume pg creating, blank"
                 .to_owned(),
             "pool message: create_thin 1".to_owned(),
             "pool message: set_transaction_id 0 1".to_owned(),

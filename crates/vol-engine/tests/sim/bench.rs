@@ -22,7 +22,7 @@ pub fn machine() -> SimHost {
 /// A daemon that has just started.
 pub fn start(host: &SimHost) -> Engine<SimHost> {
     let engine = Engine::new(host.clone());
-    engine.scan(&[]).unwrap();
+    engine.scan(&[], false).unwrap();
     engine
 }
 

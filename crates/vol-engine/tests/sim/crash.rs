@@ -140,7 +140,7 @@ fn recovery_itself_survives_a_death_at_each_of_its_effects() {
                     let host = first.fork();
                     host.fail_effect(second, death);
                     // It may well say that it could not see the disks: it is dead.
-                    drop(vol_engine::Engine::new(host.clone()).scan(&[]));
+                    drop(vol_engine::Engine::new(host.clone()).scan(&[], false));
                     if !host.is_dead() {
                         continue;
                     }

@@ -74,7 +74,7 @@ fn a_file_without_a_vg_is_not_left_attached() {
     use vol_engine::host::{HostMut as _, HostRead as _};
     let file = Path::new("/data/other.img");
     host.create_file(file, Bytes::gib(1)).unwrap();
-    let error = engine.scan(&[file.into()]).unwrap_err();
+    let error = engine.scan(&[file.into()], true).unwrap_err();
     assert_eq!(error.to_string(), "the file /data/other.img carries no PV of a volume group");
     assert_eq!(host.loop_device_of(file).unwrap(), None);
     assert_eq!(host.backing_files().unwrap(), Vec::<std::path::PathBuf>::new());

@@ -133,3 +133,56 @@ fn a_pool_whose_commit_failed_is_refused_and_the_volume_is_not_acknowledged() {
     let error = engine.create_volume(&volume_request("other", None), false).unwrap_err();
     assert!(error.to_string().contains("needs a check"), "{error}");
 }
+
+#[test]
+fn a_file_in_a_directory_that_is_not_there_is_refused_and_a_typo_is_not_remembered() {
+    use vol_engine::host::HostRead as _;
+    let host = machine();
+    let engine = start(&host);
+    let mut request = vg_request(&[]);
+    request.files = vec![("/nope/x.img".into(), Bytes::gib(1))];
+    let error = engine.create_vg(&request, false).unwrap_err();
+    assert_eq!(error.to_string(), "the directory /nope does not exist; nothing was written");
+    engine.scan(&["/data/typo.img".into()], true).unwrap_err();
+    assert_eq!(host.backing_files().unwrap(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_scan_that_was_asked_for_forgets_files_that_are_gone_and_a_start_does_not() {
+    use vol_engine::host::{HostMut as _, HostRead as _};
+    let host = machine();
+    host.remember_backing_files(&["/data/gone.img".into()]).unwrap();
+    let engine = start(&host);
+    assert_eq!(engine.scan_problems()[0].code, "file-not-attached");
+    assert_eq!(host.backing_files().unwrap().len(), 1);
+    engine.scan(&[], true).unwrap();
+    assert_eq!(engine.scan_problems(), Vec::new());
+    assert_eq!(host.backing_files().unwrap().len(), 0);
+}
+
+#[test]
+fn a_full_pool_is_a_problem_of_its_own_and_takes_nothing_new() {
+    let host = Op::CreateRaw.before();
+    let engine = start(&host);
+    let pool = engine.vgs()[0].read(|catalog| catalog.pools().next().unwrap().id);
+    let uuid = vol_core::dm::Device::Pool(pool).uuid();
+    host.set_pool_mode(&uuid, vol_sim::SimPoolMode::OutOfDataSpace);
+    engine.refresh();
+    let problems: Vec<_> = engine.vgs()[0].view().problems.iter().map(|problem| problem.code).collect();
+    assert_eq!(problems, ["pool-full"]);
+    let error = Op::CreateRaw.run(&engine).unwrap_err();
+    assert!(error.to_string().contains("is full"), "{error}");
+}
+
+#[test]
+fn an_attached_volume_is_not_deleted() {
+    let host = Op::CreateRaw.before();
+    let engine = start(&host);
+    Op::CreateRaw.run(&engine).unwrap();
+    let data = name("data");
+    engine.attach(&data, &volume("raw"), false).unwrap();
+    let error = engine.delete_volume(&data, &volume("raw"), false).unwrap_err();
+    assert_eq!(error.to_string(), "cannot delete data/raw: it is attached");
+    engine.detach(&data, &volume("raw"), false).unwrap();
+    engine.delete_volume(&data, &volume("raw"), false).unwrap();
+}

@@ -281,7 +281,7 @@ fn a_device_in_use_is_described_as_such_and_cannot_be_wiped() {
     let device = Device::Volume(VolumeId::from_uuid(uuid::Uuid::new_v4()));
     let map = bench.map(device, vec![linear(0, sectors(Bytes::mib(32)), dev, 0)], false);
     let info = bench.host.inspect(&node).unwrap();
-    assert_eq!(info.holders, [format!("dm-{}", map.dev.minor)]);
+    assert_eq!(info.holders, [format!("dm-{} ({})", map.dev.minor, device.name())]);
     let error = bench.host.wipe_signatures(&node, &info.identity, &[]).unwrap_err();
     assert_eq!(error.kind, HostErrorKind::Busy);
     let own = std::path::PathBuf::from(format!("/dev/dm-{}", map.dev.minor));

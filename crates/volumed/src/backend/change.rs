@@ -210,7 +210,21 @@ pub fn mount_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     let target = Path::new(&request.path);
     let done = backend.engine.mount(&path.vg, &volume_name(path), target, request.read_only, dry_run);
-    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
+    let done = done.map_err(|error| {
+        let error = from_engine(error);
+        let full = |info: &VolumeInfo| info.problems.iter().any(|problem| problem.code == "pool_full");
+        match backend.volume_info(path) {
+            // The journal cannot be replayed without space: the kernel says no more than that I/O failed.
+            Ok(info) if full(&info) => {
+                let pool = format!("{}/{}", info.vg, info.pool);
+                error.with_hint(format!(
+                    "pool {pool} is full, and a file system may need space to be mounted: delete volumes or snapshots first"
+                ))
+            }
+            _ => error,
+        }
+    });
+    changed(backend, &path.vg, done?, || backend.volume_info(path))
 }
 
 pub fn unmount_volume<H: HostMut + 'static>(
@@ -311,7 +325,7 @@ pub fn scan<H: HostMut + 'static>(
         return Ok(Changed::Planned(plan(&planned)));
     }
     let before = (backend.engine.vgs().len(), present(&backend.pvs(None)?));
-    backend.engine.scan(&files).map_err(from_engine)?;
+    backend.engine.scan(&files, true).map_err(from_engine)?;
     let found = ScanInfo { vgs: backend.vgs()?, pvs: backend.pvs(None)? };
     let changed = (found.vgs.len(), present(&found.pvs)) != before || !files.is_empty();
     Ok(Changed::Done(Outcome { changed, object: Some(found), warnings: Vec::new() }))

@@ -44,7 +44,9 @@ pub fn from_engine(error: EngineError) -> ApiError {
             } else {
                 "not all that had been done before could be taken back yet: see `volctl status` and the daemon's log; it is tried again"
             };
-            ApiError::new(code, failed.to_string()).with_hint(hint)
+            let error = ApiError::new(code, failed.to_string());
+            let nothing_done = !failed.begun && failed.settled && !matches!(failed.source, StepError::InUse(_));
+            if nothing_done { error } else { error.with_hint(hint) }
         }
     }
 }

@@ -107,7 +107,7 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
     let problems = problems_of(view, ObjectKey::Pool(pool.id));
     let usage = usage(view, pool);
     let status = view.kernel.pools.get(&pool.id);
-    let refused = problems.iter().any(|found| found.code == "pool_refused");
+    let refused = problems.iter().any(|found| matches!(found.code.as_str(), "pool_refused" | "pool_full"));
     let size = catalog.pool_data_size(pool);
     let members = catalog.members(pool.id);
     let virtual_size = members.virtual_size();
@@ -187,8 +187,11 @@ fn common(catalog: &Catalog, view: &View, volume: &Volume) -> Common {
 pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
     let common = common(catalog, view, volume);
     let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
-    problems
-        .extend(problems_of(view, ObjectKey::Pool(volume.pool)).into_iter().filter(|one| one.code == "pool_refused"));
+    problems.extend(
+        problems_of(view, ObjectKey::Pool(volume.pool))
+            .into_iter()
+            .filter(|one| matches!(one.code.as_str(), "pool_refused" | "pool_full")),
+    );
     VolumeInfo {
         id: volume.id.to_string(),
         vg: catalog.vg().name.to_string(),

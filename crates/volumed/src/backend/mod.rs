@@ -14,6 +14,7 @@ use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 use crate::api::{Backend, Change, Read};
+use crate::socket::RunLock;
 
 mod change;
 mod error;
@@ -45,6 +46,8 @@ pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
     refresher: Mutex<Option<Refresher>>,
+    /// Kept as long as the disks may be written to.
+    _only: Option<RunLock>,
 }
 
 struct Refresher {
@@ -55,7 +58,12 @@ struct Refresher {
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
-        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None) }
+        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None), _only: None }
+    }
+
+    /// Keeps the lock that makes it the only one on this machine.
+    fn holding(self, only: RunLock) -> Self {
+        Self { _only: Some(only), ..self }
     }
 
     /// Starts the slow timer that refreshes what readers see.

@@ -11,6 +11,7 @@ use vol_linux::{LinuxHost, LinuxOptions};
 use super::{EngineBackend, Facts};
 use crate::api::Backend;
 use crate::config::{Config, IoChoice};
+use crate::socket::RunLock;
 
 /// Targets without which nothing works.
 const TARGETS_NEEDED: [&str; 3] = ["linear", "thin-pool", "thin"];
@@ -20,6 +21,7 @@ const TARGETS_NEEDED: [&str; 3] = ["linear", "thin-pool", "thin"];
 /// # Errors
 /// The host cannot be opened at all. A VG that cannot be opened is no error: it is a problem in `status`.
 pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
+    let only = RunLock::take_host().context("only one volumed may use the disks of a machine")?;
     let host = LinuxHost::new(LinuxOptions {
         io: match config.io {
             IoChoice::Auto => vol_linux::IoChoice::Auto,
@@ -33,10 +35,10 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
     .context("the daemon's own I/O")?;
     let facts = facts(&host);
     let engine = Engine::new(host);
-    if let Err(error) = engine.scan(&[]) {
+    if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }
-    let backend = EngineBackend::new(engine, facts);
+    let backend = EngineBackend::new(engine, facts).holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
     Ok(Arc::new(backend))
 }

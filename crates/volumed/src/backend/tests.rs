@@ -33,7 +33,7 @@ pub fn machine() -> SimHost {
 /// A daemon that has just started on it.
 pub fn start(host: &SimHost) -> Sim {
     let engine = Engine::new(host.clone());
-    engine.scan(&[]).unwrap();
+    engine.scan(&[], false).unwrap();
     let kernel = KernelInfo {
         release: "6.18.1".into(),
         dm_version: Some("4.50.0".into()),
