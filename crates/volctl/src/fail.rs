@@ -12,6 +12,8 @@ use crate::render::clean;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub exit: u8,
+    /// Word for programs: the API's error code, or `unreachable`, `denied`, `timeout`, `protocol`, `volctl`.
+    pub code: &'static str,
     pub message: String,
     pub details: Vec<String>,
     pub hint: Option<String>,
@@ -19,7 +21,23 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: u8, message: impl Into<String>, hint: Option<&str>) -> Self {
-        Self { exit, message: message.into(), details: Vec::new(), hint: hint.map(str::to_owned) }
+        Self { exit, code: "volctl", message: message.into(), details: Vec::new(), hint: hint.map(str::to_owned) }
+    }
+
+    fn coded(code: &'static str, exit: u8, message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { code, ..Self::new(exit, message, hint) }
+    }
+
+    /// As a program reads it: one line of JSON in the form of the API's own errors, with the exit code.
+    pub fn json(&self) -> String {
+        let body = serde_json::json!({"error": {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "details": self.details,
+            "exit_code": self.exit,
+        }});
+        format!("{body}\n")
     }
 
     /// The lines for standard error, each with its line end. Texts of others are shown without control characters.
@@ -38,7 +56,13 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { exit: error.code.exit_code(), message: error.message, details: error.details, hint: error.hint }
+        Self {
+            exit: error.code.exit_code(),
+            code: error.code.as_str(),
+            message: error.message,
+            details: error.details,
+            hint: error.hint,
+        }
     }
 }
 
@@ -49,21 +73,25 @@ impl From<ClientError> for Failure {
             ClientError::Api(error) => error.into(),
             ClientError::Unreachable { socket, source } => Self {
                 exit: exit::UNREACHABLE,
+                code: "unreachable",
                 message: format!("{message} ({})", source.kind()),
                 details: Vec::new(),
                 hint: Some(start_hint(&socket)),
             },
-            ClientError::Denied { .. } => Self::new(
+            ClientError::Denied { .. } => Self::coded(
+                "denied",
                 exit::DENIED,
                 message,
                 Some("run volctl as root, or as a member of the group that the socket belongs to (default: volumed)"),
             ),
-            ClientError::Timeout { .. } => Self::new(
+            ClientError::Timeout { .. } => Self::coded(
+                "timeout",
                 ErrorCode::Timeout.exit_code(),
                 message,
                 Some("a change may still be under way: look with volctl status, and see the daemon's log"),
             ),
-            ClientError::Protocol { .. } => Self::new(
+            ClientError::Protocol { .. } => Self::coded(
+                "protocol",
                 exit::FAILURE,
                 message,
                 Some("is it the socket of volumed, and of the same release as volctl?"),
@@ -98,6 +126,20 @@ mod tests {
         assert_eq!(
             failure.text(),
             "error: /dev/sdb carries signatures\n  ext4 at 1080, label \"\\u{1b}[31mroot\"\nhint: --wipe destroys them\n"
+        );
+    }
+
+    #[test]
+    fn a_program_gets_the_error_as_json() {
+        let error =
+            ApiError::new(ErrorCode::Exists, "there is a volume data/pg already").with_hint("choose another name");
+        assert_eq!(
+            Failure::from(error).json(),
+            concat!(
+                r#"{"error":{"code":"exists","details":[],"exit_code":5,"hint":"choose another name","#,
+                r#""message":"there is a volume data/pg already"}}"#,
+                "\n"
+            )
         );
     }
 

@@ -52,7 +52,8 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            session.say(&failure.text());
+            let text = if session.output == Output::Json { failure.json() } else { failure.text() };
+            session.say(&text);
             failure.exit
         }
     }
