@@ -311,9 +311,23 @@ impl<H: HostMut> Engine<H> {
         read_only: bool,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+        let mounted = self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
             mount::mount(catalog, kernel, volume, target, read_only)
-        })
+        });
+        if let Err(EngineError::Step(_)) = &mounted {
+            // It was activated to be mounted, and is not: a volume that nobody uses is not active.
+            let released = self.change_volume(vg, name, false, |catalog, kernel, volume| {
+                if kernel.mounts_of(vol_core::dm::Device::Volume(volume.id)).is_empty() {
+                    mount::unmount(catalog, kernel, volume, None)
+                } else {
+                    Ok(Plan::default())
+                }
+            });
+            if let Err(error) = released {
+                tracing::warn!(volume = %name, %error, "it could not be deactivated after a failed mount");
+            }
+        }
+        mounted
     }
 
     /// Unmounts from `target`, or from everywhere.

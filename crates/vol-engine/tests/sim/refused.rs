@@ -186,3 +186,16 @@ fn an_attached_volume_is_not_deleted() {
     engine.detach(&data, &volume("raw"), false).unwrap();
     engine.delete_volume(&data, &volume("raw"), false).unwrap();
 }
+
+#[test]
+fn a_mount_that_fails_leaves_no_active_device() {
+    use vol_engine::host::HostRead as _;
+    let host = Op::Mount.before();
+    let engine = start(&host);
+    host.fail_next(EffectKind::Mount, Fault::Error(HostErrorKind::Io));
+    Op::Mount.run(&engine).unwrap_err();
+    assert_eq!(host.dm_devices().unwrap().len(), 3, "the pool's three and no more");
+    Op::Mount.run(&engine).unwrap();
+    engine.mount(&name("data"), &volume("pg"), std::path::Path::new("/srv/pg2"), true, false).unwrap_err();
+    assert_eq!(host.dm_devices().unwrap().len(), 4, "what is mounted elsewhere stays");
+}
