@@ -1,6 +1,7 @@
 //! One open volume group: its catalog, its session, and what readers see of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
@@ -49,6 +50,8 @@ pub struct OpenVg {
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again.
     opening_problems: Vec<String>,
+    /// Refreshes since something was left unsettled.
+    rounds_unsettled: AtomicU32,
 }
 
 impl OpenVg {
@@ -59,6 +62,7 @@ impl OpenVg {
             session: Mutex::new(session),
             view: RwLock::default(),
             opening_problems,
+            rounds_unsettled: AtomicU32::new(0),
         }
     }
 
@@ -216,12 +220,22 @@ impl OpenVg {
         given_up.is_empty() && !self.unsettled()
     }
 
+    /// Ever less often: what has been in the way for an hour will not be gone in five seconds, and each try takes the VG.
+    fn retry_is_due(&self) -> bool {
+        let round = self.rounds_unsettled.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        round.is_power_of_two() || round.is_multiple_of(64)
+    }
+
     /// Refreshes what readers see, and tries again what could not be settled before.
     pub fn refresh<H: HostMut + ?Sized>(&self, host: &H) {
         // A change under way refreshes at its end; the timer does not wait for it.
         if let Some(mut session) = self.try_session().filter(|session| !session.closed) {
             if self.unsettled() {
-                self.recover(host, &mut session);
+                if self.retry_is_due() {
+                    self.recover(host, &mut session);
+                }
+            } else {
+                self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
             self.refresh_with(host, &session);
         }
@@ -332,7 +346,7 @@ fn find_problems(
             problems.push(Problem {
                 code: "unfinished",
                 message: format!("{what} was cut short while it was made or deleted, and is not settled yet"),
-                hint: "it is tried again every few seconds; the daemon's log says what is in the way".to_owned(),
+                hint: "it is tried again by itself; the daemon's log says what is in the way".to_owned(),
                 subject: Some(key),
             });
         }
