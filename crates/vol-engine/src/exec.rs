@@ -291,7 +291,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     fn let_go(&self, device: Device) -> Result<bool, StepError> {
         for _ in 0..LET_GO_TRIES {
             match self.host.dm_device(&device.uuid())? {
-                Some(info) if info.open_count > 0 => std::thread::sleep(LET_GO_STEP),
+                Some(info) if info.open_count > 0 => self.host.pause(LET_GO_STEP),
                 _ => return Ok(true),
             }
         }

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::observed::{
@@ -145,6 +146,8 @@ pub trait HostRead: Send + Sync {
     /// Changes with every boot (`/proc/sys/kernel/random/boot_id`).
     fn boot_id(&self) -> HostResult<String>;
     fn io_backend(&self) -> IoBackend;
+    /// Lets time pass, for what goes away by itself.
+    fn pause(&self, time: Duration);
 
     /// Nodes of all block devices that may carry a PV. Never our own dm devices (what a user wrote inside a volume is not
     /// looked at), nor empty, ram, zram, optical or floppy devices.

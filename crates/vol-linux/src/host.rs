@@ -101,6 +101,10 @@ impl HostRead for LinuxHost {
         Ok(id.trim().to_owned())
     }
 
+    fn pause(&self, time: std::time::Duration) {
+        std::thread::sleep(time);
+    }
+
     fn io_backend(&self) -> IoBackend {
         self.backend.clone()
     }

@@ -31,6 +31,9 @@ impl HostRead for SimHost {
         Ok(world.boot_id.clone())
     }
 
+    /// No time passes here: what a test holds, it holds until it lets go.
+    fn pause(&self, _time: std::time::Duration) {}
+
     fn io_backend(&self) -> IoBackend {
         IoBackend { name: "simulated".to_owned(), reason: None }
     }
