@@ -227,7 +227,8 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             }
             Action::Unmount { mount } => match self.host.unmount(mount) {
                 Err(error) if error.kind == HostErrorKind::Busy => {
-                    let holders = self.host.holders(mount.dev);
+                    let itself = format!("mounted at {}", mount.target.display());
+                    let holders = self.host.holders(mount.dev).into_iter().filter(|holder| *holder != itself);
                     let nested = self.nested_mounts(mount)?;
                     let by: Vec<_> = nested.into_iter().chain(holders).collect();
                     let by = if by.is_empty() { "a process that could not be found".to_owned() } else { by.join(", ") };
