@@ -202,6 +202,11 @@ impl Catalog {
         self.intents.values().filter(move |intent| intent.pool == pool)
     }
 
+    /// How many objects there are, of all kinds.
+    pub fn object_count(&self) -> usize {
+        1 + self.pvs.len() + self.pools.len() + self.volumes.len() + self.intents.len()
+    }
+
     /// Extents of the whole VG.
     pub fn extents(&self) -> Extents {
         self.pvs.values().map(|pv| pv.extents).sum()

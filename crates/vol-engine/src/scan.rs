@@ -49,7 +49,14 @@ impl<H: HostMut> Engine<H> {
         let (attached, unusable) = self.attach_files(more_files, &mut problems, &mut failed);
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
         let mut labelled_nodes = Vec::new();
-        for node in self.host().block_devices()? {
+        let nodes = match self.host().block_devices() {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                self.take_back_loops(&attached);
+                return Err(error.into());
+            }
+        };
+        for node in nodes {
             match self.look_at(&node, &mut problems) {
                 Ok(Some(found)) => {
                     labelled_nodes.push(found.info.node.clone());
@@ -70,8 +77,8 @@ impl<H: HostMut> Engine<H> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Attaches the remembered files and `more`; gives those that were not attached before, and those of `more` that cannot be. What goes wrong with a file of
-    /// `more` is the request's failure, with others a problem.
+    /// Attaches the remembered files and `more`; gives those that were not attached before, and those of `more` that cannot
+    /// be. What goes wrong with a file of `more` is the request's failure, with others a problem.
     fn attach_files(
         &self,
         more: &[PathBuf],
@@ -139,13 +146,9 @@ impl<H: HostMut> Engine<H> {
         problems: &mut Vec<Problem>,
         failed: &mut Option<EngineError>,
     ) {
-        for Attached { file, node } in attached {
-            if labelled.contains(&node) {
-                continue;
-            }
-            if let Err(error) = self.host().detach_loop(&node) {
-                tracing::warn!(file = %file.display(), %error, "a loop device could not be detached again");
-            }
+        let blank: Vec<_> = attached.into_iter().filter(|one| !labelled.contains(&one.node)).collect();
+        self.take_back_loops(&blank);
+        for Attached { file, .. } in blank {
             let message = format!("the file {} carries no PV of a volume group", file.display());
             if more.contains(&file) {
                 *failed = Some(Refusal::invalid(message).into());
@@ -166,6 +169,15 @@ impl<H: HostMut> Engine<H> {
             && let Err(error) = self.host().remember_backing_files(&all)
         {
             tracing::error!(%error, "the list of backing files could not be written: they are not attached at the next start");
+        }
+    }
+
+    /// Takes back loop devices that this scan made.
+    fn take_back_loops(&self, attached: &[Attached]) {
+        for Attached { file, node } in attached {
+            if let Err(error) = self.host().detach_loop(node) {
+                tracing::warn!(file = %file.display(), %error, "a loop device could not be detached again");
+            }
         }
     }
 

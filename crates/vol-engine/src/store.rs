@@ -133,11 +133,7 @@ impl Store {
             let stale = [copy.geometry.checkpoint_offsets[1], copy.geometry.log_offset];
             for offset in stale {
                 let write = DurableWrite { device: &copy.device, offset, data: &label::blank() };
-                first_error(host.write_durable(&[write])).map_err(|first| StoreError::NoMajority {
-                    written: 0,
-                    copies: wanted,
-                    first,
-                })?;
+                first_error(host.write_durable(&[write])).map_err(StoreError::FirstCheckpoint)?;
             }
         }
         store.write_checkpoint(host, &payload, objects.len() as u64)?;

@@ -179,9 +179,13 @@ impl OpenVg {
         Ok(plan)
     }
 
-    /// Whether the catalog holds anything that is not finished.
+    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up.
     fn unsettled(&self) -> bool {
-        self.read(|catalog| catalog.unfinished().next().is_some())
+        let view = self.view();
+        self.read(|catalog| {
+            let down = |pool: &vol_types::Pool| !view.kernel.pools.contains_key(&pool.id);
+            catalog.unfinished().next().is_some() || catalog.pools().any(down)
+        })
     }
 
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
@@ -189,7 +193,7 @@ impl OpenVg {
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
         let mut given_up: BTreeSet<ObjectKey> = BTreeSet::new();
         // Each round settles one object or sets it aside, so this many rounds are always enough.
-        let objects = self.read(|catalog| catalog.objects().len());
+        let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
             let kernel = match exec::observe_kernel(host, &self.catalog) {
                 Ok(kernel) => kernel,
@@ -217,7 +221,7 @@ impl OpenVg {
                 }
             }
         }
-        given_up.is_empty() && !self.unsettled()
+        given_up.is_empty() && self.read(|catalog| catalog.unfinished().next().is_none())
     }
 
     /// Ever less often: what has been in the way for an hour will not be gone in five seconds, and each try takes the VG.

@@ -214,3 +214,15 @@ fn what_could_not_be_settled_is_shown_and_tried_again() {
     assert_eq!(inventory(&engine), ["pool tank Ready", "vg data Ready"]);
     sound(&host, &engine, "settled by the timer");
 }
+
+#[test]
+fn a_pool_that_did_not_come_up_is_tried_again() {
+    let host = Op::CreateRaw.before();
+    reboot(&host);
+    host.fail_next(EffectKind::DmCreate, Fault::Error(HostErrorKind::Io));
+    let engine = start(&host);
+    assert!(problems(&engine).contains("pool tank is not active"), "{}", problems(&engine));
+    engine.refresh();
+    sound(&host, &engine, "after the timer");
+    Op::CreateRaw.run(&engine).unwrap();
+}
