@@ -43,6 +43,8 @@ pub enum ObjectState {
     #[default]
     Ready,
     Deleting,
+    /// A volume group that is meant for another machine.
+    Exported,
 }
 
 impl ObjectState {
@@ -52,6 +54,7 @@ impl ObjectState {
             Self::Creating => "creating",
             Self::Ready => "ready",
             Self::Deleting => "deleting",
+            Self::Exported => "exported",
         }
     }
 }

@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use vol_types::{
-    Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, VgState, Volume,
-    VolumeId,
+    Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, Volume, VolumeId,
 };
 
 use crate::dm;
@@ -59,7 +58,7 @@ impl Catalog {
     /// A catalog that holds nothing but its VG.
     pub fn new(vg: Vg) -> Self {
         let mut index = Index::default();
-        index.set_unfinished(ObjectKey::Vg(vg.id), vg.state != VgState::Ready);
+        index.set_unfinished(ObjectKey::Vg(vg.id), !vg.state.is_whole());
         Self {
             vg,
             sequence: 0,
@@ -103,7 +102,7 @@ impl Catalog {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Put(Object::Vg(vg)) => {
-                self.index.set_unfinished(ObjectKey::Vg(vg.id), vg.state != VgState::Ready);
+                self.index.set_unfinished(ObjectKey::Vg(vg.id), !vg.state.is_whole());
                 self.vg = vg;
             }
             Change::Put(Object::Pv(pv)) => drop(self.pvs.insert(pv.id, pv)),

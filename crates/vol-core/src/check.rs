@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Content, Extents, Segment, VgState, VolumeState, limit};
+use vol_types::{Bytes, Content, Extents, Segment, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -114,7 +114,7 @@ fn vg(catalog: &Catalog, found: &mut Vec<String>) {
     if !matches!(vg.sector_size, 512 | 4096) {
         found.push(format!("CAT-7: the sector size is {} bytes", vg.sector_size));
     }
-    if vg.state != VgState::Ready && catalog.pools().next().is_some() {
+    if !vg.state.is_whole() && catalog.pools().next().is_some() {
         found.push("CAT-8: the VG is being made or deleted, and has pools".to_owned());
     }
     if catalog.bytes(catalog.extents()) == Bytes(u64::MAX) {

@@ -8,7 +8,7 @@ use vol_core::observed::DiskInfo;
 use vol_core::{Catalog, Refusal};
 use vol_format::feature::Access;
 use vol_format::label::Label;
-use vol_types::{PvId, VgId, VgState};
+use vol_types::{PvId, VgId};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -256,7 +256,7 @@ impl<H: HostMut> Engine<H> {
             );
             return;
         }
-        let unfinished = opened.catalog.vg().state != VgState::Ready;
+        let unfinished = !opened.catalog.vg().state.is_whole();
         let session = Session { pvs, store: Some(opened.store), own_files: Vec::new(), closed: false };
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
         let mut session = vg.session();

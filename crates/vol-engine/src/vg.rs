@@ -139,6 +139,10 @@ impl OpenVg {
             return Err(Refusal::not_found(format!("volume group {name} was deleted or opened anew meanwhile"))
                 .hint("see `volctl vg list`, and try again"));
         }
+        if state == VgState::Exported {
+            return Err(Refusal::busy(format!("volume group {name} is exported: nothing of it is used here"))
+                .hint(format!("take it into use with `volctl vg import {name}`")));
+        }
         if state != VgState::Ready {
             return Err(Refusal::busy(format!("volume group {name} is being deleted"))
                 .hint(format!("finish that with `volctl vg delete {name}`")));

@@ -5,8 +5,8 @@
 //! on its PV) is for the catalog to judge, not for this file.
 
 use vol_types::{
-    Bytes, Content, Extents, FsKind, Intent, IntentId, Object, Pool, PoolId, PoolState, Pv, PvId, Segment, Snapshot,
-    ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState,
+    Bytes, CommitPoint, Content, Extents, FsKind, Intent, IntentId, Object, Pool, PoolId, PoolState, Pv, PvId, Segment,
+    Snapshot, ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState, limit,
 };
 
 use crate::feature::Access;
@@ -38,7 +38,7 @@ macro_rules! kinds {
 
 kinds! {
     1 vg "vg": 1 id 2 name 3 state 4 extent_size 5 sector_size 6 metadata_copies 7 created_at;
-    2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id;
+    2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id 9 left;
     3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
         8 overcommit_percent 9 data 10 metadata 11 created_at;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at;
@@ -81,7 +81,7 @@ enum ThinOpKind {
 }
 
 codes! {
-    vg_state VgState: Creating = 1 Ready = 2 Deleting = 3 Erasing = 4;
+    vg_state VgState: Creating = 1 Ready = 2 Deleting = 3 Erasing = 4 Exported = 5;
     pool_state PoolState: Creating = 1 Ready = 2 Deleting = 3;
     volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3;
     content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;
@@ -161,7 +161,13 @@ fn put_pv(body: &mut Body<'_>, it: &Pv) -> Result<(), EncodeError> {
     if let Some(file) = &it.backing_file {
         body.string(pv::backing_file, file)?;
     }
-    body.string(pv::hardware_id, &it.hardware_id)
+    body.string(pv::hardware_id, &it.hardware_id)?;
+    if it.left.is_empty() {
+        return Ok(());
+    }
+    let points: Vec<u8> =
+        it.left.iter().flat_map(|point| [&point.sequence.to_le_bytes()[..], &point.hash].concat()).collect();
+    body.bytes(pv::left, &points)
 }
 
 fn read_pv(mut fields: Fields<'_>) -> Result<Pv, Malformed> {
@@ -178,8 +184,21 @@ fn read_pv(mut fields: Fields<'_>) -> Result<Pv, Malformed> {
         },
         backing_file: fields.optional(pv::backing_file)?.map(|value| string(&value)).transpose()?,
         hardware_id: string(&fields.required(pv::hardware_id)?)?,
+        left: fields.optional(pv::left)?.map(read_points).transpose()?.unwrap_or_default(),
     };
     fields.end().map(|()| it)
+}
+
+fn read_points(mut value: Reader<'_>) -> Result<Vec<CommitPoint>, Malformed> {
+    let mut list = Vec::new();
+    while !value.is_empty() {
+        list.push(CommitPoint { sequence: value.u64()?, hash: value.array()? });
+    }
+    // FMT-20: an absent field is the one way to say that there is none.
+    if list.is_empty() || list.len() > limit::LEFT_POINTS_MAX {
+        return Err(value.malformed());
+    }
+    Ok(list)
 }
 
 fn put_pool(body: &mut Body<'_>, it: &Pool) -> Result<(), EncodeError> {

@@ -42,3 +42,6 @@ pub const VOLUME_SIZE_MAX: Bytes = Bytes((1 << 63) - Bytes::GIB);
 pub const VOLUME_SIZE_MIN: Bytes = CHUNK_SIZE_MIN;
 /// A device-mapper table length is a number of sectors.
 pub const VOLUME_SECTORS_MAX: Sectors = Sectors(VOLUME_SIZE_MAX.get() / 512);
+
+/// Most points that a PV's record keeps of a copy that was left behind (`Pv::left`).
+pub const LEFT_POINTS_MAX: usize = 8;

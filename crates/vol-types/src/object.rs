@@ -33,6 +33,15 @@ pub enum VgState {
     /// A majority says *deleting*, so this can be said: marks and labels are being erased. Any one copy that says it is
     /// enough to go on, whatever became of the others.
     Erasing,
+    /// Whole, but meant for another machine: nothing of it is activated or changed until it is imported.
+    Exported,
+}
+
+impl VgState {
+    /// Neither half made nor half taken apart.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Ready | Self::Exported)
+    }
 }
 
 /// A physical volume.
@@ -52,6 +61,17 @@ pub struct Pv {
     pub backing_file: Option<String>,
     /// WWID or serial as the kernel told it, to tell the disk from its clone; empty if it has none.
     pub hardware_id: String,
+    /// Set while the VG goes on without this PV's copy: every point at which that copy may have been left, so that it
+    /// can be shown to be old when it comes back. At most [`crate::limit::LEFT_POINTS_MAX`].
+    pub left: Vec<CommitPoint>,
+}
+
+/// A point of a VG's history: what the chain of commits was at a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitPoint {
+    pub sequence: u64,
+    /// Chain hash there.
+    pub hash: [u8; 32],
 }
 
 /// A run of extents on one PV that a logical device uses; the runs of a device follow each other without gaps.

@@ -44,6 +44,9 @@ pub fn next(
     if !writable {
         return certainly_gone(catalog).then(|| half_made_vg(catalog, &open)).flatten();
     }
+    if catalog.vg().state == VgState::Exported {
+        return None;
+    }
     None.or_else(|| half_made_vg(catalog, &open))
         .or_else(|| half_made_pools(catalog, kernel, &open))
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
@@ -83,7 +86,7 @@ fn certainly_gone(catalog: &Catalog) -> bool {
     match catalog.vg().state {
         VgState::Creating => catalog.sequence() == 1,
         VgState::Erasing => true,
-        VgState::Ready | VgState::Deleting => false,
+        VgState::Ready | VgState::Deleting | VgState::Exported => false,
     }
 }
 
@@ -91,7 +94,7 @@ fn certainly_gone(catalog: &Catalog) -> bool {
 fn half_made_vg(catalog: &Catalog, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
     let subject = ObjectKey::Vg(catalog.vg().id);
     // A VG with pools in it is not unfinished, whatever it says of itself (CAT-8): leave it to a person.
-    if catalog.vg().state == VgState::Ready || catalog.pools().next().is_some() || !open(&subject) {
+    if catalog.vg().state.is_whole() || catalog.pools().next().is_some() || !open(&subject) {
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));

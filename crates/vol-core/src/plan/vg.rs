@@ -349,6 +349,7 @@ fn build(request: &CreateVg, disks: &[(&DiskCandidate, &DiskInfo)], sector_size:
             metadata: false,
             backing_file: Some(path.display().to_string()),
             hardware_id: String::new(),
+            left: Vec::new(),
         });
     }
     for (candidate, info) in disks {
@@ -375,6 +376,7 @@ fn build(request: &CreateVg, disks: &[(&DiskCandidate, &DiskInfo)], sector_size:
             metadata: false,
             backing_file: None,
             hardware_id: info.hardware_id.clone(),
+            left: Vec::new(),
         });
     }
     for pv in pvs.iter_mut().take(usize::from(request.metadata_copies)) {

@@ -87,6 +87,7 @@ fn fmt_14_changes_that_need_more_than_the_longest_record_are_refused_with_the_le
         metadata: false,
         backing_file: None,
         hardware_id: String::new(),
+        left: Vec::new(),
     };
     let changes = vec![Change::Put(Object::Pv(pv(text))); 128];
     let error = encode_payload(&changes).unwrap_err();

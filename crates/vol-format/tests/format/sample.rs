@@ -64,6 +64,7 @@ pub fn objects() -> Vec<Object> {
             metadata,
             backing_file: backing_file.map(str::to_owned),
             hardware_id: hardware_id.to_owned(),
+            left: Vec::new(),
         })
     };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
@@ -141,8 +142,13 @@ fn any_segments() -> impl Strategy<Value = Vec<Segment>> {
 }
 
 fn any_vg() -> impl Strategy<Value = Object> {
-    let state =
-        prop_oneof![Just(VgState::Creating), Just(VgState::Ready), Just(VgState::Deleting), Just(VgState::Erasing)];
+    let state = prop_oneof![
+        Just(VgState::Creating),
+        Just(VgState::Ready),
+        Just(VgState::Deleting),
+        Just(VgState::Erasing),
+        Just(VgState::Exported)
+    ];
     (any::<([u8; 16], u64, u32, u16, u64)>(), any_name(), state).prop_map(|(numbers, name, state)| {
         let (id, extent_size, sector_size, metadata_copies, created_at) = numbers;
         let (id, extent_size) = (VgId::from_bytes(id), Bytes(extent_size));
@@ -152,7 +158,9 @@ fn any_vg() -> impl Strategy<Value = Object> {
 
 fn any_pv() -> impl Strategy<Value = Object> {
     let texts = (any_text(), proptest::option::of(any_text()), any_text());
-    (any::<([u8; 16], u64, u64, u64, bool)>(), texts).prop_map(|(numbers, (path_hint, backing_file, hardware_id))| {
+    let left = vec(any::<(u64, [u8; 32])>(), 0..=vol_types::limit::LEFT_POINTS_MAX);
+    (any::<([u8; 16], u64, u64, u64, bool)>(), texts, left).prop_map(|(numbers, texts, left)| {
+        let (path_hint, backing_file, hardware_id) = texts;
         let (id, device_size, data_offset, extents, metadata) = numbers;
         Object::Pv(Pv {
             id: PvId::from_bytes(id),
@@ -163,6 +171,7 @@ fn any_pv() -> impl Strategy<Value = Object> {
             metadata,
             backing_file,
             hardware_id,
+            left: left.into_iter().map(|(sequence, hash)| CommitPoint { sequence, hash }).collect(),
         })
     })
 }

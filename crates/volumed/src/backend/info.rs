@@ -51,6 +51,7 @@ pub fn vg(catalog: &Catalog, view: &View) -> VgInfo {
         state: match vg.state {
             VgState::Creating => ObjectState::Creating,
             VgState::Ready => ObjectState::Ready,
+            VgState::Exported => ObjectState::Exported,
             VgState::Deleting | VgState::Erasing => ObjectState::Deleting,
         },
         health: health_of(&problems, frozen),
