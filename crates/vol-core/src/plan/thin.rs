@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Change, Intent, IntentId, Object, ObjectKey, Pool, PoolId, ThinOp, VolumeId};
+use vol_types::{Bytes, Change, Intent, IntentId, Object, ObjectKey, Pool, PoolId, ThinOp, VolumeId, defect};
 
 use crate::catalog::VolumeName;
 use crate::plan::Plan;
@@ -56,11 +56,14 @@ impl Batch {
     }
     /// Bytes that the changes so far add to what the pool promises.
     pub fn promises(&self, pool: PoolId) -> u128 {
+        if defect("changes of a batch do not see what the others promise") {
+            return 0;
+        }
         self.promises.get(&pool).copied().unwrap_or(0)
     }
     /// Whether a change of this name has to wait for the next transaction.
     pub fn concerns(&self, name: &VolumeName) -> bool {
-        self.names.contains(name)
+        self.names.contains(name) && !defect("changes of a batch do not see each other")
     }
     pub fn is_full(&self) -> bool {
         self.changes.len() >= BATCH_MAX
