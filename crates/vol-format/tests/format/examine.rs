@@ -287,7 +287,8 @@ fn a_record_of_another_disk_group_or_history_is_told() {
 
 #[test]
 fn impossible_lengths_versions_and_contents_are_told_apart() {
-    let cases: [(fn(&mut Vec<u8>), &str); 4] = [
+    type Harm = fn(&mut Vec<u8>);
+    let cases: [(Harm, &str); 4] = [
         (|bytes| bytes[104..108].fill(0xff), "log-damaged"),
         (
             |bytes| {
