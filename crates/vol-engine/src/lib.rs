@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod check;
 mod engine;
 mod error;
 pub mod exec;
@@ -14,6 +15,7 @@ mod scan;
 mod store;
 mod vg;
 
+pub use check::Checked;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
 pub use store::{StoreCounters, StoreError};

@@ -13,7 +13,7 @@ use vol_core::Catalog;
 use vol_format::layout::{BLOCK, Geometry};
 use vol_format::record::{self, ChainHash};
 use vol_format::{checkpoint, label};
-use vol_types::{Change, Object, ObjectKey, PvId, VgId};
+use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, VgId};
 
 use crate::host::{BlockWrite, DurableWrite, HostError, HostMut, HostResult};
 use crate::pvs::OpenPvs;
@@ -329,6 +329,10 @@ impl Store {
     /// Copies that are there and copies that there should be.
     pub fn copies(&self) -> (usize, usize) {
         (self.written(), self.wanted)
+    }
+    /// The newest commit.
+    pub fn head(&self) -> CommitPoint {
+        CommitPoint { sequence: self.sequence, hash: self.hash }
     }
     pub fn counters(&self) -> StoreCounters {
         self.counters
