@@ -3,6 +3,7 @@
 
 mod sim {
     pub mod bench;
+    mod check;
     mod cost;
     mod crash;
     mod histories;

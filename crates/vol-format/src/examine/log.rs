@@ -381,9 +381,8 @@ impl EndReason {
                 format!("a record of physical volume {found}: a clone, or a write that went to the wrong disk")
             }
             Self::EarlierLap { found, laps } => {
-                format!(
-                    "a record written for position {found}, {laps} laps ago: the next write was not made, or was lost"
-                )
+                let laps = if *laps == 1 { "one lap".to_owned() } else { format!("{laps} laps") };
+                format!("a record written for position {found}, {laps} ago: the next write was not made, or was lost")
             }
             Self::LaterLap { found } => {
                 format!(

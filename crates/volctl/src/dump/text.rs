@@ -107,7 +107,12 @@ fn structures(found: &Examination, shown: Shown) -> Table {
             _ => "no record since the checkpoint".to_owned(),
         };
         row("log", log.offset, Some(log.len), "read", what);
-        for place in &log.places {
+        // That the next lap begins with a record of this one or an earlier one is how it has to be.
+        let of_no_interest = |at: usize, code: &str| at > 0 && matches!(code, "log-end" | "log-earlier-lap");
+        for (at, place) in log.places.iter().enumerate() {
+            if of_no_interest(at, place.reason.code()) {
+                continue;
+            }
             row(
                 "log end",
                 place.offset,
