@@ -14,19 +14,20 @@ pub(super) const NO_LABEL: &str =
     "without a label the disk is not found; keep an image of it, the other disks of the volume group go on";
 pub(super) const WHOLE_DISK: &str = "this is a partition or a piece of the disk: look at the whole disk";
 pub(super) const READ_ERROR: &str = "the disk reports an error: see the kernel log and `smartctl -a`, replace the disk";
-pub(super) const LABEL_COPY: &str = "the other copy serves; volumed writes both anew when the label changes";
+pub(super) const LABEL_COPY: &str = "the other copy serves; find out what wrote there, before that one is lost too";
 pub(super) const TOO_SMALL: &str =
     "the disk has shrunk or the image is cut off: do not use it, bring back its full size";
 pub(super) const GROWN: &str = "nothing: the space beyond is not used";
 pub(super) const COPY: &str =
-    "other disks of the volume group carry the same metadata; volumed writes this copy anew when it opens the group";
+    "other disks of the volume group carry the same metadata; `volctl status` says whether this copy is still counted";
 pub(super) const COMPARE: &str =
     "compare with the other disks: `volctl debug dump DISK DISK…`; a copy that is behind is brought up to date";
 pub(super) const MISDIRECTED: &str =
     "the disk or its controller wrote to a wrong place: check cables and firmware, do not trust this disk";
 pub(super) const GIVEN_AWAY: &str =
     "the disk was given to something else: take it out of the volume group, or erase what the other tool wrote";
-pub(super) const MARK: &str = "volumed needs no mark, but other tools may take the disk for empty; it is written anew with the volume group's next label";
+pub(super) const MARK: &str =
+    "volumed does without the mark, but other tools may take the disk for empty: do not let them write to it";
 
 pub(super) fn push(
     out: &mut Vec<Finding>,
