@@ -100,14 +100,11 @@ fn against_memory(found: &Examination, now: &Moment, left: &[CommitPoint]) -> Op
     let known = std::collections::BTreeMap::from([(sequence, now.head.hash)]);
     match standing(&now.head, &known, left, head) {
         Standing::UpToDate => None,
-        _ if head.sequence < sequence && !now.in_use => Some(Finding {
-            severity: Severity::Damage,
-            code: "copy-failed",
-            rule: Some(24),
-            text: format!("a write to this copy failed at commit {}, it is not written to any more", head.sequence),
-            advice: AGAIN,
-            offset: None,
-        }),
+        _ if head.sequence < sequence && !now.in_use => {
+            let text =
+                format!("a write to this copy failed at commit {}, it is not written to any more", head.sequence);
+            Some(Finding { rule: Some(24), ..damage("copy-failed", text, AGAIN) })
+        }
         _ if head.sequence < sequence => Some(damage(
             "copy-behind",
             format!(
