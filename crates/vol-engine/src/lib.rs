@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod check;
 mod engine;
 mod error;
 pub mod exec;
@@ -16,6 +17,7 @@ mod scan;
 mod store;
 mod vg;
 
+pub use check::Checked;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
 pub use queue::{Answer, ThinRequest};

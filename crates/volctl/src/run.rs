@@ -1,6 +1,7 @@
 //! Runs a command: asks the daemon, shows the answer, says what came of it.
 
 mod change;
+mod debug;
 mod paths;
 mod pool;
 mod pv;
@@ -44,6 +45,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Volume(command) => volume::run(command, session).await,
         Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Init(init) => vg::init(init, session).await,
+        Command::Debug(command) => debug::run(command, session),
         Command::Status => whole::status(session).await,
         Command::Df => whole::df(session).await,
         Command::Completion { shell } => whole::completion(shell, session),

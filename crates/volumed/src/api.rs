@@ -8,8 +8,8 @@
 //! - a panic is caught by the server and answered as `internal`, so locks must not be left poisoned for good.
 
 use vol_api::{
-    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Init, InitInfo, Mount, PoolInfo, PvInfo,
-    ScanInfo, ScanRequest, SnapshotInfo, Status, VgInfo, VolumeInfo,
+    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Init, InitInfo, Mount, PoolInfo,
+    PvCheck, PvInfo, ScanInfo, ScanRequest, SnapshotInfo, Status, VgInfo, VolumeInfo,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -29,6 +29,8 @@ pub trait Backend: Send + Sync + 'static {
     fn vg(&self, vg: &Name) -> Read<VgInfo>;
     fn pvs(&self, vg: Option<&Name>) -> Read<Vec<PvInfo>>;
     fn pv(&self, id: PvId) -> Read<PvInfo>;
+    /// Reads the PV again; nothing is changed.
+    fn check_pv(&self, id: PvId) -> Read<PvCheck>;
     fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>>;
     fn pool(&self, pool: &PoolPath) -> Read<PoolInfo>;
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;

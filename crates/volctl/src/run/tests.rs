@@ -1,4 +1,5 @@
 mod fake;
+mod inspect;
 
 use vol_api::*;
 
