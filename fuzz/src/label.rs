@@ -20,7 +20,7 @@ pub fn label(data: &[u8]) -> bool {
     repair::put(&mut ours, 12, &[1, 0, 0, 0]);
     repair::put(&mut ours, 16, &312u32.to_le_bytes());
     repair::seal(&mut ours);
-    [data, &repaired, &ours].into_iter().map(|block| at_every_place(block)).fold(false, |any, one| any | one)
+    [data, &repaired, &ours].into_iter().map(at_every_place).fold(false, |any, one| any | one)
 }
 
 fn at_every_place(block: &[u8]) -> bool {
