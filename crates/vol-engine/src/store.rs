@@ -171,6 +171,7 @@ impl Store {
             // A new VG begins with all of its copies or not at all.
             return Err(StoreError::FirstCheckpoint(first));
         }
+        store.counters = StoreCounters::default();
         Ok(store)
     }
 
