@@ -10,16 +10,16 @@ use vol_fuzz::{TARGETS, Target};
 /// For each target: corpus files at least, mutations of each, and executions that were accepted at least. What falls below is a
 /// corpus that was lost, or a target that no longer reaches what it is for.
 const FLOORS: &[(&str, usize, usize, usize)] = &[
-    ("label", 5, 400, 100),
-    ("record", 5, 400, 100),
-    ("record_payload", 5, 400, 100),
-    ("checkpoint_header", 5, 400, 100),
-    ("checkpoint_payload", 5, 400, 100),
-    ("image", 5, 20, 50),
-    ("dm_status", 5, 400, 100),
-    ("dm_table", 5, 400, 20),
-    ("api_body", 5, 400, 100),
-    ("words", 5, 400, 100),
+    ("label", 31, 400, 250),
+    ("record", 38, 400, 2000),
+    ("record_payload", 38, 400, 600),
+    ("checkpoint_header", 34, 400, 3000),
+    ("checkpoint_payload", 29, 400, 250),
+    ("image", 60, 8, 400),
+    ("dm_status", 30, 400, 1400),
+    ("dm_table", 33, 400, 20),
+    ("api_body", 47, 400, 150),
+    ("words", 45, 400, 1600),
 ];
 /// Longest input of the fuzzer and of the replay, in bytes.
 const INPUT_MAX: usize = 64 * 1024;
