@@ -52,7 +52,7 @@ impl Message {
             Self::Snap { id, origin } => {
                 disk.clock += 1;
                 if let Some(thin) = disk.thins.get(&origin).cloned() {
-                    for block in &thin.blocks {
+                    for block in thin.blocks.values() {
                         *disk.blocks.entry(*block).or_default() += 1;
                     }
                     let created_transaction = disk.transaction_id;

@@ -5,6 +5,7 @@
 //! its own, zeros make a fresh pool, and a damaged superblock is refused.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vol_core::observed::{DevNumber, PoolMode, PoolStatus, PoolUsage, ThinStatus};
@@ -42,7 +43,8 @@ pub(crate) struct PoolDisk {
 pub(crate) struct Thin {
     pub origin: Option<u32>,
     pub created_transaction: u64,
-    pub blocks: Vec<u64>,
+    /// The data block behind each chunk that was written to.
+    pub blocks: BTreeMap<u64, u64>,
     pub content: Content,
 }
 
@@ -88,7 +90,7 @@ impl PoolDisk {
         self.blocks.len() as u64
     }
     pub fn drop_thin(&mut self, id: u32) {
-        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks) {
+        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks.into_values()) {
             if let Some(count) = self.blocks.get_mut(&block) {
                 *count -= 1;
                 if *count == 0 {
@@ -97,12 +99,29 @@ impl PoolDisk {
             }
         }
     }
-    pub fn allocate(&mut self, id: u32, count: u64) {
-        let new = self.next_block..self.next_block + count;
-        self.next_block += count;
-        self.blocks.extend(new.clone().map(|block| (block, 1)));
-        if let Some(thin) = self.thins.get_mut(&id) {
-            thin.blocks.extend(new);
+    /// The chunks behind the last one that is mapped, as a file system that takes fresh blocks uses them.
+    pub fn fresh(&self, id: u32, count: u64) -> Range<u64> {
+        let first = self.thins.get(&id).and_then(|thin| thin.blocks.keys().next_back()).map_or(0, |last| last + 1);
+        first..first + count
+    }
+    /// Those of `chunks` that take a new block when they are written to: not mapped yet, or shared with another thin.
+    pub fn unowned(&self, id: u32, chunks: Range<u64>) -> Vec<u64> {
+        let owned = |chunk: &u64| {
+            let block = self.thins.get(&id).and_then(|thin| thin.blocks.get(chunk));
+            block.is_some_and(|block| self.blocks.get(block) == Some(&1))
+        };
+        chunks.filter(|chunk| !owned(chunk)).collect()
+    }
+    /// Gives each of `chunks` a block of its own.
+    pub fn map(&mut self, id: u32, chunks: &[u64]) {
+        let Some(thin) = self.thins.get_mut(&id) else { return };
+        for chunk in chunks {
+            let block = self.next_block;
+            self.next_block += 1;
+            self.blocks.insert(block, 1);
+            if let Some(count) = thin.blocks.insert(*chunk, block).and_then(|shared| self.blocks.get_mut(&shared)) {
+                *count -= 1;
+            }
         }
     }
 }
@@ -242,6 +261,14 @@ impl World {
         }
         self.check_space(minor);
         Ok(())
+    }
+
+    /// Changes what a pool's data device holds, without a commit.
+    pub fn change_data(&mut self, minor: u32, change: impl FnOnce(&mut PoolDisk)) {
+        let Some(state) = self.active_pool(minor).map(|active| active.state) else { return };
+        if let Some(disk) = self.pool_states.get_mut(&state) {
+            change(Arc::make_mut(disk));
+        }
     }
 
     fn pool_mut(&mut self, minor: u32) -> Option<&mut ActivePool> {

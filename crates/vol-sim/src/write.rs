@@ -322,7 +322,7 @@ impl World {
     fn zero(&mut self, what: &str, dev: DevNumber, offset: u64, len: u64, mishap: Mishap) -> HostResult<()> {
         if let Ok(at) = self.thin_at(what, dev) {
             let blank = if offset == 0 { crate::fs::Content::Nothing } else { self.content(what, at)?.clone() };
-            return self.thin_write(what, at, len, blank);
+            return self.thin_write_at(what, at, (offset, len), blank);
         }
         if self.open_count(dev) > 0 {
             self.violation(format!("zeroed {dev}, which is in use"));
