@@ -14,6 +14,7 @@ use vol_engine::host::{HostErrorKind, HostResult, MountCall};
 use vol_types::FsKind;
 
 use crate::effect::Mishap;
+use crate::fault::ReadFault;
 use crate::mapper::DM_MAJOR;
 use crate::pool::{PoolDisk, SimPoolMode};
 use crate::world::{ThinLife, World, fail};
@@ -81,7 +82,11 @@ impl World {
         let data = self.active_pool(at.pool).map(|pool| pool.data);
         let size = data.and_then(|dev| self.size_of(dev)).map_or(0, |size| size.0);
         if let Some(data) = data {
-            self.resolve(what, data, 0, size)?;
+            let runs = self.resolve(what, data, 0, size)?;
+            let unreadable = |medium: &crate::disk::Medium| medium.read_fault == Some(ReadFault::Error);
+            if runs.iter().any(|run| self.media.get(&run.medium).is_none_or(unreadable)) {
+                return fail(HostErrorKind::Io, what, "the data device cannot be read");
+            }
         }
         match self.pool_disk(at.pool).and_then(|disk| disk.thins.get(&at.id)) {
             Some(thin) => Ok(&thin.content),
@@ -202,11 +207,11 @@ impl World {
             return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
         }
         let at = self.thin_at(what, dev)?;
+        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
+            return fail(HostErrorKind::Denied, what, "the device is read-only");
+        }
         if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
             return fail(HostErrorKind::Tool, what, "the device is mounted");
-        }
-        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
-            return fail(HostErrorKind::Tool, what, "the device is read-only");
         }
         if at.size < kind.size_min().get() {
             return fail(HostErrorKind::Tool, what, "the device is too small");
@@ -306,6 +311,7 @@ impl World {
             return fail(HostErrorKind::Busy, what, "target is busy");
         }
         self.mounts.remove(at);
+        self.drop_idle_loops();
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ const CLOCK_MAX: u32 = (1 << 24) - 1;
 
 impl Message {
     fn parse(text: &str) -> Option<Self> {
+        // The kernel compares with `strcasecmp` (`dm-thin.c`, `pool_message`).
+        let text = text.to_ascii_lowercase();
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let id = |word: &str| word.parse().ok().filter(|id| *id <= THIN_ID_MAX);
         match words[..] {
@@ -105,10 +107,16 @@ impl World {
                 if committed.is_ok() {
                     self.remember(life, message);
                 }
+
                 if failing == Some(Fault::MessageCommitFailsLate) {
                     self.abort_pool(minor);
                 }
             }
+        }
+        if let (Message::SetTransactionId { to, .. }, Some(pool)) = (message, self.pool_mut(minor))
+            && pool.needs_check
+        {
+            pool.shown_transaction = Some(to);
         }
         Ok(())
     }
