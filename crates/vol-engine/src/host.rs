@@ -190,7 +190,7 @@ pub trait HostMut: HostRead {
     /// A new random id (version 4).
     fn new_uuid(&self) -> Uuid;
 
-    /// Opens for writing, `Changed` if the device behind `node` is not `expected`.
+    /// Opens for writing, `Changed` if the device behind `node` is not `expected`, `Denied` if it is read-only.
     fn open_write(&self, node: &Path, expected: &DiskIdentity) -> HostResult<Arc<dyn BlockWrite>>;
     /// Writes all and makes each durable, side by side; one answer per write, in order. After an error the content of the
     /// range is unknown: old, new or torn at 512 bytes.
@@ -213,7 +213,8 @@ pub trait HostMut: HostRead {
     /// Create, load, resume. If loading or resuming fails the device is removed again. `Exists` if uuid or name is taken.
     /// When it returns, `/dev/dm-<minor>` can be opened.
     fn dm_create(&self, device: &DmCreate) -> HostResult<DmInfo>;
-    /// Swaps the table: load, then one resume (the kernel suspends and resumes inside it).
+    /// Swaps the table: load, then one resume (the kernel suspends and resumes inside it). After an error the old table is
+    /// live, unless that failed too, which the text then says.
     fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()>;
     /// Makes a suspended device live again; nothing happens to one that is live.
     fn dm_resume(&self, uuid: &str) -> HostResult<()>;
