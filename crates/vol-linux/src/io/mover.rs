@@ -4,15 +4,18 @@
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
 //! stays in its task and becomes an error of that job.
 //!
-//! Memory is bounded: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows, and each job
-//! has at most four of them. Jobs are bounded by their callers, who wait.
+//! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows; each job has at most four of
+//! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
+//! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -26,6 +29,8 @@ use super::buffer::Buffer;
 const CHUNK: usize = 1 << 20;
 const BUFFERS: usize = 8;
 const DEPTH: usize = 4;
+/// How often in a row the kernel may say "not now" (`EAGAIN`, `EINTR`), a millisecond apart.
+const AGAIN_MAX: u32 = 5000;
 
 // SAFETY: the memory of a `Buffer` does not move, is initialized from its start to its end, and is freed only with it.
 unsafe impl IoBuf for Buffer {
@@ -67,8 +72,8 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// The error is the kernel's refusal of io_uring.
-    pub(super) fn start() -> io::Result<Self> {
+    /// The second value says why buffers are not registered. The error is the kernel's refusal of io_uring.
+    pub(super) fn start(register: bool) -> io::Result<(Self, Option<io::Error>)> {
         let (jobs, receiver) = unbounded_channel();
         let (started, start) = sync_channel(1);
         std::thread::Builder::new().name("vol-mover".into()).spawn(move || {
@@ -76,12 +81,12 @@ impl Mover {
             let _ = SigSet::all().thread_block();
             let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64));
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(receiver, &started)),
+                Ok(runtime) => runtime.block_on(serve(receiver, register, &started)),
                 Err(e) => drop(started.send(Err(e))),
             }
         })?;
-        wait(&start).and_then(|started| started)?;
-        Ok(Self { jobs })
+        let refused = wait(&start).and_then(|started| started)?;
+        Ok((Self { jobs }, refused))
     }
 
     /// Waits for the answer; data only for a read.
@@ -100,14 +105,21 @@ fn gone() -> io::Error {
     io::Error::other("the block mover failed")
 }
 
-async fn serve(mut jobs: UnboundedReceiver<Job>, started: &SyncSender<io::Result<()>>) {
+/// What came of the start: why buffers are not registered, if the kernel refused.
+type Started = io::Result<Option<io::Error>>;
+
+async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncSender<Started>) {
     let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
     let pool = match buffers {
-        Ok(buffers) => Rc::new(FixedBufPool::new(buffers)),
+        Ok(mut buffers) => {
+            buffers.iter_mut().for_each(Buffer::keep_from_children);
+            Rc::new(FixedBufPool::new(buffers))
+        }
         Err(e) => return drop(started.send(Err(e))),
     };
-    let registered = pool.register().is_ok();
-    if started.send(Ok(())).is_err() {
+    let refused = if register { pool.register().err() } else { None };
+    let registered = register && refused.is_none();
+    if started.send(Ok(refused)).is_err() {
         return;
     }
     let mut running = JoinSet::new();
@@ -180,15 +192,33 @@ impl Moving {
         let mut at = 0u64;
         while at < len && result.is_ok() {
             let Ok(permit) = Arc::clone(&depth).acquire_owned().await else { break };
-            let buffer = self.pool.next(CHUNK).await;
             let size = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
             let Some(position) = offset.checked_add(at) else {
                 result = Err(io::ErrorKind::InvalidInput.into());
                 break;
             };
+            // Waiting for a buffer of the pool is waiting for other jobs; waiting for a chunk of our own is not.
+            let memory = loop {
+                if let Some(buffer) = self.pool.try_next(CHUNK) {
+                    break Some(Memory::Pool(buffer));
+                }
+                let Some(done) = chunks.join_next().await else { break None };
+                result = result.and(done.unwrap_or_else(|_| Err(gone())));
+            };
+            let memory = match memory {
+                _ if result.is_err() => break,
+                Some(memory) => memory,
+                None => match Buffer::zeroed(size) {
+                    Ok(buffer) => Memory::Own(buffer),
+                    Err(e) => {
+                        result = result.and(Err(e));
+                        break;
+                    }
+                },
+            };
             let chunk = Chunk { file: Rc::clone(file), registered: self.registered, position, size };
             let start = usize::try_from(at).unwrap_or(usize::MAX);
-            chunks.spawn_local(chunk.run(buffer, part.clone(), start, permit));
+            chunks.spawn_local(chunk.run(memory, part.clone(), start, permit));
             at = at.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
             while let Some(done) = chunks.try_join_next() {
                 result = result.and(done.unwrap_or_else(|_| Err(gone())));
@@ -209,59 +239,103 @@ struct Chunk {
     size: usize,
 }
 
+/// Where a chunk is while it is moved.
+enum Memory {
+    Pool(FixedBuf),
+    Own(Buffer),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
 impl Chunk {
-    async fn run(
-        self,
-        mut buffer: FixedBuf,
-        part: Part,
-        start: usize,
-        _permit: OwnedSemaphorePermit,
-    ) -> io::Result<()> {
+    async fn run(self, mut memory: Memory, part: Part, start: usize, _permit: OwnedSemaphorePermit) -> io::Result<()> {
         let range = start..start.saturating_add(self.size);
         match part {
             Part::Read(data) => {
-                let buffer = self.transfer(buffer, false).await?;
+                let memory = self.transfer(memory, false).await?;
                 let mut data = data.borrow_mut();
-                match (data.get_mut(range), buffer.get(..self.size)) {
+                match (data.get_mut(range), memory.get(..self.size)) {
                     (Some(to), Some(from)) => to.copy_from_slice(from),
                     _ => return Err(gone()),
                 }
             }
             Part::Write(data) => {
-                match (buffer.get_mut(..self.size), data.get(range)) {
+                match (memory.get_mut(..self.size), data.get(range)) {
                     (Some(to), Some(from)) => to.copy_from_slice(from),
                     _ => return Err(gone()),
                 }
-                self.transfer(buffer, true).await?;
+                self.transfer(memory, true).await?;
             }
             Part::Zero => {
-                buffer.get_mut(..self.size).unwrap_or_default().fill(0);
-                self.transfer(buffer, true).await?;
+                memory.get_mut(..self.size).unwrap_or_default().fill(0);
+                self.transfer(memory, true).await?;
             }
         }
         Ok(())
     }
 
-    async fn transfer(&self, mut buffer: FixedBuf, write: bool) -> io::Result<FixedBuf> {
+    async fn transfer(&self, mut memory: Memory, write: bool) -> io::Result<Memory> {
         let mut done = 0;
+        let mut again = 0;
         while done < self.size {
             let position = self.position.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-            let slice = buffer.slice(done..self.size);
-            let (result, slice) = match (write, self.registered) {
-                (true, true) => self.file.write_fixed_at(slice, position).await,
-                (true, false) => self.file.write_at(slice, position).submit().await,
-                (false, true) => self.file.read_fixed_at(slice, position).await,
-                (false, false) => self.file.read_at(slice, position).await,
-            };
-            buffer = slice.into_inner();
+            let (result, back) = self.once(memory, done, position, write).await;
+            memory = back;
             match result {
                 Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(moved) => done = done.saturating_add(moved),
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
+                Ok(moved) => {
+                    done = done.saturating_add(moved);
+                    again = 0;
+                }
+                Err(e) if again < AGAIN_MAX && matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {
+                    again = again.saturating_add(1);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 Err(e) => return Err(e),
             }
         }
-        Ok(buffer)
+        Ok(memory)
+    }
+
+    /// One entry: from `done` to the end of the chunk.
+    async fn once(&self, memory: Memory, done: usize, position: u64, write: bool) -> (io::Result<usize>, Memory) {
+        match memory {
+            Memory::Pool(buffer) => {
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match (write, self.registered) {
+                    (true, true) => self.file.write_fixed_at(slice, position).await,
+                    (true, false) => self.file.write_at(slice, position).submit().await,
+                    (false, true) => self.file.read_fixed_at(slice, position).await,
+                    (false, false) => self.file.read_at(slice, position).await,
+                };
+                (result, Memory::Pool(slice.into_inner()))
+            }
+            Memory::Own(buffer) => {
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match write {
+                    true => self.file.write_at(slice, position).submit().await,
+                    false => self.file.read_at(slice, position).await,
+                };
+                (result, Memory::Own(slice.into_inner()))
+            }
+        }
     }
 }
