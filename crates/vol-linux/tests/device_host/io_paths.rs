@@ -324,14 +324,19 @@ struct Failing {
     device: Arc<dyn BlockWrite>,
     uuid: String,
     good: Vec<TargetLine>,
+    /// Flushes fail as well, which an error target says nothing to (`num_flush_bios`, kernel `drivers/md/dm-target.c`).
+    no_flush: Vec<TargetLine>,
 }
 
 impl Failing {
     fn new(bench: &Bench) -> Self {
         let node = bench.disk(Bytes::mib(64));
         let good = vec![linear(0, sectors(Bytes::mib(64)), bench.number(&node), 0)];
+        // Never up, always down (kernel `Documentation/admin-guide/device-mapper/dm-flakey.rst`).
+        let params = format!("{} 0 0 1", bench.number(&node));
+        let no_flush = vec![TargetLine { target: "flakey".into(), params, ..good[0].clone() }];
         let (info, node) = bench.over(&node);
-        Self { device: open(bench, &node), uuid: info.uuid, good }
+        Self { device: open(bench, &node), uuid: info.uuid, good, no_flush }
     }
 
     fn fail(&self, bench: &Bench) {
@@ -375,7 +380,7 @@ fn a_flush_that_failed_does_not_succeed_by_being_repeated(io: IoChoice) {
     let failing = Failing::new(&bench);
     let device = &failing.device;
     device.write_at(0, &pattern(8192, 1)).unwrap();
-    failing.fail(&bench);
+    bench.host.dm_reload(&failing.uuid, &failing.no_flush).unwrap();
     assert_eq!(kind(device.flush()), Some(HostErrorKind::Io));
     failing.mend(&bench);
     for _ in 0..3 {
