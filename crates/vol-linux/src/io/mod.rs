@@ -1,6 +1,6 @@
 //! The daemon's own block I/O, behind one small trait with two implementations.
 //!
-//! `io_uring`: commits on small rings of our own ([`ring`]), block moving by `tokio-uring` on a thread of its own
+//! `io_uring`: commits and reads on small rings of our own ([`ring`]), block moving by `tokio-uring` on a thread of its own
 //! ([`mover`], the only file that knows that crate). `pread/pwrite` ([`plain`]) where the kernel refuses io_uring (an old kernel,
 //! `kernel.io_uring_disabled`, seccomp). Chosen once, at start; `status` tells which and why. Tests run over all of them, and over
 //! io_uring with memory that is not registered.
@@ -54,26 +54,26 @@ pub(crate) trait BlockIo: Send + Sync {
     fn write_durable(&self, writes: &[Durable<'_>]) -> Vec<io::Result<()>>;
 }
 
-/// io_uring: a few rings for commits, a thread with a ring for all else.
+/// io_uring: a few rings for commits and reads, a thread with a ring for all else.
 struct Uring {
     rings: ring::Rings,
     mover: mover::Mover,
-    /// For a commit that finds no ring.
+    /// For what finds no ring.
     plain: plain::Plain,
 }
 
 impl BlockIo for Uring {
     fn read(&self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.mover.run(file, mover::Task::Read { offset, len })
+        self.rings.read(file, offset, len).unwrap_or_else(|| self.plain.read(file, offset, len))
     }
     fn write(&self, file: &Arc<File>, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Write { offset, data: data.to_vec() }).map(drop)
+        self.mover.run(file, mover::Task::Write { offset, data: data.to_vec() })
     }
     fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Zero { offset, len }).map(drop)
+        self.mover.run(file, mover::Task::Zero { offset, len })
     }
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Flush).map(drop)
+        self.mover.run(file, mover::Task::Flush)
     }
     fn write_durable(&self, writes: &[Durable<'_>]) -> Vec<io::Result<()>> {
         if writes.is_empty() {

@@ -1,4 +1,4 @@
-//! Block moving on a thread of its own with `tokio-uring`: reads, writes, zeroing, flushes.
+//! Block moving on a thread of its own with `tokio-uring`: writes, zeroing, flushes.
 //!
 //! This is the only file that knows `tokio-uring` (it has no maintainer). Its traps: the runtime is made by `Runtime::new`,
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
@@ -8,7 +8,6 @@
 //! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
 //! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -54,7 +53,6 @@ unsafe impl IoBufMut for Buffer {
 }
 
 pub(super) enum Task {
-    Read { offset: u64, len: usize },
     Write { offset: u64, data: Vec<u8> },
     Zero { offset: u64, len: u64 },
     Flush,
@@ -63,7 +61,7 @@ pub(super) enum Task {
 struct Job {
     file: Arc<File>,
     task: Task,
-    answer: SyncSender<io::Result<Vec<u8>>>,
+    answer: SyncSender<io::Result<()>>,
 }
 
 /// Handle of the thread; it ends, its jobs done, when this is dropped.
@@ -89,8 +87,8 @@ impl Mover {
         Ok((Self { jobs }, refused))
     }
 
-    /// Waits for the answer; data only for a read.
-    pub(super) fn run(&self, file: &Arc<File>, task: Task) -> io::Result<Vec<u8>> {
+    /// Waits for the answer.
+    pub(super) fn run(&self, file: &Arc<File>, task: Task) -> io::Result<()> {
         let (answer, receiver) = sync_channel(1);
         self.jobs.send(Job { file: Arc::clone(file), task, answer }).map_err(|_| gone())?;
         wait(&receiver)?
@@ -153,32 +151,21 @@ struct Moving {
 /// What happens to one chunk.
 #[derive(Clone)]
 enum Part {
-    /// Into this memory.
-    Read(Rc<RefCell<Vec<u8>>>),
     /// From this memory.
     Write(Rc<Vec<u8>>),
     Zero,
 }
 
 impl Moving {
-    async fn perform(&self, file: &File, task: Task) -> io::Result<Vec<u8>> {
+    async fn perform(&self, file: &File, task: Task) -> io::Result<()> {
         // tokio-uring closes what it is given: it gets a descriptor of its own.
         let file = Rc::new(tokio_uring::fs::File::from_std(file.try_clone()?));
         match task {
-            Task::Flush => file.sync_data().await.map(|()| Vec::new()),
-            Task::Zero { offset, len } => self.all(&file, offset, len, &Part::Zero).await.map(|()| Vec::new()),
+            Task::Flush => file.sync_data().await,
+            Task::Zero { offset, len } => self.all(&file, offset, len, &Part::Zero).await,
             Task::Write { offset, data } => {
                 let len = u64::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-                self.all(&file, offset, len, &Part::Write(Rc::new(data))).await.map(|()| Vec::new())
-            }
-            Task::Read { offset, len } => {
-                let mut data = Vec::new();
-                data.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                data.resize(len, 0);
-                let data = Rc::new(RefCell::new(data));
-                let len = u64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-                self.all(&file, offset, len, &Part::Read(Rc::clone(&data))).await?;
-                Ok(data.take())
+                self.all(&file, offset, len, &Part::Write(Rc::new(data))).await
             }
         }
     }
@@ -268,39 +255,24 @@ impl Chunk {
     async fn run(self, mut memory: Memory, part: Part, start: usize, _permit: OwnedSemaphorePermit) -> io::Result<()> {
         let range = start..start.saturating_add(self.size);
         match part {
-            Part::Read(data) => {
-                let memory = self.transfer(memory, false).await?;
-                let mut data = data.borrow_mut();
-                match (data.get_mut(range), memory.get(..self.size)) {
-                    (Some(to), Some(from)) => to.copy_from_slice(from),
-                    _ => return Err(gone()),
-                }
-            }
-            Part::Write(data) => {
-                match (memory.get_mut(..self.size), data.get(range)) {
-                    (Some(to), Some(from)) => to.copy_from_slice(from),
-                    _ => return Err(gone()),
-                }
-                self.transfer(memory, true).await?;
-            }
-            Part::Zero => {
-                memory.get_mut(..self.size).unwrap_or_default().fill(0);
-                self.transfer(memory, true).await?;
-            }
+            Part::Write(data) => match (memory.get_mut(..self.size), data.get(range)) {
+                (Some(to), Some(from)) => to.copy_from_slice(from),
+                _ => return Err(gone()),
+            },
+            Part::Zero => memory.get_mut(..self.size).unwrap_or_default().fill(0),
         }
-        Ok(())
+        self.transfer(memory).await
     }
 
-    async fn transfer(&self, mut memory: Memory, write: bool) -> io::Result<Memory> {
+    async fn transfer(&self, mut memory: Memory) -> io::Result<()> {
         let mut done = 0;
         let mut again = 0;
         while done < self.size {
             let position = self.position.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-            let (result, back) = self.once(memory, done, position, write).await;
+            let (result, back) = self.once(memory, done, position).await;
             memory = back;
             match result {
-                Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(moved) => {
                     done = done.saturating_add(moved);
                     again = 0;
@@ -312,28 +284,22 @@ impl Chunk {
                 Err(e) => return Err(e),
             }
         }
-        Ok(memory)
+        Ok(())
     }
 
     /// One entry: from `done` to the end of the chunk.
-    async fn once(&self, memory: Memory, done: usize, position: u64, write: bool) -> (io::Result<usize>, Memory) {
+    async fn once(&self, memory: Memory, done: usize, position: u64) -> (io::Result<usize>, Memory) {
         match memory {
             Memory::Pool(buffer) => {
                 let slice = buffer.slice(done..self.size);
-                let (result, slice) = match (write, self.registered) {
-                    (true, true) => self.file.write_fixed_at(slice, position).await,
-                    (true, false) => self.file.write_at(slice, position).submit().await,
-                    (false, true) => self.file.read_fixed_at(slice, position).await,
-                    (false, false) => self.file.read_at(slice, position).await,
+                let (result, slice) = match self.registered {
+                    true => self.file.write_fixed_at(slice, position).await,
+                    false => self.file.write_at(slice, position).submit().await,
                 };
                 (result, Memory::Pool(slice.into_inner()))
             }
             Memory::Own(buffer) => {
-                let slice = buffer.slice(done..self.size);
-                let (result, slice) = match write {
-                    true => self.file.write_at(slice, position).submit().await,
-                    false => self.file.read_at(slice, position).await,
-                };
+                let (result, slice) = self.file.write_at(buffer.slice(done..self.size), position).submit().await;
                 (result, Memory::Own(slice.into_inner()))
             }
         }

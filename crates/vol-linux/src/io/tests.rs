@@ -267,3 +267,19 @@ fn rings_are_few_however_many_commit_at_once() {
     println!("{made} rings are left, {without:?} of 960 commits found none");
     assert!(made == idle && made <= 4, "{made} rings, {idle} idle");
 }
+
+#[test]
+fn a_read_of_a_record_is_one_entry_and_one_call_of_the_kernel() {
+    let (rings, refused) = match ring::Rings::start(true) {
+        Ok(started) => started,
+        Err(e) => return println!("skipped: io_uring is refused: {e}"),
+    };
+    let (_dir, file) = file();
+    for (len, calls, most) in [(4096, 1, 1), (8192, 1, 1), (ring::ARENA, 1, 4), (ring::ARENA * 3 + 4096, 4, 13)] {
+        let [enters, entries, fixed] = counted(&rings, || {
+            assert!(rings.read(&file, 4096, len).unwrap().unwrap() == vec![0xee; len]);
+        });
+        assert_eq!((enters, entries), (calls, most), "{len}");
+        assert_eq!(fixed, if refused.is_none() { most } else { 0 });
+    }
+}

@@ -423,10 +423,12 @@ fn disks_that_hang_hold_up_nobody_elses_io(io: IoChoice) {
     let bench = Arc::new(bench);
     let stuck: Vec<_> = (0..20u64)
         .flat_map(|at| {
-            let (of, there, again) = (Arc::clone(&bench), Arc::clone(&hung), Arc::clone(&hung));
+            let (of, committed) = (Arc::clone(&bench), Arc::clone(&hung));
+            let (read, written) = (Arc::clone(&hung), Arc::clone(&hung));
             [
-                std::thread::spawn(move || commit(&of, &there, at * 4096, &[1; 4096]).is_ok()),
-                std::thread::spawn(move || again.read_at(at * 4096, 2 << 20).is_ok()),
+                std::thread::spawn(move || commit(&of, &committed, at * 4096, &[1; 4096]).is_ok()),
+                std::thread::spawn(move || read.read_at(at * 4096, 2 << 20).is_ok()),
+                std::thread::spawn(move || written.write_at(16 << 20, &[4; 1 << 20]).is_ok()),
             ]
         })
         .collect();
