@@ -306,9 +306,9 @@ pub struct Status {
     /// The worst of the daemon itself, the VGs and the pools.
     pub health: Health,
     pub problems: Vec<Problem>,
-    /// How the daemon's own I/O is done: `io_uring` or `pread/pwrite`.
+    /// How the daemon's own I/O is done: `io_uring (registered buffers)`, `io_uring` or `pread/pwrite`.
     pub io_backend: String,
-    /// Why it is not io_uring; empty if it is.
+    /// Why it is not the first of these; empty if it is.
     pub io_backend_reason: String,
     pub kernel: KernelInfo,
     /// Host name.

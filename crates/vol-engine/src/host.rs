@@ -80,7 +80,8 @@ pub trait BlockRead: Send + Sync {
 pub trait BlockWrite: BlockRead {
     /// Writes `data` (offset and length multiples of 4096) without making it durable.
     fn write_at(&self, offset: u64, data: &[u8]) -> HostResult<()>;
-    /// Makes all completed writes durable.
+    /// Makes all completed writes durable. After an error it is unknown what of them is: until something is written again each
+    /// further call is `Io` too, and then the flush vouches for what was written since the error.
     fn flush(&self) -> HostResult<()>;
 }
 
@@ -130,9 +131,9 @@ pub struct MountCall {
 /// How the daemon's own I/O is done, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoBackend {
-    /// `io_uring` or `pread/pwrite`.
+    /// `io_uring (registered buffers)`, `io_uring` or `pread/pwrite`.
     pub name: String,
-    /// Why it is not io_uring, if it is not.
+    /// Why it is not the first of these, if it is not.
     pub reason: Option<String>,
 }
 
