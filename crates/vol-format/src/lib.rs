@@ -9,7 +9,8 @@
 //! - [`label`]: the block that says "this device is PV x of VG y";
 //! - [`mark`]: the GPT that shows other tools that a whole disk is taken;
 //! - [`record`]: one commit in the log; [`checkpoint`]: all objects at one sequence number;
-//! - [`feature`]: which other releases may read and write the group.
+//! - [`feature`]: which other releases may read and write the group;
+//! - [`thin`]: a reader of the kernel's own metadata of a thin pool.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -31,6 +32,7 @@ pub mod mark;
 pub mod object;
 pub mod payload;
 pub mod record;
+pub mod thin;
 pub mod tlv;
 
 pub mod envelope;

@@ -10,3 +10,4 @@ mod mark;
 mod record;
 mod sample;
 mod spec;
+mod thin;
