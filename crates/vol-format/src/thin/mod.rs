@@ -6,7 +6,7 @@
 //! `dm-block-manager.c` (`dm_bm_checksum`). All numbers are little-endian; a block has 4096 bytes.
 //!
 //! The bytes may be anything: checksums, places, counts and sizes are checked before they are used, and no input makes it
-//! read more than [`NODES_MAX`] blocks.
+//! read more blocks than the largest tree has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,15 @@ mod superblock;
 use node::Node;
 use superblock::Superblock;
 
-/// Size of a block (`dm-thin-metadata.h`, `THIN_METADATA_BLOCK_SIZE`).
-pub const BLOCK: usize = 4096;
+/// Size of a block: the kernel's (`dm-thin-metadata.h`, `THIN_METADATA_BLOCK_SIZE`) is that of ours.
+pub use crate::layout::BLOCK;
+
 /// Most blocks that the kernel uses: 255 bitmaps of 16,320 blocks (`dm-thin-metadata.h`, `THIN_METADATA_MAX_SECTORS`).
-pub const BLOCKS_MAX: u64 = 255 * 16_320;
+const BLOCKS_MAX: u64 = 255 * 16_320;
 /// Most nodes that are read: 2^24 ids at 42 or more a leaf (a third full), and the nodes above them.
-pub const NODES_MAX: usize = 410_000;
+const NODES_MAX: usize = 410_000;
 /// Most levels: an inner node has 84 or more of at most 252 children, so four levels hold 2^24 ids; the rest is spare.
-pub const DEPTH_MAX: u32 = 8;
+const DEPTH_MAX: u32 = 8;
 /// Ids have 24 bits (`dm-thin.c`, `MAX_DEV_ID`).
 const ID_MAX: u64 = (1 << 24) - 1;
 
