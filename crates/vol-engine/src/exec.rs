@@ -16,7 +16,7 @@ use vol_format::{label, layout, mark};
 use vol_types::{FsKind, Object, PoolId, PvId, VolumeId};
 
 use crate::error::{EngineError, FailedStep, StepError};
-use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
+use crate::host::{DmCreate, DurableWrite, HostError, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
@@ -56,6 +56,8 @@ impl Session {
 #[derive(Debug)]
 pub struct Failed {
     pub step: String,
+    /// A thin id that it was to make, and that the kernel has already.
+    pub taken: Option<(PoolId, u32)>,
     /// Whether a step before it had been taken.
     pub begun: bool,
     pub error: StepError,
@@ -64,7 +66,7 @@ pub struct Failed {
 impl Failed {
     /// As the answer to the request whose plan it was.
     pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
-        let Self { step, begun, error: source } = self;
+        let Self { step, begun, error: source, .. } = self;
         EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, begun, settled }))
     }
 }
@@ -81,7 +83,7 @@ pub fn run<H: HostMut + ?Sized>(
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            Failed { step: step.action.to_string(), begun: at > 0, error }
+            Failed { step: step.action.to_string(), taken: taken(&step.action, &error), begun: at > 0, error }
         })?;
     }
     Ok(())
@@ -96,6 +98,7 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
         None => Ok(()),
         Some((_, first)) => Err(Failed {
             step: "write the metadata to all of its copies".to_owned(),
+            taken: None,
             begun: true,
             error: StoreError::NoMajority { written, copies, first: first.clone() }.into(),
         }),
@@ -216,13 +219,14 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid))?;
             }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
-            Action::Mount { volume, fs, target, read_only, allow_same_uuid, .. } => {
+            Action::Mount { volume, fs, target, read_only, allow_same_uuid, no_replay, .. } => {
                 self.host.mount(&MountCall {
                     dev: self.volume_number(*volume)?,
                     fs: *fs,
                     target: target.clone(),
                     read_only: *read_only,
                     allow_same_uuid: *allow_same_uuid,
+                    no_replay: *no_replay,
                 })?;
             }
             Action::Unmount { mount } => match self.host.unmount(mount) {
@@ -477,6 +481,17 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             result?;
         }
         Ok(())
+    }
+}
+
+/// The thin id that the kernel would not make because it is there.
+fn taken(action: &Action, error: &StepError) -> Option<(PoolId, u32)> {
+    match (action, error) {
+        (
+            Action::CreateThin { pool, thin_id } | Action::SnapshotThin { pool, thin_id, .. },
+            StepError::Host(HostError { kind: HostErrorKind::Exists, .. }),
+        ) => Some((*pool, *thin_id)),
+        _ => None,
     }
 }
 

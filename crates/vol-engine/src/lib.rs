@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod engine;
 mod error;
 pub mod exec;
@@ -12,6 +13,7 @@ mod observe;
 mod pvs;
 mod scan;
 mod store;
+mod strays;
 mod vg;
 
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};

@@ -11,6 +11,7 @@ use vol_core::plan::{Kernel, health};
 use vol_core::{Catalog, Plan, Refusal};
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
+use crate::audit::{self, Audits};
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
@@ -52,6 +53,8 @@ pub struct OpenVg {
     opening_problems: Vec<String>,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
+    /// How the pools' own metadata compare with ours.
+    audits: Mutex<Audits>,
 }
 
 impl OpenVg {
@@ -63,6 +66,7 @@ impl OpenVg {
             view: RwLock::default(),
             opening_problems,
             rounds_unsettled: AtomicU32::new(0),
+            audits: Mutex::default(),
         }
     }
 
@@ -108,7 +112,7 @@ impl OpenVg {
         }
         self.usable(&session)?;
         let missing = self.missing(&session);
-        let kernel = exec::observe_kernel(host, &self.catalog)?;
+        let kernel = self.observe(host)?;
         let (plan, extra) = self.read(|catalog| plan(catalog, &kernel, &missing))?;
         if dry_run || plan.is_empty() {
             return Ok((plan, extra));
@@ -117,6 +121,7 @@ impl OpenVg {
         let outcome = match result {
             Ok(()) => Ok((plan, extra)),
             Err(failed) => {
+                self.audits().note(&failed);
                 let settled = self.recover(host, &mut session);
                 Err(failed.of(&plan, settled))
             }
@@ -199,8 +204,8 @@ impl OpenVg {
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
-            let kernel = match exec::observe_kernel(host, &self.catalog) {
-                Ok(kernel) => kernel,
+            let kernel = match self.observe(host) {
+                Ok(kernel) => self.compare_new(host, session, kernel),
                 Err(error) => {
                     tracing::error!(%error, "recovery cannot see the kernel's devices");
                     return false;
@@ -245,12 +250,17 @@ impl OpenVg {
             } else {
                 self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
+            self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
     }
 
+    pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
-        let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
+        let kernel: HostResult<Kernel> = self.observe(host);
         let missing = self.missing(session);
         let mut problems = Vec::new();
         let kernel = kernel.unwrap_or_else(|error| {
@@ -264,6 +274,7 @@ impl OpenVg {
         });
         problems
             .extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &self.opening_problems)));
+        problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
@@ -360,8 +371,7 @@ fn find_problems(
         }
     }
     for pool in catalog.pools() {
-        let busy = catalog.intents_of(pool.id).next().is_some();
-        if let health::PoolHealth::Bad { message, hint } = health::of_pool(pool, kernel.pools.get(&pool.id), busy) {
+        if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }
         problems.extend(fill_problem(pool, kernel));

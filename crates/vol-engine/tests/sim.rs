@@ -2,6 +2,7 @@
 //! change, and disks with a past.
 
 mod sim {
+    mod agreement;
     pub mod bench;
     mod cost;
     mod crash;

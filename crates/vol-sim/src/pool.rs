@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vol_core::observed::{DevNumber, PoolMode, PoolStatus, PoolUsage, ThinStatus};
+use vol_core::observed::{DevNumber, PoolContents, PoolMode, PoolStatus, PoolUsage, ThinStatus};
 use vol_engine::host::{HostErrorKind, HostResult};
 use vol_types::Sectors;
 
@@ -17,8 +17,8 @@ use crate::table::PoolTarget;
 use crate::world::{World, fail};
 
 /// The kernel's `THIN_SUPERBLOCK_MAGIC`, at byte 32 of the metadata device as in the kernel.
-const MAGIC: u64 = 27_022_010;
-const BLOCK: u64 = 4096;
+pub(crate) const MAGIC: u64 = 27_022_010;
+pub(crate) const BLOCK: u64 = 4096;
 
 /// What is durable in a pool's metadata.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct PoolDisk {
     /// How many thins share each data block in use.
     pub blocks: BTreeMap<u64, u32>,
     pub next_block: u64,
+    /// The metadata snapshot; durable, so it outlives a reboot.
+    pub held: Option<Arc<PoolContents>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,6 +77,8 @@ pub(crate) enum Message {
     Snap { id: u32, origin: u32 },
     Delete(u32),
     SetTransactionId { from: u64, to: u64 },
+    ReserveSnapshot,
+    ReleaseSnapshot,
 }
 
 impl PoolDisk {
@@ -107,7 +111,7 @@ impl PoolDisk {
     }
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     // FNV-1a; the kernel's CRC would prove no more here.
     bytes.iter().fold(0x811C_9DC5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
@@ -204,6 +208,7 @@ impl World {
             thins: BTreeMap::new(),
             blocks: BTreeMap::new(),
             next_block: 0,
+            held: None,
         };
         self.store_pool(target.metadata, Arc::new(disk))
     }
@@ -326,7 +331,7 @@ impl World {
                 _ => PoolMode::ReadOnly,
             },
             needs_check: active.needs_check,
-            metadata_snapshot: false,
+            metadata_snapshot: disk.held.is_some(),
         }))
     }
 

@@ -7,7 +7,7 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::volume::Created;
-use crate::plan::{Kernel, Plan, pool, thin, volume, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, thin, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::Requirement;
 
@@ -50,6 +50,8 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateSnapshot) -> R
     };
     writable_pool(origin_pool, kernel, catalog.intents_of(origin_pool.id).next().is_some())?;
     pool::has_room(catalog, origin_pool, kernel.pools.get(&origin_pool.id))?;
+    agreement::not_lost(kernel, origin, &format!("{vg}/{origin_name}"))?;
+    let origin_pool = &agreement::raised(origin_pool, kernel);
     if origin_pool.snapshots_made >= limit::POOL_SNAPSHOTS_MAX {
         return Err(Refusal::no_space(format!(
             "pool {} has made {} snapshots in its life; the kernel's clock of 24 bits is nearly at its end",

@@ -7,7 +7,7 @@ use vol_types::{
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
-use crate::plan::{Kernel, Plan, pool, thin, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, thin, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -50,6 +50,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateVolume) -> Res
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
     within_policy(catalog, pool, size)?;
+    let pool = &agreement::raised(pool, kernel);
     let pool_after = take_thin_id(pool)?;
     let volume = Volume {
         id: request.id,
