@@ -60,7 +60,8 @@ impl Audits {
     /// One more refresh has passed. Whether the pool is to be compared again: after an hour, ever less often after a
     /// failure, and when its transaction id has become another than ours.
     fn is_due(&mut self, pool: &Pool, status: &PoolStatus) -> bool {
-        let Some(audit) = self.0.get_mut(&pool.id) else { return true };
+        // A pool that was not found at a start was made since, by us: there is nothing to be found in it yet.
+        let audit = self.0.entry(pool.id).or_default();
         audit.rounds = audit.rounds.saturating_add(1);
         let told = transaction(status);
         let strange = told.is_some_and(|id| id != pool.transaction_id) && told != audit.told;

@@ -83,7 +83,13 @@ pub fn run<H: HostMut + ?Sized>(
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            Failed { step: step.action.to_string(), taken: taken(&step.action, &error), begun: at > 0, error }
+            let taken = taken(&step.action, &error);
+            let error = taken.map_or(error, |(_, id)| {
+                StepError::Pool(format!(
+                    "the pool has a thin id {id} already, which is not ours; it is left alone, and the next attempt takes another"
+                ))
+            });
+            Failed { step: step.action.to_string(), taken, begun: at > 0, error }
         })?;
     }
     Ok(())

@@ -81,19 +81,23 @@ pub fn mount(
             return Err(Refusal::new(RefusalCode::Degraded, format!("the device of {path} is suspended"))
                 .hint("restart volumed: it resumes what was left suspended"));
         }
-        Some(info) if info.read_only && !read_only => {
-            return Err(Refusal::busy(format!("the device of {path} is active for reading only"))
-                .hint("unmount or detach it where it is used, then mount it again"));
-        }
-        // A device that was made for reading only stays so, with the journal as it is.
-        Some(info) => no_replay = info.read_only && volume.snapshot.is_none(),
-        None => {
+        // What is mounted already is mounted once more. A device for reading only keeps its journal as it is.
+        Some(info) if !mounts.is_empty() => no_replay = info.read_only && volume.snapshot.is_none(),
+        active => {
             agreement::not_lost(kernel, volume, &path)?;
             no_replay = health::access(catalog, kernel, pool, read_only)? == Access::ReadOnly;
-            let table = volume::table(volume);
             let read_only = volume.snapshot.is_some() || no_replay;
-            plan.steps
-                .push(Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)));
+            let differs = active.is_some_and(|info| info.read_only != read_only);
+            if differs {
+                // Left over by a mount of the other kind: a writable one would replay the journal into a refused pool.
+                plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+            }
+            if differs || active.is_none() {
+                let table = volume::table(volume);
+                plan.steps.push(
+                    Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)),
+                );
+            }
         }
     }
     let target: PathBuf = target.to_owned();

@@ -249,6 +249,30 @@ fn f11_a_refused_pool_says_what_each_side_holds_and_can_be_read() {
 }
 
 #[test]
+fn f11_a_device_that_was_left_active_is_made_anew_when_it_is_of_the_wrong_kind() {
+    let host = with_file();
+    let engine = start(&host);
+    let uuid = pool_uuid(&engine);
+    let device =
+        vol_core::dm::Device::Volume(engine.vgs()[0].read(|catalog| catalog.volume_named(&volume("pg")).unwrap().id))
+            .uuid();
+    let leave_active = |read_only| {
+        mount(&engine, read_only).unwrap();
+        host.hold_device(&device, Some("udev"));
+        engine.unmount(&name("data"), &volume("pg"), None, false).unwrap();
+        host.hold_device(&device, None);
+        host.dm_device(&device).unwrap().unwrap().read_only
+    };
+    assert!(!leave_active(false));
+    // Mounted as it is, the journal would be replayed into the refused pool.
+    host.set_transaction_id(&uuid, 77).unwrap();
+    mount(&engine, false).unwrap_err();
+    assert!(leave_active(true), "the writable device is still there");
+    host.set_transaction_id(&uuid, 1).unwrap();
+    assert!(!leave_active(false), "the device for reading only is still there");
+}
+
+#[test]
 fn f11_an_open_change_that_fits_neither_side_is_named() {
     let host = with_file();
     let engine = start(&host);
