@@ -20,6 +20,8 @@ use crate::vg::{OpenVg, Problem};
 
 /// Refreshes between two comparisons of one pool: an hour, at one refresh in five seconds.
 const ROUNDS: u32 = 720;
+/// Refreshes after a comparison that failed: five minutes.
+const ROUNDS_AFTER_FAILURE: u32 = 60;
 /// Volumes whose loss is told one by one.
 const LOST_SHOWN: usize = 64;
 
@@ -57,16 +59,16 @@ impl Audits {
         self.0.iter().filter_map(|(id, audit)| Some((*id, audit.findings.clone()?))).collect()
     }
 
-    /// One more refresh has passed. Whether the pool is to be compared again: after an hour, ever less often after a
-    /// failure, and when its transaction id has become another than ours.
+    /// One more refresh has passed. Whether the pool is to be compared again: after an hour, sooner after a failure, and when
+    /// its transaction id has become another than ours.
     fn is_due(&mut self, pool: &Pool, status: &PoolStatus) -> bool {
         // A pool that was not found at a start was made since, by us: there is nothing to be found in it yet.
         let audit = self.0.entry(pool.id).or_default();
         audit.rounds = audit.rounds.saturating_add(1);
         let told = transaction(status);
         let strange = told.is_some_and(|id| id != pool.transaction_id) && told != audit.told;
-        let again = audit.error.is_some() && audit.rounds.is_power_of_two() && audit.rounds > 8;
-        strange || again || audit.rounds >= ROUNDS
+        let patience = if audit.error.is_some() { ROUNDS_AFTER_FAILURE } else { ROUNDS };
+        strange || audit.rounds >= patience
     }
 }
 

@@ -113,6 +113,21 @@ pub fn not_lost(kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refu
     .hint("other volumes of the pool are not affected; see pool_lost_thin in docs/troubleshooting.md"))
 }
 
+/// Refuses to delete a pool that holds strays: an old catalog may not know of the volumes that they are.
+pub fn none_to_lose(kernel: &Kernel, pool: &Pool, path: &str) -> Result<(), Refusal> {
+    match kernel.findings.get(&pool.id) {
+        Some(findings) if !findings.strays.is_empty() => Err(Refusal::new(
+            RefusalCode::Refused,
+            format!(
+                "pool {path} has thin ids that no volume of ours has ({}): they may be somebody's volumes",
+                listed(findings.strays.keys())
+            ),
+        )
+        .hint("look into them, delete those that nobody needs and restart volumed; see pool_stray_thin in docs/troubleshooting.md")),
+        _ => Ok(()),
+    }
+}
+
 /// Thin ids for people: the first of them, and how many more.
 pub fn listed<'a>(ids: impl IntoIterator<Item = &'a u32>) -> String {
     const SHOWN: usize = 8;

@@ -94,6 +94,18 @@ fn f31_strays_are_reported_with_their_ids_and_survive_everything_that_is_done_be
 }
 
 #[test]
+fn f31_a_pool_with_strays_in_it_is_not_deleted() {
+    let host = Op::DeletePool.before();
+    let engine = start(&host);
+    host.add_stray_thin(&pool_uuid(&engine), 3).unwrap();
+    let engine = restart(&host);
+    let error = Op::DeletePool.run(&engine).unwrap_err();
+    assert!(error.to_string().contains("thin ids that no volume of ours has (3)"), "{error}");
+    host.lose_thin(&pool_uuid(&engine), 3).unwrap();
+    Op::DeletePool.run(&restart(&host)).unwrap();
+}
+
+#[test]
 fn f31_the_id_counter_is_raised_durably_past_the_ids_of_an_old_catalog() {
     let host = Op::CreateRaw.before();
     let engine = start(&host);
