@@ -14,6 +14,7 @@ use vol_core::plan::Kernel;
 use vol_core::plan::agreement::{self, Findings};
 use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, limit};
 
+use crate::error::StepError;
 use crate::exec::{self, Failed, Session};
 use crate::host::{HostError, HostErrorKind, HostMut, HostResult, MetadataRoot};
 use crate::vg::{OpenVg, Problem};
@@ -47,10 +48,10 @@ pub struct Audits(BTreeMap<PoolId, Audit>);
 impl Audits {
     /// A step that the kernel refused because the thin id is there tells of a stray, which recovery must not delete.
     pub fn note(&mut self, failed: &Failed) {
-        if let Some((pool, id)) = failed.taken {
+        if let StepError::Taken { pool, thin_id } = failed.error {
             let audit = self.0.entry(pool).or_default();
             let mut findings = audit.findings.as_deref().cloned().unwrap_or_default();
-            findings.add_stray(id);
+            findings.add_stray(thin_id);
             audit.findings = Some(Arc::new(findings));
         }
     }

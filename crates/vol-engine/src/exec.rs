@@ -16,7 +16,7 @@ use vol_format::{label, layout, mark};
 use vol_types::{FsKind, Object, PoolId, PvId, VolumeId};
 
 use crate::error::{EngineError, FailedStep, StepError};
-use crate::host::{DmCreate, DurableWrite, HostError, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
+use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
@@ -56,8 +56,6 @@ impl Session {
 #[derive(Debug)]
 pub struct Failed {
     pub step: String,
-    /// A thin id that it was to make, and that the kernel has already.
-    pub taken: Option<(PoolId, u32)>,
     /// Whether a step before it had been taken.
     pub begun: bool,
     pub error: StepError,
@@ -66,7 +64,7 @@ pub struct Failed {
 impl Failed {
     /// As the answer to the request whose plan it was.
     pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
-        let Self { step, begun, error: source, .. } = self;
+        let Self { step, begun, error: source } = self;
         EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, begun, settled }))
     }
 }
@@ -83,13 +81,9 @@ pub fn run<H: HostMut + ?Sized>(
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            let taken = taken(&step.action, &error);
-            let error = taken.map_or(error, |(_, id)| {
-                StepError::Pool(format!(
-                    "the pool has a thin id {id} already, which is not ours; it is left alone, and the next attempt takes another"
-                ))
-            });
-            Failed { step: step.action.to_string(), taken, begun: at > 0, error }
+            let error =
+                taken(&step.action).filter(|_| error.host_kind() == Some(HostErrorKind::Exists)).unwrap_or(error);
+            Failed { step: step.action.to_string(), begun: at > 0, error }
         })?;
     }
     Ok(())
@@ -104,7 +98,6 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
         None => Ok(()),
         Some((_, first)) => Err(Failed {
             step: "write the metadata to all of its copies".to_owned(),
-            taken: None,
             begun: true,
             error: StoreError::NoMajority { written, copies, first: first.clone() }.into(),
         }),
@@ -490,13 +483,12 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     }
 }
 
-/// The thin id that the kernel would not make because it is there.
-fn taken(action: &Action, error: &StepError) -> Option<(PoolId, u32)> {
-    match (action, error) {
-        (
-            Action::CreateThin { pool, thin_id } | Action::SnapshotThin { pool, thin_id, .. },
-            StepError::Host(HostError { kind: HostErrorKind::Exists, .. }),
-        ) => Some((*pool, *thin_id)),
+/// What it means that the kernel has a thin id already that is to be made.
+const fn taken(action: &Action) -> Option<StepError> {
+    match action {
+        Action::CreateThin { pool, thin_id } | Action::SnapshotThin { pool, thin_id, .. } => {
+            Some(StepError::Taken { pool: *pool, thin_id: *thin_id })
+        }
         _ => None,
     }
 }
