@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vol_core::Catalog;
 use vol_core::dm::Device;
 use vol_core::observed::{PoolContents, PoolMode, PoolStatus};
 use vol_core::plan::Kernel;
 use vol_core::plan::agreement::{self, Findings};
+use vol_core::{Catalog, Plan};
 use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, limit};
 
 use crate::error::StepError;
@@ -81,6 +81,11 @@ const fn transaction(status: &PoolStatus) -> Option<u64> {
 }
 
 impl OpenVg {
+    /// Executes a plan. What it meets of somebody else's thin ids is known before recovery comes to it.
+    pub(crate) fn run<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, plan: &Plan) -> Result<(), Failed> {
+        exec::run(host, session, self.catalog_lock(), plan).inspect_err(|failed| self.audits().note(failed))
+    }
+
     /// Observes the kernel; what was found by comparing is part of it.
     pub(crate) fn observe<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<Kernel> {
         let mut kernel = exec::observe_kernel(host, self.catalog_lock())?;

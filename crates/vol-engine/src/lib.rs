@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod bell;
 mod engine;
 mod error;
 pub mod exec;
 pub mod host;
 mod observe;
 mod pvs;
+mod queue;
 mod scan;
 mod store;
 mod strays;
@@ -18,5 +20,6 @@ mod vg;
 
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
+pub use queue::{Answer, ThinRequest};
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};

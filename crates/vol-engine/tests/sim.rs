@@ -3,9 +3,12 @@
 
 mod sim {
     mod agreement;
+    mod batch;
     pub mod bench;
+    mod checkpoints;
     mod cost;
     mod crash;
+    mod crowd;
     mod histories;
     mod main_job;
     mod refused;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vol_core::observed::{PoolContents, PoolMode, PoolStatus, ThinRecord};
 use vol_core::plan::agreement::{self, Findings};
 use vol_core::plan::health::{self, Access, PoolHealth};
+use vol_core::plan::thin::Batch;
 use vol_core::plan::{Kernel, mount, volume};
 use vol_core::{Catalog, RefusalCode};
 use vol_types::*;
@@ -38,7 +39,7 @@ fn with_open_creation() -> Catalog {
     let id = VolumeId::from_uuid(uuid(77));
     let request = volume::CreateVolume { id, ..volume_request("new", Bytes::gib(1)) };
     let kernel = kernel(&catalog, 1);
-    let volume::Created::Plan(plan) = volume::create(&catalog, &kernel, &request).unwrap() else { panic!() };
+    let plan = plan_of(volume::create(&catalog, &kernel, &Batch::default(), &request).unwrap());
     let first = plan.commits().next().unwrap().clone();
     catalog.commit(catalog.sequence() + 1, first);
     catalog
@@ -138,6 +139,7 @@ fn f31_counters_are_raised_and_never_lowered() {
     // Past the last id there is none to give out.
     let last = contents(1, &[(1, 0), (limit::THIN_ID_MAX, 0)]);
     found(&mut kernel, &catalog, compare(&catalog, &last));
-    let refusal = volume::create(&catalog, &kernel, &volume_request("x", Bytes::gib(1))).unwrap_err();
+    let refusal =
+        volume::create(&catalog, &kernel, &Batch::default(), &volume_request("x", Bytes::gib(1))).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NoSpace);
 }
