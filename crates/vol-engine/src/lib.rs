@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bell;
 mod check;
 mod engine;
@@ -15,6 +16,7 @@ mod pvs;
 mod queue;
 mod scan;
 mod store;
+mod strays;
 mod vg;
 
 pub use check::Checked;

@@ -74,6 +74,7 @@ impl<H: HostMut> Engine<H> {
             }
         }
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
+        self.find_stray_devices();
         failed.map_or(Ok(()), Err)
     }
 

@@ -11,6 +11,7 @@ use vol_core::plan::{Kernel, health};
 use vol_core::{Catalog, Plan, Refusal};
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
+use crate::audit::{self, Audits};
 use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
@@ -56,6 +57,8 @@ pub struct OpenVg {
     opening_problems: Vec<String>,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
+    /// How the pools' own metadata compare with ours.
+    audits: Mutex<Audits>,
 }
 
 impl OpenVg {
@@ -69,6 +72,7 @@ impl OpenVg {
             view: RwLock::default(),
             opening_problems,
             rounds_unsettled: AtomicU32::new(0),
+            audits: Mutex::default(),
         }
     }
 
@@ -113,12 +117,12 @@ impl OpenVg {
         }
         self.usable(&session)?;
         let missing = self.missing(&session);
-        let kernel = exec::observe_kernel(host, &self.catalog)?;
+        let kernel = self.observe(host)?;
         let (plan, extra) = self.read(|catalog| plan(catalog, &kernel, &missing))?;
         if dry_run || plan.is_empty() {
             return Ok((plan, extra));
         }
-        let result = exec::run(host, &mut session, &self.catalog, &plan);
+        let result = self.run(host, &mut session, &plan);
         let outcome = match result {
             Ok(()) => Ok((plan, extra)),
             Err(failed) => {
@@ -211,8 +215,8 @@ impl OpenVg {
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
-            let kernel = match exec::observe_kernel(host, &self.catalog) {
-                Ok(kernel) => kernel,
+            let kernel = match self.observe(host) {
+                Ok(kernel) => self.compare_new(host, session, kernel),
                 Err(error) => {
                     tracing::error!(%error, "recovery cannot see the kernel's devices");
                     return false;
@@ -286,8 +290,13 @@ impl OpenVg {
             } else {
                 self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
+            self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
+    }
+
+    pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is to be told of work to be done in the background.
@@ -302,7 +311,7 @@ impl OpenVg {
         {
             bell.ring();
         }
-        let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
+        let kernel: HostResult<Kernel> = self.observe(host);
         let missing = self.missing(session);
         let mut problems = Vec::new();
         let kernel = kernel.unwrap_or_else(|error| {
@@ -316,6 +325,7 @@ impl OpenVg {
         });
         problems
             .extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &self.opening_problems)));
+        problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
@@ -412,8 +422,7 @@ fn find_problems(
         }
     }
     for pool in catalog.pools() {
-        let busy = catalog.intents_of(pool.id).next().is_some();
-        if let health::PoolHealth::Bad { message, hint } = health::of_pool(pool, kernel.pools.get(&pool.id), busy) {
+        if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }
         problems.extend(fill_problem(pool, kernel));
