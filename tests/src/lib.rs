@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod dying;
 pub mod guest;
 pub mod kernel;
+pub mod kill;
 pub mod machine;
 pub mod tool;
+pub mod wire;
 
 pub use disk::Bytes;
 pub use machine::{Machine, Ran};
