@@ -23,7 +23,7 @@ use vol_types::{Bytes, FsKind};
 const ORDER: &str = "order";
 /// What was done since the last order, a line each.
 const EFFECTS: &str = "effects";
-/// There when a daemon that was told to hang has come to the effect.
+/// There while a daemon that was told to hang stands at the effect.
 const REACHED: &str = "reached";
 
 /// Which side of an effect.
@@ -38,7 +38,7 @@ pub enum Side {
 pub enum End {
     /// The daemon kills itself with SIGKILL.
     Kill,
-    /// It stands still for ever, so that the machine can be cut off at this point.
+    /// It stands still, so that the machine can be cut off at this point, or something be done to its disks: [`Hand::go_on`].
     Hang,
 }
 
@@ -81,6 +81,11 @@ impl Hand {
     /// Whether a daemon that was to hang does so now.
     pub fn reached(&self) -> bool {
         self.dir.join(REACHED).exists()
+    }
+
+    /// Lets a daemon that hangs go on.
+    pub fn go_on(&self) {
+        _ = fs::remove_file(self.dir.join(REACHED));
     }
 }
 
@@ -131,14 +136,14 @@ impl Counter {
             return;
         }
         let hang = self.count.lock().unwrap_or_else(PoisonError::into_inner).hang;
-        if hang {
-            _ = File::create(self.dir.join(REACHED));
-            println!("REACHED {number}");
-        } else {
+        if !hang {
             _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
         }
-        loop {
-            std::thread::sleep(Duration::from_secs(3600));
+        let reached = self.dir.join(REACHED);
+        _ = File::create(&reached);
+        println!("REACHED {number}");
+        while reached.exists() {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

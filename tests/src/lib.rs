@@ -12,6 +12,7 @@ pub mod kill;
 pub mod machine;
 pub mod tool;
 pub mod wire;
+pub mod write_log;
 
 pub use disk::Bytes;
 pub use machine::{Machine, Ran};
