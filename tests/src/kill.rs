@@ -247,6 +247,24 @@ fn without_unused(mut view: Value) -> Value {
     view
 }
 
+/// What of a view outlives a power cut.
+pub fn persistent(mut world: Value) -> Value {
+    for kind in ["volume", "snapshot"] {
+        for object in world[kind].as_array_mut().into_iter().flatten() {
+            object["mounts"] = json!([]);
+            object["active"] = json!(false);
+        }
+        if let Some(objects) = world[kind].as_array_mut() {
+            objects.sort_by_key(Value::to_string);
+        }
+    }
+    if let Some(devices) = world["devices"].as_array_mut() {
+        devices.retain(|device| device.as_str().is_some_and(|device| device.starts_with("VOLUMED-pool ")));
+    }
+    world["mounts"] = json!([]);
+    world
+}
+
 /// The parts of two views that are not the same, for a message.
 pub fn differences(wanted: &Value, found: &Value) -> String {
     let none = Map::new();

@@ -137,14 +137,6 @@ impl WriteLog {
     }
 }
 
-/// The bytes of `len` zeroes, written at `at`: a place on a disk as it was when it was new.
-///
-/// # Errors
-/// The disk cannot be written.
-pub fn blank(disk: &File, at: u64, len: u64) -> io::Result<()> {
-    disk.write_all_at(&vec![0; len as usize], at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

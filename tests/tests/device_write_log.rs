@@ -6,13 +6,11 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
-use vol_tests::kill::Site;
-use vol_tests::write_log::{WriteLog, blank};
+use vol_tests::kill::{self, Site};
+use vol_tests::write_log::WriteLog;
 use vol_tests::{Machine, disk, kernel, skip, tool};
 
 const MIB: u64 = 2048;
-/// What is zeroed at the beginning of each PV, in bytes: labels, log and checkpoints of an earlier run.
-const HEAD: u64 = 16 << 20;
 /// How many points are looked at unless VOLUMED_TEST_EVERY_POINT is set: evenly spaced.
 const POINTS: usize = 60;
 
@@ -60,12 +58,9 @@ impl Rig {
         std::fs::create_dir(&site.dir).unwrap();
         let rig = Rig { machine, site, regions, steps: Vec::new(), files: Vec::new() };
         for node in [0, 2] {
-            let disk = File::options().write(true).open(rig.machine.disk(node)).unwrap();
             for (start, len) in rig.pvs() {
-                blank(&disk, start * 512, HEAD).unwrap();
-                blank(&disk, (start + len) * 512 - (2 << 20), 2 << 20).unwrap();
+                disk::blank_pv(rig.machine.disk(node), start * 512, len * 512);
             }
-            disk.sync_all().unwrap();
         }
         Some(rig)
     }
@@ -100,7 +95,7 @@ impl Rig {
 
     /// Marks all logs: what is durable now is acknowledged.
     fn acknowledge(&mut self) {
-        self.steps.push(Step { world: persistent(self.site.view()), files: self.files.clone() });
+        self.steps.push(Step { world: world(&self.site), files: self.files.clone() });
         let mark = format!("step-{}", self.steps.len() - 1);
         for index in 0..self.regions.len() {
             tool::run("dmsetup", &["message", &format!("vt-logged{index}"), "0", "mark", &mark]);
@@ -192,9 +187,9 @@ impl Rig {
         let log = |rig: &Rig| rig.machine.log();
         let known = &self.steps[done].world;
         let next = self.steps.get(done + 1).filter(|_| in_flight).map_or(known, |step| &step.world);
-        let found = persistent(self.site.view());
+        let found = world(&self.site);
         let ok = found == *known || found == *next;
-        let differ = |wanted| vol_tests::kill::differences(wanted, &found);
+        let differ = |wanted| kill::differences(wanted, &found);
         assert!(ok, "{at}: half done:\n{}\nnor {}{}", differ(known), differ(next), log(self));
         assert_eq!(kernel::not_live(), Vec::<String>::new(), "{at}");
         self.site.transactions_agree().unwrap_or_else(|what| panic!("{at}: {what}{}", log(self)));
@@ -252,28 +247,15 @@ fn remove(names: &[String]) {
     }
 }
 
-/// What of a world outlives a power cut.
-fn persistent(mut world: Value) -> Value {
-    for kind in ["volume", "snapshot"] {
-        for object in world[kind].as_array_mut().into_iter().flatten() {
-            object["mounts"] = json!([]);
-            object["active"] = json!(false);
-        }
-        if let Some(objects) = world[kind].as_array_mut() {
-            objects.sort_by_key(Value::to_string);
-        }
-    }
-    if let Some(devices) = world["devices"].as_array_mut() {
-        devices.retain(|device| device.as_str().is_some_and(|device| device.starts_with("VOLUMED-pool ")));
-    }
-    // The numbers of the test's own devices differ from boot to boot.
+/// What outlives a power cut. The numbers of the test's own devices differ from boot to boot.
+fn world(site: &Site) -> Value {
+    let mut world = kill::persistent(site.view());
     for pv in world["pv"].as_array_mut().into_iter().flatten() {
         pv["path"] = Value::Null;
     }
     if let Some(pvs) = world["pv"].as_array_mut() {
         pvs.sort_by_key(Value::to_string);
     }
-    world["mounts"] = json!([]);
     world
 }
 
