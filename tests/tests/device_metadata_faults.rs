@@ -49,6 +49,19 @@ impl Rig {
         self.m.path("base/file")
     }
 
+    /// The PVs that carry nothing of the pool: a flush that fails there is none of the pool's.
+    fn spare(&self) -> Vec<usize> {
+        let layers =
+            kernel::our_uuids().into_iter().filter(|uuid| uuid.ends_with("-tmeta") || uuid.ends_with("-tdata"));
+        let tables: Vec<String> = layers.map(|uuid| kernel::table(&kernel::number_of(&uuid))).collect();
+        let used = |index: &usize| {
+            let args = ["info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor", NAMES[*index]];
+            let number = tool::run("dmsetup", &args).trim().to_owned();
+            tables.iter().flat_map(|table| table.split_whitespace()).any(|word| word == number)
+        };
+        (0..3).filter(|index| !used(index)).collect()
+    }
+
     fn sectors(&self, index: usize) -> u64 {
         disk::size(self.m.disk(index)) / 512 - 2 * START
     }
@@ -107,8 +120,8 @@ impl Rig {
         for name in volumes {
             assert_eq!(self.m.json(&["volume", "show", &self.m.of(name)])["state"], "ready", "{at}{}", self.m.log());
         }
-        // Each copy alone is as new as all: any two of the three are a majority that knows everything.
-        for index in 0..3 {
+        // What is left without one of the others is a majority that knows everything.
+        for index in self.spare() {
             self.ill(index, "error");
             self.m.restart();
             for name in volumes {
@@ -141,9 +154,11 @@ const FAULTS: [(&str, &str, bool); 5] = [
 fn f3_f7_one_bad_copy_of_three_stops_nothing_and_is_made_good_again() {
     let Some(mut rig) = Rig::new(&["flakey"]) else { return };
     let mut made: Vec<String> = Vec::new();
+    let spare = rig.spare();
+    assert!(!spare.is_empty(), "the pool is on all disks");
     for (index, (name, target, told)) in FAULTS.iter().enumerate() {
         let begin = Instant::now();
-        let bad = index % 3;
+        let bad = spare[index % spare.len()];
         rig.ill(bad, target);
         for count in 0..2 {
             let volume = format!("v{index}{count}");
@@ -176,9 +191,11 @@ fn f3_f7_one_bad_copy_of_three_stops_nothing_and_is_made_good_again() {
 #[test]
 fn f7_without_a_majority_changes_are_refused_and_reads_go_on() {
     let Some(mut rig) = Rig::new(&["flakey"]) else { return };
+    let spare = rig.spare();
+    let [one, two] = spare[..] else { panic!("the pool is on more than one disk: {spare:?} are free of it") };
     for (name, target, _) in FAULTS.iter().filter(|fault| fault.2) {
-        rig.ill(0, target);
-        rig.ill(1, target);
+        rig.ill(one, target);
+        rig.ill(two, target);
         let ran = rig.create("no");
         println!("{name}: {}{}", ran.out, ran.err.trim());
         assert!(!matches!(ran.code, 0 | 10), "{name}: acknowledged by one copy of three: {ran:?}");
@@ -188,8 +205,8 @@ fn f7_without_a_majority_changes_are_refused_and_reads_go_on() {
         let said = rig.problems();
         assert!(said.contains(&"metadata_frozen".to_owned()), "{name}: {said:?}{}", rig.m.log());
         rig.reads_go_on(name);
-        rig.heal(0);
-        rig.heal(1);
+        rig.heal(one);
+        rig.heal(two);
         rig.m.ok(&["pv", "scan"]);
         // Wholly or not at all: both are asked for again.
         for volume in ["no", "neither"] {
@@ -206,32 +223,33 @@ fn f7_without_a_majority_changes_are_refused_and_reads_go_on() {
 #[test]
 fn f3_f7_blocks_that_cannot_be_read_hide_nothing() {
     let Some(mut rig) = Rig::new(&["dust"]) else { return };
-    rig.ill(1, "dust DISK AT 512");
+    let bad = rig.spare()[0];
+    rig.ill(bad, "dust DISK AT 512");
     // Both label copies; the log; the checkpoints; in sectors of the PV.
     let zones = [(2048, 512), (4096, 64), (12_288, 64), (24_576, 64)];
     for (from, count) in zones {
         let at = format!("sectors {from}+{count}");
-        tool::run("dmsetup", &["message", NAMES[1], "0", "quiet"]);
+        tool::run("dmsetup", &["message", NAMES[bad], "0", "quiet"]);
         for sector in (from..from + count).step_by(8) {
-            tool::run("dmsetup", &["message", NAMES[1], "0", "addbadblock", &sector.to_string()]);
+            tool::run("dmsetup", &["message", NAMES[bad], "0", "addbadblock", &sector.to_string()]);
         }
-        tool::run("dmsetup", &["message", NAMES[1], "0", "enable"]);
+        tool::run("dmsetup", &["message", NAMES[bad], "0", "enable"]);
         rig.m.restart();
         println!("{at}: {:?}", rig.problems());
         rig.reads_go_on(&at);
         let name = format!("v{from}");
         let ran = rig.create(&name);
         assert!(matches!(ran.code, 0 | 10), "{at}: {ran:?}{}", rig.m.log());
-        tool::run("dmsetup", &["message", NAMES[1], "0", "clearbadblocks"]);
-        tool::run("dmsetup", &["message", NAMES[1], "0", "disable"]);
-        tool::run("dmsetup", &["message", NAMES[1], "0", "quiet"]);
+        tool::run("dmsetup", &["message", NAMES[bad], "0", "clearbadblocks"]);
+        tool::run("dmsetup", &["message", NAMES[bad], "0", "disable"]);
+        tool::run("dmsetup", &["message", NAMES[bad], "0", "quiet"]);
         rig.m.ok(&["pv", "scan"]);
         assert_eq!(rig.problems(), Vec::<String>::new(), "{at}: healed{}", rig.m.log());
         rig.m.restart();
         assert_eq!(rig.problems(), Vec::<String>::new(), "{at}: healed, started again{}", rig.m.log());
         assert_eq!(rig.m.json(&["volume", "show", &rig.m.of(&name)])["state"], "ready");
     }
-    rig.heal(1);
+    rig.heal(bad);
     rig.all_is_well("dust", &["base"]);
 }
 
