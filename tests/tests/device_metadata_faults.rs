@@ -142,11 +142,10 @@ impl Rig {
 }
 
 /// Faults of one disk: name, lines of its table, whether the daemon is told of it by an error.
-const FAULTS: [(&str, &str, bool); 5] = [
+const FAULTS: [(&str, &str, bool); 4] = [
     ("error", "error", true),
     ("error_writes", "flakey DISK AT 0 3600 1 error_writes", true),
     ("drop_writes", "flakey DISK AT 0 3600 1 drop_writes", false),
-    ("corrupt_bio_byte", "flakey DISK AT 0 3600 5 corrupt_bio_byte 33 w 170 0", false),
     ("random_read_corrupt", "flakey DISK AT 0 3600 2 random_read_corrupt 1000000000", false),
 ];
 

@@ -59,7 +59,14 @@ fn run(stage: usize, pair: usize, name: &str, every: u64) -> (u64, u64) {
     let mut cut = "-".to_owned();
     for (way, number) in &points {
         let goal = format!("{way}:{number}");
-        let mut guest = lab.start(&options, &script(&format!("next {stage} {pair} {cut} {goal}")));
+        let next = script(&format!("next {stage} {pair} {cut} {goal}"));
+        let mut guest = lab.start(&options, &next);
+        // A machine that did not come up has changed nothing: it is booted once more.
+        if guest.comes(|line| line == "BEGUN").is_err() && guest.seen().iter().any(|line| line.contains("lab: ")) {
+            println!("{name}: booted again: {:?}", guest.seen());
+            drop(guest);
+            guest = lab.start(&options, &next);
+        }
         guest.wait_for(&format!("{name}: {goal} after {cut}"), |line| line.starts_with("REACHED"));
         guest.cut(&lab);
         cut = goal;

@@ -102,9 +102,9 @@ pub fn is_of(pv: PvId, sector_size: u32, head: &[u8], tail: &[u8]) -> bool {
     };
     let header = usize::try_from(sector).ok().and_then(|at| head.get(at..));
     if header.is_some_and(|header| header.starts_with(b"EFI PART")) {
-        return first(head, 2 * sector).unwrap_or(false);
+        return first(head, sector.saturating_mul(2)).unwrap_or(false);
     }
-    let backup = TAIL_LEN.checked_sub(u64::from(TABLE_LEN) + sector);
+    let backup = TAIL_LEN.saturating_sub(u64::from(TABLE_LEN)).checked_sub(sector);
     backup.and_then(|at| first(tail, at)).unwrap_or(false)
 }
 

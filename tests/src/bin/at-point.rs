@@ -18,6 +18,7 @@ const BIN: &str = "/usr/local/bin";
 const LEARNED: &str = "/share/learned.json";
 
 fn main() {
+    println!("BEGUN");
     let args: Vec<String> = std::env::args().collect();
     let number = |at: usize| args[at].parse::<usize>().expect("a number");
     let site = Site {
