@@ -3,8 +3,7 @@
 
 use vol_core::observed::{DiskInfo, DiskKind};
 use vol_format::label::Label;
-use vol_format::layout::BLOCK;
-use vol_format::mark;
+use vol_format::{layout, mark};
 use vol_types::defect;
 
 use crate::engine::Engine;
@@ -50,15 +49,17 @@ impl<H: HostMut> Engine<H> {
         foreign.map(|signature| format!("it carries something else since: {signature}"))
     }
 
-    /// Whether the first partition of the disk's GPT is the mark of this PV.
+    /// Whether the disk's GPT is the mark of this PV. With a half of the mark missing it still is.
     fn is_our_mark(&self, info: &DiskInfo, label: &Label) -> bool {
         let Ok(device) = self.host().open_read(&info.node) else { return false };
-        // The entries begin in the third sector, and each begins with its type and its own GUID (UEFI 2.10, 5.3.3).
-        let Ok(head) = device.read_at(0, 4 * BLOCK) else { return false };
-        let at = usize::try_from(info.sector_size).unwrap_or(BLOCK).saturating_mul(2);
-        let guid = |from: usize| head.get(from..from + 16);
-        guid(at) == Some(&mark::PARTITION_TYPE.to_bytes_le()[..])
-            && guid(at + 16) == Some(&label.pv.uuid().to_bytes_le()[..])
+        let end = info.identity.size.get() / layout::BLOCK_BYTES * layout::BLOCK_BYTES;
+        let read = |offset: u64, len: u64| device.read_at(offset, usize::try_from(len).ok()?).ok();
+        let (Some(head), Some(tail)) =
+            (read(0, mark::HEAD_LEN), read(end.saturating_sub(mark::TAIL_LEN), mark::TAIL_LEN))
+        else {
+            return false;
+        };
+        mark::is_of(label.pv, info.sector_size, &head, &tail)
     }
 
     /// Whether the device that was opened for writing carries this very label.
