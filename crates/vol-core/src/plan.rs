@@ -13,7 +13,9 @@ use crate::observed::{DmInfo, Mount, PoolStatus};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Step};
 
+pub mod disks;
 pub mod health;
+pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vol_types::{Bytes, Change, FsKind, Object, ObjectKey, PoolId, PvId, VolumeId};
 
@@ -141,6 +142,34 @@ pub enum Action {
     EraseLabel {
         pv: PvId,
     },
+    /// Writes the VG's name anew into the labels of a PV, if it is there; that it cannot be is no failure, since the name in a
+    /// label is a hint.
+    RefreshLabel {
+        pv: PvId,
+    },
+    /// Gives a PV a copy of the metadata: both slots emptied, then a checkpoint of the present catalog. It takes part in commits
+    /// from then on, and counts once a commit says that the PV carries one.
+    AdmitCopy {
+        pv: PvId,
+    },
+    /// An operator's word that these PVs will never come back: their copies do not count any more.
+    DeclareLost {
+        pvs: Vec<PvId>,
+    },
+    /// Lets go of a PV that is one no more.
+    ClosePv {
+        pv: PvId,
+    },
+    /// Writes a checkpoint of these objects as if nothing had been before it, at this sequence number: into the given slot,
+    /// with the other one left as it is, or, without one, into an emptied zone.
+    Imprint {
+        pv: PvId,
+        sequence: u64,
+        slot: Option<u8>,
+        objects: Arc<Vec<Object>>,
+    },
+    /// Reads the metadata back from all open PVs and goes on with it.
+    OpenStore,
     /// One durable commit of the catalog.
     Commit {
         changes: Vec<Change>,
@@ -233,6 +262,12 @@ impl Action {
             Self::WriteMark { .. } => "write-mark",
             Self::EraseMark { .. } => "erase-mark",
             Self::EraseLabel { .. } => "erase-label",
+            Self::RefreshLabel { .. } => "refresh-label",
+            Self::AdmitCopy { .. } => "admit-copy",
+            Self::DeclareLost { .. } => "declare-lost",
+            Self::ClosePv { .. } => "close-pv",
+            Self::Imprint { .. } => "imprint",
+            Self::OpenStore => "open-store",
             Self::Commit { .. } => "commit",
             Self::CreateDm { .. } => "create-dm",
             Self::RemoveDm { .. } => "remove-dm",
@@ -281,6 +316,17 @@ impl fmt::Display for Action {
             Self::WriteMark { pv } => write!(f, "mark the disk of PV {pv} as taken (GPT with one partition)"),
             Self::EraseMark { pv } => write!(f, "erase the mark of PV {pv}"),
             Self::EraseLabel { pv } => write!(f, "erase the label of PV {pv}"),
+            Self::RefreshLabel { pv } => write!(f, "write the new name into the label of PV {pv}"),
+            Self::AdmitCopy { pv } => write!(f, "write a copy of the metadata to PV {pv}"),
+            Self::DeclareLost { pvs } => {
+                let all: Vec<_> = pvs.iter().map(ToString::to_string).collect();
+                write!(f, "go on without the metadata copies of PV {}", all.join(", "))
+            }
+            Self::ClosePv { pv } => write!(f, "let go of PV {pv}"),
+            Self::Imprint { pv, objects, .. } => {
+                write!(f, "write the metadata anew on PV {pv} ({} objects)", objects.len())
+            }
+            Self::OpenStore => f.write_str("read the metadata back from all PVs"),
             Self::Commit { changes } => {
                 let all: Vec<_> = changes.iter().map(describe).collect();
                 write!(f, "commit: {}", all.join("; "))

@@ -21,6 +21,8 @@ use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
 
+mod member;
+
 /// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
 const LET_GO_TRIES: u32 = 100;
 const LET_GO_STEP: Duration = Duration::from_millis(20);
@@ -162,6 +164,12 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             Action::WriteMark { pv } => self.write_mark(*pv)?,
             Action::EraseMark { pv } => self.erase_mark(*pv)?,
             Action::EraseLabel { pv } => self.erase_label(*pv)?,
+            Action::RefreshLabel { pv } => self.refresh_label(*pv),
+            Action::AdmitCopy { pv } => self.admit_copy(*pv)?,
+            Action::DeclareLost { pvs } => self.declare_lost(pvs)?,
+            Action::ClosePv { pv } => drop(self.session.pvs.remove(pv)),
+            Action::Imprint { pv, sequence, slot, objects } => self.imprint(*pv, *sequence, *slot, objects)?,
+            Action::OpenStore => self.open_store()?,
             Action::Commit { changes } => {
                 let store =
                     self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
@@ -353,9 +361,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             None => return Ok(()),
         };
         // A loop device stays as long as somebody has it open, and the one who has is us. What is detached is a PV no more,
-        // and a VG that loses one so is at its end: its store goes too.
+        // and a VG that still counts on it is at its end: its store goes too.
         self.session.pvs.remove(&pv);
-        self.session.store = None;
+        if self.read_catalog(|catalog| catalog.pv(pv).is_some()) {
+            self.session.store = None;
+        }
         Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?)
     }
 
