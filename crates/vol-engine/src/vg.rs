@@ -14,7 +14,7 @@ use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgStat
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
-use crate::store::StoreCounters;
+use crate::store::{self, CheckpointJob, StoreCounters};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +226,35 @@ impl OpenVg {
             }
         }
         given_up.is_empty() && self.read(|catalog| catalog.unfinished().next().is_none())
+    }
+
+    /// Carries out the checkpoint that is under way or wanted, without keeping changes waiting: the VG is only held to begin and
+    /// to end it. `true` if there was one.
+    pub fn maintain<H: HostMut + ?Sized>(&self, host: &H) -> bool {
+        let Some(job) = self.checkpoint_job() else { return false };
+        loop {
+            let mut step = store::lock(&job);
+            if step.is_done() {
+                break;
+            }
+            if let Err(error) = step.advance(host) {
+                tracing::error!(%error, "a checkpoint cannot be written");
+                break;
+            }
+        }
+        let mut session = self.session();
+        if let Some(store) = session.store.as_mut()
+            && store.is_under_way(&job)
+            && let Err(error) = store.finish_checkpoint(host)
+        {
+            tracing::error!(%error, "the checkpoint could not be written; the log goes on");
+        }
+        true
+    }
+
+    /// The checkpoint under way, begun if one is wanted.
+    pub fn checkpoint_job(&self) -> Option<Arc<Mutex<CheckpointJob>>> {
+        self.session().store.as_mut()?.checkpoint_job(&self.catalog)
     }
 
     /// Ever less often: what has been in the way for an hour will not be gone in five seconds, and each try takes the VG.
