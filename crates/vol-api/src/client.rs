@@ -267,6 +267,28 @@ impl Client {
     pub async fn delete_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
         self.delete(&format!("vgs/{vg}"), dry).await
     }
+    pub async fn extend_vg(&self, vg: &Name, body: &ExtendVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/extend"), Some(body), dry).await
+    }
+    pub async fn reduce_vg(&self, vg: &Name, body: &ReduceVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/reduce"), Some(body), dry).await
+    }
+    pub async fn rename_vg(&self, vg: &Name, body: &RenameVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/rename"), Some(body), dry).await
+    }
+    pub async fn export_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/export"), None::<&()>, dry).await
+    }
+    pub async fn import_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/import"), None::<&()>, dry).await
+    }
+    pub async fn wipe_pv(&self, body: &WipePv, dry: bool) -> Result<Changed<PvInfo>, ClientError> {
+        self.change(Method::POST, "wipe", Some(body), dry).await
+    }
+    /// Gives up a pool of which a disk is gone, with everything in it.
+    pub async fn delete_lost_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/give-up"), None::<&()>, dry).await
+    }
     pub async fn delete_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
         self.delete(&format!("pools/{pool}"), dry).await
     }

@@ -124,9 +124,11 @@ pub enum Action {
         pv: PvId,
         device: PvDevice,
     },
-    /// Writes the first checkpoint with these objects to every PV that carries metadata.
+    /// Empties the metadata zone of every PV that carries metadata, and writes a first checkpoint with these objects at this
+    /// sequence number: 1 for a new VG.
     StartStore {
         objects: Vec<Object>,
+        sequence: u64,
     },
     WriteLabel {
         pv: PvId,
@@ -160,12 +162,12 @@ pub enum Action {
     ClosePv {
         pv: PvId,
     },
-    /// Writes a checkpoint of these objects as if nothing had been before it, at this sequence number: into the given slot,
-    /// with the other one left as it is, or, without one, into an emptied zone.
+    /// Writes a first checkpoint with these objects at this sequence number into one slot of the PV. The other slot and the log,
+    /// which are of another VG, are left as they are.
     Imprint {
         pv: PvId,
         sequence: u64,
-        slot: Option<u8>,
+        slot: u8,
         objects: Arc<Vec<Object>>,
     },
     /// Reads the metadata back from all open PVs and goes on with it.
@@ -309,7 +311,7 @@ impl fmt::Display for Action {
                 write!(f, "DESTROY on {}: {}", node.display(), all.join("; "))
             }
             Self::OpenPv { pv, device } => write!(f, "take {} as PV {pv}", device.path().display()),
-            Self::StartStore { objects } => {
+            Self::StartStore { objects, .. } => {
                 write!(f, "write the first checkpoint of the metadata ({} objects)", objects.len())
             }
             Self::WriteLabel { pv } => write!(f, "write the label of PV {pv}"),
@@ -324,7 +326,7 @@ impl fmt::Display for Action {
             }
             Self::ClosePv { pv } => write!(f, "let go of PV {pv}"),
             Self::Imprint { pv, objects, .. } => {
-                write!(f, "write the metadata anew on PV {pv} ({} objects)", objects.len())
+                write!(f, "write the metadata under new ids beside the old to PV {pv} ({} objects)", objects.len())
             }
             Self::OpenStore => f.write_str("read the metadata back from all PVs"),
             Self::Commit { changes } => {

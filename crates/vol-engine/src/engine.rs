@@ -65,12 +65,20 @@ pub struct Engine<H> {
     pub(crate) membership: Mutex<()>,
     /// What the last scan could not make sense of.
     pub(crate) scan_problems: RwLock<Vec<crate::vg::Problem>>,
+    /// Disks that the last scan found labelled for a VG that does not know them.
+    pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
 }
 
 impl<H: HostMut> Engine<H> {
     /// An engine that knows no VG yet; see [`Engine::scan`].
     pub fn new(host: H) -> Self {
-        Self { host, vgs: RwLock::default(), membership: Mutex::new(()), scan_problems: RwLock::default() }
+        Self {
+            host,
+            vgs: RwLock::default(),
+            membership: Mutex::new(()),
+            scan_problems: RwLock::default(),
+            unknown: RwLock::default(),
+        }
     }
 
     pub fn host(&self) -> &H {
@@ -146,7 +154,7 @@ impl<H: HostMut> Engine<H> {
             .steps
             .iter()
             .find_map(|step| match &step.action {
-                vol_core::Action::StartStore { objects } => Some(objects.clone()),
+                vol_core::Action::StartStore { objects, .. } => Some(objects.clone()),
                 _ => None,
             })
             .unwrap_or_default();
@@ -170,7 +178,7 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         let id = catalog.vg().id;
-        let session = Session { pvs: BTreeMap::new(), store: None, own_files: Vec::new(), closed: false };
+        let session = Session::new(BTreeMap::new(), None);
         let vg = Arc::new(OpenVg::new(catalog, session, Vec::new()));
         let mut session = vg.session();
         let made =
@@ -386,7 +394,7 @@ fn created(created: volume::Created, new: VolumeId) -> Result<(Plan, VolumeId), 
     })
 }
 
-fn done<T>(plan: Plan, id: T, dry_run: bool) -> Done<T> {
+pub(crate) fn done<T>(plan: Plan, id: T, dry_run: bool) -> Done<T> {
     if dry_run {
         Done::Planned(plan)
     } else if plan.is_empty() {

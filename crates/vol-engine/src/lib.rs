@@ -8,13 +8,18 @@ mod engine;
 mod error;
 pub mod exec;
 pub mod host;
+mod membership;
 mod observe;
 mod pvs;
 mod scan;
 mod store;
 mod vg;
+mod wipe;
 
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
+pub use membership::{ExtendVg, PvName, ReduceVg};
+pub use scan::UnknownPv;
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};
+pub use wipe::WipedPv;

@@ -5,16 +5,17 @@
 //! disk with a label that the catalog does not know, which is reported and can be wiped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vol_types::{Change, Name, Object, ObjectKey, Pool, Pv, PvId, Vg, VgState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
+use crate::observed::DiskIdentity;
 use crate::plan::disks::{self, DiskCandidate, FileCandidate};
 use crate::plan::{Kernel, Plan, pool};
 use crate::refusal::{Refusal, RefusalCode};
-use crate::step::Action;
+use crate::step::{Action, Requirement, Step};
 
 /// `vg extend`.
 #[derive(Clone, Debug, Default)]
@@ -216,6 +217,16 @@ fn leave(plan: &mut Plan, pvs: &[(PvId, Option<PathBuf>)]) {
     if !remove.is_empty() {
         plan.push(Action::RememberFiles { add: Vec::new(), remove });
     }
+}
+
+/// `pv wipe`: takes everything of ours off a disk. The label goes last, so that a crash leaves what can be wiped again.
+pub fn wipe(pv: PvId, node: &Path, identity: &DiskIdentity) -> Plan {
+    let mut plan = Plan::new(format!("wipe PV {pv} off {}", node.display()));
+    let unchanged = || Requirement::Unchanged { node: node.to_owned(), identity: identity.clone() };
+    for action in [Action::EraseMark { pv }, Action::EraseLabel { pv }] {
+        plan.steps.push(Step::new(action).requires(unchanged()));
+    }
+    plan
 }
 
 fn path_of(pv: &Pv) -> String {

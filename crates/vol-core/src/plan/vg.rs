@@ -83,7 +83,7 @@ fn build(request: &CreateVg, disks: &[(&DiskCandidate, &DiskInfo)], sector_size:
     let mut by_id: Vec<_> = pvs.clone();
     by_id.sort_by_key(|pv| pv.id);
     objects.extend(by_id.into_iter().map(Object::Pv));
-    plan.push(Action::StartStore { objects });
+    plan.push(Action::StartStore { objects, sequence: 1 });
     for pv in &pvs {
         plan.push(Action::WriteLabel { pv: pv.id });
     }

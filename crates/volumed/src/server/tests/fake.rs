@@ -104,6 +104,27 @@ impl Backend for Fake {
     fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("delete_vg {vg}"), dry_run)
     }
+    fn extend_vg(&self, vg: &Name, request: ExtendVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("extend_vg {vg} {}", request.devices.join(" ")), dry_run)
+    }
+    fn reduce_vg(&self, vg: &Name, request: ReduceVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("reduce_vg {vg} {}", request.pvs.join(" ")), dry_run)
+    }
+    fn rename_vg(&self, vg: &Name, request: RenameVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("rename_vg {vg} {}", request.name), dry_run)
+    }
+    fn export_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("export_vg {vg}"), dry_run)
+    }
+    fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("import_vg {vg}"), dry_run)
+    }
+    fn wipe_pv(&self, request: WipePv, dry_run: bool) -> Change<PvInfo> {
+        self.change(format!("wipe_pv {}", request.device), dry_run)
+    }
+    fn delete_lost_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("delete_lost_pool {pool}"), dry_run)
+    }
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo> {
         self.change(format!("create_pool {}", request.name), dry_run)
     }
