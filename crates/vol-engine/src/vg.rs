@@ -62,8 +62,8 @@ pub struct OpenVg {
     catalog: RwLock<Catalog>,
     session: Mutex<Session>,
     view: RwLock<Arc<View>>,
-    /// What opening found to complain about; it stays until the VG is opened again.
-    opening_problems: Vec<String>,
+    /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
+    opening_problems: Mutex<Vec<String>>,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
 }
@@ -75,7 +75,7 @@ impl OpenVg {
             catalog: RwLock::new(catalog),
             session: Mutex::new(session),
             view: RwLock::default(),
-            opening_problems,
+            opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
         }
     }
@@ -142,7 +142,12 @@ impl OpenVg {
         }
         let result = exec::run(host, &mut session, &self.catalog, &plan);
         let outcome = match result {
-            Ok(()) => Ok((plan, extra)),
+            Ok(()) => {
+                if plan.steps.iter().any(|step| matches!(step.action, Action::DeclareLost { .. })) {
+                    self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                Ok((plan, extra))
+            }
             Err(failed) => {
                 let taken_back = self.take_back_pvs(host, &mut session, &plan);
                 let settled = self.recover(host, &mut session);
@@ -352,8 +357,8 @@ impl OpenVg {
             });
             Kernel::default()
         });
-        problems
-            .extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &self.opening_problems)));
+        let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),

@@ -7,6 +7,7 @@ mod sim {
     mod crash;
     mod histories;
     mod main_job;
+    mod members;
     mod refused;
     mod store;
 }
