@@ -88,11 +88,11 @@ pub struct VgInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PvInfo {
     pub id: String,
-    /// Name of its VG; by its label alone if it is no member.
+    /// Name of its VG.
     pub vg: String,
-    /// False for a disk that carries a label of the VG, which does not know it (any more).
+    /// True for a disk that carries a label of the VG, which does not know it (any more).
     #[serde(default)]
-    pub member: bool,
+    pub unknown: bool,
     /// Where the kernel shows it now; `null` while it is missing.
     pub path: Option<String>,
     pub present: bool,

@@ -131,6 +131,17 @@ pub enum Pv {
         #[command(flatten)]
         change: Change,
     },
+    /// Take label, mark and metadata off a disk that no volume group here uses
+    Wipe {
+        /// The disk
+        #[arg(value_parser = path, value_name = "DISK")]
+        disk: String,
+        /// Also a disk of an exported volume group, which is damaged by it
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 /// Where a volume group is made.
@@ -174,6 +185,60 @@ pub enum Vg {
         /// Name of the volume group
         #[arg(value_parser = name)]
         vg: Name,
+    },
+    /// Add disks or files to a volume group
+    Extend {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        members: Members,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take physical volumes out of a volume group; they must hold no pool
+    Reduce {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// Path, backing file or id of each; with --missing, none means all that are missing
+        #[arg(value_parser = pv, value_name = "PV", required_unless_present = "missing")]
+        pvs: Vec<PvText>,
+        /// Take out what is not there any more
+        #[arg(long)]
+        missing: bool,
+        /// With --missing: the disks will never come back, go on without their copies of the metadata
+        #[arg(long, requires = "missing")]
+        force: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give a volume group another name; mounted volumes do not notice
+    Rename {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// Its new name
+        #[arg(value_parser = name, value_name = "NEW")]
+        new: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Put a volume group out of use, to take its disks to another machine
+    Export {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take an exported volume group into use
+    Import {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        change: Change,
     },
     /// Delete a volume group that holds no pool, with the backing files that were made for it
     #[command(alias = "rm")]
@@ -222,6 +287,9 @@ pub enum Pool {
         /// Volume group and pool, for example data/tank
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,
+        /// A disk of it is gone for good: give it up, with all of its volumes and snapshots
+        #[arg(long)]
+        lost: bool,
         #[command(flatten)]
         change: Change,
     },

@@ -1,6 +1,7 @@
 //! Runs a command: asks the daemon, shows the answer, says what came of it.
 
 mod change;
+mod member;
 mod paths;
 mod pool;
 mod pv;

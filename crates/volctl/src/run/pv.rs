@@ -1,9 +1,10 @@
 //! `volctl pv …`
 
-use vol_api::{PvInfo, ScanRequest};
+use vol_api::{PvInfo, ScanRequest, WipePv};
 
+use super::change::{Question, plan_of};
 use super::{Run, Session, paths};
-use crate::cli::{Pv, PvText};
+use crate::cli::{Change, Pv, PvText};
 use crate::render::{count, pv_facts, pv_table};
 use crate::values::resolve;
 use crate::{Failure, exit};
@@ -30,6 +31,7 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
             let facts = pv_facts(&pv, session.format);
             session.show(&pv, name(&pv), &facts)
         }
+        Pv::Wipe { disk, force, change } => wipe(&disk, force, &change, session).await,
         Pv::Scan { files, change } => {
             let files = files.iter().map(|path| paths::file(path)).collect::<Result<_, _>>()?;
             let changed = session.client.scan(&ScanRequest { files }, change.dry_run).await?;
@@ -41,6 +43,21 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
             })
         }
     }
+}
+
+async fn wipe(disk: &str, force: bool, change: &Change, session: &mut Session<'_>) -> Run {
+    let device = paths::devices(&[disk.to_owned()])?.pop().unwrap_or_default();
+    let request = WipePv { device, force };
+    if !change.yes && !change.dry_run {
+        let plan = plan_of(session.client.wipe_pv(&request, true).await?);
+        session.confirm(plan.as_ref(), &Question::YesNo(format!("Wipe {disk}?")))?;
+    }
+    let changed = session.client.wipe_pv(&request, change.dry_run).await?;
+    session.report(&changed, disk.to_owned(), |outcome| {
+        let was = outcome.object.as_ref().filter(|pv| !pv.vg.is_empty());
+        let was = was.map_or(String::new(), |pv| format!(" (it was PV {} of volume group {})", pv.id, pv.vg));
+        format!("{disk} wiped{was}.")
+    })
 }
 
 /// By id, or by where it stands: the path as the kernel names it, links followed.

@@ -79,7 +79,7 @@ pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
     PvInfo {
         id: pv.id.to_string(),
         vg: catalog.vg().name.to_string(),
-        member: true,
+        unknown: false,
         path: node.map(|(_, node)| node.display().to_string()),
         present,
         size_bytes: catalog.bytes(pv.extents).get(),
@@ -101,6 +101,7 @@ pub fn unknown_pv(pv: &UnknownPv, scan: &[Problem]) -> PvInfo {
         id: pv.pv.to_string(),
         vg: pv.vg_name.to_string(),
         path: Some(pv.node.display().to_string()),
+        unknown: true,
         present: true,
         size_bytes: pv.size.get(),
         health: Health::Degraded,
