@@ -165,6 +165,52 @@ pub struct WipePv {
     pub force: bool,
 }
 
+/// A PV of a backup, and the disk that is to be it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreDisk {
+    /// Id of the PV.
+    pub pv: String,
+    /// Absolute path of the disk.
+    pub device: String,
+}
+
+/// `POST /v1/restore`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreVg {
+    /// The document that `GET /v1/vgs/VG/backup` answered, as text.
+    pub backup: String,
+    /// For PVs whose label cannot be read any more; others are found by it.
+    #[serde(default)]
+    pub disks: Vec<RestoreDisk>,
+    /// Destroy what the disks carry besides metadata of this group.
+    #[serde(default)]
+    pub wipe: bool,
+    /// Although a disk holds metadata that are newer than the backup.
+    #[serde(default)]
+    pub older: bool,
+}
+
+/// `POST /v1/import-clone`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportClone {
+    /// Absolute paths of the copies of all disks of a group.
+    pub devices: Vec<String>,
+    /// Name of the new group.
+    pub name: String,
+}
+
+/// `POST /v1/pools/VG/POOL/give-up`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiveUpPool {
+    /// The missing disks will never come back: their copies of the metadata are not counted any more.
+    #[serde(default)]
+    pub force: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;
+pub mod restore;
 pub mod snapshot;
 pub mod thin;
 pub mod vg;

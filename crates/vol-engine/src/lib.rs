@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod clone;
 mod engine;
 mod error;
 pub mod exec;
@@ -11,6 +12,7 @@ pub mod host;
 mod membership;
 mod observe;
 mod pvs;
+mod restore;
 mod scan;
 mod store;
 mod vg;
@@ -19,7 +21,9 @@ mod wipe;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
 pub use membership::{ExtendVg, PvName, ReduceVg};
+pub use restore::{BackedUp, RestoreVg};
 pub use scan::UnknownPv;
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};
+pub use vol_format::layout::Geometry;
 pub use wipe::WipedPv;

@@ -154,11 +154,17 @@ impl<H: HostMut> Engine<H> {
     }
 
     /// Gives up a pool of which a disk is gone, with everything in it.
-    pub fn delete_lost_pool(&self, vg: &Name, name: &Name, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
+    pub fn delete_lost_pool(
+        &self,
+        vg: &Name,
+        name: &Name,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Done<PoolId>, EngineError> {
         let open = self.vg(vg)?;
-        let (plan, id) = open.change(self.host(), dry_run, |catalog, kernel, missing| {
-            let pool = pool::find(catalog, Some(name))?;
-            let plan: Plan = members::delete_lost(catalog, kernel, missing, pool)?;
+        let (plan, id) = open.change_members(self.host(), dry_run, &[VgState::Ready], |now| {
+            let pool = pool::find(now.catalog, Some(name))?;
+            let plan: Plan = members::delete_lost(now.catalog, now.kernel, now.missing, pool, now.frozen, force)?;
             Ok((plan, pool.id))
         })?;
         Ok(done(plan, id, dry_run))

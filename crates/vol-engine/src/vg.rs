@@ -10,6 +10,7 @@ use vol_core::plan::recover::{self, Recovery};
 use vol_core::plan::{Kernel, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal};
+use vol_format::layout::Geometry;
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::error::EngineError;
@@ -39,6 +40,8 @@ pub struct View {
     pub missing: Vec<PvId>,
     /// Device nodes of the PVs that are there.
     pub nodes: Vec<(PvId, std::path::PathBuf)>,
+    /// How they are laid out.
+    pub layouts: BTreeMap<PvId, Geometry>,
     /// Metadata copies that are there, and that there should be.
     pub copies: (usize, usize),
     pub counters: StoreCounters,
@@ -372,6 +375,7 @@ impl OpenVg {
             problems,
             missing,
             nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
+            layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
         };

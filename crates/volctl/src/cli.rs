@@ -8,8 +8,8 @@ use vol_types::{Name, PoolPath};
 mod volume;
 
 use crate::exit;
-pub use crate::values::{FileText, PvText, Scope, SizeText};
-use crate::values::{file, name, path, pv, size, size_or_share};
+pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
+use crate::values::{file, name, path, pv, pv_disk, size, size_or_share};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
@@ -240,6 +240,43 @@ pub enum Vg {
         #[command(flatten)]
         change: Change,
     },
+    /// Write the metadata of a volume group to a file, for vg restore
+    Backup {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// The file, replaced if it is there; - is standard output [default: VG.backup.json]
+        #[arg(short = 'f', long = "file", value_name = "FILE", value_parser = path)]
+        file: Option<String>,
+    },
+    /// Write the metadata of a volume group anew, onto empty or damaged disks
+    Restore {
+        /// What vg backup wrote; - is standard input
+        #[arg(value_name = "FILE", value_parser = path)]
+        file: String,
+        /// The disk that is to be a PV whose label cannot be read (repeatable)
+        #[arg(long = "disk", value_name = "PV=DISK", value_parser = pv_disk)]
+        disks: Vec<PvDisk>,
+        /// Destroy what the disks carry besides metadata of this group
+        #[arg(long)]
+        wipe: bool,
+        /// Although a disk holds metadata that are newer than the backup
+        #[arg(long)]
+        older: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Make block-level copies of all disks of a volume group a group of their own
+    ImportClone {
+        /// The copies
+        #[arg(value_name = "DISK", value_parser = path, required = true)]
+        disks: Vec<String>,
+        /// Name of the new volume group
+        #[arg(long, value_parser = name)]
+        name: Name,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Delete a volume group that holds no pool, with the backing files that were made for it
     #[command(alias = "rm")]
     Delete {
@@ -290,6 +327,9 @@ pub enum Pool {
         /// A disk of it is gone for good: give it up, with all of its volumes and snapshots
         #[arg(long)]
         lost: bool,
+        /// With --lost: the missing disks will never come back, go on without their copies of the metadata
+        #[arg(long, requires = "lost")]
+        force: bool,
         #[command(flatten)]
         change: Change,
     },

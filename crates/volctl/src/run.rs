@@ -1,5 +1,6 @@
 //! Runs a command: asks the daemon, shows the answer, says what came of it.
 
+mod backup;
 mod change;
 mod member;
 mod paths;

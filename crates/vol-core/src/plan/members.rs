@@ -266,8 +266,7 @@ pub fn reduce(catalog: &Catalog, missing: &[PvId], request: &ReduceVg) -> Result
         }
         Some(_) => {
             let lost = wanted.values().filter(|pv| pv.metadata).map(|pv| pv.id).collect();
-            plan.push(Action::DeclareLost { pvs: lost });
-            plan.commit(vec![Change::Put(Object::Vg(vg.clone()))]);
+            go_on_without(catalog, lost, &mut plan);
         }
     }
     for pv in &heirs {
@@ -293,6 +292,12 @@ pub fn reduce(catalog: &Catalog, missing: &[PvId], request: &ReduceVg) -> Result
         plan.push(Action::RememberFiles { add: Vec::new(), remove: forgotten });
     }
     Ok(plan)
+}
+
+/// Two commits must follow an operator's word (`Store::declare_lost`); this is the first, and changes nothing.
+fn go_on_without(catalog: &Catalog, lost: Vec<PvId>, plan: &mut Plan) {
+    plan.push(Action::DeclareLost { pvs: lost });
+    plan.commit(vec![Change::Put(Object::Vg(catalog.vg().clone()))]);
 }
 
 /// The PVs that a reduction is about.
@@ -384,7 +389,17 @@ fn lost_disks<'a>(catalog: &'a Catalog, pool: &Pool, missing: &[PvId]) -> Vec<&'
 
 /// `pool delete --lost`: gives up a pool of which a disk is gone, with everything in it. Without that disk nothing of it can be
 /// activated, so its volumes cannot be deleted one by one.
-pub fn delete_lost(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -> Result<Plan, Refusal> {
+///
+/// `frozen` is why the VG takes no changes, if it takes none; `force` is the operator's word that what is missing will never come
+/// back.
+pub fn delete_lost(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    pool: &Pool,
+    frozen: Option<&str>,
+    force: bool,
+) -> Result<Plan, Refusal> {
     let name = format!("{}/{}", catalog.vg().name, pool.name);
     if lost_disks(catalog, pool, missing).is_empty() {
         return Err(Refusal::new(RefusalCode::Refused, format!("all disks of pool {name} are there: nothing is lost"))
@@ -399,6 +414,22 @@ pub fn delete_lost(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &
     let count = catalog.volumes_of(pool.id).count();
     let mut plan = Plan::new(format!("give up pool {name}, with {count} volumes and snapshots"));
     pool::deactivate(kernel, pool.id, &mut plan);
+    match frozen {
+        None => {}
+        Some(reason) if !force => {
+            return Err(Refusal::new(
+                RefusalCode::Degraded,
+                format!("volume group {} takes no changes: {reason}", catalog.vg().name),
+            )
+            .hint(
+                "attach the missing disks and run `volctl pv scan`; only if they will never come back: add --force",
+            ));
+        }
+        Some(_) => {
+            let lost = catalog.pvs().filter(|pv| pv.metadata && missing.contains(&pv.id)).map(|pv| pv.id).collect();
+            go_on_without(catalog, lost, &mut plan);
+        }
+    }
     let mut changes: Vec<_> =
         catalog.intents_of(pool.id).map(|intent| Change::Delete(ObjectKey::Intent(intent.id))).collect();
     changes.extend(catalog.volumes_of(pool.id).map(|volume| Change::Delete(ObjectKey::Volume(volume.id))));

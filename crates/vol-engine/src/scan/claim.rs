@@ -2,7 +2,7 @@
 //! tools that wipe signatures do not know it, and LUKS, RAID or swap may never write where it stands.
 
 use uuid::Uuid;
-use vol_core::observed::{DiskInfo, DiskKind};
+use vol_core::observed::{DiskInfo, DiskKind, Signature};
 use vol_format::label::Label;
 use vol_format::layout::BLOCK;
 use vol_format::mark;
@@ -40,9 +40,14 @@ impl<H: HostMut> Engine<H> {
         if !holders.is_empty() {
             return Some(format!("is in use by {}", holders.join(", ")));
         }
+        self.foreign_signature(info, pv).map(|signature| format!("it carries something else since: {signature}"))
+    }
+
+    /// What stands on the disk that is not ours; the mark of this PV is, or without one that of any.
+    pub(crate) fn foreign_signature<'a>(&self, info: &'a DiskInfo, pv: Option<PvId>) -> Option<&'a Signature> {
         let partition = matches!(info.kind, DiskKind::Partition { .. });
         let is_our_mark = || self.mark_of(info).is_some_and(|mark| pv.is_none_or(|pv| pv.uuid() == mark));
-        let foreign = info.signatures.iter().find(|signature| {
+        info.signatures.iter().find(|signature| {
             if partition {
                 // Behind our own area on a partition the data of volumes reaches to the end, where a user may write what
                 // looks like one of these.
@@ -50,8 +55,7 @@ impl<H: HostMut> Engine<H> {
             } else {
                 !(signature.usage == "partition table" && signature.kind == "gpt" && is_our_mark())
             }
-        });
-        foreign.map(|signature| format!("it carries something else since: {signature}"))
+        })
     }
 
     /// The PV that the mark on a disk names: the GUID of the first partition of its GPT, if that has our type.

@@ -3,7 +3,7 @@
 use vol_api::{Changed, CreateVg, VgInfo};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, member, paths};
+use super::{Run, Session, backup, member, paths};
 use crate::cli::{Init, Vg};
 use crate::render::{count, vg_facts, vg_table};
 
@@ -16,6 +16,11 @@ pub async fn run(command: Vg, session: &mut Session<'_>) -> Run {
             member::reduce(&vg, &pvs, (missing, force), &change, session).await
         }
         Vg::Rename { vg, new, change } => member::rename(&vg, &new, &change, session).await,
+        Vg::Backup { vg, file } => backup::backup(&vg, file.as_deref(), session).await,
+        Vg::Restore { file, disks, wipe, older, change } => {
+            backup::restore(&file, &disks, (wipe, older), &change, session).await
+        }
+        Vg::ImportClone { disks, name, change } => backup::import_clone(&disks, &name, &change, session).await,
         Vg::Export { vg, change } => member::export(&vg, &change, session).await,
         Vg::Import { vg, change } => member::import(&vg, &change, session).await,
         Vg::Create { name, members, extent_size, metadata_copies, change } => {

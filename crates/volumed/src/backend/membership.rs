@@ -103,12 +103,13 @@ pub fn wipe<H: HostMut + 'static>(
     })
 }
 
-pub fn delete_lost_pool<H: HostMut + 'static>(
+pub fn give_up_pool<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &PoolPath,
+    request: &vol_api::GiveUpPool,
     dry_run: bool,
 ) -> Change<PoolInfo> {
     let was = backend.pool(path)?;
-    let done = backend.engine.delete_lost_pool(&path.vg, &path.pool, dry_run).map_err(from_engine)?;
+    let done = backend.engine.delete_lost_pool(&path.vg, &path.pool, request.force, dry_run).map_err(from_engine)?;
     changed(backend, &path.vg, done, || Ok(was))
 }

@@ -21,6 +21,7 @@ mod error;
 mod info;
 mod membership;
 mod open;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -256,11 +257,20 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         membership::import(self, vg, dry_run)
     }
+    fn backup_vg(&self, vg: &Name) -> Read<vol_api::backup::Backup> {
+        restore::backup(self, vg)
+    }
+    fn restore_vg(&self, request: vol_api::RestoreVg, dry_run: bool) -> Change<VgInfo> {
+        restore::restore(self, &request, dry_run)
+    }
+    fn import_clone(&self, request: vol_api::ImportClone, dry_run: bool) -> Change<VgInfo> {
+        restore::import_clone(self, &request, dry_run)
+    }
     fn wipe_pv(&self, request: vol_api::WipePv, dry_run: bool) -> Change<PvInfo> {
         membership::wipe(self, &request, dry_run)
     }
-    fn delete_lost_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
-        membership::delete_lost_pool(self, pool, dry_run)
+    fn give_up_pool(&self, pool: &PoolPath, request: vol_api::GiveUpPool, dry_run: bool) -> Change<PoolInfo> {
+        membership::give_up_pool(self, pool, &request, dry_run)
     }
     fn create_pool(&self, request: vol_api::CreatePool, dry_run: bool) -> Change<PoolInfo> {
         change::create_pool(self, &request, dry_run)

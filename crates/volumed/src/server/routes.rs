@@ -8,8 +8,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, ExtendVg, Init, Mount, PoolList, PvInfo, PvList,
-    ReduceVg, RenameVg, ScanRequest, SnapshotList, VgList, VolumeList, WipePv, parse_field,
+    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, ExtendVg, GiveUpPool, ImportClone, Init, Mount,
+    PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SnapshotList, VgList, VolumeList, WipePv,
+    parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -130,7 +131,21 @@ fn membership() -> Router<Arc<Front>> {
         .route("/v1/wipe", post(|call: Call| call.change_with(Admin, |b, (), r: WipePv, dry| b.wipe_pv(r, dry))))
         .route(
             "/v1/pools/{vg}/{pool}/give-up",
-            post(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.delete_lost_pool(&pool, dry))),
+            post(|call: Call| {
+                call.change_with(Admin, |b, pool: PoolPath, r: GiveUpPool, dry| b.give_up_pool(&pool, r, dry))
+            }),
+        )
+        .route("/v1/vgs/{vg}/backup", get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.backup_vg(&vg))))
+        .route(
+            "/v1/restore",
+            post(|call: Call| {
+                let body_max = vol_api::RESTORE_BODY_MAX_BYTES;
+                call.body_up_to(body_max).change_with(Admin, |b, (), r: RestoreVg, dry| b.restore_vg(r, dry))
+            }),
+        )
+        .route(
+            "/v1/import-clone",
+            post(|call: Call| call.change_with(Admin, |b, (), r: ImportClone, dry| b.import_clone(r, dry))),
         )
 }
 

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 40] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 42] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -55,7 +55,9 @@ const ENDPOINTS: [(&str, &str, &str, &str); 40] = [
     ("POST", "/v1/vgs/data/export", "", "admin"),
     ("POST", "/v1/vgs/data/import", "", "admin"),
     ("POST", "/v1/wipe", r#"{"device":"/dev/sdd"}"#, "admin"),
-    ("POST", "/v1/pools/data/tank/give-up", "", "admin"),
+    ("POST", "/v1/pools/data/tank/give-up", "{}", "admin"),
+    ("POST", "/v1/restore", r#"{"backup":"{}"}"#, "admin"),
+    ("POST", "/v1/import-clone", r#"{"devices":["/dev/sdd"],"name":"copy"}"#, "admin"),
     ("POST", "/v1/init", r#"{"devices":["/dev/sdb"]}"#, "admin"),
     ("POST", "/v1/scan", "{}", "admin"),
 ];
@@ -118,7 +120,9 @@ async fn what_is_asked_for_reaches_the_backend() {
             "export_vg data",
             "import_vg data",
             "wipe_pv /dev/sdd",
-            "delete_lost_pool data/tank",
+            "give_up_pool data/tank false",
+            "restore_vg 2 bytes",
+            "import_clone copy /dev/sdd",
             "init",
             "scan",
         ]

@@ -119,11 +119,20 @@ impl Backend for Fake {
     fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("import_vg {vg}"), dry_run)
     }
+    fn backup_vg(&self, _: &Name) -> Read<vol_api::backup::Backup> {
+        missing()
+    }
+    fn restore_vg(&self, request: RestoreVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("restore_vg {} bytes", request.backup.len()), dry_run)
+    }
+    fn import_clone(&self, request: ImportClone, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("import_clone {} {}", request.name, request.devices.join(" ")), dry_run)
+    }
     fn wipe_pv(&self, request: WipePv, dry_run: bool) -> Change<PvInfo> {
         self.change(format!("wipe_pv {}", request.device), dry_run)
     }
-    fn delete_lost_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
-        self.change(format!("delete_lost_pool {pool}"), dry_run)
+    fn give_up_pool(&self, pool: &PoolPath, request: GiveUpPool, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("give_up_pool {pool} {}", request.force), dry_run)
     }
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo> {
         self.change(format!("create_pool {}", request.name), dry_run)
