@@ -22,6 +22,7 @@ use crate::error::EngineError;
 use crate::host::{BlockRead, HostMut};
 use crate::observe::{self, Carries};
 use crate::store::{self, Told};
+use crate::vg::OpenVg;
 
 /// A disk that was named, with what it carries.
 struct Copy {
@@ -122,14 +123,14 @@ impl<H: HostMut> Engine<H> {
                 .hint("choose another name for the copy")
                 .into());
         }
-        self.not_in_use(&copies, id)?;
+        let exported = self.not_in_use(&copies, id)?;
         let plan = restore::import_clone(&found.catalog, &found.disks)?;
         if dry_run {
             return Ok(Done::Planned(plan));
         }
-        if let Some(vg) = open {
+        for vg in open.into_iter().chain(exported) {
             vg.session().close();
-            self.forget(id);
+            self.forget(vg.id);
         }
         let by_node: BTreeMap<_, _> = copies.iter().map(|copy| (copy.info.node.clone(), copy.label.geometry)).collect();
         let layouts = found.disks.iter().filter_map(|disk| Some((disk.pv, *by_node.get(&disk.info.node)?))).collect();
@@ -183,16 +184,26 @@ impl<H: HostMut> Engine<H> {
         Ok(copies)
     }
 
-    /// Refuses disks that somebody uses: the originals above all.
-    fn not_in_use(&self, copies: &[Copy], id: VgId) -> Result<(), Refusal> {
+    /// Refuses disks that somebody uses: the originals above all. Where the originals are not attached, a daemon takes the copies
+    /// for them; exported, they are in nobody's use, and that VG is what is given.
+    fn not_in_use(&self, copies: &[Copy], id: VgId) -> Result<Option<Arc<OpenVg>>, Refusal> {
+        let mut exported = None;
         for Copy { path, info, .. } in copies {
             let shown = path.display();
             for vg in self.vgs().iter().filter(|vg| vg.id != id) {
-                if vg.view().nodes.iter().any(|(_, node)| *node == info.node) {
-                    let name = vg.read(|catalog| catalog.vg().name.clone());
-                    return Err(Refusal::busy(format!("{shown} is in use by volume group {name}: it is the original"))
-                        .hint("name the copies; nothing was written"));
+                if !vg.view().nodes.iter().any(|(_, node)| *node == info.node) {
+                    continue;
                 }
+                let (name, state) = vg.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
+                if state == VgState::Exported {
+                    exported = Some(vg.clone());
+                    continue;
+                }
+                return Err(Refusal::busy(format!("{shown} is in use by volume group {name}: it is the original"))
+                    .hint(format!(
+                        "name the copies; nothing was written. If it is a copy, and the original is not attached here: \
+                         `volctl vg export {name}` first"
+                    )));
             }
             if !info.holders.is_empty() {
                 return Err(Refusal::busy(format!("{shown} is in use by {}", info.holders.join(", ")))
@@ -206,7 +217,7 @@ impl<H: HostMut> Engine<H> {
                 return Err(refused(format!("{shown} carries a PV, but {use_}"), "nothing was written"));
             }
         }
-        Ok(())
+        Ok(exported)
     }
 
     fn clone_of(&self, copies: &[Copy], name: &Name) -> Result<Found, Refusal> {

@@ -9,5 +9,6 @@ mod sim {
     mod main_job;
     mod members;
     mod refused;
+    mod restore;
     mod store;
 }
