@@ -15,7 +15,7 @@ use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
 use vol_format::layout::Geometry;
 use vol_format::{label, layout, mark};
-use vol_types::{FsKind, Object, PoolId, PvId, VolumeId};
+use vol_types::{FsKind, Object, PoolId, PvId, VolumeId, defect};
 
 use crate::error::{EngineError, FailedStep, StepError};
 use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
@@ -76,8 +76,12 @@ pub struct Failed {
 impl Failed {
     /// As the answer to the request whose plan it was.
     pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
+        self.titled(plan.title.clone(), settled)
+    }
+
+    pub fn titled(self, title: String, settled: bool) -> EngineError {
         let Self { step, begun, error: source } = self;
-        EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, begun, settled }))
+        EngineError::Step(Box::new(FailedStep { title, step, source, begun, settled }))
     }
 }
 
@@ -88,6 +92,8 @@ pub fn run<H: HostMut + ?Sized>(
     catalog: &RwLock<Catalog>,
     plan: &Plan,
 ) -> Result<(), Failed> {
+    #[cfg(feature = "defects")]
+    let plan = &mutation::applied(plan);
     for (at, step) in plan.steps.iter().enumerate() {
         tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
         let mut executor = Executor { host, session, catalog };
@@ -106,6 +112,7 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
     let (written, copies) = store.copies();
     match store.failed_copies().next() {
         None => Ok(()),
+        Some(_) if defect("a new group needs a majority only") => Ok(()),
         Some((_, first)) => Err(Failed {
             step: "write the metadata to all of its copies".to_owned(),
             begun: true,
@@ -122,7 +129,7 @@ struct Executor<'a, H: ?Sized> {
 
 impl<H: HostMut + ?Sized> Executor<'_, H> {
     fn step(&mut self, step: &Step) -> Result<(), StepError> {
-        for requirement in &step.requires {
+        for requirement in step.requires.iter().filter(|_| !defect("preconditions are not looked at")) {
             if !self.holds(requirement)? {
                 return Err(StepError::Requirement(requirement.to_string()));
             }
@@ -139,7 +146,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             Requirement::PoolAt { pool, transaction_id } => self.pool_problem(*pool, *transaction_id)?.is_none(),
             Requirement::MetadataWritten { pv, offset, .. } => {
                 let block = self.pv(*pv)?.device.read_at(offset.get(), layout::BLOCK)?;
-                block.iter().any(|byte| *byte != 0)
+                block.iter().any(|byte| *byte != 0) || defect("a pool's blank metadata is loaded")
             }
             Requirement::Unchanged { node, identity } => {
                 let info = self.host.inspect(node)?;
@@ -276,6 +283,9 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
 
     /// Why the pool is not writable and at this transaction, if it is not.
     fn pool_problem(&self, pool: PoolId, transaction_id: u64) -> Result<Option<String>, StepError> {
+        if defect("a message that returned 0 is believed") {
+            return Ok(None);
+        }
         Ok(match self.host.pool_status(&Device::Pool(pool).uuid())? {
             PoolStatus::Fail | PoolStatus::Error => Some("the pool has failed: all its I/O fails".to_owned()),
             PoolStatus::Working(usage) if usage.needs_check => {
@@ -292,6 +302,9 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     }
 
     fn verify_fs(&self, volume: VolumeId, fs: FsKind, uuid: [u8; 16]) -> Result<(), StepError> {
+        if defect("what mkfs left is not looked at") {
+            return Ok(());
+        }
         let wanted = Uuid::from_bytes(uuid);
         match self.host.probe(self.volume_number(volume)?)? {
             Probe::Found { kind, uuid: Some(found) }
@@ -487,7 +500,12 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             return Ok(());
         }
         // A label without metadata could not be made sense of, so the labels go first.
-        for offsets in [pv.geometry.label_offsets, pv.geometry.checkpoint_offsets] {
+        let first = if defect("metadata is erased before the label") {
+            [pv.geometry.checkpoint_offsets, pv.geometry.label_offsets]
+        } else {
+            [pv.geometry.label_offsets, pv.geometry.checkpoint_offsets]
+        };
+        for offsets in first {
             self.durable(pv, &offsets.map(|offset| (offset, label::blank())))?;
         }
         Ok(())
@@ -519,4 +537,29 @@ fn tolerate(result: HostResult<()>, kind: HostErrorKind) -> HostResult<()> {
 pub fn observe_kernel<H: HostMut + ?Sized>(host: &H, catalog: &RwLock<Catalog>) -> HostResult<vol_core::plan::Kernel> {
     let catalog = catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     observe::kernel(host, &catalog)
+}
+
+/// Makes plans wrong before they are executed (`docs/reliability.md`, seeded defects).
+#[cfg(feature = "defects")]
+pub mod mutation {
+    use std::cell::RefCell;
+
+    use vol_core::Plan;
+
+    type Mutation = Box<dyn Fn(&mut Plan)>;
+
+    thread_local! {
+        static MUTATION: RefCell<Option<Mutation>> = const { RefCell::new(None) };
+    }
+
+    /// From now on every plan that this thread executes is put through this first.
+    pub fn set(mutation: Option<Mutation>) {
+        MUTATION.set(mutation);
+    }
+
+    pub(super) fn applied(plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        MUTATION.with_borrow(|mutation| mutation.as_ref().map(|mutate| mutate(&mut plan)));
+        plan
+    }
 }

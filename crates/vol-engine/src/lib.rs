@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod bell;
 mod clone;
 mod engine;
 mod error;
@@ -12,6 +13,7 @@ pub mod host;
 mod membership;
 mod observe;
 mod pvs;
+mod queue;
 mod restore;
 mod scan;
 mod store;
@@ -21,6 +23,7 @@ mod wipe;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
 pub use membership::{ExtendVg, PvName, ReduceVg};
+pub use queue::{Answer, ThinRequest};
 pub use restore::{BackedUp, RestoreVg};
 pub use scan::UnknownPv;
 pub use store::{StoreCounters, StoreError};

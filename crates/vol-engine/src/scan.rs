@@ -8,7 +8,7 @@ use vol_core::observed::DiskInfo;
 use vol_core::{Catalog, Refusal};
 use vol_format::feature::Access;
 use vol_format::label::Label;
-use vol_types::{Name, PvId, VgId, VgState};
+use vol_types::{Name, PvId, VgId, VgState, defect};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -310,7 +310,7 @@ impl<H: HostMut> Engine<H> {
             if found.iter().filter(|disk| self.foreign_holders(&disk.info).is_empty()).count() == 1 {
                 found.retain(|disk| self.foreign_holders(&disk.info).is_empty());
             }
-            if found.len() > 1 {
+            if found.len() > 1 && !defect("either of two clones is used") {
                 let nodes: Vec<_> = found.iter().map(|disk| disk.info.node.display().to_string()).collect();
                 notes.push(format!("PV {id} is there more than once ({}): none of them is used; `volctl vg import-clone` makes a copy a volume group of its own", nodes.join(", ")));
                 continue;
@@ -361,7 +361,7 @@ fn fitting(catalog: &Catalog, pvs: OpenPvs, notes: &mut Vec<String>) -> OpenPvs 
     pvs.into_iter()
         .filter(|(id, open)| match catalog.pv(*id) {
             None => false,
-            Some(pv) if open.identity.size < pv.device_size => {
+            Some(pv) if open.identity.size < pv.device_size && !defect("a disk that shrank is used") => {
                 notes.push(format!(
                     "{} has shrunk from {} to {}: not used",
                     open.node.display(),

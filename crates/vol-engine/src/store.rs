@@ -17,7 +17,7 @@ use vol_core::Catalog;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash};
-use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, VgId};
+use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, VgId, defect};
 
 use crate::host::{DurableWrite, HostError, HostErrorKind, HostMut, HostResult};
 use crate::pvs::OpenPvs;
@@ -173,6 +173,7 @@ impl Store {
             // A new VG begins with all of its copies or not at all.
             return Err(StoreError::FirstCheckpoint(first));
         }
+        store.counters = StoreCounters::default();
         Ok(store)
     }
 
@@ -205,6 +206,9 @@ impl Store {
         self.left_changed = false;
         self.append(host, sequence, &payload, count, [before, after]);
         let members = self.members_after(&changes);
+        if defect("a change is seen before it is durable") {
+            write(catalog, |catalog| catalog.commit(sequence, changes.to_vec()));
+        }
         self.majority(&self.members.clone())?;
         if let Some(members) = members {
             self.majority(&members)?;
@@ -287,6 +291,9 @@ impl Store {
         let copies = self.copies.iter().filter(|copy| copy.failed.is_none());
         let job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), copies);
         self.grown = 0;
+        if defect("the log is free before the checkpoint is written") {
+            self.copies.iter_mut().for_each(|copy| copy.log_start = copy.log_position);
+        }
         self.job = Some(Arc::new(Mutex::new(job)));
     }
 
@@ -384,7 +391,7 @@ impl Store {
     fn majority(&mut self, members: &BTreeSet<PvId>) -> Result<(), StoreError> {
         let copies = members.difference(&self.lost).count();
         let written = members.iter().filter(|pv| self.is_written(**pv)).count();
-        if written > copies / 2 {
+        if written > copies / 2 || defect("a commit is acknowledged by any copy") {
             return Ok(());
         }
         let first = self
@@ -392,6 +399,9 @@ impl Store {
             .iter()
             .find_map(|copy| copy.failed.clone())
             .unwrap_or_else(|| HostError::new(HostErrorKind::NotFound, "metadata copies", "missing"));
+        if defect("a commit without its majority is forgotten") {
+            return Err(StoreError::NoMajority { written, copies, first });
+        }
         self.frozen = Some(Frozen::NoMajority(format!(
             "its metadata could be written to {written} of {copies} copies only ({first}); \
              it is read again when the daemon starts or at `volctl pv scan`"

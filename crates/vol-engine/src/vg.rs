@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
@@ -13,10 +13,12 @@ use vol_core::{Action, Catalog, Plan, Refusal};
 use vol_format::layout::Geometry;
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
+use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
 use crate::pvs::OpenPvs;
+use crate::queue::Queue;
 use crate::store::{self, CheckpointJob, StoreCounters};
 
 /// Something that is not as it should be.
@@ -64,6 +66,8 @@ pub struct OpenVg {
     pub id: VgId,
     catalog: RwLock<Catalog>,
     session: Mutex<Session>,
+    pub(crate) queue: Queue,
+    bell: OnceLock<Arc<Bell>>,
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
     opening_problems: Mutex<Vec<String>>,
@@ -77,6 +81,8 @@ impl OpenVg {
             id: catalog.vg().id,
             catalog: RwLock::new(catalog),
             session: Mutex::new(session),
+            queue: Queue::default(),
+            bell: OnceLock::new(),
             view: RwLock::default(),
             opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
@@ -130,9 +136,8 @@ impl OpenVg {
         plan: impl FnOnce(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
         let mut session = self.session();
-        if !dry_run && !session.closed && self.unsettled() {
-            // A step that could not be taken back earlier may be possible now.
-            self.recover(host, &mut session);
+        if !dry_run {
+            self.settle_first(host, &mut session);
         }
         self.usable(&session, states)?;
         let missing = self.missing(&session);
@@ -193,6 +198,13 @@ impl OpenVg {
         taken_back
     }
 
+    /// A step that could not be taken back earlier may be possible now.
+    pub(crate) fn settle_first<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) {
+        if !session.closed && self.unsettled() {
+            self.recover(host, session);
+        }
+    }
+
     /// In memory the VG is unfinished again, so that recovery takes it apart.
     pub(crate) fn unmake(&self) {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +213,7 @@ impl OpenVg {
     }
 
     /// A session that waited for its turn may find that the VG is gone, or was opened anew.
-    fn usable(&self, session: &Session, states: &[VgState]) -> Result<(), Refusal> {
+    pub(crate) fn usable(&self, session: &Session, states: &[VgState]) -> Result<(), Refusal> {
         let (name, state) = self.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
         if session.closed {
             return Err(Refusal::not_found(format!("volume group {name} was deleted or opened anew meanwhile"))
@@ -347,7 +359,18 @@ impl OpenVg {
         }
     }
 
+    /// Who is to be told of work to be done in the background.
+    pub(crate) fn hang_up(&self, bell: Arc<Bell>) {
+        // Inserted twice it has the same bell already.
+        let _same = self.bell.set(bell);
+    }
+
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
+            && store.wants_checkpoint()
+        {
+            bell.ring();
+        }
         let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
         let missing = self.missing(session);
         let mut problems = Vec::new();

@@ -2,9 +2,12 @@
 //! change, and disks with a past.
 
 mod sim {
+    mod batch;
     pub mod bench;
+    mod checkpoints;
     mod cost;
     mod crash;
+    mod crowd;
     mod histories;
     mod main_job;
     mod members;

@@ -4,6 +4,7 @@
 //! number of sectors cannot be taken for a number of bytes and a client's string cannot be taken for a valid name.
 #![forbid(unsafe_code)]
 
+mod defect;
 pub mod id;
 pub mod limit;
 pub mod name;
@@ -11,6 +12,9 @@ pub mod object;
 pub mod size;
 pub mod unit;
 
+pub use defect::defect;
+#[cfg(feature = "defects")]
+pub use defect::switch_defect;
 pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
 pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
 pub use object::*;

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use vol_types::{
-    Change, Content, Intent, IntentId, Object, ObjectKey, Pool, PoolState, PvId, ThinOp, VgState, VolumeState,
+    Change, Content, Intent, IntentId, Object, ObjectKey, Pool, PoolState, PvId, ThinOp, VgState, VolumeState, defect,
 };
 
-use crate::catalog::{Catalog, VolumeName};
+use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
 use crate::plan::{Kernel, Plan, pool, thin, vg, volume};
@@ -41,7 +41,7 @@ pub fn next(
     if leftovers.is_some() {
         return leftovers;
     }
-    if !writable {
+    if !writable && !defect("a minority recovers") {
         return certainly_gone(catalog).then(|| half_made_vg(catalog, &open)).flatten();
     }
     if catalog.vg().state == VgState::Exported {
@@ -71,7 +71,7 @@ fn leftovers(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bo
         let mut plan = Plan::new(format!("put {} in order", info.name));
         if !info.live_table {
             plan.steps.push(Step::new(Action::RemoveDm { device: *device }).requires(Requirement::NotOpen(*device)));
-        } else if info.suspended {
+        } else if info.suspended && !defect("what is suspended stays so") {
             plan.push(Action::ResumeDm { device: *device });
         } else {
             return None;
@@ -85,6 +85,7 @@ fn leftovers(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bo
 fn certainly_gone(catalog: &Catalog) -> bool {
     match catalog.vg().state {
         VgState::Creating => catalog.sequence() == 1,
+        VgState::Deleting if defect("one copy proves a deletion") => true,
         VgState::Erasing => true,
         VgState::Ready | VgState::Deleting | VgState::Exported => false,
     }
@@ -158,9 +159,9 @@ fn intents(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool
         }
         let pool = catalog.pool(intent.pool)?;
         let in_kernel = writable_transaction(kernel, pool)?;
-        let plan = if in_kernel == intent.from {
+        let plan = if in_kernel == intent.from && !defect("an intent is taken for the deed") {
             before_the_swap(catalog, kernel, pool, intent)
-        } else if in_kernel == intent.from + 1 {
+        } else if in_kernel == intent.from + 1 || defect("an intent is taken for the deed") {
             after_the_swap(catalog, pool, intent)
         } else {
             // Neither side of the swap: a foreign writer or an old copy. The pool is refused (see `health`), not mended.
@@ -188,13 +189,15 @@ fn before_the_swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool, intent: &Int
         if kernel.dm.contains_key(&device) {
             plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
-        plan.push(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true });
+        if !defect("what is taken back stays in the pool") {
+            plan.push(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true });
+        }
         if catalog.volume(volume).is_some() {
             done.push(Change::Delete(ObjectKey::Volume(volume)));
         }
     }
     if deletes {
-        thin::finish(&mut plan, pool, intent.id, intent.from + 1, done);
+        thin::finish(&mut plan, pool, intent.id, done);
     } else {
         plan.push(Action::CheckPool { pool: pool.id, transaction_id: intent.from });
         thin::settle(&mut plan, pool, intent.id, intent.from, done);
@@ -210,7 +213,10 @@ fn after_the_swap(catalog: &Catalog, pool: &Pool, intent: &Intent) -> Plan {
         match *op {
             ThinOp::Create { volume, .. } | ThinOp::Snapshot { volume, .. } => {
                 // A volume that was to be formatted stays in creation, which the next round takes back.
-                if let Some(volume) = catalog.volume(volume).filter(|volume| volume.content != Content::Blank) {
+                let ready = |volume: &&vol_types::Volume| {
+                    volume.content != Content::Blank || defect("an unformatted volume is ready")
+                };
+                if let Some(volume) = catalog.volume(volume).filter(ready) {
                     let ready = vol_types::Volume { state: VolumeState::Ready, ..volume.clone() };
                     done.push(Change::Put(Object::Volume(ready)));
                 }
@@ -238,12 +244,11 @@ fn half_made_volumes(
         if !open(&subject) || !agrees || catalog.intents_of(pool.id).next().is_some() {
             return None;
         }
-        let mut plan = Plan::new(format!("take back the unfinished volume {}", VolumeName::of(volume)));
+        let mut change = volume::removal(pool, volume, fresh_intent);
         let device = Device::Volume(volume.id);
         if kernel.dm.contains_key(&device) {
-            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+            change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
-        volume::remove_thin(&mut plan, pool, volume, fresh_intent);
-        Some(Recovery { subject, plan })
+        Some(Recovery { subject, plan: thin::alone(change) })
     })
 }

@@ -6,7 +6,7 @@ use vol_core::observed::{DiskInfo, DiskKind, Signature};
 use vol_format::label::Label;
 use vol_format::layout::BLOCK;
 use vol_format::mark;
-use vol_types::PvId;
+use vol_types::{PvId, defect};
 
 use crate::engine::Engine;
 use crate::host::{BlockRead, HostMut};
@@ -30,6 +30,9 @@ impl<H: HostMut> Engine<H> {
 
     /// As [`Engine::foreign_use`]; without a PV, a mark of any PV counts as ours.
     pub(crate) fn foreign_use_of(&self, info: &DiskInfo, pv: Option<PvId>) -> Option<String> {
+        if defect("a label is a licence") {
+            return None;
+        }
         if let Some(mount) = info.mounts.first() {
             return Some(format!("is mounted at {}", mount.display()));
         }

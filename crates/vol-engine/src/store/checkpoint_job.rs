@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::{BLOCK, Geometry};
 use vol_format::{label, record};
-use vol_types::{Object, PvId};
+use vol_types::{Object, PvId, defect};
 
 use super::copy::StoreCopy;
 use super::{StoreError, first_error};
@@ -59,8 +59,8 @@ impl CheckpointJob {
                 id: copy.id,
                 device: copy.device.clone(),
                 geometry: copy.geometry,
-                slot: 1 - copy.slot,
-                log_position: copy.log_position,
+                slot: if defect("a checkpoint goes over the newest") { copy.slot } else { 1 - copy.slot },
+                log_position: copy.log_position + if defect("a checkpoint skips a record") { BLOCK as u64 } else { 0 },
                 failed: None,
             })
             .collect();
@@ -100,7 +100,7 @@ impl CheckpointJob {
         self.stage = match self.stage {
             Stage::Encode => {
                 self.encode()?;
-                Stage::Empty
+                if defect("a checkpoint's header goes before its payload") { Stage::Headers } else { Stage::Empty }
             }
             Stage::Empty => {
                 self.durable(host, |_| label::blank());
@@ -116,7 +116,8 @@ impl CheckpointJob {
                 if next < self.payload.len() { Stage::Payload(next) } else { Stage::Flush }
             }
             Stage::Flush => {
-                for copy in self.parts.iter_mut().filter(|copy| copy.failed.is_none()) {
+                let skipped = defect("a checkpoint is not flushed");
+                for copy in self.parts.iter_mut().filter(|copy| copy.failed.is_none() && !skipped) {
                     copy.failed = copy.device.flush().err();
                 }
                 Stage::Headers
@@ -126,6 +127,12 @@ impl CheckpointJob {
                 self.durable(host, |copy| {
                     Header { slot: copy.slot, log_position: copy.log_position, ..header.clone() }.encode(&copy.id)
                 });
+                if defect("a checkpoint's header goes before its payload") && !self.payload.is_empty() {
+                    let payload = std::mem::take(&mut self.payload);
+                    for copy in self.parts.iter_mut().filter(|copy| copy.failed.is_none()) {
+                        copy.failed = copy.device.write_at(copy.offset() + BLOCK as u64, &payload).err();
+                    }
+                }
                 Stage::Done
             }
             Stage::Done => Stage::Done,

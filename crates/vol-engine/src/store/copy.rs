@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vol_format::layout::Geometry;
 use vol_format::record;
+use vol_types::defect;
 
 use crate::host::{BlockWrite, HostError};
 use crate::pvs::OpenPv;
@@ -38,13 +39,15 @@ impl StoreCopy {
 
     pub fn fail(&mut self, error: HostError) {
         tracing::error!(pv = %self.id.pv, %error, "a metadata copy failed and is not written to any more");
-        self.failed = Some(error);
+        if !defect("a copy that failed is written to") {
+            self.failed = Some(error);
+        }
     }
 
     /// Whether a record of this length can be put without touching what the newest checkpoint still needs (FMT-17).
     pub fn has_room(&self, len: u64) -> bool {
         let end = record::place(self.log_position, len, self.geometry.log_len) + len;
-        end - self.log_start <= self.geometry.log_len
+        end - self.log_start <= self.geometry.log_len || defect("the log is written over")
     }
 
     /// As [`StoreCopy::has_room`], for several records of so many bytes together, wherever the lap ends among them.

@@ -7,7 +7,7 @@ use std::sync::RwLock;
 use vol_core::Catalog;
 use vol_format::layout::BLOCK;
 use vol_format::{label, record};
-use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, limit};
+use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, defect, limit};
 
 use super::checkpoint_job::CheckpointJob;
 use super::copy::StoreCopy;
@@ -108,7 +108,7 @@ impl Store {
 
     /// `changes`, and with them what is to be remembered of copies that are not written to any more, or are again.
     pub(super) fn with_left_points<'a>(&self, catalog: &RwLock<Catalog>, changes: &'a [Change]) -> Cow<'a, [Change]> {
-        if !self.left_changed {
+        if !self.left_changed || defect("where a copy was left is not recorded") {
             return Cow::Borrowed(changes);
         }
         let mut all = changes.to_vec();

@@ -11,7 +11,7 @@ use std::sync::RwLock;
 
 use vol_core::Catalog;
 use vol_format::record;
-use vol_types::{CommitPoint, PvId, VgId};
+use vol_types::{CommitPoint, PvId, VgId, defect};
 
 use super::ancestry::Ancestry;
 use super::checkpoint_job::CheckpointJob;
@@ -118,7 +118,8 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     }
     let (there, wanted) =
         (store.copies.len() + usize::from(store.members.contains(&best.pv)) + behind.len(), store.members.len());
-    if frozen.is_none() && there <= wanted / 2 {
+    let there = if defect("a wiped copy votes") { pvs.len() } else { there };
+    if frozen.is_none() && there <= wanted / 2 && !defect("a minority takes changes") {
         frozen = Some(Frozen::NoMajority(format!(
             "{there} of {wanted} metadata copies are there, a change needs more than half"
         )));
@@ -193,7 +194,9 @@ fn read_all(vg: VgId, pvs: &OpenPvs, problems: &mut Vec<String>) -> Vec<History>
     }
     let heads: Vec<_> = histories.iter().map(History::head).collect();
     let agreeing = |head: CommitPoint| heads.iter().filter(|other| **other == head).count();
-    histories.sort_by_key(|history| std::cmp::Reverse((history.sequence, agreeing(history.head()))));
+    if !defect("the first copy is believed") {
+        histories.sort_by_key(|history| std::cmp::Reverse((history.sequence, agreeing(history.head()))));
+    }
     histories
 }
 
@@ -241,6 +244,9 @@ fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History)
     if went_on && before.is_some_and(|(sequence, hash)| is_point(sequence, hash)) {
         return Standing::Unacknowledged;
     }
+    if defect("another history is taken for an old one") {
+        return Standing::Old;
+    }
     if best.known.contains_key(&other.sequence) { Standing::Different } else { Standing::Unproven }
 }
 
@@ -263,7 +269,7 @@ fn catch_up<H: HostMut + ?Sized>(
             missing.first().is_some_and(|first| first.sequence == head.sequence + 1 && first.previous == head.hash);
         let room: usize = missing.iter().map(|record| record.len).sum();
         if continues && missing.len() <= CATCH_UP_RECORDS && copy.has_room_for_all(room as u64) {
-            for record in &missing {
+            for record in missing.iter().filter(|_| !defect("a copy that is behind stays so")) {
                 if let Err(error) = append_old(host, &mut copy, record) {
                     copy.fail(error);
                     break;
