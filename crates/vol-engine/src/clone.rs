@@ -134,7 +134,7 @@ impl<H: HostMut> Engine<H> {
         }
         let by_node: BTreeMap<_, _> = copies.iter().map(|copy| (copy.info.node.clone(), copy.label.geometry)).collect();
         let layouts = found.disks.iter().filter_map(|disk| Some((disk.pv, *by_node.get(&disk.info.node)?))).collect();
-        let made = self.write_anew(found.catalog, layouts, &plan);
+        let made = self.write_anew(found.catalog, layouts, &plan, Vec::new());
         drop(guard);
         // Where the original could not be told from its copy, it can now.
         self.scan(&[], false)?;

@@ -131,6 +131,7 @@ impl<H: HostMut> Engine<H> {
         let wanted =
             restore::RestoreVg { catalog, kernel, disks, elsewhere, wipe: request.wipe, older: request.older, taken };
         let (plan, catalog) = restore::restore(&wanted)?;
+        let notes = wanted.disks.iter().filter_map(|disk| replaced(disk, &wanted.catalog)).collect();
         if dry_run {
             return Ok(Done::Planned(plan));
         }
@@ -138,7 +139,7 @@ impl<H: HostMut> Engine<H> {
             vg.session().close();
             self.forget(id);
         }
-        let made = self.write_anew(catalog, backup.layouts.clone(), &plan);
+        let made = self.write_anew(catalog, backup.layouts.clone(), &plan, notes);
         drop(guard);
         // The other disks of the group, and what was said of these, are looked at anew.
         self.scan(&[], false)?;
@@ -151,10 +152,11 @@ impl<H: HostMut> Engine<H> {
         catalog: Catalog,
         layouts: BTreeMap<PvId, Geometry>,
         plan: &Plan,
+        notes: Vec<String>,
     ) -> Result<(), EngineError> {
         let mut session = Session::new(OpenPvs::new(), None);
         session.geometries = layouts;
-        let vg = Arc::new(OpenVg::new(catalog, session, Vec::new()));
+        let vg = Arc::new(OpenVg::new(catalog, session, notes));
         let mut session = vg.session();
         exec::run(self.host(), &mut session, vg.catalog_lock(), plan).map_err(|failed| failed.of(plan, false))?;
         vg.recover(self.host(), &mut session);
@@ -239,6 +241,24 @@ impl<H: HostMut> Engine<H> {
         disk.info = Ok(info);
         disk
     }
+}
+
+/// A pool that had space on a disk that is another one now comes up all the same, if the rest of it is there: with holes in it.
+fn replaced(disk: &RestoreDisk, backup: &Catalog) -> Option<String> {
+    let (pv, info) = (backup.pv(disk.pv)?, disk.info.as_ref().ok()?);
+    let own = disk.label.as_ref().is_some_and(|label| label.vg == backup.vg().id) || disk.head.is_some();
+    let on_it = |pool: &&vol_types::Pool| pool.data.iter().chain(&pool.metadata).any(|segment| segment.pv == pv.id);
+    let pools: Vec<_> = backup.pools().filter(on_it).map(|pool| pool.name.to_string()).collect();
+    if own || pools.is_empty() || info.hardware_id == pv.hardware_id {
+        return None;
+    }
+    Some(format!(
+        "PV {} was restored onto {}, which is another disk than it was: what pool {} had there is lost, and its volumes may be \
+         damaged",
+        pv.id,
+        info.node.display(),
+        pools.join(", ")
+    ))
 }
 
 fn head(told: &store::Told, backup: &Catalog) -> Head {

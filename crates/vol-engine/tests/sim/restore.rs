@@ -147,6 +147,17 @@ fn one_damaged_disk_and_a_larger_empty_one_in_place_of_another_are_enough() {
 }
 
 #[test]
+fn another_disk_in_place_of_one_with_data_is_told_of() {
+    let (host, backup) = vg_with_data();
+    host.remove_disk("/dev/sdb");
+    host.add_disk(SimDisk::new("/dev/sdx", Bytes::gib(4)).hardware_id("naa.5000"));
+    let engine = start(&host);
+    engine.restore_vg(&onto(&backup, &[("/dev/sdb", "/dev/sdx")]), false).unwrap();
+    let problems: Vec<_> = engine.vgs()[0].view().problems.iter().map(|problem| problem.message.clone()).collect();
+    assert!(problems.iter().any(|text| text.contains("another disk than it was: what pool tank had")), "{problems:?}");
+}
+
+#[test]
 fn disks_that_cannot_be_restored_onto_are_refused_and_named() {
     let (host, backup) = vg_with_data();
     for disk in ["/dev/sda", "/dev/sdb"] {
