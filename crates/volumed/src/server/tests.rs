@@ -17,11 +17,12 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 42] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 43] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
     ("GET", "/v1/vgs/data", "", "observe"),
+    ("GET", "/v1/vgs/data/backup", "", "observe"),
     ("GET", "/v1/pvs", "", "observe"),
     ("GET", "/v1/pvs?vg=data&path=/dev/sdb", "", "observe"),
     ("GET", "/v1/pvs/0191d6e0-0000-7000-8000-000000000001", "", "observe"),

@@ -119,8 +119,18 @@ impl Backend for Fake {
     fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("import_vg {vg}"), dry_run)
     }
-    fn backup_vg(&self, _: &Name) -> Read<vol_api::backup::Backup> {
-        missing()
+    fn backup_vg(&self, vg: &Name) -> Read<vol_api::backup::Backup> {
+        let group = vol_types::Vg {
+            id: vol_types::VgId::from_bytes([1; 16]),
+            name: vg.clone(),
+            state: vol_types::VgState::Ready,
+            extent_size: vol_types::Bytes::mib(4),
+            sector_size: 512,
+            metadata_copies: 4,
+            created_at: 0,
+        };
+        let objects = [vol_types::Object::Vg(group)];
+        Ok(vol_api::backup::Backup::new(1, String::new(), String::new(), &objects, |_| None).unwrap())
     }
     fn restore_vg(&self, request: RestoreVg, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("restore_vg {} bytes", request.backup.len()), dry_run)
