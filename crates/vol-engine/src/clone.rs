@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vol_core::observed::{DevNumber, DiskInfo};
 use vol_core::plan::restore::{self, CloneDisk};
-use vol_core::{Catalog, Refusal, RefusalCode};
+use vol_core::{Catalog, Plan, Refusal, RefusalCode};
 use vol_format::label::Label;
 use vol_format::record;
 use vol_types::{
@@ -17,7 +17,7 @@ use vol_types::{
     VolumeId,
 };
 
-use crate::engine::{Done, Engine};
+use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::{BlockRead, HostMut};
 use crate::observe::{self, Carries};
@@ -115,7 +115,7 @@ impl<H: HostMut> Engine<H> {
             && found.labelled
             && vg.read(|catalog| catalog.vg().state == VgState::Ready)
         {
-            return Ok(Done::Unchanged(id));
+            return Ok(done(Plan::new(format!("make a copy of disks the volume group {name}")), id, dry_run));
         }
         let taken = self.vgs().iter().any(|vg| vg.id != id && vg.read(|catalog| catalog.vg().name == *name));
         if taken {

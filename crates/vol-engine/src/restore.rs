@@ -10,7 +10,7 @@ use vol_format::label::Label;
 use vol_format::layout::{self, Geometry, PvKind};
 use vol_types::{Name, Object, Pv, PvId, Vg, VgId, VgState};
 
-use crate::engine::{Done, Engine};
+use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{BlockRead, HostMut};
@@ -111,7 +111,10 @@ impl<H: HostMut> Engine<H> {
         {
             let same = vg.read(|present| content(present) == content(&catalog));
             match vg.read(|present| present.vg().state) {
-                VgState::Ready if same => return Ok(Done::Unchanged(id)),
+                VgState::Ready if same => {
+                    let nothing = Plan::new(format!("restore volume group {}", catalog.vg().name));
+                    return Ok(done(nothing, id, dry_run));
+                }
                 // A restoration that was cut short just before its end.
                 VgState::Exported if same => {}
                 _ => {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use vol_types::{Change, Name, Object, ObjectKey, Pool, Pv, PvId, Vg, VgState, limit};
+use vol_types::{Change, Content, Name, Object, ObjectKey, Pool, Pv, PvId, Vg, VgState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
@@ -94,21 +94,33 @@ pub fn export(catalog: &Catalog, kernel: &Kernel) -> Result<Plan, Refusal> {
         .hint("see `volctl status`; it is tried again by itself"));
     }
     for pool in catalog.pools() {
+        release_idle(catalog, kernel, pool, &mut plan);
         pool::deactivate(kernel, pool.id, &mut plan);
     }
     plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Exported, ..vg.clone() }))]);
     Ok(plan)
 }
 
+/// Appends the removal of volumes that nobody uses: somebody had one open when it was unmounted, so that it stayed.
+pub(super) fn release_idle(catalog: &Catalog, kernel: &Kernel, pool: &Pool, plan: &mut Plan) {
+    for volume in catalog.volumes_of(pool.id) {
+        let device = Device::Volume(volume.id);
+        if kernel.dm.contains_key(&device) {
+            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+        }
+    }
+}
+
 /// How a volume is in use, if it is.
-fn in_use(catalog: &Catalog, kernel: &Kernel, volume: &vol_types::Volume) -> Option<String> {
+pub(super) fn in_use(catalog: &Catalog, kernel: &Kernel, volume: &vol_types::Volume) -> Option<String> {
     let device = Device::Volume(volume.id);
     kernel.dm.get(&device)?;
     let name = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
-    Some(match kernel.mounts_of(device).first() {
-        Some(mount) => format!("{name} is mounted at {}", mount.target.display()),
-        None => format!("{name} is active"),
-    })
+    match kernel.mounts_of(device).first() {
+        Some(mount) => Some(format!("{name} is mounted at {}", mount.target.display())),
+        None if volume.content == Content::Raw => Some(format!("{name} is attached")),
+        None => None,
+    }
 }
 
 /// `vg import`: the commit that takes the VG into use, then its pools come up. An empty plan: it is in use already.
@@ -413,6 +425,7 @@ pub fn delete_lost(
     }
     let count = catalog.volumes_of(pool.id).count();
     let mut plan = Plan::new(format!("give up pool {name}, with {count} volumes and snapshots"));
+    release_idle(catalog, kernel, pool, &mut plan);
     pool::deactivate(kernel, pool.id, &mut plan);
     match frozen {
         None => {}

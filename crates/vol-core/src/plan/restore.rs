@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use vol_types::{Change, Name, Object, Pv, PvId, Vg, VgId, VgState};
 
-use crate::catalog::{Catalog, VolumeName};
-use crate::dm::Device;
+use crate::catalog::Catalog;
 use crate::observed::{DevNumber, DiskInfo, DiskKind};
-use crate::plan::{Kernel, Plan, pool};
+use crate::plan::{Kernel, Plan, members, pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, PvDevice, Requirement, Step};
 
@@ -167,12 +166,11 @@ fn stands_on(pv: &Pv, info: &DiskInfo, files: &mut Vec<PathBuf>) -> Pv {
 
 /// Takes the group's pools down; a volume in use forbids it.
 fn free(backup: &Catalog, kernel: &Kernel, plan: &mut Plan) -> Result<(), Refusal> {
-    let active = backup.volumes().find(|volume| kernel.dm.contains_key(&Device::Volume(volume.id)));
-    if let Some(volume) = active {
-        return Err(Refusal::busy(format!("{}/{} is in use", backup.vg().name, VolumeName::of(volume)))
-            .hint("unmount or detach its volumes first; nothing was written"));
+    if let Some(used) = backup.volumes().find_map(|volume| members::in_use(backup, kernel, volume)) {
+        return Err(Refusal::busy(used).hint("unmount or detach its volumes first; nothing was written"));
     }
     for pool in backup.pools() {
+        members::release_idle(backup, kernel, pool, plan);
         pool::deactivate(kernel, pool.id, plan);
     }
     Ok(())

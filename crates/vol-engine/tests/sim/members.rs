@@ -345,6 +345,25 @@ fn an_exported_vg_is_left_alone_until_it_is_imported() {
 }
 
 #[test]
+fn an_attached_volume_forbids_an_export_and_one_that_stayed_active_does_not() {
+    let host = Op::CreateRaw.before();
+    let engine = start(&host);
+    Op::CreateRaw.run(&engine).unwrap();
+    engine.attach(&name("data"), &volume("raw"), false).unwrap();
+    let text = refused(&host, || engine.export_vg(&name("data"), false));
+    assert!(text.contains("data/raw is attached"), "{text}");
+    engine.detach(&name("data"), &volume("raw"), false).unwrap();
+
+    Op::CreateFormatted.run(&engine).unwrap();
+    Op::Mount.run(&engine).unwrap();
+    host.fail_next(vol_sim::EffectKind::DmRemove, Fault::Error(HostErrorKind::Busy));
+    Op::Unmount.run(&engine).unwrap();
+    assert_eq!(host.dm_devices().unwrap().len(), 4, "it stayed");
+    Op::ExportVg.run(&engine).unwrap();
+    assert_eq!(host.dm_devices().unwrap().len(), 0);
+}
+
+#[test]
 fn an_exported_vg_whose_disks_were_taken_away_is_forgotten_and_found_again() {
     let host = Op::ImportVg.before();
     let engine = start(&host);

@@ -94,6 +94,7 @@ fn a_vg_whose_metadata_is_gone_from_all_disks_comes_back_with_its_data() {
     assert_eq!(inventory_with_pvs(&engine), before);
     has_the_data(&host, &engine, "data", "restored");
     assert!(matches!(engine.restore_vg(&request, false).unwrap(), Done::Unchanged(_)), "the same again");
+    assert!(matches!(engine.restore_vg(&request, true).unwrap(), Done::Planned(plan) if plan.is_empty()));
     Op::CreateRaw.run(&engine).unwrap();
     drop(engine);
     reboot(&host);
