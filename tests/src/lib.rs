@@ -4,6 +4,7 @@
 //! A test that cannot run prints `skipped: REASON` and passes.
 #![forbid(unsafe_code)]
 
+pub mod contract;
 pub mod disk;
 pub mod guest;
 pub mod kernel;

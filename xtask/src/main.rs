@@ -4,6 +4,7 @@
 mod cmd;
 mod demo;
 mod deps;
+mod fuzz;
 mod lab;
 mod setup;
 mod spdx;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Options),
     /// Show the main job with a running commentary, in the lab
     Demo(demo::Options),
+    /// Look for inputs that break what the fuzz targets claim, with cargo-fuzz (docs/fuzzing.md)
+    Fuzz(fuzz::Options),
     /// Check licences, sources, edges between our crates, unsafe code and file lengths
     Deps,
     #[command(name = "__launch", hide = true)]
@@ -53,6 +56,7 @@ fn main() {
         }),
         Task::Test(options) => test::main(&options),
         Task::Demo(options) => demo::main(&options),
+        Task::Fuzz(options) => fuzz::main(&options),
         Task::Deps => deps::main(),
         Task::Launch => lab::launch::main().map(|()| 0),
         Task::Agent => lab::agent::main().map(|()| 0),

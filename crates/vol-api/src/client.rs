@@ -192,6 +192,10 @@ impl Client {
     pub async fn pv(&self, id: vol_types::PvId) -> Result<PvInfo, ClientError> {
         self.get(&format!("pvs/{id}")).await
     }
+    /// Reads what stands on the PV again, and says what is wrong with it.
+    pub async fn check_pv(&self, id: vol_types::PvId) -> Result<PvCheck, ClientError> {
+        self.get(&format!("pvs/{id}/check")).await
+    }
     pub async fn pools(&self, vg: Option<&Name>) -> Result<PoolList, ClientError> {
         self.list("pools", vg).await
     }

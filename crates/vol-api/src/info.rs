@@ -111,6 +111,39 @@ pub struct PvInfo {
     pub problems: Vec<Problem>,
 }
 
+/// One thing that was found on a physical volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckFinding {
+    /// `ok`, `note` or `damage`.
+    pub severity: String,
+    /// Stable word for programs; docs/inspection.md explains each.
+    pub code: String,
+    /// Invariant of the on-disk format that it is about, for example `FMT-16`.
+    pub rule: Option<String>,
+    pub message: String,
+    /// What to do; empty if there is nothing to do.
+    pub hint: String,
+    /// Where on the device.
+    pub offset_bytes: Option<u64>,
+}
+
+/// What reading a physical volume again found (`GET /v1/pvs/ID/check`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PvCheck {
+    /// Where it stands; `null` while it is missing.
+    pub path: Option<String>,
+    /// `null` if it has no label.
+    pub id: Option<String>,
+    /// Name of its VG.
+    pub vg: Option<String>,
+    /// The last commit that its copy of the metadata has; `null` if it carries none.
+    pub sequence: Option<u64>,
+    /// The worst of the findings.
+    pub severity: String,
+    /// Worst first.
+    pub findings: Vec<CheckFinding>,
+}
+
 /// What a thin pool does with writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,9 +309,9 @@ pub struct Status {
     /// The worst of the daemon itself, the VGs and the pools.
     pub health: Health,
     pub problems: Vec<Problem>,
-    /// How the daemon's own I/O is done: `io_uring` or `pread/pwrite`.
+    /// How the daemon's own I/O is done: `io_uring (registered buffers)`, `io_uring` or `pread/pwrite`.
     pub io_backend: String,
-    /// Why it is not io_uring; empty if it is.
+    /// Why it is not the first of these; empty if it is.
     pub io_backend_reason: String,
     pub kernel: KernelInfo,
     /// Host name.
@@ -357,6 +390,8 @@ lists! {
     VgList { vgs: VgInfo },
     /// `GET /v1/pvs`.
     PvList { pvs: PvInfo },
+    /// What `volctl pv check -o json` prints.
+    PvCheckList { checks: PvCheck },
     /// `GET /v1/pools`.
     PoolList { pools: PoolInfo },
     /// `GET /v1/volumes`.

@@ -80,7 +80,8 @@ pub trait BlockRead: Send + Sync {
 pub trait BlockWrite: BlockRead {
     /// Writes `data` (offset and length multiples of 4096) without making it durable.
     fn write_at(&self, offset: u64, data: &[u8]) -> HostResult<()>;
-    /// Makes all completed writes durable.
+    /// Makes all completed writes durable. After an error it is unknown what of them is: until something is written again each
+    /// further call is `Io` too, and then the flush vouches for what was written since the error.
     fn flush(&self) -> HostResult<()>;
 }
 
@@ -130,9 +131,9 @@ pub struct MountCall {
 /// How the daemon's own I/O is done, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoBackend {
-    /// `io_uring` or `pread/pwrite`.
+    /// `io_uring (registered buffers)`, `io_uring` or `pread/pwrite`.
     pub name: String,
-    /// Why it is not io_uring, if it is not.
+    /// Why it is not the first of these, if it is not.
     pub reason: Option<String>,
 }
 
@@ -190,7 +191,7 @@ pub trait HostMut: HostRead {
     /// A new random id (version 4).
     fn new_uuid(&self) -> Uuid;
 
-    /// Opens for writing, `Changed` if the device behind `node` is not `expected`.
+    /// Opens for writing, `Changed` if the device behind `node` is not `expected`, `Denied` if it is read-only.
     fn open_write(&self, node: &Path, expected: &DiskIdentity) -> HostResult<Arc<dyn BlockWrite>>;
     /// Writes all and makes each durable, side by side; one answer per write, in order. After an error the content of the
     /// range is unknown: old, new or torn at 512 bytes.
@@ -213,7 +214,8 @@ pub trait HostMut: HostRead {
     /// Create, load, resume. If loading or resuming fails the device is removed again. `Exists` if uuid or name is taken.
     /// When it returns, `/dev/dm-<minor>` can be opened.
     fn dm_create(&self, device: &DmCreate) -> HostResult<DmInfo>;
-    /// Swaps the table: load, then one resume (the kernel suspends and resumes inside it).
+    /// Swaps the table: load, then one resume (the kernel suspends and resumes inside it). After an error the old table is
+    /// live, unless that failed too, which the text then says.
     fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()>;
     /// Makes a suspended device live again; nothing happens to one that is live.
     fn dm_resume(&self, uuid: &str) -> HostResult<()>;

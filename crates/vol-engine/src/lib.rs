@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod check;
 mod clone;
 mod engine;
 mod error;
@@ -20,6 +21,7 @@ mod store;
 mod vg;
 mod wipe;
 
+pub use check::Checked;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
 pub use membership::{ExtendVg, PvName, ReduceVg};

@@ -63,7 +63,10 @@ pub fn read_label(device: &dyn BlockRead) -> HostResult<Carries> {
         match label::choose(read(first)?, read(second)?) {
             Ok(Some(label)) => return Ok(Carries::Label(Box::new(label))),
             Ok(None) => {}
-            Err(error @ LabelError::Incompatible { .. }) => return Ok(Carries::Newer(error.to_string())),
+            // The bits stand in the source: without them nobody knows which release to look for (FMT-30).
+            Err(ref error @ LabelError::Incompatible { ref features, .. }) => {
+                return Ok(Carries::Newer(format!("{error}: {features}")));
+            }
             Err(error) => {
                 tracing::warn!(device = %device.identity().dev, %error, "a damaged or foreign label was passed over");
             }

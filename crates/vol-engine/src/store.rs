@@ -425,8 +425,16 @@ impl Store {
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
+    /// The newest commit.
+    pub const fn head(&self) -> CommitPoint {
+        CommitPoint { sequence: self.sequence, hash: self.hash }
+    }
     pub const fn counters(&self) -> StoreCounters {
         self.counters
+    }
+    /// The checkpoint under way, if there is one.
+    pub const fn job(&self) -> Option<&Arc<Mutex<CheckpointJob>>> {
+        self.job.as_ref()
     }
 }
 

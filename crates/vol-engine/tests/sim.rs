@@ -4,6 +4,7 @@
 mod sim {
     mod batch;
     pub mod bench;
+    mod check;
     mod checkpoints;
     mod cost;
     mod crash;

@@ -9,7 +9,7 @@ use vol_types::{Object, PvId, VgId};
 use crate::envelope::{self, Envelope, is_zero};
 use crate::feature::Access;
 use crate::field::byte_map;
-use crate::layout::{BLOCK, BLOCK_BYTES};
+use crate::layout::{BLOCK, BLOCK_BYTES, COUNT_MAX};
 use crate::payload::{Malformed, put_object, read_change};
 use crate::record::{ChainHash, Copy};
 use crate::tlv::Reader;
@@ -221,6 +221,10 @@ pub fn decode_header(copy: &Copy, slot: u8, block: &[u8]) -> Result<Option<Heade
     let (sequence, log_position, payload_len) = (SEQUENCE.u64(block), LOG_POSITION.u64(block), PAYLOAD_LEN.u64(block));
     if !payload_len.is_multiple_of(BLOCK_BYTES) || !log_position.is_multiple_of(BLOCK_BYTES) {
         return Err(Malformed { what: "payload length or log position of a checkpoint" }.into());
+    }
+    // FMT-32: a reader counts on from both.
+    if sequence > COUNT_MAX || log_position > COUNT_MAX {
+        return Err(Malformed { what: "sequence number or log position of a checkpoint" }.into());
     }
     Ok(Some(Header {
         slot,

@@ -29,6 +29,9 @@ pub const ZONE_LEN_MIN: u64 = 4 * Bytes::MIB;
 pub const ZONE_LEN_MAX: u64 = 256 * Bytes::MIB;
 /// The log takes one part in so many of the zone; the two checkpoint slots share the rest equally.
 pub const LOG_SHARE: u64 = 4;
+/// Greatest sequence number, log position and length of a log that is believed: whoever counts on from one of them, or adds two,
+/// cannot overflow (FMT-32). A million commits a second would take 290,000 years to get there.
+pub const COUNT_MAX: u64 = (1 << 63) - 1;
 
 const _: () = assert!(BLOCK as u64 == BLOCK_BYTES && ALIGNMENT.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LABEL_OFFSETS_IN_AREA[0] + BLOCK_BYTES <= LABEL_OFFSETS_IN_AREA[1]);
@@ -127,7 +130,7 @@ impl Geometry {
             let aligned = start.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES);
             rule(aligned && start.checked_add(len).is_some_and(|end| end <= next), name)?;
         }
-        rule(self.log_len >= ZONE_LEN_MIN / LOG_SHARE, "log length")?;
+        rule((ZONE_LEN_MIN / LOG_SHARE..=COUNT_MAX).contains(&self.log_len), "log length")?;
         rule(self.checkpoint_len > BLOCK_BYTES, "checkpoint length")?;
         rule(self.data_offset.is_multiple_of(BLOCK_BYTES), "data offset")?;
         let data_end =

@@ -9,6 +9,7 @@
 //! - [`label`]: the block that says "this device is PV x of VG y";
 //! - [`mark`]: the GPT that shows other tools that a whole disk is taken;
 //! - [`record`]: one commit in the log; [`checkpoint`]: all objects at one sequence number;
+//! - [`examine`]: all of it at once, for people who look at a disk;
 //! - [`feature`]: which other releases may read and write the group.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -23,6 +24,7 @@
 )]
 
 pub mod checkpoint;
+pub mod examine;
 pub mod feature;
 pub mod field;
 pub mod label;

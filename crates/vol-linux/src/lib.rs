@@ -21,3 +21,8 @@ pub use dm::guard::guard_main;
 pub use host::{LinuxHost, LinuxOptions};
 pub use io::IoChoice;
 pub use peer::{group_id, peer_groups};
+
+/// Readers of what the kernel says of thin targets. Pure functions, open to the fuzz targets.
+pub mod status {
+    pub use crate::dm::status::{parse_pool, parse_thin};
+}

@@ -6,6 +6,8 @@
 mod disks;
 #[path = "device_host/file_systems.rs"]
 mod file_systems;
+#[path = "device_host/io_paths.rs"]
+mod io_paths;
 #[path = "device_host/maps.rs"]
 mod maps;
 #[path = "device_host/snapshots.rs"]

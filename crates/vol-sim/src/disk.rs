@@ -126,6 +126,8 @@ pub(crate) struct Node {
     pub holders: Vec<String>,
     pub boot_mounts: Vec<PathBuf>,
     pub dm_uuid: Option<String>,
+    /// A loop device that goes when its last user goes (`drivers/block/loop.c`, `loop_clr_fd`).
+    pub going: bool,
 }
 
 /// A copy of a disk's durable content, for [`crate::SimHost::set_disk_image`].

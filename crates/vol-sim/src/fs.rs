@@ -4,6 +4,7 @@
 //! put into a mounted file system is durable when [`crate::SimHost::put_file`] returns, as after `fsync`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use vol_engine::host::{HostErrorKind, HostResult, MountCall};
 use vol_types::FsKind;
 
 use crate::effect::Mishap;
+use crate::fault::ReadFault;
 use crate::mapper::DM_MAJOR;
-use crate::pool::SimPoolMode;
+use crate::pool::{PoolDisk, SimPoolMode};
 use crate::world::{ThinLife, World, fail};
 
 /// What a thin volume holds.
@@ -80,7 +82,11 @@ impl World {
         let data = self.active_pool(at.pool).map(|pool| pool.data);
         let size = data.and_then(|dev| self.size_of(dev)).map_or(0, |size| size.0);
         if let Some(data) = data {
-            self.resolve(what, data, 0, size)?;
+            let runs = self.resolve(what, data, 0, size)?;
+            let unreadable = |medium: &crate::disk::Medium| medium.read_fault == Some(ReadFault::Error);
+            if runs.iter().any(|run| self.media.get(&run.medium).is_none_or(unreadable)) {
+                return fail(HostErrorKind::Io, what, "the data device cannot be read");
+            }
         }
         match self.pool_disk(at.pool).and_then(|disk| disk.thins.get(&at.id)) {
             Some(thin) => Ok(&thin.content),
@@ -88,28 +94,99 @@ impl World {
         }
     }
 
-    /// Writes data: takes new chunks for `bytes` and changes the content.
+    /// Writes data that take fresh chunks for `bytes`, as a file system does, and changes the content.
     pub fn thin_write(&mut self, what: &str, at: ThinAt, bytes: u64, content: Content) -> HostResult<()> {
+        let chunks = self.pool_disk(at.pool).map_or(0..0, |disk| disk.fresh(at.id, bytes.div_ceil(disk.chunk * 512)));
+        self.thin_write_chunks(what, at, chunks, content)
+    }
+
+    /// Writes `len` bytes at `offset`, and changes the content.
+    pub fn thin_write_at(
+        &mut self,
+        what: &str,
+        at: ThinAt,
+        (offset, len): (u64, u64),
+        content: Content,
+    ) -> HostResult<()> {
+        let chunk = self.pool_disk(at.pool).map_or(1, |disk| disk.chunk * 512);
+        self.thin_write_chunks(what, at, offset / chunk..(offset + len).div_ceil(chunk), content)
+    }
+
+    fn thin_write_chunks(&mut self, what: &str, at: ThinAt, chunks: Range<u64>, content: Content) -> HostResult<()> {
         let (Some(active), Some(disk)) = (self.active_pool(at.pool).cloned(), self.pool_disk(at.pool)) else {
             return fail(HostErrorKind::Io, what, "the pool is gone");
         };
-        let refused = active.mode >= SimPoolMode::OutOfMetadataSpace || self.refuses_writes(active.data);
-        if refused || !disk.thins.contains_key(&at.id) {
+        if active.mode == SimPoolMode::Fail || self.refuses_writes(active.data) || !disk.thins.contains_key(&at.id) {
             return fail(HostErrorKind::Io, what, "the pool takes no writes");
         }
-        let chunks = bytes.div_ceil(disk.chunk * 512);
-        if active.total_data.saturating_sub(disk.used_data()) < chunks {
+        let new = disk.unowned(at.id, chunks);
+        let change = |disk: &mut PoolDisk| {
+            disk.map(at.id, &new);
+            if let Some(thin) = disk.thins.get_mut(&at.id) {
+                thin.content = content;
+            }
+        };
+        if new.is_empty() {
+            // No mapping changes: nothing is committed, and a pool that takes no messages takes this.
+            self.change_data(at.pool, change);
+            return Ok(());
+        }
+        if active.mode >= SimPoolMode::OutOfMetadataSpace {
+            return fail(HostErrorKind::Io, what, "the pool makes no new mappings");
+        }
+        if active.total_data.saturating_sub(disk.used_data()) < new.len() as u64 {
             if let Some(pool) = self.dm.get_mut(&at.pool).and_then(|device| device.pool.as_mut()) {
                 pool.mode = SimPoolMode::OutOfDataSpace;
             }
             return fail(HostErrorKind::NoSpace, what, "the pool is out of data space");
         }
-        self.commit_pool(at.pool, |disk| {
-            disk.allocate(at.id, chunks);
-            if let Some(thin) = disk.thins.get_mut(&at.id) {
-                thin.content = content;
-            }
-        })
+        self.commit_pool(at.pool, change)
+    }
+
+    /// Writes raw bytes into a thin volume or a linear device, as its user does.
+    pub fn dm_write(&mut self, what: &str, dev: DevNumber, offset: u64, bytes: &[u8]) -> HostResult<()> {
+        let Some(device) = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR) else {
+            return fail(HostErrorKind::NotFound, what, "no such dm device");
+        };
+        if device.read_only {
+            return fail(HostErrorKind::Denied, what, "the device is read-only");
+        }
+        if device.thin().is_none() {
+            let runs = self.resolve(what, dev, offset, bytes.len() as u64)?;
+            self.write_runs(&runs, bytes);
+            return Ok(());
+        }
+        let at = self.thin_at(what, dev)?;
+        let end = offset as usize + bytes.len();
+        if end as u64 > at.size {
+            return fail(HostErrorKind::Io, what, "beyond the end of the device");
+        }
+        let mut raw = match self.content(what, at)? {
+            Content::Raw(raw) => raw.clone(),
+            _ => Vec::new(),
+        };
+        raw.resize(raw.len().max(end), 0);
+        raw[offset as usize..end].copy_from_slice(bytes);
+        self.thin_write_at(what, at, (offset, bytes.len() as u64), Content::Raw(raw))
+    }
+
+    /// What a user reads there.
+    pub fn dm_read(&self, what: &str, dev: DevNumber, offset: u64, len: u64) -> HostResult<Vec<u8>> {
+        if self.dm.get(&dev.minor).is_none_or(|device| dev.major != DM_MAJOR || device.thin().is_none()) {
+            return self.read_linear(what, dev, offset, len);
+        }
+        let at = self.thin_at(what, dev)?;
+        if offset + len > at.size {
+            return fail(HostErrorKind::Io, what, "beyond the end of the device");
+        }
+        let raw = match self.content(what, at)? {
+            Content::Raw(raw) => raw.as_slice(),
+            _ => &[],
+        };
+        let (from, to) = (raw.len().min(offset as usize), raw.len().min((offset + len) as usize));
+        let mut bytes = raw[from..to].to_vec();
+        bytes.resize(len as usize, 0);
+        Ok(bytes)
     }
 
     pub fn life(&mut self, at: ThinAt) -> &mut ThinLife {
@@ -130,11 +207,11 @@ impl World {
             return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
         }
         let at = self.thin_at(what, dev)?;
+        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
+            return fail(HostErrorKind::Denied, what, "the device is read-only");
+        }
         if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
             return fail(HostErrorKind::Tool, what, "the device is mounted");
-        }
-        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
-            return fail(HostErrorKind::Tool, what, "the device is read-only");
         }
         if at.size < kind.size_min().get() {
             return fail(HostErrorKind::Tool, what, "the device is too small");
@@ -234,6 +311,7 @@ impl World {
             return fail(HostErrorKind::Busy, what, "target is busy");
         }
         self.mounts.remove(at);
+        self.drop_idle_loops();
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
-use vol_core::observed::Mount;
+use vol_core::observed::{DevNumber, Mount};
 use vol_engine::host::{HostErrorKind, HostResult};
 
 use crate::effect::{Counters, Effect};
@@ -232,7 +232,17 @@ impl SimHost {
         let mut world = self.lock();
         let at = world.thin_by_uuid("write raw", dm_uuid)?;
         world.life(at).handed_out = true;
-        world.thin_write("write raw", at, bytes.len().max(1) as u64, Content::Raw(bytes.to_vec()))
+        let range = (0, bytes.len().max(1) as u64);
+        world.thin_write_at("write raw", at, range, Content::Raw(bytes.to_vec()))
+    }
+    /// Writes bytes into a thin volume or a linear device, durably; `TimedOut` where the kernel would let the writer wait.
+    /// Bytes of a file system are not modelled: a volume that holds one holds these bytes alone afterwards.
+    pub fn write_bytes(&self, dev: DevNumber, offset: u64, bytes: &[u8]) -> HostResult<()> {
+        self.lock().dm_write("write", dev, offset, bytes)
+    }
+    /// Reads them back.
+    pub fn read_bytes(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<Vec<u8>> {
+        self.lock().dm_read("read", dev, offset, len)
     }
     /// The content of an active volume.
     pub fn content(&self, dm_uuid: &str) -> HostResult<Content> {

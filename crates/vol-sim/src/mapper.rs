@@ -87,10 +87,14 @@ impl World {
         u32::try_from(tables + usize::from(mounted) + held).unwrap_or(u32::MAX)
     }
 
-    /// Kernel names of the dm devices that stand on `dev`.
+    /// The dm devices that stand on `dev`: kernel name and own name.
     pub fn dm_holders(&self, dev: DevNumber) -> Vec<String> {
         let on_top = |device: &DmDevice| device.tables().any(|table| table.below().contains(&dev));
-        self.dm.iter().filter(|(_, device)| on_top(device)).map(|(minor, _)| format!("dm-{minor}")).collect()
+        self.dm
+            .iter()
+            .filter(|(_, device)| on_top(device))
+            .map(|(minor, on)| format!("dm-{minor} ({})", on.name))
+            .collect()
     }
 
     pub fn dm_info(&self, minor: u32) -> Option<DmInfo> {
@@ -158,7 +162,8 @@ impl World {
         let table = self.parse_table(what, dm_dev(minor), lines)?;
         let live_pool = self.dm.get(&minor).and_then(|device| device.live.as_ref()).map(|live| live.pool().cloned());
         if let Some(live) = live_pool
-            && live.is_some() != table.pool().is_some()
+            && live.is_some()
+            && table.pool().is_none()
         {
             return fail(HostErrorKind::Invalid, what, "can't replace immutable target type");
         }
@@ -185,9 +190,8 @@ impl World {
                 self.resize_pool(what, minor, &pool)?;
             }
             self.check_overlap(minor);
-        } else if device.live.is_none() {
-            return fail(HostErrorKind::Invalid, what, "no table loaded");
         }
+        // Without any table there is nothing to do, which is no error (`dm-ioctl.c`, `do_resume`).
         let device = self.dm_by_minor(what, minor)?;
         device.suspended = false;
         device.guarded = false;
@@ -200,8 +204,17 @@ impl World {
         if self.open_count(dm_dev(minor)) > 0 {
             return fail(HostErrorKind::Busy, what, "device is open");
         }
+        self.close_pool(minor);
         self.dm.remove(&minor);
+        self.drop_idle_loops();
         Ok(())
+    }
+
+    /// Loop devices that were detached while they were in use.
+    pub fn drop_idle_loops(&mut self) {
+        let going = self.nodes.iter().filter(|(_, node)| node.going && self.open_count(node.dev) == 0);
+        let going: Vec<PathBuf> = going.map(|(path, _)| path.clone()).collect();
+        self.nodes.retain(|path, _| !going.contains(path));
     }
 
     /// Where on the media a range of a disk or of a linear device is. A device that is gone since is `Io`.

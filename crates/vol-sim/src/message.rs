@@ -14,6 +14,8 @@ const CLOCK_MAX: u32 = (1 << 24) - 1;
 
 impl Message {
     fn parse(text: &str) -> Option<Self> {
+        // The kernel compares with `strcasecmp` (`dm-thin.c`, `pool_message`).
+        let text = text.to_ascii_lowercase();
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let id = |word: &str| word.parse().ok().filter(|id| *id <= THIN_ID_MAX);
         match words[..] {
@@ -52,7 +54,7 @@ impl Message {
             Self::Snap { id, origin } => {
                 disk.clock += 1;
                 if let Some(thin) = disk.thins.get(&origin).cloned() {
-                    for block in &thin.blocks {
+                    for block in thin.blocks.values() {
                         *disk.blocks.entry(*block).or_default() += 1;
                     }
                     let created_transaction = disk.transaction_id;
@@ -105,10 +107,16 @@ impl World {
                 if committed.is_ok() {
                     self.remember(life, message);
                 }
+
                 if failing == Some(Fault::MessageCommitFailsLate) {
                     self.abort_pool(minor);
                 }
             }
+        }
+        if let (Message::SetTransactionId { to, .. }, Some(pool)) = (message, self.pool_mut(minor))
+            && pool.needs_check
+        {
+            pool.shown_transaction = Some(to);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! its own, zeros make a fresh pool, and a damaged superblock is refused.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vol_core::observed::{DevNumber, PoolMode, PoolStatus, PoolUsage, ThinStatus};
@@ -19,6 +20,8 @@ use crate::world::{World, fail};
 /// The kernel's `THIN_SUPERBLOCK_MAGIC`, at byte 32 of the metadata device as in the kernel.
 const MAGIC: u64 = 27_022_010;
 const BLOCK: u64 = 4096;
+/// What a fresh pool takes; fewer blocks are refused.
+const METADATA_BLOCKS_MIN: u64 = 10;
 
 /// What is durable in a pool's metadata.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub(crate) struct PoolDisk {
     /// The snapshot clock.
     pub clock: u32,
     pub data_blocks: u64,
+    pub metadata_blocks: u64,
     pub needs_check: bool,
     pub thins: BTreeMap<u32, Thin>,
     /// How many thins share each data block in use.
@@ -42,7 +46,8 @@ pub(crate) struct PoolDisk {
 pub(crate) struct Thin {
     pub origin: Option<u32>,
     pub created_transaction: u64,
-    pub blocks: Vec<u64>,
+    /// The data block behind each chunk that was written to.
+    pub blocks: BTreeMap<u64, u64>,
     pub content: Content,
 }
 
@@ -66,6 +71,11 @@ pub(crate) struct ActivePool {
     pub needs_check: bool,
     pub total_data: u64,
     pub total_metadata: u64,
+    /// `needs_check` is set in memory only: the metadata took no writes.
+    pub check_unwritten: bool,
+    /// A transaction id that was set and not committed: the status shows it until the pool is loaded anew, for an abort reads
+    /// back all but this (`dm-thin-metadata.c`, `dm_pool_abort_metadata`).
+    pub shown_transaction: Option<u64>,
 }
 
 /// A pool message.
@@ -88,7 +98,7 @@ impl PoolDisk {
         self.blocks.len() as u64
     }
     pub fn drop_thin(&mut self, id: u32) {
-        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks) {
+        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks.into_values()) {
             if let Some(count) = self.blocks.get_mut(&block) {
                 *count -= 1;
                 if *count == 0 {
@@ -97,12 +107,29 @@ impl PoolDisk {
             }
         }
     }
-    pub fn allocate(&mut self, id: u32, count: u64) {
-        let new = self.next_block..self.next_block + count;
-        self.next_block += count;
-        self.blocks.extend(new.clone().map(|block| (block, 1)));
-        if let Some(thin) = self.thins.get_mut(&id) {
-            thin.blocks.extend(new);
+    /// The chunks behind the last one that is mapped, as a file system that takes fresh blocks uses them.
+    pub fn fresh(&self, id: u32, count: u64) -> Range<u64> {
+        let first = self.thins.get(&id).and_then(|thin| thin.blocks.keys().next_back()).map_or(0, |last| last + 1);
+        first..first + count
+    }
+    /// Those of `chunks` that take a new block when they are written to: not mapped yet, or shared with another thin.
+    pub fn unowned(&self, id: u32, chunks: Range<u64>) -> Vec<u64> {
+        let owned = |chunk: &u64| {
+            let block = self.thins.get(&id).and_then(|thin| thin.blocks.get(chunk));
+            block.is_some_and(|block| self.blocks.get(block) == Some(&1))
+        };
+        chunks.filter(|chunk| !owned(chunk)).collect()
+    }
+    /// Gives each of `chunks` a block of its own.
+    pub fn map(&mut self, id: u32, chunks: &[u64]) {
+        let Some(thin) = self.thins.get_mut(&id) else { return };
+        for chunk in chunks {
+            let block = self.next_block;
+            self.next_block += 1;
+            self.blocks.insert(block, 1);
+            if let Some(count) = thin.blocks.insert(*chunk, block).and_then(|shared| self.blocks.get_mut(&shared)) {
+                *count -= 1;
+            }
         }
     }
 }
@@ -147,17 +174,14 @@ impl World {
     pub fn open_pool(&mut self, what: &str, minor: u32, target: &PoolTarget) -> HostResult<()> {
         if let Some(active) = self.active_pool(minor) {
             let same = active.metadata == target.metadata && active.data == target.data;
-            let chunk = self.pool_disk(minor).map(|disk| disk.chunk);
-            if !same || chunk != Some(target.chunk) {
+            // The chunk size of a running pool is not looked at (`dm-thin.c`, `__pool_find`).
+            if !same {
                 return fail(HostErrorKind::Invalid, what, "different pool cannot replace a pool");
             }
             return Ok(());
         }
-        let taken = |pool: &ActivePool| {
-            let used = [pool.metadata, pool.data];
-            used.contains(&target.metadata) || used.contains(&target.data)
-        };
-        if self.dm.values().filter_map(|device| device.pool.as_ref()).any(taken) {
+        // Nobody guards the data device (`dm-thin.c`, `__pool_find` knows pools by their metadata device).
+        if self.dm.values().filter_map(|device| device.pool.as_ref()).any(|pool| pool.metadata == target.metadata) {
             return fail(HostErrorKind::Busy, what, "device already in use by a pool");
         }
         let bytes = self.read_linear(what, target.metadata, 0, BLOCK)?;
@@ -177,6 +201,9 @@ impl World {
         let Some(disk) = disk.filter(|disk| disk.chunk == target.chunk) else {
             return fail(HostErrorKind::Invalid, what, "changing the data block size is not supported");
         };
+        if total_metadata < disk.metadata_blocks {
+            return fail(HostErrorKind::Invalid, what, "metadata device too small");
+        }
         let mode = if disk.needs_check || target.read_only { SimPoolMode::ReadOnly } else { SimPoolMode::ReadWrite };
         self.dm_by_minor(what, minor)?.pool = Some(ActivePool {
             metadata: target.metadata,
@@ -186,12 +213,20 @@ impl World {
             needs_check: disk.needs_check,
             total_data: disk.data_blocks,
             total_metadata,
+            check_unwritten: false,
+            shown_transaction: None,
         });
         Ok(())
     }
 
     fn format_pool(&mut self, what: &str, target: &PoolTarget) -> HostResult<u64> {
-        if target.read_only || self.refuses_writes(target.metadata) {
+        if target.read_only {
+            return fail(HostErrorKind::Denied, what, "EPERM: blank metadata cannot be formatted read-only");
+        }
+        if self.size_of(target.metadata).is_none_or(|size| size.0 / BLOCK < METADATA_BLOCKS_MIN) {
+            return fail(HostErrorKind::Invalid, what, "no room for the first metadata");
+        }
+        if self.refuses_writes(target.metadata) {
             return fail(HostErrorKind::Io, what, "cannot format the metadata");
         }
         let disk = PoolDisk {
@@ -200,6 +235,7 @@ impl World {
             transaction_id: 0,
             clock: 0,
             data_blocks: 0,
+            metadata_blocks: self.size_of(target.metadata).map_or(0, |size| size.0 / BLOCK),
             needs_check: false,
             thins: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -244,7 +280,15 @@ impl World {
         Ok(())
     }
 
-    fn pool_mut(&mut self, minor: u32) -> Option<&mut ActivePool> {
+    /// Changes what a pool's data device holds, without a commit.
+    pub fn change_data(&mut self, minor: u32, change: impl FnOnce(&mut PoolDisk)) {
+        let Some(state) = self.active_pool(minor).map(|active| active.state) else { return };
+        if let Some(disk) = self.pool_states.get_mut(&state) {
+            change(Arc::make_mut(disk));
+        }
+    }
+
+    pub fn pool_mut(&mut self, minor: u32) -> Option<&mut ActivePool> {
         self.dm.get_mut(&minor)?.pool.as_mut()
     }
 
@@ -264,7 +308,7 @@ impl World {
     /// `metadata_operation_failed`: back to what was committed last, `needs_check`, read-only.
     pub fn abort_pool(&mut self, minor: u32) {
         let Some(active) = self.active_pool(minor).cloned() else { return };
-        let readable = self.resolve("pool abort", active.metadata, 0, BLOCK).is_ok();
+        let readable = self.read_linear("pool abort", active.metadata, 0, BLOCK).is_ok();
         let writable = readable && !self.refuses_writes(active.metadata);
         let disk = self.pool_states.get(&active.state).cloned();
         if let Some(mut disk) = disk.filter(|_| writable) {
@@ -280,23 +324,51 @@ impl World {
         }
         if let Some(active) = self.pool_mut(minor) {
             active.needs_check = true;
+            active.check_unwritten = !writable;
             active.mode = active.mode.max(if readable { SimPoolMode::ReadOnly } else { SimPoolMode::Fail });
+        }
+    }
+
+    /// The last buffers of a pool that goes are written, `needs_check` among them, if that works by now.
+    pub fn close_pool(&mut self, minor: u32) {
+        let Some(active) = self.active_pool(minor).cloned() else { return };
+        let Some(mut disk) = self.pool_states.get(&active.state).cloned() else { return };
+        if active.check_unwritten && active.mode < SimPoolMode::Fail && !self.refuses_writes(active.metadata) {
+            Arc::make_mut(&mut disk).needs_check = true;
+            // What cannot be written is lost, as in the kernel.
+            let _ = self.store_pool(active.metadata, disk);
         }
     }
 
     /// What a resume with a new table does: the data device may grow, never shrink.
     pub fn resize_pool(&mut self, what: &str, minor: u32, target: &PoolTarget) -> HostResult<()> {
-        let total_data = target.len / target.chunk;
+        let chunk = self.pool_disk(minor).map_or(target.chunk, |disk| disk.chunk);
+        let total_data = target.len / chunk;
         let total_metadata = self.size_of(target.metadata).map_or(0, |size| size.0 / BLOCK);
         let Some(active) = self.active_pool(minor).cloned() else { return Ok(()) };
         if total_data < active.total_data || total_metadata < active.total_metadata {
             return fail(HostErrorKind::Invalid, what, "pool target too small");
         }
+        // The mode that the table asks for (`dm-thin.c`, `bind_control_target`).
+        if let Some(pool) = self.pool_mut(minor).filter(|pool| !pool.needs_check) {
+            pool.mode = match pool.mode {
+                SimPoolMode::Fail => SimPoolMode::Fail,
+                _ if target.read_only => SimPoolMode::ReadOnly,
+                SimPoolMode::ReadOnly | SimPoolMode::OutOfDataSpace => SimPoolMode::ReadWrite,
+                mode => mode,
+            };
+        }
+        let Some(active) = self.active_pool(minor).cloned() else { return Ok(()) };
         let grown = total_data > active.total_data || total_metadata > active.total_metadata;
         if active.needs_check || active.mode >= SimPoolMode::ReadOnly || !grown {
             return Ok(());
         }
-        if self.commit_pool(minor, |disk| disk.data_blocks = total_data).is_ok()
+        if self
+            .commit_pool(minor, |disk| {
+                disk.data_blocks = total_data;
+                disk.metadata_blocks = total_metadata;
+            })
+            .is_ok()
             && let Some(active) = self.pool_mut(minor)
         {
             active.total_data = total_data;
@@ -314,7 +386,7 @@ impl World {
         }
         let Some(disk) = self.pool_disk(minor) else { return Some(PoolStatus::Error) };
         Some(PoolStatus::Working(PoolUsage {
-            transaction_id: disk.transaction_id,
+            transaction_id: active.shown_transaction.unwrap_or(disk.transaction_id),
             used_metadata: disk.used_metadata(),
             total_metadata: active.total_metadata,
             used_data: disk.used_data(),
@@ -348,8 +420,11 @@ impl World {
         if failed {
             return fail(HostErrorKind::Invalid, what, "couldn't open pool, Fail mode");
         }
+        if self.dm.get(&pool.minor).is_none_or(|device| device.suspended) {
+            return fail(HostErrorKind::Invalid, what, "couldn't open pool, it is suspended");
+        }
         let Some((disk, true)) = self.pool_disk(pool.minor).map(|disk| (disk, disk.thins.contains_key(&id))) else {
-            return fail(HostErrorKind::NotFound, what, "couldn't open thin internal device");
+            return fail(HostErrorKind::Io, what, "couldn't open thin internal device");
         };
         let key = (disk.life, id);
         self.thin_lives.entry(key).or_default().used = true;

@@ -136,6 +136,9 @@ impl HostRead for SimHost {
     fn loop_device_of(&self, file: &Path) -> HostResult<Option<PathBuf>> {
         let world = self.lock();
         world.alive("loop device")?;
+        if !world.files.contains_key(file) {
+            return fail(HostErrorKind::NotFound, format!("loop device of {}", file.display()), "no such file");
+        }
         Ok(world.loop_of(file))
     }
 
@@ -164,7 +167,9 @@ impl SimHost {
             if world.dm.keys().any(|minor| World::dm_node(*minor) == path) {
                 return fail(HostErrorKind::Unsupported, what, "reading our own dm devices is not modelled");
             }
-            return fail(HostErrorKind::NotFound, what, "no such device");
+            let file = world.files.contains_key(path);
+            let kind = if file { HostErrorKind::Invalid } else { HostErrorKind::NotFound };
+            return fail(kind, what, if file { "no block device" } else { "no such device" });
         };
         let (medium, start) = (node.medium, node.start);
         let identity = world.identity(node);
@@ -216,6 +221,9 @@ impl World {
             let kind = if there { HostErrorKind::Invalid } else { HostErrorKind::NotFound };
             return fail(kind, what, if there { "no block device" } else { "no such device" });
         };
+        if device.suspended {
+            return fail(HostErrorKind::Busy, what, "it is suspended: every read would wait");
+        }
         let dev = dm_dev(*minor);
         let (size, sector_size) = self.size_of(dev).unwrap_or((0, 512));
         Ok(DiskInfo {

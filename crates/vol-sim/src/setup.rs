@@ -194,7 +194,7 @@ impl World {
         };
         let (holders, boot_mounts) = (disk.holders.clone(), disk.mounts.clone());
         let (swap, dm_uuid) = (disk.swap, disk.dm_uuid.clone());
-        let node = Node { medium, start, size, dev, diskseq, kind, swap, holders, boot_mounts, dm_uuid };
+        let node = Node { medium, start, size, dev, diskseq, kind, swap, holders, boot_mounts, dm_uuid, going: false };
         if !disk.signatures.is_empty()
             && let Some(medium) = self.media.get_mut(&node.medium)
         {

@@ -138,7 +138,7 @@ impl World {
     /// Checks that a device exists, is not in other hands and has the sectors (`dm-table.c`, `device_area_is_invalid`).
     fn check_area(&self, what: &str, dev: DevNumber, offset: u64, len: u64) -> HostResult<u64> {
         let (Some((size, sector)), Some(diskseq)) = (self.size_of(dev), self.diskseq_of(dev)) else {
-            return fail(HostErrorKind::NotFound, what, "device lookup failed");
+            return fail(HostErrorKind::Io, what, "device lookup failed");
         };
         let sector = u64::from(sector) / 512;
         if offset.checked_add(len).is_none_or(|end| end > size / 512) {
@@ -161,8 +161,11 @@ impl World {
         let chunk: u64 = parse(words.next(), what)?;
         let _low_water: u64 = parse(words.next(), what)?;
         // `pool_ctr` reads at least the count of features only if there is a fifth word.
-        let features: usize = words.next().map_or(Ok(0), |word| parse(Some(word), what))?;
-        let features: Vec<&str> = words.by_ref().take(features).collect();
+        let wanted: usize = words.next().map_or(Ok(0), |word| parse(Some(word), what))?;
+        let features: Vec<&str> = words.by_ref().take(wanted).collect();
+        if features.len() != wanted {
+            return invalid("not enough feature arguments");
+        }
         const KNOWN: [&str; 5] =
             ["skip_block_zeroing", "ignore_discard", "no_discard_passdown", "read_only", "error_if_no_space"];
         if words.next().is_some() || features.iter().any(|feature| !KNOWN.contains(feature)) {
@@ -198,6 +201,9 @@ impl World {
         }
         if id > THIN_ID_MAX {
             return fail(HostErrorKind::Invalid, what, "invalid device id");
+        }
+        if self.size_of(pool).is_none() {
+            return fail(HostErrorKind::Io, what, "device lookup failed");
         }
         if pool.major != DM_MAJOR || self.dm.get(&pool.minor).is_none_or(|device| device.pool.is_none()) {
             return fail(HostErrorKind::Invalid, what, "couldn't find pool object");

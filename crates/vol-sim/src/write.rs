@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
+use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, Mount, Signature, TargetLine};
 use vol_engine::host::{
     BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
@@ -145,6 +146,9 @@ impl HostMut for SimHost {
                 return fail(HostErrorKind::NotFound, what, "no such loop device");
             };
             if world.open_count(found.dev) > 0 {
+                if let Some(node) = world.nodes.get_mut(node) {
+                    node.going = true;
+                }
                 return fail(HostErrorKind::Busy, what, "the device is in use");
             }
             world.nodes.remove(node);
@@ -171,10 +175,17 @@ impl HostMut for SimHost {
         let what = format!("dm reload {uuid}: {}", lines(table));
         self.effect(EffectKind::DmReload, uuid, what, |world, what, mishap| {
             let minor = world.dm_minor(what, uuid)?;
+            let before = world.dm.get(&minor).and_then(|device| device.live.clone());
             world.load(what, minor, table)?;
             mishap.stage(1)?;
             world.counters.ioctls += 1;
-            world.resume_minor(minor)
+            world.resume_minor(minor).inspect_err(|_| {
+                // The kernel leaves it suspended with the new table; the real host loads the old one again.
+                if let Some(device) = world.dm.get_mut(&minor) {
+                    device.live = before;
+                    device.suspended = false;
+                }
+            })
         })
     }
 
@@ -271,6 +282,11 @@ impl World {
         }
         let (id, start, len) = (node.medium, node.start, self.node_size(node));
         self.check_wipe(path);
+        // The real host opens exclusively.
+        let family = self.family(&resolve_link(&self.links, path));
+        if family.iter().any(|dev| self.open_count(*dev) > 0) {
+            return fail(HostErrorKind::Busy, what, "the device is in use");
+        }
         let Some(medium) = self.media.get_mut(&id) else { return fail(HostErrorKind::Io, what, "no medium") };
         if medium.read_only {
             return fail(HostErrorKind::Denied, what, "the device is read-only");
@@ -314,15 +330,22 @@ impl World {
             holders: Vec::new(),
             boot_mounts: Vec::new(),
             dm_uuid: None,
+            going: false,
         };
         self.nodes.insert(path(index), node);
         Ok(path(index))
     }
 
     fn zero(&mut self, what: &str, dev: DevNumber, offset: u64, len: u64, mishap: Mishap) -> HostResult<()> {
+        if self.dm_uuid_of(dev).is_none_or(|uuid| !uuid.starts_with(UUID_PREFIX)) {
+            return fail(HostErrorKind::Changed, what, "no dm device of ours");
+        }
         if let Ok(at) = self.thin_at(what, dev) {
+            if offset.checked_add(len).is_none_or(|end| end > at.size) {
+                return fail(HostErrorKind::Io, what, "beyond the end of the device");
+            }
             let blank = if offset == 0 { crate::fs::Content::Nothing } else { self.content(what, at)?.clone() };
-            return self.thin_write(what, at, len, blank);
+            return self.thin_write_at(what, at, (offset, len), blank);
         }
         if self.open_count(dev) > 0 {
             self.violation(format!("zeroed {dev}, which is in use"));

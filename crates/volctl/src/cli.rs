@@ -86,6 +86,9 @@ pub enum Command {
     Snapshot(Snapshot),
     /// Make a volume group and a pool over all of it, with good defaults
     Init(Init),
+    /// For looking into what is wrong: works without the daemon, reads only
+    #[command(subcommand)]
+    Debug(Debug),
     /// The daemon, all volume groups and pools, and what is not as it should be (exit code 10)
     Status,
     /// Space: what there is, what is used, what was promised
@@ -123,6 +126,15 @@ pub enum Pv {
         #[arg(value_parser = pv, value_name = "PATH|ID")]
         pv: PvText,
     },
+    /// Read the metadata on physical volumes again and say what is wrong with it (exit code 10); changes nothing
+    Check {
+        /// Paths, backing files or ids; all if none is named. A disk that the daemon does not know is read without it
+        #[arg(value_parser = pv, value_name = "PATH|ID")]
+        pvs: Vec<PvText>,
+        /// Do not ask the daemon: read the disks or images that are named
+        #[arg(long)]
+        offline: bool,
+    },
     /// Look again for disks that carry a volume group
     Scan {
         /// Also attach this file, which backs a physical volume (repeatable)
@@ -141,6 +153,28 @@ pub enum Pv {
         force: bool,
         #[command(flatten)]
         change: Change,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Debug {
+    /// Show all that stands on disks or images of disks: labels, checkpoints, log, objects, and what is wrong with them
+    ///
+    /// Opens them for reading only; disks that are in use may be read. Several disks of one volume group are compared.
+    /// Exit code 10 for damage or copies that do not fit together, 3 if a disk carries nothing of volumed.
+    Dump {
+        /// Disks, or files that hold the bytes of one
+        #[arg(value_name = "DISK|IMAGE", value_parser = path, required = true)]
+        disks: Vec<String>,
+        /// Also list every record of the log (JSON has them always)
+        #[arg(long)]
+        records: bool,
+        /// Also list every object of the catalog (JSON has them always)
+        #[arg(long)]
+        objects: bool,
+        /// Offsets as plain numbers, for dd and xxd
+        #[arg(long)]
+        raw_offsets: bool,
     },
 }
 

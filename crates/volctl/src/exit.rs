@@ -14,9 +14,9 @@ pub const DENIED: u8 = 7;
 pub const UNREACHABLE: u8 = 8;
 /// The question was answered with no, or there was nobody to ask.
 pub const DECLINED: u8 = 9;
-/// Done with warnings; for `status`: something is degraded.
+/// Done with warnings; for `status`: something is degraded; for `pv check` and `debug dump`: damage.
 pub const WARNINGS: u8 = 10;
 
 /// The codes for `--help` and the man page.
 pub const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 busy, 5 exists, 6 no space, 7 denied, \
-8 volumed is not reachable, 9 declined at the prompt, 10 done with warnings or degraded.";
+8 volumed is not reachable, 9 declined at the prompt, 10 done with warnings, degraded or damaged.";

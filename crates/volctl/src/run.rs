@@ -2,6 +2,7 @@
 
 mod backup;
 mod change;
+mod debug;
 mod member;
 mod paths;
 mod pool;
@@ -46,6 +47,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Volume(command) => volume::run(command, session).await,
         Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Init(init) => vg::init(init, session).await,
+        Command::Debug(command) => debug::run(command, session),
         Command::Status => whole::status(session).await,
         Command::Df => whole::df(session).await,
         Command::Completion { shell } => whole::completion(shell, session),

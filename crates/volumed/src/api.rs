@@ -10,8 +10,8 @@
 use vol_api::backup::Backup;
 use vol_api::{
     ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ExtendVg, GiveUpPool, ImportClone, Init,
-    InitInfo, Mount, PoolInfo, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo, Status,
-    VgInfo, VolumeInfo, WipePv,
+    InitInfo, Mount, PoolInfo, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo,
+    Status, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -31,6 +31,8 @@ pub trait Backend: Send + Sync + 'static {
     fn vg(&self, vg: &Name) -> Read<VgInfo>;
     fn pvs(&self, vg: Option<&Name>) -> Read<Vec<PvInfo>>;
     fn pv(&self, id: PvId) -> Read<PvInfo>;
+    /// Reads the PV again; nothing is changed.
+    fn check_pv(&self, id: PvId) -> Read<PvCheck>;
     fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>>;
     fn pool(&self, pool: &PoolPath) -> Read<PoolInfo>;
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;

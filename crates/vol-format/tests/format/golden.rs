@@ -17,7 +17,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn golden(name: &str) -> Vec<u8> {
+pub fn golden(name: &str) -> Vec<u8> {
     std::fs::read(directory().join("v1").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

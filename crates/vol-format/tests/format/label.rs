@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vol_format::feature::Features;
 use vol_format::label::{Label, LabelError, blank, choose, decode, encode};
 use vol_format::layout::{AREA_CANDIDATES, BLOCK, Geometry, LABEL_OFFSETS_IN_AREA};
+use vol_types::Bytes;
 
 use crate::hostile::reseal;
 use crate::sample;
@@ -108,6 +109,25 @@ fn fmt_4_a_label_with_a_valid_checksum_and_an_impossible_geometry_is_refused() {
             assert_eq!(decoded.is_ok(), harmless, "{what} = {value}: {decoded:?}");
         }
     }
+}
+
+#[test]
+fn fmt_32_a_log_of_2_to_the_63_bytes_is_refused() {
+    let sample = sample::label();
+    let at = sample.geometry.label_offsets[0];
+    let decoded = |log_len: u64| {
+        let slot_0 = sample.geometry.log_offset + log_len;
+        let geometry = Geometry {
+            log_len,
+            checkpoint_offsets: [slot_0, slot_0 + 8192],
+            checkpoint_len: 8192,
+            data_offset: slot_0 + (1 << 20),
+            ..sample.geometry
+        };
+        decode(&encode(&Label { geometry, device_size: Bytes(u64::MAX), ..sample.clone() }, 0), at)
+    };
+    assert!(decoded((1 << 63) - 4096).is_ok());
+    assert!(decoded(1 << 63).is_err());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod corruption;
+mod examine;
 mod golden;
 mod hostile;
 mod label;

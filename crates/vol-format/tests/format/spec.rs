@@ -86,7 +86,8 @@ impl<const N: usize> Shown for [u8; N] {
 fn the_constants_are_those_of_the_code() {
     let in_code: Vec<String> = constants! {
         layout: BLOCK, ALIGNMENT, WHOLE_DISK_AREA_OFFSET, WHOLE_DISK_TAIL, AREA_CANDIDATES, LABEL_OFFSETS_IN_AREA,
-            ZONE_OFFSET_IN_AREA, ZONE_SHARE, ZONE_LEN_MIN, ZONE_LEN_MAX, LOG_SHARE;
+            ZONE_OFFSET_IN_AREA, ZONE_SHARE, ZONE_LEN_MIN, ZONE_LEN_MAX, LOG_SHARE,
+            COUNT_MAX;
         envelope: VERSION_MAJOR, VERSION_MINOR, END;
         label: HEADER_LEN, MAGIC;
         record: HEADER_LEN, RECORD_LEN_MAX, PAYLOAD_LEN_MAX, MAGIC, CHAIN_TAG;
@@ -143,7 +144,7 @@ fn every_invariant_that_is_cited_exists_and_every_one_of_this_crate_has_a_test()
     let rows: Vec<String> =
         specification().lines().filter(|line| line.starts_with("| FMT-")).map(str::to_owned).collect();
     let listed: Vec<u32> = rows.iter().flat_map(|row| numbers(row, "| FMT-")).collect();
-    assert_eq!(listed, (1..=31).collect::<Vec<_>>());
+    assert_eq!(listed, (1..=32).collect::<Vec<_>>());
     let all: BTreeSet<u32> = listed.into_iter().collect();
     let (mut cited, mut tested) = (numbers(&specification(), "FMT-"), BTreeSet::new());
     for (_, text) in sources("src").into_iter().chain(sources("tests")) {
@@ -156,4 +157,31 @@ fn every_invariant_that_is_cited_exists_and_every_one_of_this_crate_has_a_test()
     let of_the_engine = rows.iter().filter(|row| row.contains("| engine:")).flat_map(|row| numbers(row, "| FMT-"));
     let here: BTreeSet<u32> = all.difference(&of_the_engine.collect()).copied().collect();
     assert_eq!(here.difference(&tested).collect::<Vec<_>>(), Vec::<&u32>::new());
+}
+
+/// Each code of a finding is explained to operators, and nothing else is.
+#[test]
+fn every_code_of_a_finding_is_explained_and_every_explained_one_exists() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/inspection.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, findings) = page.split_once("## What a finding means").unwrap();
+    let rows = findings.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let explained: BTreeSet<String> =
+        rows.flat_map(|cell| cell.split(',')).map(|code| code.trim().trim_matches('`').to_owned()).collect();
+    let mut code: Vec<String> =
+        sources("src").into_iter().filter(|(file, _)| file.contains("examine")).map(|(_, text)| text).collect();
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vol-engine/src/check.rs");
+    code.push(std::fs::read_to_string(engine).unwrap());
+    let daemon = Path::new(env!("CARGO_MANIFEST_DIR")).join("../volumed/src/backend/info.rs");
+    code.push(std::fs::read_to_string(daemon).unwrap());
+    let prefixes = ["mark", "label", "slot", "log", "copy", "device", "no", "not", "pv", "vg", "catalog", "features"];
+    let is_code = |text: &str| {
+        text == "unreadable"
+            || text.split_once('-').is_some_and(|(first, rest)| {
+                prefixes.contains(&first) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+            })
+    };
+    let used: BTreeSet<String> =
+        code.iter().flat_map(|text| text.split('"')).filter(|text| is_code(text)).map(str::to_owned).collect();
+    assert_eq!(used, explained);
 }

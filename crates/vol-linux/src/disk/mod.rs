@@ -12,9 +12,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use vol_core::observed::DiskIdentity;
-use vol_engine::host::HostResult;
+use vol_engine::host::{HostError, HostErrorKind, HostResult};
 use vol_types::Bytes;
 
+use crate::sysfs::SysDevice;
 use crate::{error, files};
 
 /// How a device is opened.
@@ -26,10 +27,15 @@ pub(crate) enum Access {
     Exclusive,
 }
 
-/// Opens a block device. `Invalid` if something else is at the path: a named pipe there must not make us wait.
+/// Opens a block device. `Invalid` if something else is at the path: a named pipe there must not make us wait. `Denied` for
+/// writing to a read-only one.
 pub(crate) fn open(path: &Path, access: Access, flags: libc::c_int) -> HostResult<File> {
     let what = format!("open {}", path.display());
     match files::block_number(path) {
+        // Some drivers refuse, others open it and fail each write (`block/fops.c`, `blkdev_write_iter`).
+        Ok(Some(dev)) if access != Access::Read && SysDevice::of(dev).is_ok_and(|device| device.read_only()) => {
+            return Err(HostError::new(HostErrorKind::Denied, what, "the device is read-only"));
+        }
         Ok(Some(_)) => {}
         Ok(None) => return Err(error::invalid(what, "not a block device")),
         Err(e) => return Err(error::io(what, &e)),

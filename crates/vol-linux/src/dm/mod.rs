@@ -206,18 +206,25 @@ impl Dm {
         let what = format!("change the table of dm device {uuid}");
         let table = lines_for_kernel(&what, table)?;
         let info = self.present(uuid)?;
+        let before = lines_for_kernel_or_none(&what, &self.table(uuid)?)?;
         let cookie = raw::udev_cookie(raw::is_private(uuid), info.read_only);
         let _signals = SignalsBlocked::new();
         self.load(&what, dm_uuid(uuid)?, &table, info.read_only)?;
         self.resume_with(uuid, cookie, SWAP_FLAGS).map_err(|mut error| {
-            // The kernel may have suspended it before the swap failed; the old table is still the live one.
-            let _ = self.control().and_then(|dm| {
-                dm.table_clear(&DevId::Uuid(dm_uuid(uuid)?)).map_err(|e| dm_error("clear the inactive table", &e))
-            });
-            if !info.suspended
-                && let Err(left) = self.resume_with(uuid, cookie, 0)
-            {
-                error.detail = format!("{}; and the device could not be resumed: {}", error.detail, left.detail);
+            // Either the suspend failed, and the old table is live. Or the target's `preresume` did (a pool that would shrink):
+            // then the new table is the live one of a device that stays suspended, for every later resume fails as this one
+            // did (`dm-ioctl.c`, `do_resume`: swap, then resume). Loading the old table anew ends both.
+            let restored = match &before {
+                Some(before) => dm_uuid(uuid)
+                    .and_then(|name| self.load(&what, name, before, info.read_only))
+                    .and_then(|()| self.resume_with(uuid, cookie, SWAP_FLAGS)),
+                None => self.control().and_then(|dm| {
+                    let cleared = dm.table_clear(&DevId::Uuid(dm_uuid(uuid)?));
+                    cleared.map(drop).map_err(|e| dm_error("clear the inactive table", &e))
+                }),
+            };
+            if let Err(left) = restored {
+                error.detail = format!("{}; and the old table could not be restored: {}", error.detail, left.detail);
             }
             error
         })
@@ -281,6 +288,11 @@ fn lines_for_kernel(what: &str, table: &[TargetLine]) -> HostResult<Vec<KernelLi
         Ok((line.start.get(), line.len.get(), line.target.clone(), line.params.clone()))
     };
     table.iter().map(line).collect()
+}
+
+/// `None` for a device without a live table.
+fn lines_for_kernel_or_none(what: &str, table: &[TargetLine]) -> HostResult<Option<Vec<KernelLine>>> {
+    if table.is_empty() { Ok(None) } else { lines_for_kernel(what, table).map(Some) }
 }
 
 fn wait_for_node(what: &str, dev: DevNumber) -> HostResult<()> {

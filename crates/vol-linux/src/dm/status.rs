@@ -6,8 +6,8 @@
 use vol_core::observed::{PoolMode, PoolStatus, PoolUsage, ThinStatus};
 use vol_types::Sectors;
 
-/// `None` if the line is none of a thin pool's.
-pub(crate) fn parse_pool(line: &str) -> Option<PoolStatus> {
+/// Reads the parameters of a `thin-pool` status line. `None` if the line is none of a thin pool's.
+pub fn parse_pool(line: &str) -> Option<PoolStatus> {
     match line.trim() {
         "Fail" => return Some(PoolStatus::Fail),
         "Error" => return Some(PoolStatus::Error),
@@ -45,8 +45,8 @@ pub(crate) fn parse_pool(line: &str) -> Option<PoolStatus> {
     }))
 }
 
-/// `None` if the line is none of a thin volume's.
-pub(crate) fn parse_thin(line: &str) -> Option<ThinStatus> {
+/// Reads the parameters of a `thin` status line. `None` if the line is none of a thin volume's.
+pub fn parse_thin(line: &str) -> Option<ThinStatus> {
     match line.trim() {
         "Fail" => return Some(ThinStatus::Fail),
         "Error" => return Some(ThinStatus::Error),

@@ -12,6 +12,8 @@ pub(crate) const ALIGN: usize = 4096;
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     layout: Layout,
+    /// Not in the memory of forked children.
+    kept: bool,
 }
 
 impl Buffer {
@@ -23,13 +25,28 @@ impl Buffer {
         }
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
-        Ok(Self { start: NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?, layout })
+        Ok(Self { start: NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?, layout, kept: false })
     }
 
     pub(crate) fn copy_of(data: &[u8]) -> io::Result<Self> {
         let mut buffer = Self::zeroed(data.len())?;
         buffer.copy_from_slice(data);
         Ok(buffer)
+    }
+
+    /// Children that are forked from now on do not get this memory (`MADV_DONTFORK`, madvise(2)). For memory that is
+    /// registered with the kernel: were it shared with a child, the first write to a page would give us a copy (kernels before 5.12),
+    /// and the kernel would go on with the page of before. Does nothing unless the length is a multiple of [`ALIGN`].
+    pub(super) fn keep_from_children(&mut self) {
+        if self.layout.size().is_multiple_of(ALIGN) {
+            self.kept = self.advise(libc::MADV_DONTFORK);
+        }
+    }
+
+    /// On whole pages of ours only. Where pages are larger than [`ALIGN`] the kernel refuses what is not aligned to them.
+    fn advise(&self, advice: libc::c_int) -> bool {
+        // SAFETY: the range is exactly this allocation, and neither advice that is given changes what is in it for us.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.layout.size(), advice) == 0 }
     }
 
     pub(super) fn as_ptr(&self) -> *const u8 {
@@ -58,6 +75,10 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.kept {
+            // What the allocator makes of these pages next must be there in children.
+            self.advise(libc::MADV_DOFORK);
+        }
         // SAFETY: allocated in `zeroed` with this layout, freed once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }

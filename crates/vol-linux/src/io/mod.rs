@@ -1,8 +1,9 @@
 //! The daemon's own block I/O, behind one small trait with two implementations.
 //!
-//! `io_uring`: commits by a small ring of our own ([`ring`]), block moving by `tokio-uring` on a thread of its own
+//! `io_uring`: commits and reads on small rings of our own ([`ring`]), block moving by `tokio-uring` on a thread of its own
 //! ([`mover`], the only file that knows that crate). `pread/pwrite` ([`plain`]) where the kernel refuses io_uring (an old kernel,
-//! `kernel.io_uring_disabled`, seccomp). Chosen once, at start; `status` tells which and why.
+//! `kernel.io_uring_disabled`, seccomp). Chosen once, at start; `status` tells which and why. Tests run over all of them, and over
+//! io_uring with memory that is not registered.
 
 pub(crate) mod buffer;
 pub(crate) mod device;
@@ -18,8 +19,6 @@ use std::sync::Arc;
 
 use vol_engine::host::{HostError, HostErrorKind, HostResult, IoBackend};
 
-use buffer::Buffer;
-
 /// Which backend to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
@@ -28,15 +27,19 @@ pub enum IoChoice {
     Auto,
     /// io_uring or an error.
     Uring,
+    /// As `Uring`, but as if the kernel refused to register memory (its limit on locked memory). For tests.
+    Unregistered,
     /// pread/pwrite.
     Plain,
 }
 
 /// A write that is acknowledged only when it is durable.
-pub(crate) struct Durable {
-    pub(crate) file: Arc<File>,
+#[derive(Clone, Copy)]
+pub(crate) struct Durable<'a> {
+    pub(crate) file: &'a File,
     pub(crate) offset: u64,
-    pub(crate) data: Buffer,
+    /// Not empty.
+    pub(crate) data: &'a [u8],
 }
 
 /// Block I/O on open files. Offsets and lengths are multiples of 4096. Every call blocks until it is done.
@@ -45,43 +48,53 @@ pub(crate) trait BlockIo: Send + Sync {
     fn read(&self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>>;
     fn write(&self, file: &Arc<File>, offset: u64, data: &[u8]) -> io::Result<()>;
     fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()>;
-    /// Makes all completed writes durable.
+    /// Makes all completed writes durable. Asks the kernel once: a flush that failed is not repeated here.
     fn flush(&self, file: &Arc<File>) -> io::Result<()>;
     /// All side by side; one answer per write, in order.
-    fn write_durable(&self, writes: Vec<Durable>) -> Vec<io::Result<()>>;
+    fn write_durable(&self, writes: &[Durable<'_>]) -> Vec<io::Result<()>>;
 }
 
-/// io_uring: two threads, one ring each.
+/// io_uring: a few rings for commits and reads, a thread with a ring for all else.
 struct Uring {
-    ring: ring::Ring,
+    rings: ring::Rings,
     mover: mover::Mover,
-    /// For a commit when the ring's thread is gone.
+    /// For what finds no ring.
     plain: plain::Plain,
 }
 
 impl BlockIo for Uring {
     fn read(&self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.mover.run(file, mover::Task::Read { offset, len })
+        self.rings.read(file, offset, len).unwrap_or_else(|| self.plain.read(file, offset, len))
     }
     fn write(&self, file: &Arc<File>, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Write { offset, data: data.to_vec() }).map(drop)
+        self.mover.run(file, mover::Task::Write { offset, data: data.to_vec() })
     }
     fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Zero { offset, len }).map(drop)
+        self.mover.run(file, mover::Task::Zero { offset, len })
     }
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
-        self.mover.run(file, mover::Task::Flush).map(drop)
+        self.mover.run(file, mover::Task::Flush)
     }
-    fn write_durable(&self, writes: Vec<Durable>) -> Vec<io::Result<()>> {
-        match self.ring.write(writes) {
-            Ok(answers) => answers,
-            Err(writes) => self.plain.write_durable(writes),
+    fn write_durable(&self, writes: &[Durable<'_>]) -> Vec<io::Result<()>> {
+        if writes.is_empty() {
+            return Vec::new();
         }
+        self.rings.write(writes).unwrap_or_else(|| self.plain.write_durable(writes))
     }
 }
 
-fn uring() -> io::Result<Uring> {
-    Ok(Uring { ring: ring::Ring::start()?, mover: mover::Mover::start()?, plain: plain::Plain })
+/// The second value says why memory is not registered.
+fn uring(register: bool) -> io::Result<(Uring, Option<String>)> {
+    let (rings, refused) = ring::Rings::start(register)?;
+    let (mover, refused_there) = mover::Mover::start(register)?;
+    let reason = match (register, refused.or(refused_there)) {
+        (false, _) => Some("buffers are not registered because that was asked for".to_owned()),
+        (true, Some(e)) => Some(format!(
+            "buffers are not registered: the kernel refused ({e}); is the limit on locked memory too low?"
+        )),
+        (true, None) => None,
+    };
+    Ok((Uring { rings, mover, plain: plain::Plain }, reason))
 }
 
 /// Makes the backend. `Unsupported` if io_uring was asked for and is refused.
@@ -92,8 +105,11 @@ pub(crate) fn choose(choice: IoChoice) -> HostResult<(Arc<dyn BlockIo>, IoBacken
     if choice == IoChoice::Plain {
         return Ok(plain("chosen by the configuration".to_owned()));
     }
-    match uring() {
-        Ok(uring) => Ok((Arc::new(uring), IoBackend { name: "io_uring".to_owned(), reason: None })),
+    match uring(choice != IoChoice::Unregistered) {
+        Ok((uring, None)) => {
+            Ok((Arc::new(uring), IoBackend { name: "io_uring (registered buffers)".to_owned(), reason: None }))
+        }
+        Ok((uring, reason)) => Ok((Arc::new(uring), IoBackend { name: "io_uring".to_owned(), reason })),
         Err(e) if choice == IoChoice::Auto => Ok(plain(format!("io_uring is refused: {e}"))),
         Err(e) => Err(HostError::new(HostErrorKind::Unsupported, "start io_uring", e.to_string())),
     }

@@ -1,18 +1,20 @@
-//! Block moving on a thread of its own with `tokio-uring`: reads, writes, zeroing, flushes.
+//! Block moving on a thread of its own with `tokio-uring`: writes, zeroing, flushes.
 //!
 //! This is the only file that knows `tokio-uring` (it has no maintainer). Its traps: the runtime is made by `Runtime::new`,
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
 //! stays in its task and becomes an error of that job.
 //!
-//! Memory is bounded: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows, and each job
-//! has at most four of them. Jobs are bounded by their callers, who wait.
+//! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows; each job has at most four of
+//! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
+//! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -26,6 +28,8 @@ use super::buffer::Buffer;
 const CHUNK: usize = 1 << 20;
 const BUFFERS: usize = 8;
 const DEPTH: usize = 4;
+/// How often in a row the kernel may say "not now" (`EAGAIN`, `EINTR`), a millisecond apart.
+const AGAIN_MAX: u32 = 5000;
 
 // SAFETY: the memory of a `Buffer` does not move, is initialized from its start to its end, and is freed only with it.
 unsafe impl IoBuf for Buffer {
@@ -49,7 +53,6 @@ unsafe impl IoBufMut for Buffer {
 }
 
 pub(super) enum Task {
-    Read { offset: u64, len: usize },
     Write { offset: u64, data: Vec<u8> },
     Zero { offset: u64, len: u64 },
     Flush,
@@ -58,7 +61,7 @@ pub(super) enum Task {
 struct Job {
     file: Arc<File>,
     task: Task,
-    answer: SyncSender<io::Result<Vec<u8>>>,
+    answer: SyncSender<io::Result<()>>,
 }
 
 /// Handle of the thread; it ends, its jobs done, when this is dropped.
@@ -67,8 +70,8 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// The error is the kernel's refusal of io_uring.
-    pub(super) fn start() -> io::Result<Self> {
+    /// The second value says why buffers are not registered. The error is the kernel's refusal of io_uring.
+    pub(super) fn start(register: bool) -> io::Result<(Self, Option<io::Error>)> {
         let (jobs, receiver) = unbounded_channel();
         let (started, start) = sync_channel(1);
         std::thread::Builder::new().name("vol-mover".into()).spawn(move || {
@@ -76,16 +79,16 @@ impl Mover {
             let _ = SigSet::all().thread_block();
             let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64));
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(receiver, &started)),
+                Ok(runtime) => runtime.block_on(serve(receiver, register, &started)),
                 Err(e) => drop(started.send(Err(e))),
             }
         })?;
-        wait(&start).and_then(|started| started)?;
-        Ok(Self { jobs })
+        let refused = wait(&start).and_then(|started| started)?;
+        Ok((Self { jobs }, refused))
     }
 
-    /// Waits for the answer; data only for a read.
-    pub(super) fn run(&self, file: &Arc<File>, task: Task) -> io::Result<Vec<u8>> {
+    /// Waits for the answer.
+    pub(super) fn run(&self, file: &Arc<File>, task: Task) -> io::Result<()> {
         let (answer, receiver) = sync_channel(1);
         self.jobs.send(Job { file: Arc::clone(file), task, answer }).map_err(|_| gone())?;
         wait(&receiver)?
@@ -100,14 +103,21 @@ fn gone() -> io::Error {
     io::Error::other("the block mover failed")
 }
 
-async fn serve(mut jobs: UnboundedReceiver<Job>, started: &SyncSender<io::Result<()>>) {
+/// What came of the start: why buffers are not registered, if the kernel refused.
+type Started = io::Result<Option<io::Error>>;
+
+async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncSender<Started>) {
     let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
     let pool = match buffers {
-        Ok(buffers) => Rc::new(FixedBufPool::new(buffers)),
+        Ok(mut buffers) => {
+            buffers.iter_mut().for_each(Buffer::keep_from_children);
+            Rc::new(FixedBufPool::new(buffers))
+        }
         Err(e) => return drop(started.send(Err(e))),
     };
-    let registered = pool.register().is_ok();
-    if started.send(Ok(())).is_err() {
+    let refused = if register { pool.register().err() } else { None };
+    let registered = register && refused.is_none();
+    if started.send(Ok(refused)).is_err() {
         return;
     }
     let mut running = JoinSet::new();
@@ -141,32 +151,21 @@ struct Moving {
 /// What happens to one chunk.
 #[derive(Clone)]
 enum Part {
-    /// Into this memory.
-    Read(Rc<RefCell<Vec<u8>>>),
     /// From this memory.
     Write(Rc<Vec<u8>>),
     Zero,
 }
 
 impl Moving {
-    async fn perform(&self, file: &File, task: Task) -> io::Result<Vec<u8>> {
+    async fn perform(&self, file: &File, task: Task) -> io::Result<()> {
         // tokio-uring closes what it is given: it gets a descriptor of its own.
         let file = Rc::new(tokio_uring::fs::File::from_std(file.try_clone()?));
         match task {
-            Task::Flush => file.sync_data().await.map(|()| Vec::new()),
-            Task::Zero { offset, len } => self.all(&file, offset, len, &Part::Zero).await.map(|()| Vec::new()),
+            Task::Flush => file.sync_data().await,
+            Task::Zero { offset, len } => self.all(&file, offset, len, &Part::Zero).await,
             Task::Write { offset, data } => {
                 let len = u64::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-                self.all(&file, offset, len, &Part::Write(Rc::new(data))).await.map(|()| Vec::new())
-            }
-            Task::Read { offset, len } => {
-                let mut data = Vec::new();
-                data.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                data.resize(len, 0);
-                let data = Rc::new(RefCell::new(data));
-                let len = u64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-                self.all(&file, offset, len, &Part::Read(Rc::clone(&data))).await?;
-                Ok(data.take())
+                self.all(&file, offset, len, &Part::Write(Rc::new(data))).await
             }
         }
     }
@@ -180,15 +179,33 @@ impl Moving {
         let mut at = 0u64;
         while at < len && result.is_ok() {
             let Ok(permit) = Arc::clone(&depth).acquire_owned().await else { break };
-            let buffer = self.pool.next(CHUNK).await;
             let size = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
             let Some(position) = offset.checked_add(at) else {
                 result = Err(io::ErrorKind::InvalidInput.into());
                 break;
             };
+            // Waiting for a buffer of the pool is waiting for other jobs; waiting for a chunk of our own is not.
+            let memory = loop {
+                if let Some(buffer) = self.pool.try_next(CHUNK) {
+                    break Some(Memory::Pool(buffer));
+                }
+                let Some(done) = chunks.join_next().await else { break None };
+                result = result.and(done.unwrap_or_else(|_| Err(gone())));
+            };
+            let memory = match memory {
+                _ if result.is_err() => break,
+                Some(memory) => memory,
+                None => match Buffer::zeroed(size) {
+                    Ok(buffer) => Memory::Own(buffer),
+                    Err(e) => {
+                        result = result.and(Err(e));
+                        break;
+                    }
+                },
+            };
             let chunk = Chunk { file: Rc::clone(file), registered: self.registered, position, size };
             let start = usize::try_from(at).unwrap_or(usize::MAX);
-            chunks.spawn_local(chunk.run(buffer, part.clone(), start, permit));
+            chunks.spawn_local(chunk.run(memory, part.clone(), start, permit));
             at = at.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
             while let Some(done) = chunks.try_join_next() {
                 result = result.and(done.unwrap_or_else(|_| Err(gone())));
@@ -209,59 +226,82 @@ struct Chunk {
     size: usize,
 }
 
+/// Where a chunk is while it is moved.
+enum Memory {
+    Pool(FixedBuf),
+    Own(Buffer),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
 impl Chunk {
-    async fn run(
-        self,
-        mut buffer: FixedBuf,
-        part: Part,
-        start: usize,
-        _permit: OwnedSemaphorePermit,
-    ) -> io::Result<()> {
+    async fn run(self, mut memory: Memory, part: Part, start: usize, _permit: OwnedSemaphorePermit) -> io::Result<()> {
         let range = start..start.saturating_add(self.size);
         match part {
-            Part::Read(data) => {
-                let buffer = self.transfer(buffer, false).await?;
-                let mut data = data.borrow_mut();
-                match (data.get_mut(range), buffer.get(..self.size)) {
-                    (Some(to), Some(from)) => to.copy_from_slice(from),
-                    _ => return Err(gone()),
+            Part::Write(data) => match (memory.get_mut(..self.size), data.get(range)) {
+                (Some(to), Some(from)) => to.copy_from_slice(from),
+                _ => return Err(gone()),
+            },
+            Part::Zero => memory.get_mut(..self.size).unwrap_or_default().fill(0),
+        }
+        self.transfer(memory).await
+    }
+
+    async fn transfer(&self, mut memory: Memory) -> io::Result<()> {
+        let mut done = 0;
+        let mut again = 0;
+        while done < self.size {
+            let position = self.position.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
+            let (result, back) = self.once(memory, done, position).await;
+            memory = back;
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(moved) => {
+                    done = done.saturating_add(moved);
+                    again = 0;
                 }
-            }
-            Part::Write(data) => {
-                match (buffer.get_mut(..self.size), data.get(range)) {
-                    (Some(to), Some(from)) => to.copy_from_slice(from),
-                    _ => return Err(gone()),
+                Err(e) if again < AGAIN_MAX && matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {
+                    again = again.saturating_add(1);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                self.transfer(buffer, true).await?;
-            }
-            Part::Zero => {
-                buffer.get_mut(..self.size).unwrap_or_default().fill(0);
-                self.transfer(buffer, true).await?;
+                Err(e) => return Err(e),
             }
         }
         Ok(())
     }
 
-    async fn transfer(&self, mut buffer: FixedBuf, write: bool) -> io::Result<FixedBuf> {
-        let mut done = 0;
-        while done < self.size {
-            let position = self.position.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-            let slice = buffer.slice(done..self.size);
-            let (result, slice) = match (write, self.registered) {
-                (true, true) => self.file.write_fixed_at(slice, position).await,
-                (true, false) => self.file.write_at(slice, position).submit().await,
-                (false, true) => self.file.read_fixed_at(slice, position).await,
-                (false, false) => self.file.read_at(slice, position).await,
-            };
-            buffer = slice.into_inner();
-            match result {
-                Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(moved) => done = done.saturating_add(moved),
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
-                Err(e) => return Err(e),
+    /// One entry: from `done` to the end of the chunk.
+    async fn once(&self, memory: Memory, done: usize, position: u64) -> (io::Result<usize>, Memory) {
+        match memory {
+            Memory::Pool(buffer) => {
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match self.registered {
+                    true => self.file.write_fixed_at(slice, position).await,
+                    false => self.file.write_at(slice, position).submit().await,
+                };
+                (result, Memory::Pool(slice.into_inner()))
+            }
+            Memory::Own(buffer) => {
+                let (result, slice) = self.file.write_at(buffer.slice(done..self.size), position).submit().await;
+                (result, Memory::Own(slice.into_inner()))
             }
         }
-        Ok(buffer)
     }
 }

@@ -55,34 +55,34 @@ impl BlockIo for Plain {
     }
 
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
-        file.sync_data()
+        // Not `File::sync_data`, which would ask again after EINTR.
+        Ok(rustix::fs::fdatasync(&**file)?)
     }
 
-    fn write_durable(&self, writes: Vec<Durable>) -> Vec<io::Result<()>> {
-        let one =
-            |write: &Durable| write.file.write_all_at(&write.data, write.offset).and_then(|()| write.file.sync_data());
-        match writes.as_slice() {
-            [] => Vec::new(),
-            [only] => vec![one(only)],
-            // A thread each, so that a slow disk does not hold up the others.
-            several => std::thread::scope(|scope| {
-                let threads: Vec<_> = several
-                    .iter()
-                    .map(|write| std::thread::Builder::new().spawn_scoped(scope, move || one(write)))
-                    .collect();
-                threads
-                    .into_iter()
-                    .zip(several)
-                    .map(|(thread, write)| match thread {
-                        Ok(thread) => {
-                            thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread failed")))
-                        }
-                        Err(_) => one(write),
-                    })
-                    .collect()
-            }),
-        }
+    fn write_durable(&self, writes: &[Durable<'_>]) -> Vec<io::Result<()>> {
+        let Some((first, others)) = writes.split_first() else { return Vec::new() };
+        // A thread for each but the first, so that a slow disk does not hold up the others.
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = others
+                .iter()
+                .map(|write| std::thread::Builder::new().spawn_scoped(scope, move || durable(write)))
+                .collect();
+            let mut answers = vec![durable(first)];
+            answers.extend(threads.into_iter().zip(others).map(|(thread, write)| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread failed"))),
+                Err(_) => durable(write),
+            }));
+            answers
+        })
     }
+}
+
+/// A write and a flush. `pwritev2` with `RWF_DSYNC` would be a write with FUA *and* a flush (kernel `block/fops.c`,
+/// `generic_write_sync` after a synchronous write).
+fn durable(write: &Durable<'_>) -> io::Result<()> {
+    let data = Buffer::copy_of(write.data)?;
+    write.file.write_all_at(&data, write.offset)?;
+    Ok(rustix::fs::fdatasync(write.file)?)
 }
 
 fn position(offset: u64, done: usize) -> io::Result<u64> {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use vol_core::dm::Device;
 use vol_core::observed::DiskKind;
 use vol_engine::host::{DurableWrite, HostErrorKind, HostMut, HostRead};
-use vol_linux::IoChoice;
 use vol_types::{Bytes, VolumeId};
 
-use crate::support::{Bench, guard_command, linear, sectors, tool};
+use crate::support::{Bench, linear, sectors, tool};
 
 #[test]
 fn a_file_has_one_loop_device_however_often_it_is_attached() {
@@ -60,70 +59,6 @@ fn a_device_that_took_the_place_of_another_is_not_written_to() {
     assert_eq!(bench.host.attach_loop(&bench.dir().join("disk0.img")).unwrap(), node);
     assert_eq!(bench.host.open_write(&node, &identity).err().unwrap().kind, HostErrorKind::Changed);
     assert_eq!(bench.host.wipe_signatures(&node, &identity, &[]).unwrap_err().kind, HostErrorKind::Changed);
-}
-
-#[test]
-fn a_commit_goes_to_all_disks_and_each_answers() {
-    for io in [IoChoice::Auto, IoChoice::Plain] {
-        let Some(bench) = Bench::with(io, guard_command()) else { return };
-        println!("I/O by {:?}", bench.host.io_backend());
-        let open = |node: &Path| bench.host.open_write(node, &bench.host.inspect(node).unwrap().identity).unwrap();
-        let disks = [open(&bench.disk(Bytes::mib(64))), open(&bench.disk(Bytes::mib(64)))];
-        let (one, two) = (vec![1u8; 8192], vec![2u8; 4096]);
-        let write = |disk: usize, offset, data| DurableWrite { device: &disks[disk], offset, data };
-        let end = Bytes::mib(64).get();
-        let writes = [write(0, 4096, &one), write(1, end, &two), write(1, 0, &two), write(0, 1, &two)];
-        let answers = bench.host.write_durable(&writes);
-        assert_eq!(answers[0], Ok(()));
-        assert_eq!(answers[1].as_ref().unwrap_err().kind, HostErrorKind::Io);
-        assert_eq!(answers[2], Ok(()));
-        assert_eq!(answers[3].as_ref().unwrap_err().kind, HostErrorKind::Invalid);
-        assert_eq!(disks[0].read_at(4096, 8192).unwrap(), one);
-        assert_eq!(disks[1].read_at(0, 4096).unwrap(), two);
-        assert_eq!(disks[1].read_at(end - 4096, 8192).unwrap_err().kind, HostErrorKind::Io);
-        disks[1].write_at(1 << 20, &vec![7; 3 << 20]).unwrap();
-        disks[1].flush().unwrap();
-        assert!(disks[1].read_at(1 << 20, 3 << 20).unwrap().iter().all(|byte| *byte == 7));
-    }
-}
-
-#[test]
-fn a_disk_that_hangs_holds_up_nobody_elses_io() {
-    for io in [IoChoice::Auto, IoChoice::Plain] {
-        let Some(bench) = Bench::with(io, guard_command()) else { return };
-        if let Err(e) = bench.host.dm_version() {
-            return println!("skipped: no device-mapper: {e}");
-        }
-        let node = bench.disk(Bytes::mib(64));
-        let device = Device::Volume(VolumeId::from_uuid(uuid::Uuid::new_v4()));
-        let map = bench.map(device, vec![linear(0, sectors(Bytes::mib(32)), bench.number(&node), 0)], false);
-        let open = |node: &Path| bench.host.open_write(node, &bench.host.inspect(node).unwrap().identity).unwrap();
-        let hung = open(&std::path::PathBuf::from(format!("/dev/dm-{}", map.dev.minor)));
-        let good = open(&bench.disk(Bytes::mib(64)));
-        if !tool("dmsetup", &["suspend", &map.name]) {
-            return;
-        }
-        std::thread::scope(|scope| {
-            let commit = || bench.host.write_durable(&[DurableWrite { device: &hung, offset: 0, data: &[1; 4096] }]);
-            let stuck = [scope.spawn(commit), scope.spawn(commit)];
-            let reading = scope.spawn(|| hung.read_at(0, 4096));
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            for offset in [0, 4096, 8192] {
-                let write = DurableWrite { device: &good, offset, data: &[2; 4096] };
-                assert_eq!(bench.host.write_durable(&[write]), [Ok(())]);
-                assert_eq!(good.read_at(offset, 4096).unwrap(), vec![2; 4096]);
-            }
-            assert!(stuck.iter().all(|thread| !thread.is_finished()) && !reading.is_finished());
-            // A suspended device is not looked into either.
-            let asked = std::path::PathBuf::from(format!("/dev/dm-{}", map.dev.minor));
-            assert_eq!(bench.host.inspect(&asked).unwrap_err().kind, HostErrorKind::Busy);
-            bench.host.dm_resume(&map.uuid).unwrap();
-            for thread in stuck {
-                assert_eq!(thread.join().unwrap(), [Ok(())]);
-            }
-            reading.join().unwrap().unwrap();
-        });
-    }
 }
 
 /// The first partition of this disk, unmounted and gone at the end.

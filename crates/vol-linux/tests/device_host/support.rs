@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 use vol_core::dm::Device;
 use vol_core::observed::{DevNumber, DmInfo, TargetLine};
-use vol_engine::host::{DmCreate, HostMut, HostRead};
+use vol_engine::host::{DmCreate, HostErrorKind, HostMut, HostRead};
 use vol_linux::{IoChoice, LinuxHost, LinuxOptions};
 use vol_types::{Bytes, PoolId, Sectors, VolumeId};
 
@@ -68,7 +68,19 @@ impl Bench {
             state_dir: dir.path().join("state"),
             guard_command: Some(guard_command),
         };
-        let host = LinuxHost::new(options).unwrap();
+        let host = match LinuxHost::new(options) {
+            Ok(host) => host,
+            Err(e) if e.kind == HostErrorKind::Unsupported => {
+                println!("skipped: {e}");
+                return None;
+            }
+            Err(e) => panic!("{e}"),
+        };
+        let backend = host.io_backend();
+        if io == IoChoice::Uring && backend.reason.is_some() {
+            println!("skipped: {backend:?}");
+            return None;
+        }
         Some(Self { host, dir, loops: Mutex::default(), maps: Mutex::default(), mounts: Mutex::default() })
     }
 
@@ -84,6 +96,34 @@ impl Bench {
         let node = self.host.attach_loop(&file).unwrap();
         self.loops.lock().unwrap().push(node.clone());
         node
+    }
+
+    /// As [`Bench::disk`], with sectors of this many bytes; `None`, with the reason printed, if that cannot be had.
+    pub fn disk_with_sectors(&self, size: Bytes, sector: u32) -> Option<PathBuf> {
+        let file = self.dir().join(format!("disk{}.img", self.loops.lock().unwrap().len()));
+        self.host.create_file(&file, size).unwrap();
+        let sector = sector.to_string();
+        let arguments = ["--find", "--show", "--sector-size", &sector, file.to_str().unwrap()];
+        match Command::new("losetup").args(arguments).output() {
+            Ok(output) if output.status.success() => {
+                let node = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+                self.loops.lock().unwrap().push(node.clone());
+                Some(node)
+            }
+            other => {
+                println!("skipped: losetup --sector-size {sector}: {other:?}");
+                None
+            }
+        }
+    }
+
+    /// A linear map over all of a disk, and its node.
+    pub fn over(&self, disk: &Path) -> (DmInfo, PathBuf) {
+        let identity = self.host.open_read(disk).unwrap().identity().clone();
+        let device = Device::Volume(VolumeId::from_uuid(Uuid::new_v4()));
+        let info = self.map(device, vec![linear(0, sectors(identity.size), identity.dev, 0)], false);
+        let node = PathBuf::from(format!("/dev/dm-{}", info.dev.minor));
+        (info, node)
     }
 
     pub fn number(&self, node: &Path) -> DevNumber {
@@ -141,7 +181,7 @@ impl Drop for Bench {
         for uuid in maps.iter().rev() {
             if let Err(e) = self.host.dm_remove(uuid)
                 && !std::thread::panicking()
-                && e.kind != vol_engine::host::HostErrorKind::NotFound
+                && e.kind != HostErrorKind::NotFound
             {
                 println!("left behind: {e}");
             }

@@ -20,7 +20,7 @@ fn a_device_lives_from_create_to_remove() {
     assert!(info.live_table && !info.suspended && !info.inactive_table && info.open_count == 0);
     assert_eq!(host.dm_table(&info.uuid).expect("table"), table);
     assert_eq!(host.dm_devices().expect("list"), std::slice::from_ref(&info));
-    assert_eq!(host.inspect(Path::new(SDA)).expect("inspect").holders, ["dm-0"]);
+    assert_eq!(host.inspect(Path::new(SDA)).expect("inspect").holders, [format!("dm-0 ({})", info.name)]);
     assert_eq!(host.inspect(Path::new("/dev/dm-0")).expect("inspect").dm_uuid, Some(info.uuid.clone()));
     assert_eq!(kind(create(&host, volume(1), table)), HostErrorKind::Exists);
     host.dm_remove(&info.uuid).expect("remove");
@@ -40,7 +40,7 @@ fn a_bad_table_is_refused_and_leaves_no_device() {
         params: format!("{sda} 0"),
     };
     for (bad, expected) in [
-        (line(8, "linear", "9:9 0".into()), HostErrorKind::NotFound),
+        (line(8, "linear", "9:9 0".into()), HostErrorKind::Io),
         (line(8, "linear", format!("{sda} {}", end - 7)), HostErrorKind::Invalid),
         (line(8, "linear", format!("{sda} x")), HostErrorKind::Invalid),
         (line(8, "linear", format!("{sda} 0 more")), HostErrorKind::Invalid),
@@ -74,7 +74,7 @@ fn a_device_in_use_cannot_be_removed_and_minors_come_back() {
     let below = create(&host, volume(1), line(2048, "linear", format!("{sda} 0"))).expect("below");
     let above = create(&host, volume(2), line(1024, "linear", format!("{} 0", below.dev))).expect("above");
     assert_eq!(kind(host.dm_remove(&below.uuid)), HostErrorKind::Busy);
-    assert_eq!(host.holders(below.dev), ["dm-1"]);
+    assert_eq!(host.holders(below.dev), [format!("dm-1 ({})", above.name)]);
     host.dm_remove(&above.uuid).expect("remove");
     host.hold_device(&below.uuid, Some("process 1 (udevd)"));
     assert_eq!(kind(host.dm_remove(&below.uuid)), HostErrorKind::Busy);

@@ -265,7 +265,7 @@ fn status_is_the_whole_picture() {
             message: "/dev/sdc of data is missing".into(),
             hint: "attach the disk, then volctl pv scan".into(),
         }],
-        io_backend: "io_uring".into(),
+        io_backend: "io_uring (registered buffers)".into(),
         io_backend_reason: String::new(),
         kernel: KernelInfo {
             release: "6.18.1".into(),
@@ -282,7 +282,7 @@ fn status_is_the_whole_picture() {
         &status_text(&status, &df(), Format::default()),
         &[
             "volumed  0.1.0 on storage1: degraded, up since 2026-11-21T00:15:41Z",
-            "I/O      io_uring",
+            "I/O      io_uring (registered buffers)",
             "kernel   6.18.1, device-mapper 4.50.0, thin 1.23.0, thin-pool 1.23.0",
             "metrics  http://127.0.0.1:9709/metrics",
             "objects  1 VG, 2 PVs, 2 pools, 2 volumes, 1 snapshot, 1 mounted",

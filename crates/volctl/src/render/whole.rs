@@ -62,7 +62,7 @@ pub fn status_text(status: &Status, df: &Df, format: Format) -> String {
     let targets: Vec<_> = kernel.targets.iter().map(|target| format!("{} {}", target.name, target.version)).collect();
     let dm = kernel.dm_version.as_deref().map_or("no device-mapper".to_owned(), |v| format!("device-mapper {v}"));
     let reason = match (status.io_backend.as_str(), status.io_backend_reason.as_str()) {
-        ("io_uring", "") => String::new(),
+        (name, "") if name.starts_with("io_uring") => String::new(),
         (_, "") => " (not io_uring, and the daemon does not say why)".to_owned(),
         (_, reason) => format!(" ({reason})"),
     };

@@ -1,4 +1,5 @@
 mod fake;
+mod inspect;
 mod members;
 
 use vol_api::*;

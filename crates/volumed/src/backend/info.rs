@@ -1,8 +1,8 @@
 //! From the model to what clients see.
 
 use vol_api::{
-    Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvInfo, SnapshotInfo, Status, VgInfo,
-    VolumeContent, VolumeInfo,
+    CheckFinding, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo, SnapshotInfo,
+    Status, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
@@ -342,4 +342,42 @@ pub fn add_to_df(df: &mut Df, catalog: &Catalog, view: &View) {
         volume_count: pool.volume_count,
         snapshot_count: pool.snapshot_count,
     }));
+}
+
+/// What reading a PV again found.
+pub fn check(pv: &PvInfo, checked: &vol_engine::Checked) -> PvCheck {
+    let findings = checked.found.findings.iter().map(|one| CheckFinding {
+        severity: one.severity.as_str().to_owned(),
+        code: one.code.to_owned(),
+        rule: one.rule.map(|rule| format!("FMT-{rule}")),
+        message: one.text.clone(),
+        hint: one.advice.to_owned(),
+        offset_bytes: one.offset,
+    });
+    PvCheck {
+        path: Some(checked.node.display().to_string()),
+        id: Some(pv.id.clone()),
+        vg: Some(pv.vg.clone()),
+        sequence: checked.found.head.map(|head| head.sequence),
+        severity: checked.found.worst().as_str().to_owned(),
+        findings: findings.collect(),
+    }
+}
+
+/// The same for a PV that is not there.
+pub fn check_missing(pv: &PvInfo) -> PvCheck {
+    PvCheck {
+        path: None,
+        id: Some(pv.id.clone()),
+        vg: Some(pv.vg.clone()),
+        sequence: None,
+        severity: "damage".to_owned(),
+        findings: vec![CheckFinding {
+            severity: "damage".to_owned(),
+            code: "pv-missing".to_owned(),
+            message: "the disk is not there".to_owned(),
+            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
+            ..CheckFinding::default()
+        }],
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vol_api::{ApiError, Df, KernelInfo, PoolInfo, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo};
+use vol_api::{ApiError, Df, KernelInfo, PoolInfo, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo};
 use vol_core::VolumeName;
 use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
@@ -210,6 +210,15 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         };
         found.or_else(unknown).ok_or_else(|| {
             ApiError::not_found(format!("there is no PV {id}")).with_hint("`volctl pv list` shows the PVs")
+        })
+    }
+
+    fn check_pv(&self, id: PvId) -> Read<PvCheck> {
+        let info = self.pv(id)?;
+        let open = self.engine.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.pv(id).is_some()));
+        Ok(match open.and_then(|vg| vg.check_pv(id)) {
+            Some(checked) => info::check(&info, &checked),
+            None => info::check_missing(&info),
         })
     }
 

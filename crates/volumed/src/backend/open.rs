@@ -33,6 +33,8 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
         guard_command: None,
     })
     .context("the daemon's own I/O")?;
+    let io = host.io_backend();
+    tracing::info!(reason = io.reason, "own I/O by {}", io.name);
     let facts = facts(&host);
     let engine = Engine::new(host);
     if let Err(error) = engine.scan(&[], false) {

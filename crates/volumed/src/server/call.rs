@@ -136,8 +136,22 @@ impl Call {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize,
     {
+        self.read_as(Role::Observe, ask).await
+    }
+
+    /// Answers a read that needs this role, no body.
+    pub async fn read_as<T, Q, R>(
+        self,
+        needed: Role,
+        ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static,
+    ) -> Response
+    where
+        T: Target,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize,
+    {
         let answer = async move {
-            self.front.access.check(&self.peer, Role::Observe)?;
+            self.front.access.check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
             let backend = self.front.backend()?;
             let job = tokio::task::spawn_blocking(move || ask(&*backend, target, query).and_then(|value| json(&value)));

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 43] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 44] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -26,6 +26,7 @@ const ENDPOINTS: [(&str, &str, &str, &str); 43] = [
     ("GET", "/v1/pvs", "", "observe"),
     ("GET", "/v1/pvs?vg=data&path=/dev/sdb", "", "observe"),
     ("GET", "/v1/pvs/0191d6e0-0000-7000-8000-000000000001", "", "observe"),
+    ("GET", "/v1/pvs/0191d6e0-0000-7000-8000-000000000001/check", "", "admin"),
     ("GET", "/v1/pools?vg=data", "", "observe"),
     ("GET", "/v1/pools/data/tank", "", "observe"),
     ("GET", "/v1/volumes", "", "observe"),

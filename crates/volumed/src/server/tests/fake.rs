@@ -80,6 +80,9 @@ impl Backend for Fake {
     fn pv(&self, id: PvId) -> Read<PvInfo> {
         Ok(PvInfo { id: id.to_string(), ..PvInfo::default() })
     }
+    fn check_pv(&self, id: PvId) -> Read<PvCheck> {
+        Ok(PvCheck { id: Some(id.to_string()), severity: "ok".into(), ..PvCheck::default() })
+    }
     fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>> {
         if vg.is_some_and(|vg| vg.as_str() != "data") { missing() } else { Ok(vec![]) }
     }

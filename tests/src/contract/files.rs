@@ -1,0 +1,168 @@
+//! File systems: made, probed, mounted.
+
+use uuid::Uuid;
+use vol_core::observed::{DmInfo, Mount, Probe};
+use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NotFound, Tool};
+use vol_engine::host::{DmCreate, HostMut, HostRead, MountCall};
+use vol_types::{Bytes, FsKind};
+
+use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
+
+fn pool<B: Bench>(b: &B) -> Pool<'_, B> {
+    Pool::new(b, Spec { data: Bytes::mib(128), ..Spec::default() })
+}
+
+/// A formatted volume.
+fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInfo, Uuid) {
+    let thin = pool.volume(id, fs.size_min());
+    let uuid = Uuid::new_v4();
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    (thin, uuid)
+}
+
+fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
+    let target = b.dir().join(b.fresh("mount")).join("point");
+    b.note_mount(&target);
+    MountCall { dev: thin.dev, fs, target, read_only: false, allow_same_uuid: false }
+}
+
+fn mounts_at<B: Bench>(b: &B, call: &MountCall) -> Vec<Mount> {
+    b.host().mounts().unwrap().into_iter().filter(|mount| mount.target == call.target).collect()
+}
+
+fn probe_tells<B: Bench>(b: &B, fs: FsKind) {
+    let pool = pool(b);
+    let thin = pool.volume(1, fs.size_min());
+    assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
+    let uuid = Uuid::new_v4();
+    assert_eq!(refused(b.host().mkfs(thin.dev, &volume().uuid(), fs, uuid)), Changed);
+    assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    let found = Probe::Found { kind: fs.as_str().to_owned(), uuid: Some(uuid.to_string()) };
+    assert_eq!(b.host().probe(thin.dev).unwrap(), found);
+    assert!(pool.used() > 0);
+    // It is on the disk, not in a cache.
+    remove(b, &thin);
+    pool.reactivate();
+    let thin = pool.thin(1, fs.size_min()).unwrap();
+    assert_eq!(b.host().probe(thin.dev).unwrap(), found);
+}
+
+pub fn a_probe_tells_a_blank_volume_from_an_ext4<B: Bench>(b: &B) {
+    probe_tells(b, FsKind::Ext4);
+}
+
+pub fn a_probe_tells_a_blank_volume_from_an_xfs<B: Bench>(b: &B) {
+    probe_tells(b, FsKind::Xfs);
+}
+
+pub fn a_mount_is_listed_and_holds_its_device<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let call = call(b, &thin, FsKind::Ext4);
+    b.host().mount(&call).unwrap();
+    let mounts = mounts_at(b, &call);
+    assert_eq!(mounts.len(), 1);
+    assert_eq!((mounts[0].dev, mounts[0].fs_type.as_str(), mounts[0].read_only), (thin.dev, "ext4", false));
+    b.put_file(&call.target, "file", "text");
+    assert_eq!(open_count(b, &thin.uuid), 1);
+    assert_eq!(refused(b.host().dm_remove(&thin.uuid)), Busy);
+    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Tool);
+    b.host().unmount(&mounts[0]).unwrap();
+    assert_eq!(mounts_at(b, &call), []);
+    assert_eq!(refused(b.host().unmount(&mounts[0])), NotFound);
+    assert_eq!(open_count(b, &thin.uuid), 0);
+    b.host().mount(&call).unwrap();
+    assert_eq!(b.get_file(&call.target, "file").as_deref(), Some("text"));
+    assert_ne!(mounts_at(b, &call)[0].mount_id, 0);
+}
+
+pub fn a_mount_with_open_files_is_busy<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let call = call(b, &thin, FsKind::Ext4);
+    b.host().mount(&call).unwrap();
+    b.put_file(&call.target, "file", "text");
+    let held = b.hold_mount(&call.target);
+    let mount = mounts_at(b, &call).remove(0);
+    assert_eq!(refused(b.host().unmount(&mount)), Busy);
+    assert_eq!(mounts_at(b, &call), std::slice::from_ref(&mount));
+    drop(held);
+    assert_eq!(kind(b.host().unmount(&mount)), Ok(()));
+}
+
+pub fn a_read_only_device_mounts_read_only<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    remove(b, &thin);
+    let device = volume();
+    b.note(&device.uuid());
+    let table = pool.thin_table(1, FsKind::Ext4.size_min());
+    let thin = b.host().dm_create(&DmCreate { read_only: true, ..creation(device, table) }).unwrap();
+    let mut call = call(b, &thin, FsKind::Ext4);
+    assert_eq!(refused(b.host().mount(&call)), Denied);
+    assert_eq!(mounts_at(b, &call), []);
+    call.read_only = true;
+    b.host().mount(&call).unwrap();
+    assert!(mounts_at(b, &call)[0].read_only);
+    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Denied);
+}
+
+pub fn only_the_right_file_system_mounts<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let blank = pool.volume(2, FsKind::Ext4.size_min());
+    assert_eq!(refused(b.host().mount(&call(b, &thin, FsKind::Xfs))), Invalid);
+    assert_eq!(refused(b.host().mount(&call(b, &blank, FsKind::Ext4))), Invalid);
+    let link = b.symlink();
+    let good = call(b, &thin, FsKind::Ext4);
+    assert_eq!(refused(b.host().mount(&MountCall { target: link.join("x"), ..good.clone() })), Invalid);
+    assert_eq!(refused(b.host().mount(&MountCall { target: "relative".into(), ..good.clone() })), Invalid);
+    assert_eq!(kind(b.host().mount(&good)), Ok(()));
+}
+
+pub fn a_volume_may_be_mounted_at_two_places<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let (one, two) = (call(b, &thin, FsKind::Ext4), call(b, &thin, FsKind::Ext4));
+    b.host().mount(&one).unwrap();
+    b.host().mount(&two).unwrap();
+    b.put_file(&one.target, "file", "text");
+    assert_eq!(b.get_file(&two.target, "file").as_deref(), Some("text"));
+    // The other way of mounting is refused while it is mounted this way.
+    let read_only = MountCall { read_only: true, ..call(b, &thin, FsKind::Ext4) };
+    assert_eq!(refused(b.host().mount(&read_only)), Busy);
+    b.host().unmount(&mounts_at(b, &one)[0]).unwrap();
+    assert_eq!(open_count(b, &thin.uuid), 1);
+    assert_eq!(mounts_at(b, &two).len(), 1);
+}
+
+pub fn a_mount_over_a_mount_hides_it<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (one, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let (two, _) = formatted(b, &pool, 2, FsKind::Ext4);
+    let below = call(b, &one, FsKind::Ext4);
+    let above = MountCall { dev: two.dev, ..below.clone() };
+    b.host().mount(&below).unwrap();
+    b.host().mount(&above).unwrap();
+    let find = |dev| mounts_at(b, &below).into_iter().find(|mount| mount.dev == dev).unwrap();
+    assert_eq!(refused(b.host().unmount(&find(one.dev))), Busy);
+    b.host().unmount(&find(two.dev)).unwrap();
+    b.host().unmount(&find(one.dev)).unwrap();
+}
+
+pub fn an_xfs_and_its_snapshot_need_leave_to_be_mounted_together<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (origin, _) = formatted(b, &pool, 1, FsKind::Xfs);
+    let mounted = call(b, &origin, FsKind::Xfs);
+    b.host().mount(&mounted).unwrap();
+    b.put_file(&mounted.target, "file", "old");
+    pool.snapshot(Some(&origin), 2, 1).unwrap();
+    b.put_file(&mounted.target, "file", "new");
+    let snapshot = pool.thin(2, FsKind::Xfs.size_min()).unwrap();
+    let beside = call(b, &snapshot, FsKind::Xfs);
+    assert_eq!(refused(b.host().mount(&beside)), Invalid);
+    b.host().mount(&MountCall { allow_same_uuid: true, ..beside.clone() }).unwrap();
+    assert_eq!(b.get_file(&beside.target, "file").as_deref(), Some("old"));
+    assert_eq!(b.get_file(&mounted.target, "file").as_deref(), Some("new"));
+}

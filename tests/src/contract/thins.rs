@@ -1,0 +1,188 @@
+//! Thin volumes: what they take, share and give back; snapshots; sizes.
+
+use vol_core::observed::{PoolMode, ThinStatus};
+use vol_engine::host::HostErrorKind::{Busy, Io};
+use vol_engine::host::{HostMut, HostRead};
+use vol_types::{Bytes, Sectors};
+
+use super::bench::{Bench, CHUNK_BYTES, Pool, Spec, Trouble, node, remove};
+
+const SIZE: Bytes = Bytes::mib(4);
+
+pub fn blocks_are_taken_by_first_writes_and_counted_once<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    assert_eq!((pool.used(), pool.usage().total_data, pool.mapped(&thin)), (0, 256, 0));
+    b.write(&thin, 0, 4096, 1).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (1, 1));
+    // The same chunk again, and its other end.
+    b.write(&thin, 0, 4096, 2).unwrap();
+    b.write(&thin, CHUNK_BYTES - 4096, 4096, 2).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (1, 1));
+    // Across a boundary, far away.
+    b.write(&thin, 10 * CHUNK_BYTES - 4096, 8192, 3).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (3, 3));
+    assert_eq!(b.read(&thin, 20 * CHUNK_BYTES), Ok(0));
+    assert_eq!((pool.used(), pool.mapped(&thin)), (3, 3));
+}
+
+pub fn a_new_chunk_reads_as_zeros_around_what_was_written<B: Bench>(b: &B) {
+    let pool = Pool::inactive(b, Spec::default());
+    // What another tenant left on the disk.
+    b.write(&pool.data, 0, 8 * CHUNK_BYTES, 0xee).unwrap();
+    pool.activate().unwrap();
+    let thin = pool.volume(1, SIZE);
+    b.write(&thin, 8192, 4096, 1).unwrap();
+    assert_eq!([0, 4096, 8192, 12288].map(|at| b.read(&thin, at)), [Ok(0), Ok(0), Ok(1), Ok(0)]);
+}
+
+pub fn a_snapshot_shares_until_one_side_is_written_to<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let origin = pool.volume(1, SIZE);
+    b.write(&origin, 0, 2 * CHUNK_BYTES, 1).unwrap();
+    pool.snapshot(Some(&origin), 2, 1).unwrap();
+    let snapshot = pool.thin(2, SIZE).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&origin), pool.mapped(&snapshot)), (2, 2, 2));
+    b.write(&origin, 0, 4096, 2).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&origin), pool.mapped(&snapshot)), (3, 2, 2));
+    b.write(&origin, 0, 4096, 3).unwrap();
+    assert_eq!(pool.used(), 3);
+    assert_eq!([b.read(&origin, 0), b.read(&origin, 4096)], [Ok(3), Ok(1)]);
+    assert_eq!([b.read(&snapshot, 0), b.read(&snapshot, 4096)], [Ok(1), Ok(1)]);
+    // The other side: its own copy of what it is alone with now is written in place.
+    b.write(&snapshot, 0, 4096, 4).unwrap();
+    assert_eq!(pool.used(), 3);
+    b.write(&snapshot, CHUNK_BYTES, 4096, 4).unwrap();
+    assert_eq!(pool.used(), 4);
+    assert_eq!([b.read(&origin, CHUNK_BYTES), b.read(&snapshot, CHUNK_BYTES)], [Ok(1), Ok(4)]);
+}
+
+pub fn deleting_gives_back_what_nobody_shares<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let origin = pool.volume(1, SIZE);
+    b.write(&origin, 0, 4 * CHUNK_BYTES, 1).unwrap();
+    pool.snapshot(Some(&origin), 2, 1).unwrap();
+    b.write(&origin, 0, CHUNK_BYTES, 2).unwrap();
+    assert_eq!(pool.used(), 5);
+    remove(b, &origin);
+    pool.message("delete 1").unwrap();
+    assert_eq!(pool.used(), 4);
+    let snapshot = pool.thin(2, SIZE).unwrap();
+    assert_eq!([b.read(&snapshot, 0), b.read(&snapshot, 3 * CHUNK_BYTES)], [Ok(1), Ok(1)]);
+    remove(b, &snapshot);
+    pool.message("delete 2").unwrap();
+    assert_eq!(pool.used(), 0);
+}
+
+pub fn a_snapshot_of_a_suspended_origin_holds_the_old_data<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let origin = pool.volume(1, SIZE);
+    b.write(&origin, 0, CHUNK_BYTES, 1).unwrap();
+    b.suspend(&origin.uuid);
+    assert_eq!(b.write(&origin, 0, CHUNK_BYTES, 2), Err(Trouble::Waits));
+    // By hand; the product's one step is the clause after this.
+    pool.message("create_snap 2 1").unwrap();
+    b.host().dm_resume(&origin.uuid).unwrap();
+    assert_eq!(b.settled(), [Ok(())]);
+    let snapshot = pool.thin(2, SIZE).unwrap();
+    assert_eq!([b.read(&origin, 0), b.read(&snapshot, 0)], [Ok(2), Ok(1)]);
+    assert_eq!(pool.used(), 2);
+}
+
+pub fn a_snapshot_leaves_the_origin_live_also_when_it_fails<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let origin = pool.volume(1, SIZE);
+    b.write(&origin, 0, 4096, 1).unwrap();
+    let live = || {
+        let now = super::bench::info(b, &origin.uuid);
+        now.live_table && !now.inactive_table && !now.suspended
+    };
+    pool.snapshot(Some(&origin), 2, 1).unwrap();
+    assert!(live());
+    assert_eq!(pool.snapshot(Some(&origin), 2, 1), Err(vol_engine::host::HostErrorKind::Exists));
+    assert!(live());
+    assert_eq!(pool.snapshot(Some(&origin), 3, 9), Err(vol_engine::host::HostErrorKind::NotFound));
+    assert!(live());
+    // An origin that is not active needs no suspending.
+    assert_eq!(pool.snapshot(None, 4, 2), Ok(()));
+    assert_eq!(b.read(&pool.thin(4, SIZE).unwrap(), 0), Ok(1));
+}
+
+pub fn the_size_of_a_thin_is_its_tables<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, Bytes::mib(8));
+    b.write(&thin, 7 << 20, 4096, 7).unwrap();
+    b.host().dm_reload(&thin.uuid, &pool.thin_table(1, Bytes::mib(2))).unwrap();
+    let size = |b: &B| b.host().inspect(&node(&thin)).unwrap().identity.size;
+    assert_eq!(size(b), Bytes::mib(2));
+    // What is past the end of a smaller table is kept.
+    assert_eq!(pool.mapped(&thin), 1);
+    b.host().dm_reload(&thin.uuid, &pool.thin_table(1, Bytes::gib(1))).unwrap();
+    assert_eq!((size(b), b.read(&thin, 7 << 20), b.read(&thin, 1 << 29)), (Bytes::gib(1), Ok(7), Ok(0)));
+    assert_eq!(pool.used(), 1);
+}
+
+pub fn a_thin_that_is_not_there_cannot_be_opened<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    assert_eq!(pool.thin(1, SIZE).unwrap_err(), Io);
+    // A number that leads to no pool.
+    let table = |dev| vec![super::bench::line(0, 2048, "thin", format!("{dev} 1"))];
+    let refusal = |dev| super::bench::try_map(b, super::bench::volume(), table(dev)).unwrap_err();
+    assert_eq!(refusal(pool.data.dev), vol_engine::host::HostErrorKind::Invalid);
+    assert_eq!(refusal(vol_core::observed::DevNumber { minor: 9999, ..pool.data.dev }), Io);
+}
+
+pub fn one_thin_may_be_active_twice<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let one = pool.volume(1, SIZE);
+    let two = pool.thin(1, SIZE).unwrap();
+    b.write(&one, 0, 4096, 1).unwrap();
+    assert_eq!(b.read(&two, 0), Ok(1));
+    remove(b, &one);
+    assert_eq!(pool.message("delete 1"), Err(Busy));
+    remove(b, &two);
+    assert_eq!(pool.message("delete 1"), Ok(()));
+}
+
+pub fn a_pool_with_active_thins_is_busy<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    assert_eq!(super::bench::refused(b.host().dm_remove(&pool.uuid)), Busy);
+    assert_eq!(super::bench::refused(b.host().dm_remove(&pool.data.uuid)), Busy);
+    assert_eq!(super::bench::open_count(b, &pool.uuid), 1);
+    remove(b, &thin);
+    assert_eq!(super::bench::open_count(b, &pool.uuid), 0);
+    pool.deactivate();
+}
+
+pub fn io_on_a_thin_waits_while_its_pool_is_suspended<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    b.suspend(&pool.uuid);
+    assert_eq!(b.write(&thin, 0, 4096, 5), Err(Trouble::Waits));
+    // The thin itself is live all the while.
+    assert!(!super::bench::info(b, &thin.uuid).suspended);
+    b.host().dm_resume(&pool.uuid).unwrap();
+    assert_eq!(b.settled(), [Ok(())]);
+    assert_eq!(b.read(&thin, 0), Ok(5));
+}
+
+pub fn a_thin_cannot_be_opened_while_its_pool_is_suspended<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    pool.message("create_thin 1").unwrap();
+    b.suspend(&pool.uuid);
+    assert_eq!(pool.thin(1, SIZE).unwrap_err(), vol_engine::host::HostErrorKind::Invalid);
+    b.host().dm_resume(&pool.uuid).unwrap();
+    assert!(pool.thin(1, SIZE).is_ok());
+}
+
+pub fn zeroing_takes_blocks<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    b.host().zero_device(thin.dev, 1 << 20, 1 << 20).unwrap();
+    let mapped = Sectors(2048);
+    assert_eq!(b.host().thin_status(&thin.uuid).unwrap(), ThinStatus::Working { mapped });
+    assert_eq!(pool.used(), 16);
+    assert_eq!(super::bench::refused(b.host().zero_device(thin.dev, 0, SIZE.get() + 4096)), Io);
+    assert_eq!(pool.health().1, PoolMode::ReadWrite);
+}
