@@ -235,6 +235,15 @@ pub fn write(disk: &str, writes: &[(u64, Vec<u8>)]) {
     file.sync_all().unwrap();
 }
 
+/// Reads `len` bytes at `at`, past the page cache of a moment ago.
+pub fn take(disk: &str, at: u64, len: usize) -> Vec<u8> {
+    let mut file = File::open(disk).unwrap_or_else(|err| panic!("{disk}: {err}"));
+    file.seek(SeekFrom::Start(at)).unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact(&mut bytes).unwrap_or_else(|err| panic!("{disk} at {at}: {err}"));
+    bytes
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use vol_types::{Name, PoolPath, SnapshotPath, VolumePath};
 
+use crate::backup::Backup;
 use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
@@ -278,6 +279,43 @@ impl Client {
     }
     pub async fn delete_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
         self.delete(&format!("vgs/{vg}"), dry).await
+    }
+    pub async fn extend_vg(&self, vg: &Name, body: &ExtendVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/extend"), Some(body), dry).await
+    }
+    pub async fn reduce_vg(&self, vg: &Name, body: &ReduceVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/reduce"), Some(body), dry).await
+    }
+    pub async fn rename_vg(&self, vg: &Name, body: &RenameVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/rename"), Some(body), dry).await
+    }
+    pub async fn export_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/export"), None::<&()>, dry).await
+    }
+    pub async fn import_vg(&self, vg: &Name, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, &format!("vgs/{vg}/import"), None::<&()>, dry).await
+    }
+    pub async fn wipe_pv(&self, body: &WipePv, dry: bool) -> Result<Changed<PvInfo>, ClientError> {
+        self.change(Method::POST, "wipe", Some(body), dry).await
+    }
+    /// The metadata of a VG as a document that `restore_vg` takes.
+    pub async fn backup_vg(&self, vg: &Name) -> Result<Backup, ClientError> {
+        self.get(&format!("vgs/{vg}/backup")).await
+    }
+    pub async fn restore_vg(&self, body: &RestoreVg, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, "restore", Some(body), dry).await
+    }
+    pub async fn import_clone(&self, body: &ImportClone, dry: bool) -> Result<Changed<VgInfo>, ClientError> {
+        self.change(Method::POST, "import-clone", Some(body), dry).await
+    }
+    /// Gives up a pool of which a disk is gone, with everything in it.
+    pub async fn give_up_pool(
+        &self,
+        pool: &PoolPath,
+        body: &GiveUpPool,
+        dry: bool,
+    ) -> Result<Changed<PoolInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/give-up"), Some(body), dry).await
     }
     pub async fn delete_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
         self.delete(&format!("pools/{pool}"), dry).await

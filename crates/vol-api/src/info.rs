@@ -90,6 +90,9 @@ pub struct PvInfo {
     pub id: String,
     /// Name of its VG.
     pub vg: String,
+    /// True for a disk that carries a label of the VG, which does not know it (any more).
+    #[serde(default)]
+    pub unknown: bool,
     /// Where the kernel shows it now; `null` while it is missing.
     pub path: Option<String>,
     pub present: bool,

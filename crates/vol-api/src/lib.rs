@@ -9,6 +9,7 @@
 //! This crate decides nothing and holds no state; names and sizes are checked with `vol-types`.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod client;
 mod error;
 mod info;
@@ -30,3 +31,5 @@ pub const DEFAULT_SOCKET: &str = "/run/volumed/control.sock";
 /// The largest request body in bytes that the daemon reads: room for the 256 PVs that a VG may have (its limit) at 200
 /// bytes of path each, which is far more than real paths need.
 pub const REQUEST_BODY_MAX_BYTES: usize = 64 * 1024;
+/// The largest body of `POST /v1/restore`: a backup as text inside JSON, where each quote takes two bytes.
+pub const RESTORE_BODY_MAX_BYTES: usize = 2 * backup::BACKUP_MAX_BYTES;

@@ -118,6 +118,99 @@ pub struct ScanRequest {
     pub files: Vec<String>,
 }
 
+/// `POST /v1/vgs/VG/extend`. At least one device or file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendVg {
+    /// Absolute paths of disks or partitions.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    #[serde(default)]
+    pub files: Vec<FileSpec>,
+    /// Destroy what the devices carry.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// `POST /v1/vgs/VG/reduce`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReduceVg {
+    /// Ids of PVs, or absolute paths of their disks or backing files. With `missing`, none means all that are missing.
+    #[serde(default)]
+    pub pvs: Vec<String>,
+    /// Take out PVs that are not there.
+    #[serde(default)]
+    pub missing: bool,
+    /// They will never come back: their copies of the metadata are not counted any more.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /v1/vgs/VG/rename`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameVg {
+    pub name: String,
+}
+
+/// `POST /v1/wipe`: take everything of volumed off a disk that no volume group here uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WipePv {
+    /// Absolute path of the disk.
+    pub device: String,
+    /// Also a PV of an exported volume group.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A PV of a backup, and the disk that is to be it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreDisk {
+    /// Id of the PV.
+    pub pv: String,
+    /// Absolute path of the disk.
+    pub device: String,
+}
+
+/// `POST /v1/restore`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreVg {
+    /// The document that `GET /v1/vgs/VG/backup` answered, as text.
+    pub backup: String,
+    /// For PVs whose label cannot be read any more; others are found by it.
+    #[serde(default)]
+    pub disks: Vec<RestoreDisk>,
+    /// Destroy what the disks carry besides metadata of this group.
+    #[serde(default)]
+    pub wipe: bool,
+    /// Although a disk holds metadata that are newer than the backup.
+    #[serde(default)]
+    pub older: bool,
+}
+
+/// `POST /v1/import-clone`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportClone {
+    /// Absolute paths of the copies of all disks of a group.
+    pub devices: Vec<String>,
+    /// Name of the new group.
+    pub name: String,
+}
+
+/// `POST /v1/pools/VG/POOL/give-up`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiveUpPool {
+    /// The missing disks will never come back: their copies of the metadata are not counted any more.
+    #[serde(default)]
+    pub force: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

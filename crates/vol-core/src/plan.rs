@@ -15,10 +15,13 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Step};
 
 pub mod agreement;
+pub mod disks;
 pub mod health;
+pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;
+pub mod restore;
 pub mod snapshot;
 pub mod thin;
 pub mod vg;

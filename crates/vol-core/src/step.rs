@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vol_types::{Bytes, Change, FsKind, Object, ObjectKey, PoolId, PvId, VolumeId};
 
@@ -123,9 +124,11 @@ pub enum Action {
         pv: PvId,
         device: PvDevice,
     },
-    /// Writes the first checkpoint with these objects to every PV that carries metadata.
+    /// Empties the metadata zone of every PV that carries metadata, and writes a first checkpoint with these objects at this
+    /// sequence number: 1 for a new VG.
     StartStore {
         objects: Vec<Object>,
+        sequence: u64,
     },
     WriteLabel {
         pv: PvId,
@@ -141,6 +144,34 @@ pub enum Action {
     EraseLabel {
         pv: PvId,
     },
+    /// Writes the VG's name anew into the labels of a PV, if it is there; that it cannot be is no failure, since the name in a
+    /// label is a hint.
+    RefreshLabel {
+        pv: PvId,
+    },
+    /// Gives a PV a copy of the metadata: both slots emptied, then a checkpoint of the present catalog. It takes part in commits
+    /// from then on, and counts once a commit says that the PV carries one.
+    AdmitCopy {
+        pv: PvId,
+    },
+    /// An operator's word that these PVs will never come back: their copies do not count any more.
+    DeclareLost {
+        pvs: Vec<PvId>,
+    },
+    /// Lets go of a PV that is one no more.
+    ClosePv {
+        pv: PvId,
+    },
+    /// Writes a first checkpoint with these objects at this sequence number into one slot of the PV. The other slot and the log,
+    /// which are of another VG, are left as they are.
+    Imprint {
+        pv: PvId,
+        sequence: u64,
+        slot: u8,
+        objects: Arc<Vec<Object>>,
+    },
+    /// Reads the metadata back from all open PVs and goes on with it.
+    OpenStore,
     /// One durable commit of the catalog.
     Commit {
         changes: Vec<Change>,
@@ -235,6 +266,12 @@ impl Action {
             Self::WriteMark { .. } => "write-mark",
             Self::EraseMark { .. } => "erase-mark",
             Self::EraseLabel { .. } => "erase-label",
+            Self::RefreshLabel { .. } => "refresh-label",
+            Self::AdmitCopy { .. } => "admit-copy",
+            Self::DeclareLost { .. } => "declare-lost",
+            Self::ClosePv { .. } => "close-pv",
+            Self::Imprint { .. } => "imprint",
+            Self::OpenStore => "open-store",
             Self::Commit { .. } => "commit",
             Self::CreateDm { .. } => "create-dm",
             Self::RemoveDm { .. } => "remove-dm",
@@ -276,13 +313,24 @@ impl fmt::Display for Action {
                 write!(f, "DESTROY on {}: {}", node.display(), all.join("; "))
             }
             Self::OpenPv { pv, device } => write!(f, "take {} as PV {pv}", device.path().display()),
-            Self::StartStore { objects } => {
+            Self::StartStore { objects, .. } => {
                 write!(f, "write the first checkpoint of the metadata ({} objects)", objects.len())
             }
             Self::WriteLabel { pv } => write!(f, "write the label of PV {pv}"),
             Self::WriteMark { pv } => write!(f, "mark the disk of PV {pv} as taken (GPT with one partition)"),
             Self::EraseMark { pv } => write!(f, "erase the mark of PV {pv}"),
             Self::EraseLabel { pv } => write!(f, "erase the label of PV {pv}"),
+            Self::RefreshLabel { pv } => write!(f, "write the new name into the label of PV {pv}"),
+            Self::AdmitCopy { pv } => write!(f, "write a copy of the metadata to PV {pv}"),
+            Self::DeclareLost { pvs } => {
+                let all: Vec<_> = pvs.iter().map(ToString::to_string).collect();
+                write!(f, "go on without the metadata copies of PV {}", all.join(", "))
+            }
+            Self::ClosePv { pv } => write!(f, "let go of PV {pv}"),
+            Self::Imprint { pv, objects, .. } => {
+                write!(f, "write the metadata under new ids beside the old to PV {pv} ({} objects)", objects.len())
+            }
+            Self::OpenStore => f.write_str("read the metadata back from all PVs"),
             Self::Commit { changes } => {
                 let all: Vec<_> = changes.iter().map(describe).collect();
                 write!(f, "commit: {}", all.join("; "))

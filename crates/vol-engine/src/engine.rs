@@ -72,6 +72,8 @@ pub struct Engine<H> {
     pub(crate) scan_problems: RwLock<Vec<crate::vg::Problem>>,
     /// Devices of ours that belong to no VG that is known.
     pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
+    /// Disks that the last scan found labelled for a VG that does not know them.
+    pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -84,6 +86,7 @@ impl<H: HostMut> Engine<H> {
             bell: Arc::default(),
             scan_problems: RwLock::default(),
             stray_devices: RwLock::default(),
+            unknown: RwLock::default(),
         }
     }
 
@@ -177,7 +180,7 @@ impl<H: HostMut> Engine<H> {
             .steps
             .iter()
             .find_map(|step| match &step.action {
-                vol_core::Action::StartStore { objects } => Some(objects.clone()),
+                vol_core::Action::StartStore { objects, .. } => Some(objects.clone()),
                 _ => None,
             })
             .unwrap_or_default();
@@ -201,7 +204,7 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         let id = catalog.vg().id;
-        let session = Session { pvs: BTreeMap::new(), store: None, own_files: Vec::new(), closed: false };
+        let session = Session::new(BTreeMap::new(), None);
         let vg = Arc::new(OpenVg::new(catalog, session, Vec::new()));
         let mut session = vg.session();
         let made =
@@ -424,7 +427,7 @@ pub fn find_volume<'a>(catalog: &'a Catalog, name: &VolumeName) -> Result<&'a vo
     })
 }
 
-fn done<T>(plan: Plan, id: T, dry_run: bool) -> Done<T> {
+pub(crate) fn done<T>(plan: Plan, id: T, dry_run: bool) -> Done<T> {
     if dry_run {
         Done::Planned(plan)
     } else if plan.is_empty() {

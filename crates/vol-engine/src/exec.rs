@@ -3,6 +3,7 @@
 //! Each step's requirements are checked against the world right before it. The first failure ends the plan: the engine then
 //! observes and recovers, as after a crash.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::RwLock;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use vol_core::dm::{Below, Device};
 use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, Probe};
 use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
+use vol_format::layout::Geometry;
 use vol_format::{label, layout, mark};
 use vol_types::{FsKind, Object, PoolId, PvId, VolumeId, defect};
 
@@ -20,6 +22,8 @@ use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, Mo
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
+
+mod member;
 
 /// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
 const LET_GO_TRIES: u32 = 100;
@@ -33,15 +37,23 @@ pub struct Session {
     /// Files that are proven to be the daemon's own: made by a plan of this session, or found by the kernel's word behind a
     /// PV that was detached. A path in a record alone proves nothing.
     pub own_files: Vec<PathBuf>,
+    /// Layouts that PVs are opened with which had one before; others are laid out by their size.
+    pub geometries: BTreeMap<PvId, Geometry>,
     /// The VG is gone, or was opened anew: nothing can be changed through this session.
     pub closed: bool,
 }
 
 impl Session {
+    pub fn new(pvs: OpenPvs, store: Option<Store>) -> Self {
+        Self { pvs, store, own_files: Vec::new(), geometries: BTreeMap::new(), closed: false }
+    }
+
     /// Nothing can be changed through this session any more.
     pub fn close(&mut self) {
         self.pvs.clear();
-        self.store = None;
+        if let Some(mut store) = self.store.take() {
+            store.abandon();
+        }
         self.closed = true;
     }
 
@@ -166,11 +178,17 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 self.host.wipe_signatures(node, identity, signatures)?;
             }
             Action::OpenPv { pv, device } => self.open_pv(*pv, device)?,
-            Action::StartStore { objects } => self.start_store(objects)?,
+            Action::StartStore { objects, sequence } => self.start_store(objects, *sequence)?,
             Action::WriteLabel { pv } => self.write_label(*pv)?,
             Action::WriteMark { pv } => self.write_mark(*pv)?,
             Action::EraseMark { pv } => self.erase_mark(*pv)?,
             Action::EraseLabel { pv } => self.erase_label(*pv)?,
+            Action::RefreshLabel { pv } => self.refresh_label(*pv),
+            Action::AdmitCopy { pv } => self.admit_copy(*pv)?,
+            Action::DeclareLost { pvs } => self.declare_lost(pvs)?,
+            Action::ClosePv { pv } => drop(self.session.pvs.remove(pv)),
+            Action::Imprint { pv, sequence, slot, objects } => self.imprint(*pv, *sequence, *slot, objects)?,
+            Action::OpenStore => self.open_store()?,
             Action::Commit { changes } => {
                 let store =
                     self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
@@ -369,9 +387,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             None => return Ok(()),
         };
         // A loop device stays as long as somebody has it open, and the one who has is us. What is detached is a PV no more,
-        // and a VG that loses one so is at its end: its store goes too.
+        // and a VG that still counts on it is at its end: its store goes too.
         self.session.pvs.remove(&pv);
-        self.session.store = None;
+        if self.read_catalog(|catalog| catalog.pv(pv).is_some()) {
+            self.session.store = None;
+        }
         Ok(tolerate(self.host.detach_loop(&node), HostErrorKind::NotFound)?)
     }
 
@@ -397,8 +417,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             PvDevice::File(_) => info.identity.clone(),
         };
         let kind = pvs::kind_of(&info);
-        let geometry = layout::geometry(identity.size, kind, extent_size)
-            .map_err(|error| StepError::Missing(format!("a usable layout for {}: {error}", node.display())))?;
+        let geometry = match self.session.geometries.get(&pv) {
+            Some(geometry) => *geometry,
+            None => layout::geometry(identity.size, kind, extent_size)
+                .map_err(|error| StepError::Missing(format!("a usable layout for {}: {error}", node.display())))?,
+        };
         let device = self.host.open_write(&node, &identity)?;
         let open = OpenPv { node, identity, kind, geometry, device, touched: false };
         self.session.pvs.insert(pv, open);
@@ -419,13 +442,13 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
         }
     }
 
-    fn start_store(&mut self, objects: &[Object]) -> Result<(), StepError> {
+    fn start_store(&mut self, objects: &[Object], sequence: u64) -> Result<(), StepError> {
         for object in objects {
             if let Object::Pv(pv) = object {
                 self.touch(pv.id);
             }
         }
-        self.session.store = Some(Store::start(self.host, objects, &self.session.pvs)?);
+        self.session.store = Some(Store::start_at(self.host, objects, &self.session.pvs, sequence)?);
         Ok(())
     }
 

@@ -298,7 +298,7 @@ impl OpenVg {
     /// What a change needs before it can be planned: the VG usable and settled, and what the kernel has of it.
     fn ready<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> Result<Kernel, EngineError> {
         self.settle_first(host, session);
-        self.usable(session)?;
+        self.usable(session, &[vol_types::VgState::Ready])?;
         if defect("the clock decides") && self.read(|catalog| catalog.vg().created_at > host.now()) {
             return Err(Refusal::busy("the clock has gone back").into());
         }

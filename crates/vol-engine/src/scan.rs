@@ -8,7 +8,7 @@ use vol_core::observed::DiskInfo;
 use vol_core::{Catalog, Refusal};
 use vol_format::feature::Access;
 use vol_format::label::Label;
-use vol_types::{PvId, VgId, defect};
+use vol_types::{Name, PvId, VgId, VgState, defect};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -20,6 +20,9 @@ use crate::store;
 use crate::vg::{OpenVg, Problem};
 
 mod claim;
+mod strange;
+
+pub use strange::UnknownPv;
 
 /// A disk with a label of ours.
 struct Labelled {
@@ -68,11 +71,14 @@ impl<H: HostMut> Engine<H> {
             }
         }
         self.settle_files(more_files, attached, unusable, &labelled_nodes, &mut problems, &mut failed);
+        let seen: Vec<_> = groups.values().flatten().map(strange::Seen::of).collect();
         for (id, disks) in groups {
             if self.needs_opening(id) {
                 self.open_group(id, disks, &mut problems);
             }
         }
+        self.forget_taken_away(&seen);
+        self.tell_strange(seen, &mut problems);
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
         self.find_stray_devices();
         failed.map_or(Ok(()), Err)
@@ -208,7 +214,9 @@ impl<H: HostMut> Engine<H> {
     fn needs_opening(&self, id: VgId) -> bool {
         self.vgs().iter().find(|vg| vg.id == id).is_none_or(|vg| {
             let view = vg.view();
-            !view.missing.is_empty() || view.copies.0 < view.copies.1
+            // An exported VG may come and go without notice.
+            let exported = vg.read(|catalog| catalog.vg().state == VgState::Exported);
+            exported || !view.missing.is_empty() || view.copies.0 < view.copies.1
         })
     }
 
@@ -230,6 +238,8 @@ impl<H: HostMut> Engine<H> {
             return;
         }
         let mut notes = Vec::new();
+        let names: BTreeMap<PvId, Name> =
+            disks.iter().map(|disk| (disk.label.pv, disk.label.vg_name.clone())).collect();
         let pvs = self.open_pvs(disks, &mut notes);
         let mut opened = match store::open(self.host(), id, &pvs) {
             Ok(opened) => opened,
@@ -253,12 +263,13 @@ impl<H: HostMut> Engine<H> {
             complain(
                 "vg-name-twice",
                 format!("there are two volume groups named {name}; the one with id {id} is not opened"),
-                "take its disks to another machine, or delete the other one",
+                "rename or export the other one (`volctl vg rename`), then run `volctl pv scan`; a copy made disk by disk becomes a \
+                 group of its own with `volctl vg import-clone`",
             );
             return;
         }
         let unfinished = !opened.catalog.vg().state.is_whole();
-        let session = Session { pvs, store: Some(opened.store), own_files: Vec::new(), closed: false };
+        let session = Session::new(pvs, Some(opened.store));
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
         let mut session = vg.session();
         let settled = vg.recover(self.host(), &mut session);
@@ -279,6 +290,7 @@ impl<H: HostMut> Engine<H> {
                 return;
             }
         }
+        self.renew_names(&vg, &mut session, &names);
         vg.refresh_with(self.host(), &session);
         drop(session);
         if let Some(Some(old)) = old_session.as_mut() {
@@ -301,7 +313,7 @@ impl<H: HostMut> Engine<H> {
             }
             if found.len() > 1 && !defect("either of two clones is used") {
                 let nodes: Vec<_> = found.iter().map(|disk| disk.info.node.display().to_string()).collect();
-                notes.push(format!("PV {id} is there more than once ({}): none of them is used", nodes.join(", ")));
+                notes.push(format!("PV {id} is there more than once ({}): none of them is used; `volctl vg import-clone` makes a copy a volume group of its own", nodes.join(", ")));
                 continue;
             }
             let Some(Labelled { info, label }) = found.pop() else { continue };
@@ -349,10 +361,7 @@ impl<H: HostMut> Engine<H> {
 fn fitting(catalog: &Catalog, pvs: OpenPvs, notes: &mut Vec<String>) -> OpenPvs {
     pvs.into_iter()
         .filter(|(id, open)| match catalog.pv(*id) {
-            None => {
-                notes.push(format!("{} is no member of the volume group any more: not used", open.node.display()));
-                false
-            }
+            None => false,
             Some(pv) if open.identity.size < pv.device_size && !defect("a disk that shrank is used") => {
                 notes.push(format!(
                     "{} has shrunk from {} to {}: not used",

@@ -28,9 +28,11 @@ mod copy;
 mod history;
 mod members;
 mod open;
+mod told;
 
 pub use checkpoint_job::CheckpointJob;
 pub use open::open;
+pub use told::{Told, former, told};
 
 use ancestry::Ancestry;
 use copy::StoreCopy;

@@ -8,7 +8,9 @@ use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
 use vol_core::plan::{Kernel, health};
-use vol_core::{Catalog, Plan, Refusal};
+use vol_core::step::PvDevice;
+use vol_core::{Action, Catalog, Plan, Refusal};
+use vol_format::layout::Geometry;
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
@@ -16,6 +18,7 @@ use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
+use crate::pvs::OpenPvs;
 use crate::queue::Queue;
 use crate::store::{self, CheckpointJob, StoreCounters};
 
@@ -40,9 +43,23 @@ pub struct View {
     pub missing: Vec<PvId>,
     /// Device nodes of the PVs that are there.
     pub nodes: Vec<(PvId, std::path::PathBuf)>,
+    /// How they are laid out.
+    pub layouts: BTreeMap<PvId, Geometry>,
     /// Metadata copies that are there, and that there should be.
     pub copies: (usize, usize),
     pub counters: StoreCounters,
+}
+
+/// What a plan that changes the members of a VG is made from.
+pub(crate) struct Now<'a> {
+    pub catalog: &'a Catalog,
+    pub kernel: &'a Kernel,
+    /// PVs that are not there.
+    pub missing: &'a [PvId],
+    /// PVs that are.
+    pub pvs: &'a OpenPvs,
+    /// Why no change is taken, if none is.
+    pub frozen: Option<&'a str>,
 }
 
 /// An open VG.
@@ -53,8 +70,8 @@ pub struct OpenVg {
     pub(crate) queue: Queue,
     bell: OnceLock<Arc<Bell>>,
     view: RwLock<Arc<View>>,
-    /// What opening found to complain about; it stays until the VG is opened again.
-    opening_problems: Vec<String>,
+    /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
+    opening_problems: Mutex<Vec<String>>,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
     /// How the pools' own metadata compare with ours.
@@ -70,7 +87,7 @@ impl OpenVg {
             queue: Queue::default(),
             bell: OnceLock::new(),
             view: RwLock::default(),
-            opening_problems,
+            opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
         }
@@ -111,27 +128,78 @@ impl OpenVg {
         dry_run: bool,
         plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
+        self.change_members(host, dry_run, &[VgState::Ready], |now| plan(now.catalog, now.kernel, now.missing))
+    }
+
+    /// As [`OpenVg::change`], for changes of what the VG is made of, and in other states of it.
+    pub(crate) fn change_members<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        states: &[VgState],
+        plan: impl FnOnce(&Now<'_>) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
         let mut session = self.session();
         if !dry_run {
             self.settle_first(host, &mut session);
         }
-        self.usable(&session)?;
+        self.usable(&session, states)?;
         let missing = self.missing(&session);
         let kernel = self.observe(host)?;
-        let (plan, extra) = self.read(|catalog| plan(catalog, &kernel, &missing))?;
+        let frozen = session.store.as_ref().and_then(|store| store.frozen());
+        let (plan, extra) =
+            self.read(|catalog| plan(&Now { catalog, kernel: &kernel, missing: &missing, pvs: &session.pvs, frozen }))?;
         if dry_run || plan.is_empty() {
             return Ok((plan, extra));
         }
         let result = self.run(host, &mut session, &plan);
         let outcome = match result {
-            Ok(()) => Ok((plan, extra)),
+            Ok(()) => {
+                if plan.steps.iter().any(|step| matches!(step.action, Action::DeclareLost { .. })) {
+                    self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                Ok((plan, extra))
+            }
             Err(failed) => {
+                let taken_back = self.take_back_pvs(host, &mut session, &plan);
                 let settled = self.recover(host, &mut session);
-                Err(failed.of(&plan, settled))
+                Err(failed.of(&plan, settled && taken_back))
             }
         };
         self.refresh_with(host, &session);
         outcome
+    }
+
+    /// Disks that a failed plan was to make PVs of, and that are none: erased again and let go. Not if the store is frozen: then
+    /// the commit that makes them PVs may be found after all, and their labels must lead to it.
+    fn take_back_pvs<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, plan: &Plan) -> bool {
+        let begun: Vec<_> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::OpenPv { pv, device: PvDevice::File(file) } => Some((*pv, Some(file.clone()))),
+                Action::OpenPv { pv, device: PvDevice::Disk { .. } } => Some((*pv, None)),
+                _ => None,
+            })
+            .filter(|(pv, _)| self.read(|catalog| catalog.pv(*pv).is_none()))
+            .collect();
+        let mut taken_back = true;
+        if !begun.is_empty() {
+            taken_back = session.writable();
+            if let Some(store) = session.store.as_mut() {
+                begun.iter().for_each(|(pv, _)| store.dismiss(*pv));
+            }
+            if taken_back {
+                let plan = vol_core::plan::members::unextend(&begun);
+                if let Err(failed) = exec::run(host, session, &self.catalog, &plan) {
+                    tracing::error!(step = failed.step, error = %failed.error, "a disk could not be erased again");
+                    taken_back = false;
+                }
+            }
+        }
+        let known: Vec<_> = self.read(|catalog| catalog.pvs().map(|pv| pv.id).collect());
+        session.pvs.retain(|pv, _| known.contains(pv));
+        taken_back
     }
 
     /// A step that could not be taken back earlier may be possible now.
@@ -149,21 +217,21 @@ impl OpenVg {
     }
 
     /// A session that waited for its turn may find that the VG is gone, or was opened anew.
-    pub(crate) fn usable(&self, session: &Session) -> Result<(), Refusal> {
+    pub(crate) fn usable(&self, session: &Session, states: &[VgState]) -> Result<(), Refusal> {
         let (name, state) = self.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
         if session.closed {
             return Err(Refusal::not_found(format!("volume group {name} was deleted or opened anew meanwhile"))
                 .hint("see `volctl vg list`, and try again"));
         }
+        if states.contains(&state) {
+            return Ok(());
+        }
         if state == VgState::Exported {
             return Err(Refusal::busy(format!("volume group {name} is exported: nothing of it is used here"))
                 .hint(format!("take it into use with `volctl vg import {name}`")));
         }
-        if state != VgState::Ready {
-            return Err(Refusal::busy(format!("volume group {name} is being deleted"))
-                .hint(format!("finish that with `volctl vg delete {name}`")));
-        }
-        Ok(())
+        Err(Refusal::busy(format!("volume group {name} is being deleted"))
+            .hint(format!("finish that with `volctl vg delete {name}`")))
     }
 
     /// Takes the VG apart if it is empty; afterwards nothing can be changed through it.
@@ -171,7 +239,7 @@ impl OpenVg {
         let mut session = self.session();
         let name = self.read(|catalog| catalog.vg().name.clone());
         if session.closed {
-            self.usable(&session)?;
+            self.usable(&session, &[])?;
         }
         if let Some(first) = self.missing(&session).first() {
             return Err(Refusal::new(
@@ -203,7 +271,8 @@ impl OpenVg {
     fn unsettled(&self) -> bool {
         let view = self.view();
         self.read(|catalog| {
-            let down = |pool: &vol_types::Pool| !view.kernel.pools.contains_key(&pool.id);
+            let exported = catalog.vg().state == VgState::Exported;
+            let down = |pool: &vol_types::Pool| !exported && !view.kernel.pools.contains_key(&pool.id);
             catalog.unfinished().next().is_some() || catalog.pools().any(down)
         })
     }
@@ -323,8 +392,8 @@ impl OpenVg {
             });
             Kernel::default()
         });
-        problems
-            .extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &self.opening_problems)));
+        let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
@@ -339,6 +408,7 @@ impl OpenVg {
             problems,
             missing,
             nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
+            layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
         };
@@ -421,7 +491,9 @@ fn find_problems(
             });
         }
     }
-    for pool in catalog.pools() {
+    // An exported VG is to be left alone: that its pools are down is as it should be.
+    let used_here = |_: &&vol_types::Pool| catalog.vg().state != VgState::Exported;
+    for pool in catalog.pools().filter(used_here) {
         if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }

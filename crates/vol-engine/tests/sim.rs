@@ -12,6 +12,8 @@ mod sim {
     mod crowd;
     mod histories;
     mod main_job;
+    mod members;
     mod refused;
+    mod restore;
     mod store;
 }

@@ -8,8 +8,8 @@ use vol_types::{Name, PoolPath};
 mod volume;
 
 use crate::exit;
-pub use crate::values::{FileText, PvText, Scope, SizeText};
-use crate::values::{file, name, path, pv, size, size_or_share};
+pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
+use crate::values::{file, name, path, pv, pv_disk, size, size_or_share};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
@@ -143,6 +143,17 @@ pub enum Pv {
         #[command(flatten)]
         change: Change,
     },
+    /// Take label, mark and metadata off a disk that no volume group here uses
+    Wipe {
+        /// The disk
+        #[arg(value_parser = path, value_name = "DISK")]
+        disk: String,
+        /// Also a disk of an exported volume group, which is damaged by it
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -209,6 +220,97 @@ pub enum Vg {
         #[arg(value_parser = name)]
         vg: Name,
     },
+    /// Add disks or files to a volume group
+    Extend {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        members: Members,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take physical volumes out of a volume group; they must hold no pool
+    Reduce {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// Path, backing file or id of each; with --missing, none means all that are missing
+        #[arg(value_parser = pv, value_name = "PV", required_unless_present = "missing")]
+        pvs: Vec<PvText>,
+        /// Take out what is not there any more
+        #[arg(long)]
+        missing: bool,
+        /// With --missing: the disks will never come back, go on without their copies of the metadata
+        #[arg(long, requires = "missing")]
+        force: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give a volume group another name; mounted volumes do not notice
+    Rename {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// Its new name
+        #[arg(value_parser = name, value_name = "NEW")]
+        new: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Put a volume group out of use, to take its disks to another machine
+    Export {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take an exported volume group into use
+    Import {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Write the metadata of a volume group to a file, for vg restore
+    Backup {
+        /// Name of the volume group
+        #[arg(value_parser = name)]
+        vg: Name,
+        /// The file, replaced if it is there; - is standard output [default: VG.backup.json]
+        #[arg(short = 'f', long = "file", value_name = "FILE", value_parser = path)]
+        file: Option<String>,
+    },
+    /// Write the metadata of a volume group anew, onto empty or damaged disks
+    Restore {
+        /// What vg backup wrote; - is standard input
+        #[arg(value_name = "FILE", value_parser = path)]
+        file: String,
+        /// The disk that is to be a PV whose label cannot be read (repeatable)
+        #[arg(long = "disk", value_name = "PV=DISK", value_parser = pv_disk)]
+        disks: Vec<PvDisk>,
+        /// Destroy what the disks carry besides metadata of this group
+        #[arg(long)]
+        wipe: bool,
+        /// Although a disk holds metadata that are newer than the backup
+        #[arg(long)]
+        older: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Make block-level copies of all disks of a volume group a group of their own
+    ImportClone {
+        /// The copies
+        #[arg(value_name = "DISK", value_parser = path, required = true)]
+        disks: Vec<String>,
+        /// Name of the new volume group
+        #[arg(long, value_parser = name)]
+        name: Name,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Delete a volume group that holds no pool, with the backing files that were made for it
     #[command(alias = "rm")]
     Delete {
@@ -256,6 +358,12 @@ pub enum Pool {
         /// Volume group and pool, for example data/tank
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,
+        /// A disk of it is gone for good: give it up, with all of its volumes and snapshots
+        #[arg(long)]
+        lost: bool,
+        /// With --lost: the missing disks will never come back, go on without their copies of the metadata
+        #[arg(long, requires = "lost")]
+        force: bool,
         #[command(flatten)]
         change: Change,
     },

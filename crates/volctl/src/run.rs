@@ -1,7 +1,9 @@
 //! Runs a command: asks the daemon, shows the answer, says what came of it.
 
+mod backup;
 mod change;
 mod debug;
+mod member;
 mod paths;
 mod pool;
 mod pv;

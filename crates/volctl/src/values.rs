@@ -70,6 +70,19 @@ pub fn pv(text: &str) -> Result<PvText, String> {
     }
 }
 
+/// `PV=DISK`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PvDisk {
+    pub pv: PvId,
+    pub disk: String,
+}
+
+pub fn pv_disk(text: &str) -> Result<PvDisk, String> {
+    let form = "write PV=DISK, the id of a PV and the path of a disk";
+    let (pv, disk) = text.split_once('=').ok_or_else(|| format!("there is no '='; {form}"))?;
+    Ok(PvDisk { pv: pv.parse().map_err(|_| format!("{pv:?} is no id of a PV; {form}"))?, disk: path(disk)? })
+}
+
 pub fn scope(text: &str) -> Result<Scope, String> {
     match text.split_once('/') {
         None => Ok(Scope { vg: name(text)?, volume: None }),

@@ -7,9 +7,11 @@
 //! - names in paths are checked before the call; texts inside a request are not: `vol_api::parse_field` does it;
 //! - a panic is caught by the server and answered as `internal`, so locks must not be left poisoned for good.
 
+use vol_api::backup::Backup;
 use vol_api::{
-    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Init, InitInfo, Mount, PoolInfo,
-    PvCheck, PvInfo, ScanInfo, ScanRequest, SnapshotInfo, Status, VgInfo, VolumeInfo,
+    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ExtendVg, GiveUpPool, ImportClone, Init,
+    InitInfo, Mount, PoolInfo, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo,
+    Status, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -40,6 +42,20 @@ pub trait Backend: Send + Sync + 'static {
 
     fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo>;
     fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo>;
+    fn extend_vg(&self, vg: &Name, request: ExtendVg, dry_run: bool) -> Change<VgInfo>;
+    fn reduce_vg(&self, vg: &Name, request: ReduceVg, dry_run: bool) -> Change<VgInfo>;
+    /// Mounted volumes do not notice.
+    fn rename_vg(&self, vg: &Name, request: RenameVg, dry_run: bool) -> Change<VgInfo>;
+    fn export_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo>;
+    fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo>;
+    /// All of it at one moment; refused while something is half done.
+    fn backup_vg(&self, vg: &Name) -> Read<Backup>;
+    fn restore_vg(&self, request: RestoreVg, dry_run: bool) -> Change<VgInfo>;
+    fn import_clone(&self, request: ImportClone, dry_run: bool) -> Change<VgInfo>;
+    /// The answer is the PV as it was.
+    fn wipe_pv(&self, request: WipePv, dry_run: bool) -> Change<PvInfo>;
+    /// A pool of which a disk is gone, with everything in it.
+    fn give_up_pool(&self, pool: &PoolPath, request: GiveUpPool, dry_run: bool) -> Change<PoolInfo>;
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo>;
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo>;
     fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;

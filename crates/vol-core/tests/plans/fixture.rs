@@ -90,7 +90,7 @@ pub fn empty_vg() -> Catalog {
         .steps
         .iter()
         .find_map(|step| match &step.action {
-            vol_core::Action::StartStore { objects } => Some(objects.clone()),
+            vol_core::Action::StartStore { objects, .. } => Some(objects.clone()),
             _ => None,
         })
         .unwrap();

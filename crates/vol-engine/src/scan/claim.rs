@@ -1,10 +1,12 @@
 //! Whether a disk that carries our label is still ours. A disk that was given away without `vg delete` may keep the label:
 //! tools that wipe signatures do not know it, and LUKS, RAID or swap may never write where it stands.
 
-use vol_core::observed::{DiskInfo, DiskKind};
+use uuid::Uuid;
+use vol_core::observed::{DiskInfo, DiskKind, Signature};
 use vol_format::label::Label;
+use vol_format::layout::BLOCK;
 use vol_format::{layout, mark};
-use vol_types::defect;
+use vol_types::{PvId, defect};
 
 use crate::engine::Engine;
 use crate::host::{BlockRead, HostMut};
@@ -12,7 +14,7 @@ use crate::observe::{self, Carries};
 
 impl<H: HostMut> Engine<H> {
     /// Devices on top of a disk that are not ours.
-    pub(super) fn foreign_holders(&self, info: &DiskInfo) -> Vec<String> {
+    pub(crate) fn foreign_holders(&self, info: &DiskInfo) -> Vec<String> {
         let own: Vec<String> = match self.host().dm_devices() {
             Ok(devices) => devices.iter().map(|device| format!("dm-{}", device.dev.minor)).collect(),
             Err(_) => Vec::new(),
@@ -23,6 +25,11 @@ impl<H: HostMut> Engine<H> {
 
     /// Who else uses the disk, in words that follow "but"; `None` if nobody does.
     pub(super) fn foreign_use(&self, info: &DiskInfo, label: &Label) -> Option<String> {
+        self.foreign_use_of(info, Some(label.pv))
+    }
+
+    /// As [`Engine::foreign_use`]; without a PV, a mark of any PV counts as ours.
+    pub(crate) fn foreign_use_of(&self, info: &DiskInfo, pv: Option<PvId>) -> Option<String> {
         if defect("a label is a licence") {
             return None;
         }
@@ -36,21 +43,29 @@ impl<H: HostMut> Engine<H> {
         if !holders.is_empty() {
             return Some(format!("is in use by {}", holders.join(", ")));
         }
+        self.foreign_signature(info, pv).map(|signature| format!("it carries something else since: {signature}"))
+    }
+
+    /// What stands on the disk that is not ours; the mark of this PV is, or without one that of any.
+    pub(crate) fn foreign_signature<'a>(&self, info: &'a DiskInfo, pv: Option<PvId>) -> Option<&'a Signature> {
         let partition = matches!(info.kind, DiskKind::Partition { .. });
-        let foreign = info.signatures.iter().find(|signature| {
+        let is_our_mark = || match pv {
+            Some(pv) => self.is_mark_of(info, pv),
+            None => self.mark_of(info).is_some(),
+        };
+        info.signatures.iter().find(|signature| {
             if partition {
                 // Behind our own area on a partition the data of volumes reaches to the end, where a user may write what
                 // looks like one of these.
                 !lives_at_the_end(&signature.kind)
             } else {
-                !(signature.usage == "partition table" && signature.kind == "gpt" && self.is_our_mark(info, label))
+                !(signature.usage == "partition table" && signature.kind == "gpt" && is_our_mark())
             }
-        });
-        foreign.map(|signature| format!("it carries something else since: {signature}"))
+        })
     }
 
     /// Whether the disk's GPT is the mark of this PV. With a half of the mark missing it still is.
-    fn is_our_mark(&self, info: &DiskInfo, label: &Label) -> bool {
+    fn is_mark_of(&self, info: &DiskInfo, pv: PvId) -> bool {
         let Ok(device) = self.host().open_read(&info.node) else { return false };
         let end = info.identity.size.get() / layout::BLOCK_BYTES * layout::BLOCK_BYTES;
         let read = |offset: u64, len: u64| device.read_at(offset, usize::try_from(len).ok()?).ok();
@@ -59,7 +74,18 @@ impl<H: HostMut> Engine<H> {
         else {
             return false;
         };
-        mark::is_of(label.pv, info.sector_size, &head, &tail)
+        mark::is_of(pv, info.sector_size, &head, &tail)
+    }
+
+    /// The PV that the mark on a disk names: the GUID of the first partition of its GPT, if that has our type.
+    pub(crate) fn mark_of(&self, info: &DiskInfo) -> Option<Uuid> {
+        let device = self.host().open_read(&info.node).ok()?;
+        // The entries begin in the third sector, and each begins with its type and its own GUID (UEFI 2.10, 5.3.3).
+        let head = device.read_at(0, 4 * BLOCK).ok()?;
+        let at = usize::try_from(info.sector_size).unwrap_or(BLOCK).saturating_mul(2);
+        let guid =
+            |from: usize| head.get(from..from.saturating_add(16)).and_then(|bytes| Uuid::from_slice_le(bytes).ok());
+        if guid(at)? == mark::PARTITION_TYPE { guid(at.saturating_add(16)) } else { None }
     }
 
     /// Whether the device that was opened for writing carries this very label.

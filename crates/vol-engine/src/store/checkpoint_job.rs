@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::{BLOCK, Geometry};
 use vol_format::{label, record};
-use vol_types::{Object, defect};
+use vol_types::{Object, PvId, defect};
 
 use super::copy::StoreCopy;
 use super::{StoreError, first_error};
@@ -76,6 +76,14 @@ impl CheckpointJob {
     }
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// Nothing more is written to this PV: its disk is somebody else's from now on.
+    pub(super) fn let_go(&mut self, pv: PvId) {
+        self.parts.retain(|part| part.id.pv != pv);
+        if self.parts.is_empty() {
+            self.stage = Stage::Done;
+        }
     }
 
     /// Does all that is left.

@@ -11,7 +11,7 @@ use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, defect, limit};
 
 use super::checkpoint_job::CheckpointJob;
 use super::copy::StoreCopy;
-use super::{Frozen, Store, StoreError, first_error, read};
+use super::{Frozen, Store, StoreError, first_error, lock, read};
 use crate::host::{DurableWrite, HostMut};
 use crate::pvs::OpenPv;
 
@@ -44,6 +44,29 @@ impl Store {
         self.copies.retain(|old| old.id.pv != pv);
         self.copies.push(copy);
         Ok(())
+    }
+
+    /// Goes on without a copy that was admitted and is not to become a member after all. Nothing is written to it from now on,
+    /// not even by a checkpoint that is under way.
+    pub fn dismiss(&mut self, pv: PvId) {
+        if !self.members.contains(&pv) {
+            self.stop_writing_to(pv);
+            self.copies.retain(|copy| copy.id.pv != pv);
+        }
+    }
+
+    /// The store ends: a checkpoint that is under way elsewhere must not go on writing to disks that may be another's soon.
+    pub fn abandon(&mut self) {
+        for pv in self.copies.iter().map(|copy| copy.id.pv).collect::<Vec<_>>() {
+            self.stop_writing_to(pv);
+        }
+        self.job = None;
+    }
+
+    fn stop_writing_to(&self, pv: PvId) {
+        if let Some(job) = &self.job {
+            lock(job).let_go(pv);
+        }
     }
 
     /// What an older life of the disk left must not be taken for a part of this one.
@@ -123,6 +146,9 @@ impl Store {
 
     /// The commit that says so is durable: copies of who is no member any more are not written to again.
     pub(super) fn set_members(&mut self, members: BTreeSet<PvId>) {
+        for pv in self.members.difference(&members) {
+            self.stop_writing_to(*pv);
+        }
         self.copies.retain(|copy| members.contains(&copy.id.pv));
         self.left.retain(|pv, _| members.contains(pv));
         self.lost.retain(|pv| members.contains(pv));

@@ -61,7 +61,10 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     for other in histories {
         let pv = other.pv;
         if !store.members.contains(&pv) {
-            problems.push(format!("{} carries metadata, but is not to carry any: ignored", node(pv)));
+            // What is no PV of the group at all, the scan tells of.
+            if catalog.pv(pv).is_some() {
+                problems.push(format!("{} carries metadata, but is not to carry any: ignored", node(pv)));
+            }
             continue;
         }
         match standing(&best, &catalog, agreeing, &other) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vol_core::VolumeName;
-use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError};
+use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg};
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
 
@@ -35,6 +35,15 @@ pub fn vg_request(disks: &[&str]) -> CreateVg {
         extent_size: limit::EXTENT_SIZE_DEFAULT,
         metadata_copies: 4,
     }
+}
+
+pub fn extend_request(disks: &[&str]) -> ExtendVg {
+    ExtendVg { vg: name("data"), disks: disks.iter().map(PathBuf::from).collect(), files: Vec::new(), wipe: false }
+}
+
+pub fn reduce_request(disks: &[&str]) -> ReduceVg {
+    let pvs = disks.iter().map(|disk| PvName::Path(PathBuf::from(disk))).collect();
+    ReduceVg { vg: name("data"), pvs, missing: false, force: false }
 }
 
 pub fn pool_request() -> CreatePool {
@@ -74,6 +83,13 @@ pub enum Op {
     DeleteSnapshot,
     DeletePool,
     DeleteVg,
+    ExtendVg,
+    ReduceVg,
+    RenameVg,
+    ExportVg,
+    ImportVg,
+    /// A disk that was taken out of the VG and came back.
+    WipePv,
 }
 
 impl Op {
@@ -98,15 +114,29 @@ impl Op {
             Self::DeleteSnapshot => engine.delete_volume(&data, &volume("pg@before"), false).map(drop),
             Self::DeletePool => engine.delete_pool(&data, &name("tank"), false).map(drop),
             Self::DeleteVg => engine.delete_vg(&data, false).map(drop),
+            Self::ExtendVg => engine.extend_vg(&extend_request(&["/dev/sdc"]), false).map(drop),
+            Self::ReduceVg => engine.reduce_vg(&reduce_request(&["/dev/sdc"]), false).map(drop),
+            Self::RenameVg => engine.rename_vg(&data, &name("big"), false).map(drop),
+            Self::ExportVg => engine.export_vg(&data, false).map(drop),
+            Self::ImportVg => engine.import_vg(&data, false).map(drop),
+            Self::WipePv => engine.wipe_pv(Path::new("/dev/sdc"), false, false).map(drop),
         }
     }
 
     /// The machine as it is before this request: all that it needs is there.
     pub fn before(self) -> SimHost {
         let host = machine();
+        if matches!(self, Self::ExtendVg | Self::ReduceVg | Self::WipePv) {
+            host.add_disk(SimDisk::new("/dev/sdc", Bytes::gib(4)));
+        }
         let engine = start(&host);
         for op in self.needs() {
             op.run(&engine).unwrap_or_else(|error| panic!("{op:?}: {error}"));
+        }
+        if self == Self::WipePv {
+            let stale = host.disk_image("/dev/sdc");
+            Self::ReduceVg.run(&engine).unwrap();
+            host.set_disk_image("/dev/sdc", &stale);
         }
         host
     }
@@ -120,6 +150,10 @@ impl Op {
             Mount | SnapshotIdle | DeleteVolume => &[CreateVg, CreatePool, CreateFormatted],
             SnapshotMounted | Unmount => &[CreateVg, CreatePool, CreateFormatted, Mount],
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
+            ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
+            RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            ReduceVg | WipePv => &[CreateVg, CreatePool, ExtendVg],
+            ImportVg => &[CreateVg, CreatePool, CreateFormatted, ExportVg],
         }
     }
 }
@@ -145,6 +179,26 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
     all
 }
 
+/// [`inventory`], and how many PVs each VG has.
+pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
+    let mut all = inventory(engine);
+    let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
+        vg.read(|catalog| {
+            format!("{} PVs, {} copies", catalog.pvs().count(), catalog.pvs().filter(|pv| pv.metadata).count())
+        })
+    };
+    all.extend(engine.vgs().iter().map(pvs));
+    all
+}
+
+/// Disks that a cut short extension or reduction left labelled are freed, as the problem that tells of them says.
+pub fn wipe_unknown(engine: &Engine<SimHost>) {
+    for unknown in engine.unknown_pvs() {
+        engine.wipe_pv(&unknown.node, false, false).unwrap();
+    }
+    assert_eq!(engine.unknown_pvs(), Vec::new());
+}
+
 /// What must hold of any machine on which a daemon has started and recovered.
 pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
     assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
@@ -155,9 +209,9 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
         let problems: Vec<_> = vg.view().problems.iter().map(|problem| problem.message.clone()).collect();
         assert_eq!(problems, Vec::<String>::new(), "{story}");
     }
-    // A file that a crash left empty is told of, and is nothing worse.
+    // A file that a crash left empty is told of, and is nothing worse; nor is a disk with a label that nobody knows.
     let mut others = engine.scan_problems();
-    others.retain(|problem| problem.code != "file-without-pv");
+    others.retain(|problem| !matches!(problem.code, "file-without-pv" | "pv-unknown"));
     assert_eq!(others, Vec::new(), "{story}");
 }
 

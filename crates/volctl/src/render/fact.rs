@@ -2,7 +2,7 @@
 
 use vol_api::{PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
 
-use super::list::content;
+use super::list::{content, pv_condition};
 use super::{Align, Format, Table, condition, mounts_text, or_unknown, percent, percent_text};
 
 fn facts<const N: usize>(rows: [(&str, String); N], problems: &[Problem]) -> String {
@@ -36,7 +36,7 @@ pub fn pv_facts(pv: &PvInfo, format: Format) -> String {
             ("PV", or_unknown(pv.path.as_deref())),
             ("id", pv.id.clone()),
             ("volume group", pv.vg.clone()),
-            ("health", if pv.present { pv.health.as_str() } else { "missing" }.to_owned()),
+            ("health", pv_condition(pv).to_owned()),
             ("size", format!("{} in {} extents", format.size(pv.size_bytes), pv.extent_count)),
             ("free", format!("{} in {} extents", format.size(pv.free_bytes), pv.free_extents)),
             ("copy of the metadata", yes(pv.metadata_copy)),

@@ -20,7 +20,7 @@ pub fn pv_table(pvs: &[PvInfo], format: Format) -> Table {
             (Some(path), None) => path.clone(),
             (None, _) => pv.id.clone(),
         };
-        let health = if pv.present { pv.health.as_str() } else { "missing" };
+        let health = pv_condition(pv);
         table.push([
             path,
             pv.vg.clone(),
@@ -31,6 +31,15 @@ pub fn pv_table(pvs: &[PvInfo], format: Format) -> Table {
         ]);
     }
     table
+}
+
+/// Its health; in its place that it is missing, or no member of the group that its label names.
+pub(super) fn pv_condition(pv: &PvInfo) -> &'static str {
+    match (pv.present, pv.unknown) {
+        (false, _) => "missing",
+        (true, true) => "unknown",
+        (true, false) => pv.health.as_str(),
+    }
 }
 
 pub fn vg_table(vgs: &[VgInfo], format: Format) -> Table {

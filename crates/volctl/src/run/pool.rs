@@ -1,6 +1,6 @@
 //! `volctl pool …`
 
-use vol_api::{CreatePool, PoolInfo};
+use vol_api::{CreatePool, GiveUpPool, PoolInfo};
 
 use super::change::{Question, line, plan_of};
 use super::{Run, Session};
@@ -45,7 +45,19 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             let pool = session.client.pool(&pool).await?;
             session.show(&pool, name(&pool), &pool_facts(&pool, format))
         }
-        Pool::Delete { pool, change } => {
+        Pool::Delete { pool, lost: true, force, change } => {
+            let request = GiveUpPool { force };
+            if !change.yes && !change.dry_run {
+                let plan = plan_of(session.client.give_up_pool(&pool, &request, true).await?);
+                let what = format!("Give up pool {pool} with everything in it?");
+                session.confirm(plan.as_ref(), &Question::TypeName { what, name: pool.to_string() })?;
+            }
+            let changed = session.client.give_up_pool(&pool, &request, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                line(&format!("pool {pool}"), outcome.changed, "given up", "was already given up", "")
+            })
+        }
+        Pool::Delete { pool, lost: false, force: _, change } => {
             if !change.yes && !change.dry_run {
                 let plan = plan_of(session.client.delete_pool(&pool, true).await?);
                 let question = Question::TypeName { what: format!("Delete pool {pool}?"), name: pool.to_string() };

@@ -1,10 +1,11 @@
 //! `volctl pv …`
 
-use vol_api::{PvCheck, PvCheckList, PvInfo, ScanRequest};
+use vol_api::{PvCheck, PvCheckList, PvInfo, ScanRequest, WipePv};
 use vol_types::PvId;
 
+use super::change::{Question, plan_of};
 use super::{Run, Session, paths};
-use crate::cli::{Output, Pv, PvText};
+use crate::cli::{Change, Output, Pv, PvText};
 use crate::dump;
 use crate::render::{count, pv_facts, pv_table};
 use crate::values::resolve;
@@ -32,6 +33,7 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
             let facts = pv_facts(&pv, session.format);
             session.show(&pv, name(&pv), &facts)
         }
+        Pv::Wipe { disk, force, change } => wipe(&disk, force, &change, session).await,
         Pv::Check { pvs, offline } => check(pvs, offline, session).await,
         Pv::Scan { files, change } => {
             let files = files.iter().map(|path| paths::file(path)).collect::<Result<_, _>>()?;
@@ -46,6 +48,21 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
     }
 }
 
+async fn wipe(disk: &str, force: bool, change: &Change, session: &mut Session<'_>) -> Run {
+    let device = paths::devices(&[disk.to_owned()])?.pop().unwrap_or_default();
+    let request = WipePv { device, force };
+    if !change.yes && !change.dry_run {
+        let plan = plan_of(session.client.wipe_pv(&request, true).await?);
+        session.confirm(plan.as_ref(), &Question::YesNo(format!("Wipe {disk}?")))?;
+    }
+    let changed = session.client.wipe_pv(&request, change.dry_run).await?;
+    session.report(&changed, disk.to_owned(), |outcome| {
+        let was = outcome.object.as_ref().filter(|pv| !pv.vg.is_empty());
+        let was = was.map_or(String::new(), |pv| format!(" (it was PV {} of volume group {})", pv.id, pv.vg));
+        format!("{disk} wiped{was}.")
+    })
+}
+
 /// Exit code 10 when any has damage, whatever the form of the answer.
 async fn check(pvs: Vec<PvText>, offline: bool, session: &mut Session<'_>) -> Run {
     let mut checks = Vec::new();
@@ -54,7 +71,7 @@ async fn check(pvs: Vec<PvText>, offline: bool, session: &mut Session<'_>) -> Ru
         return Err(Failure::new(exit::USAGE, "--offline needs disks to read", Some(hint)));
     }
     if pvs.is_empty() {
-        for pv in session.client.pvs(None).await?.pvs {
+        for pv in session.client.pvs(None).await?.pvs.into_iter().filter(|pv| !pv.unknown) {
             checks.push(session.client.check_pv(known_id(&pv)?).await?);
         }
     }
@@ -69,8 +86,8 @@ async fn check(pvs: Vec<PvText>, offline: bool, session: &mut Session<'_>) -> Ru
             PvText::Path(path) => {
                 let resolved = resolved(&path)?;
                 match session.client.pvs_at(&resolved).await?.pvs.into_iter().next() {
-                    Some(pv) => session.client.check_pv(known_id(&pv)?).await?,
-                    None => PvCheck::from(&dump::read(&path)?),
+                    Some(pv) if !pv.unknown => session.client.check_pv(known_id(&pv)?).await?,
+                    _ => PvCheck::from(&dump::read(&path)?),
                 }
             }
         });

@@ -3,14 +3,26 @@
 use vol_api::{Changed, CreateVg, VgInfo};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, paths};
+use super::{Run, Session, backup, member, paths};
 use crate::cli::{Init, Vg};
 use crate::render::{count, vg_facts, vg_table};
 
-const WIPE: &str = "Destroy what the disks carry, as shown above?";
+pub(super) const WIPE: &str = "Destroy what the disks carry, as shown above?";
 
 pub async fn run(command: Vg, session: &mut Session<'_>) -> Run {
     match command {
+        Vg::Extend { vg, members, change } => member::extend(&vg, &members, &change, session).await,
+        Vg::Reduce { vg, pvs, missing, force, change } => {
+            member::reduce(&vg, &pvs, (missing, force), &change, session).await
+        }
+        Vg::Rename { vg, new, change } => member::rename(&vg, &new, &change, session).await,
+        Vg::Backup { vg, file } => backup::backup(&vg, file.as_deref(), session).await,
+        Vg::Restore { file, disks, wipe, older, change } => {
+            backup::restore(&file, &disks, (wipe, older), &change, session).await
+        }
+        Vg::ImportClone { disks, name, change } => backup::import_clone(&disks, &name, &change, session).await,
+        Vg::Export { vg, change } => member::export(&vg, &change, session).await,
+        Vg::Import { vg, change } => member::import(&vg, &change, session).await,
         Vg::Create { name, members, extent_size, metadata_copies, change } => {
             let request = CreateVg {
                 name: name.to_string(),

@@ -18,7 +18,7 @@ use crate::api::{Backend, Change, Read};
 const METADATA_COPIES_DEFAULT: u16 = 4;
 
 /// The plan on the wire.
-fn plan(plan: &vol_core::Plan) -> vol_api::Plan {
+pub(super) fn plan(plan: &vol_core::Plan) -> vol_api::Plan {
     vol_api::Plan {
         title: plan.title.clone(),
         changes: !plan.is_empty(),
@@ -37,7 +37,7 @@ fn plan(plan: &vol_core::Plan) -> vol_api::Plan {
 }
 
 /// What was done, with the object as it is now (or, for a deletion, as it was).
-fn changed<H: HostMut + 'static, T, I>(
+pub(super) fn changed<H: HostMut + 'static, T, I>(
     backend: &EngineBackend<H>,
     vg: &Name,
     done: Done<T>,
@@ -67,7 +67,7 @@ fn bytes(field: &str, text: &str) -> Result<Bytes, ApiError> {
     vol_types::parse_bytes(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))
 }
 
-fn device_paths(devices: &[String]) -> Result<Vec<PathBuf>, ApiError> {
+pub(super) fn device_paths(devices: &[String]) -> Result<Vec<PathBuf>, ApiError> {
     devices
         .iter()
         .map(|text| {
@@ -81,7 +81,7 @@ fn device_paths(devices: &[String]) -> Result<Vec<PathBuf>, ApiError> {
         .collect()
 }
 
-fn file_specs(files: &[vol_api::FileSpec]) -> Result<Vec<(PathBuf, Bytes)>, ApiError> {
+pub(super) fn file_specs(files: &[vol_api::FileSpec]) -> Result<Vec<(PathBuf, Bytes)>, ApiError> {
     files.iter().map(|file| Ok((PathBuf::from(&file.path), bytes("file size", &file.size)?))).collect()
 }
 

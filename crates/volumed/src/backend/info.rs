@@ -9,7 +9,7 @@ use vol_core::observed::{self, PoolStatus, PoolUsage};
 use vol_core::plan::agreement;
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
-use vol_engine::{Problem, View};
+use vol_engine::{Problem, UnknownPv, View};
 use vol_types::{Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
 
 use super::Facts;
@@ -80,6 +80,7 @@ pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
     PvInfo {
         id: pv.id.to_string(),
         vg: catalog.vg().name.to_string(),
+        unknown: false,
         path: node.map(|(_, node)| node.display().to_string()),
         present,
         size_bytes: catalog.bytes(pv.extents).get(),
@@ -91,6 +92,22 @@ pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
         hardware_id: (!pv.hardware_id.is_empty()).then(|| pv.hardware_id.clone()),
         health: health_of(&problems, !present),
         problems,
+    }
+}
+
+/// A disk that carries the label of a VG which does not know it.
+pub fn unknown_pv(pv: &UnknownPv, scan: &[Problem]) -> PvInfo {
+    let about = Some(ObjectKey::Pv(pv.pv));
+    PvInfo {
+        id: pv.pv.to_string(),
+        vg: pv.vg_name.to_string(),
+        path: Some(pv.node.display().to_string()),
+        unknown: true,
+        present: true,
+        size_bytes: pv.size.get(),
+        health: Health::Degraded,
+        problems: scan.iter().filter(|found| found.subject == about).map(problem).collect(),
+        ..PvInfo::default()
     }
 }
 

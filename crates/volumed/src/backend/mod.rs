@@ -20,7 +20,9 @@ use crate::socket::RunLock;
 mod change;
 mod error;
 mod info;
+mod membership;
 mod open;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -191,6 +193,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         for vg in self.vgs_to_list(vg)? {
             let view = vg.view();
             vg.read(|catalog| all.extend(catalog.pvs().map(|pv| info::pv(catalog, &view, pv))));
+            let unknown = self.engine.unknown_pvs().into_iter().filter(|one| one.vg == vg.id);
+            all.extend(unknown.map(|one| info::unknown_pv(&one, &self.engine.scan_problems())));
         }
         Ok(all)
     }
@@ -200,7 +204,11 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             let view = vg.view();
             vg.read(|catalog| catalog.pv(id).map(|pv| info::pv(catalog, &view, pv)))
         });
-        found.ok_or_else(|| {
+        let unknown = || {
+            let one = self.engine.unknown_pvs().into_iter().find(|one| one.pv == id)?;
+            Some(info::unknown_pv(&one, &self.engine.scan_problems()))
+        };
+        found.or_else(unknown).ok_or_else(|| {
             ApiError::not_found(format!("there is no PV {id}")).with_hint("`volctl pv list` shows the PVs")
         })
     }
@@ -266,6 +274,36 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         change::delete_vg(self, vg, dry_run)
+    }
+    fn extend_vg(&self, vg: &Name, request: vol_api::ExtendVg, dry_run: bool) -> Change<VgInfo> {
+        membership::extend(self, vg, &request, dry_run)
+    }
+    fn reduce_vg(&self, vg: &Name, request: vol_api::ReduceVg, dry_run: bool) -> Change<VgInfo> {
+        membership::reduce(self, vg, &request, dry_run)
+    }
+    fn rename_vg(&self, vg: &Name, request: vol_api::RenameVg, dry_run: bool) -> Change<VgInfo> {
+        membership::rename(self, vg, &request, dry_run)
+    }
+    fn export_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        membership::export(self, vg, dry_run)
+    }
+    fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        membership::import(self, vg, dry_run)
+    }
+    fn backup_vg(&self, vg: &Name) -> Read<vol_api::backup::Backup> {
+        restore::backup(self, vg)
+    }
+    fn restore_vg(&self, request: vol_api::RestoreVg, dry_run: bool) -> Change<VgInfo> {
+        restore::restore(self, &request, dry_run)
+    }
+    fn import_clone(&self, request: vol_api::ImportClone, dry_run: bool) -> Change<VgInfo> {
+        restore::import_clone(self, &request, dry_run)
+    }
+    fn wipe_pv(&self, request: vol_api::WipePv, dry_run: bool) -> Change<PvInfo> {
+        membership::wipe(self, &request, dry_run)
+    }
+    fn give_up_pool(&self, pool: &PoolPath, request: vol_api::GiveUpPool, dry_run: bool) -> Change<PoolInfo> {
+        membership::give_up_pool(self, pool, &request, dry_run)
     }
     fn create_pool(&self, request: vol_api::CreatePool, dry_run: bool) -> Change<PoolInfo> {
         change::create_pool(self, &request, dry_run)

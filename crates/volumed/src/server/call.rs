@@ -27,6 +27,7 @@ pub struct Call {
     uri: Uri,
     params: Vec<(String, String)>,
     body: Body,
+    body_max: usize,
 }
 
 impl FromRequest<Arc<Front>> for Call {
@@ -41,7 +42,15 @@ impl FromRequest<Arc<Front>> for Call {
         let Some(peer) = parts.extensions.remove::<Peer>() else {
             return Err(ApiError::internal("the connection has no peer").into());
         };
-        Ok(Self { front: Arc::clone(front), peer, method: parts.method, uri: parts.uri, params, body })
+        Ok(Self {
+            front: Arc::clone(front),
+            peer,
+            method: parts.method,
+            uri: parts.uri,
+            params,
+            body,
+            body_max: REQUEST_BODY_MAX_BYTES,
+        })
     }
 }
 
@@ -113,6 +122,11 @@ impl Call {
     /// The server, for endpoints that add to the backend's answer.
     pub fn front(&self) -> Arc<Front> {
         Arc::clone(&self.front)
+    }
+
+    /// Takes a larger body than others; for those who may do everything.
+    pub fn body_up_to(self, body_max: usize) -> Self {
+        Self { body_max, ..self }
     }
 
     /// Answers a read: role observe, no body.
@@ -199,11 +213,11 @@ impl Call {
     }
 
     async fn read_body(&mut self) -> Result<Vec<u8>, Refusal> {
-        let body = Limited::new(std::mem::take(&mut self.body), REQUEST_BODY_MAX_BYTES);
+        let body = Limited::new(std::mem::take(&mut self.body), self.body_max);
         match tokio::time::timeout(self.front.limits.body, body.collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let error = ApiError::invalid(format!("the body is larger than {REQUEST_BODY_MAX_BYTES} bytes"));
+                let error = ApiError::invalid(format!("the body is larger than {} bytes", self.body_max));
                 Err(Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE))
             }
             Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}")).into()),

@@ -8,8 +8,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Init, Mount, PoolList, PvInfo, PvList, ScanRequest,
-    SnapshotList, VgList, VolumeList, parse_field,
+    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, ExtendVg, GiveUpPool, ImportClone, Init, Mount,
+    PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SnapshotList, VgList, VolumeList, WipePv,
+    parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -82,6 +83,7 @@ fn groups() -> Router<Arc<Front>> {
             get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.vg(&vg)))
                 .delete(|call: Call| call.change(Admin, |b, vg: Name, dry| b.delete_vg(&vg, dry))),
         )
+        .merge(membership())
         .route(
             "/v1/pvs",
             get(|call: Call| {
@@ -108,6 +110,44 @@ fn groups() -> Router<Arc<Front>> {
             "/v1/pools/{vg}/{pool}",
             get(|call: Call| call.read(|b, pool: PoolPath, NoQuery {}| b.pool(&pool)))
                 .delete(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.delete_pool(&pool, dry))),
+        )
+}
+
+/// What changes the disks of a VG, and with it who may read them: for admin alone.
+fn membership() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/vgs/{vg}/extend",
+            post(|call: Call| call.change_with(Admin, |b, vg: Name, r: ExtendVg, dry| b.extend_vg(&vg, r, dry))),
+        )
+        .route(
+            "/v1/vgs/{vg}/reduce",
+            post(|call: Call| call.change_with(Admin, |b, vg: Name, r: ReduceVg, dry| b.reduce_vg(&vg, r, dry))),
+        )
+        .route(
+            "/v1/vgs/{vg}/rename",
+            post(|call: Call| call.change_with(Admin, |b, vg: Name, r: RenameVg, dry| b.rename_vg(&vg, r, dry))),
+        )
+        .route("/v1/vgs/{vg}/export", post(|call: Call| call.change(Admin, |b, vg: Name, dry| b.export_vg(&vg, dry))))
+        .route("/v1/vgs/{vg}/import", post(|call: Call| call.change(Admin, |b, vg: Name, dry| b.import_vg(&vg, dry))))
+        .route("/v1/wipe", post(|call: Call| call.change_with(Admin, |b, (), r: WipePv, dry| b.wipe_pv(r, dry))))
+        .route(
+            "/v1/pools/{vg}/{pool}/give-up",
+            post(|call: Call| {
+                call.change_with(Admin, |b, pool: PoolPath, r: GiveUpPool, dry| b.give_up_pool(&pool, r, dry))
+            }),
+        )
+        .route("/v1/vgs/{vg}/backup", get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.backup_vg(&vg))))
+        .route(
+            "/v1/restore",
+            post(|call: Call| {
+                let body_max = vol_api::RESTORE_BODY_MAX_BYTES;
+                call.body_up_to(body_max).change_with(Admin, |b, (), r: RestoreVg, dry| b.restore_vg(r, dry))
+            }),
+        )
+        .route(
+            "/v1/import-clone",
+            post(|call: Call| call.change_with(Admin, |b, (), r: ImportClone, dry| b.import_clone(r, dry))),
         )
 }
 

@@ -17,11 +17,12 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 35] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 45] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
     ("GET", "/v1/vgs/data", "", "observe"),
+    ("GET", "/v1/vgs/data/backup", "", "observe"),
     ("GET", "/v1/pvs", "", "observe"),
     ("GET", "/v1/pvs?vg=data&path=/dev/sdb", "", "observe"),
     ("GET", "/v1/pvs/0191d6e0-0000-7000-8000-000000000001", "", "observe"),
@@ -51,6 +52,15 @@ const ENDPOINTS: [(&str, &str, &str, &str); 35] = [
     ("POST", "/v1/pools", r#"{"vg":"data","name":"tank","size":"80%FREE"}"#, "admin"),
     ("DELETE", "/v1/pools/data/tank", "", "admin"),
     ("DELETE", "/v1/pools/data/tank?dry_run=true", "", "admin"),
+    ("POST", "/v1/vgs/data/extend", r#"{"devices":["/dev/sdd"]}"#, "admin"),
+    ("POST", "/v1/vgs/data/reduce", r#"{"pvs":["/dev/sdd"]}"#, "admin"),
+    ("POST", "/v1/vgs/data/rename", r#"{"name":"big"}"#, "admin"),
+    ("POST", "/v1/vgs/data/export", "", "admin"),
+    ("POST", "/v1/vgs/data/import", "", "admin"),
+    ("POST", "/v1/wipe", r#"{"device":"/dev/sdd"}"#, "admin"),
+    ("POST", "/v1/pools/data/tank/give-up", "{}", "admin"),
+    ("POST", "/v1/restore", r#"{"backup":"{}"}"#, "admin"),
+    ("POST", "/v1/import-clone", r#"{"devices":["/dev/sdd"],"name":"copy"}"#, "admin"),
     ("POST", "/v1/init", r#"{"devices":["/dev/sdb"]}"#, "admin"),
     ("POST", "/v1/scan", "{}", "admin"),
 ];
@@ -108,6 +118,15 @@ async fn what_is_asked_for_reaches_the_backend() {
             "delete_vg data",
             "create_pool tank",
             "delete_pool data/tank",
+            "extend_vg data /dev/sdd",
+            "reduce_vg data /dev/sdd",
+            "rename_vg data big",
+            "export_vg data",
+            "import_vg data",
+            "wipe_pv /dev/sdd",
+            "give_up_pool data/tank false",
+            "restore_vg 2 bytes",
+            "import_clone copy /dev/sdd",
             "init",
             "scan",
         ]

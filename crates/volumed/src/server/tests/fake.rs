@@ -107,6 +107,46 @@ impl Backend for Fake {
     fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("delete_vg {vg}"), dry_run)
     }
+    fn extend_vg(&self, vg: &Name, request: ExtendVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("extend_vg {vg} {}", request.devices.join(" ")), dry_run)
+    }
+    fn reduce_vg(&self, vg: &Name, request: ReduceVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("reduce_vg {vg} {}", request.pvs.join(" ")), dry_run)
+    }
+    fn rename_vg(&self, vg: &Name, request: RenameVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("rename_vg {vg} {}", request.name), dry_run)
+    }
+    fn export_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("export_vg {vg}"), dry_run)
+    }
+    fn import_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("import_vg {vg}"), dry_run)
+    }
+    fn backup_vg(&self, vg: &Name) -> Read<vol_api::backup::Backup> {
+        let group = vol_types::Vg {
+            id: vol_types::VgId::from_bytes([1; 16]),
+            name: vg.clone(),
+            state: vol_types::VgState::Ready,
+            extent_size: vol_types::Bytes::mib(4),
+            sector_size: 512,
+            metadata_copies: 4,
+            created_at: 0,
+        };
+        let objects = [vol_types::Object::Vg(group)];
+        Ok(vol_api::backup::Backup::new(1, String::new(), String::new(), &objects, |_| None).unwrap())
+    }
+    fn restore_vg(&self, request: RestoreVg, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("restore_vg {} bytes", request.backup.len()), dry_run)
+    }
+    fn import_clone(&self, request: ImportClone, dry_run: bool) -> Change<VgInfo> {
+        self.change(format!("import_clone {} {}", request.name, request.devices.join(" ")), dry_run)
+    }
+    fn wipe_pv(&self, request: WipePv, dry_run: bool) -> Change<PvInfo> {
+        self.change(format!("wipe_pv {}", request.device), dry_run)
+    }
+    fn give_up_pool(&self, pool: &PoolPath, request: GiveUpPool, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("give_up_pool {pool} {}", request.force), dry_run)
+    }
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo> {
         self.change(format!("create_pool {}", request.name), dry_run)
     }
