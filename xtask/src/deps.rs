@@ -23,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 /// Packages that test everything else.
-const FREE: &[&str] = &["vol-tests", "vol-benches"];
+const FREE: &[&str] = &["vol-tests", "vol-proof", "vol-benches"];
 /// The one crate that may say `unsafe`.
 const UNSAFE: &str = "vol-linux";
 const FORBID: &str = "#![forbid(unsafe_code)]";

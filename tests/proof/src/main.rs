@@ -1,0 +1,147 @@
+//! `vol-proof`: runs the proof, or one piece of it again.
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use vol_proof::enumerate::{Case, Failure, Shared, walk};
+use vol_proof::ops::{Shape, all_ops, parse_ops};
+use vol_proof::report::{Coverage, Line, head};
+use vol_proof::{minimise, schedule, work};
+
+#[derive(Parser)]
+#[command(name = "vol-proof", about = "Crash enumeration and seeded histories of volumed on a simulated machine")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Walk every crash of the schedule
+    Crash(Limits),
+    /// Walk one case again
+    Replay(Replay),
+}
+
+#[derive(Args, Clone)]
+struct Limits {
+    /// Fail below so many distinct crash states
+    #[arg(long, default_value_t = 1_000_000)]
+    states: u64,
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// The first part only, and no gates on counts
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Args)]
+struct Replay {
+    #[arg(long, default_value = "2x2")]
+    shape: Shape,
+    #[arg(long)]
+    ops: String,
+    #[arg(long, default_value_t = 0)]
+    deep: u64,
+    #[arg(long)]
+    cut_before: Option<u64>,
+}
+
+fn main() {
+    // A panic in a case is caught, and told with the case; its own message would drown that.
+    std::panic::set_hook(Box::new(|_| {}));
+    let failed = match Cli::parse().task {
+        Task::Crash(limits) => crash(&limits),
+        Task::Replay(replay) => again(&replay),
+    };
+    std::process::exit(i32::from(failed));
+}
+
+fn crash(limits: &Limits) -> bool {
+    let shared = Shared::default();
+    let mut coverage = Coverage::default();
+    let mut failures = Vec::new();
+    let mut wrong = Vec::new();
+    println!("{}", head());
+    let mut total = Line { name: "crash states".to_owned(), ..Line::default() };
+    for part in schedule::parts(limits.quick) {
+        let begin = Instant::now();
+        let (worlds, judged) = (shared.worlds.len(), shared.judged.len());
+        let results = work::each(part.cases.len(), limits.jobs, |at| walk(&part.cases[at], &shared));
+        let mut line = Line { name: part.name.to_owned(), cases: part.cases.len() as u64, ..Line::default() };
+        for (case, result) in part.cases.iter().zip(results) {
+            match result {
+                Ok(Ok(counts)) => {
+                    line.states += counts.states;
+                    coverage.add(case.op, &counts);
+                }
+                Ok(Err(failure)) => failures.push(failure),
+                Err(panic) => failures.push(Failure { case: case.clone(), place: None, what: panic }),
+            }
+        }
+        line.distinct = shared.worlds.len() - worlds;
+        line.judged = shared.judged.len() - judged;
+        line.seconds = begin.elapsed().as_secs_f64();
+        println!("{line}");
+        if !limits.quick && line.distinct < part.least {
+            wrong.push(format!("{}: {} distinct states, {} were there before", part.name, line.distinct, part.least));
+        }
+        total.cases += line.cases;
+        total.states += line.states;
+        total.distinct += line.distinct;
+        total.judged += line.judged;
+        total.seconds += line.seconds;
+    }
+    println!("{total}");
+    println!("asked again after recovery: {} machines", shared.recovered.len());
+    print!("{coverage}");
+    if !limits.quick && total.distinct < limits.states {
+        wrong.push(format!("{} distinct crash states, {} are wanted", total.distinct, limits.states));
+    }
+    let never = ["volume-create:huge", "mount:raw", "attach:pg", "refresh", "scan"];
+    let wanted = all_ops().iter().copied().filter(|op| !never.contains(&op.to_string().as_str()));
+    wrong.extend(coverage.gaps(wanted));
+    for failure in failures.iter().take(5) {
+        println!("FAILED: {}", minimal(failure));
+    }
+    for what in wrong.iter().take(20) {
+        println!("FAILED: {what}");
+    }
+    println!("{} cases failed, {} gates", failures.len(), wrong.len());
+    !failures.is_empty() || !wrong.is_empty()
+}
+
+/// The same failure with fewer operations before it.
+fn minimal(failure: &Failure) -> Failure {
+    let retry = |before: &[vol_proof::ops::Op]| {
+        let case = Case { before: before.to_vec(), ..failure.case.clone() };
+        walk(&case, &Shared::default()).err().filter(|other| other.place.is_some() == failure.place.is_some())
+    };
+    let before = minimise::shrink(&failure.case.before, 40, |before| retry(before).is_some());
+    retry(&before).unwrap_or_else(|| failure.clone())
+}
+
+fn again(replay: &Replay) -> bool {
+    let mut before = match parse_ops(&replay.ops) {
+        Ok(ops) => ops,
+        Err(error) => {
+            println!("{error}");
+            return true;
+        }
+    };
+    let Some(op) = before.pop() else {
+        println!("--ops names no operation");
+        return true;
+    };
+    let case = Case { shape: replay.shape, before, cut_before: replay.cut_before, op, deep: replay.deep };
+    let shared = Shared::default();
+    match walk(&case, &shared) {
+        Ok(counts) => println!("{case}\n{counts:?}, {} distinct", shared.worlds.len()),
+        Err(failure) => {
+            println!("FAILED: {failure}");
+            return true;
+        }
+    }
+    false
+}
