@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use vol_core::plan::{mount, pool, snapshot, vg, volume};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
@@ -11,10 +12,12 @@ use vol_types::{
     VolumePath,
 };
 
+use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::HostMut;
 use crate::observe;
+use crate::queue::{Answer, ThinRequest};
 use crate::vg::OpenVg;
 
 /// What a request came to.
@@ -63,6 +66,8 @@ pub struct Engine<H> {
     vgs: RwLock<BTreeMap<VgId, Arc<OpenVg>>>,
     /// Held while VGs are found, made or taken apart, so that no disk is given away twice.
     pub(crate) membership: Mutex<()>,
+    /// Rung when there is work to be done in the background.
+    bell: Arc<Bell>,
     /// What the last scan could not make sense of.
     pub(crate) scan_problems: RwLock<Vec<crate::vg::Problem>>,
 }
@@ -70,7 +75,13 @@ pub struct Engine<H> {
 impl<H: HostMut> Engine<H> {
     /// An engine that knows no VG yet; see [`Engine::scan`].
     pub fn new(host: H) -> Self {
-        Self { host, vgs: RwLock::default(), membership: Mutex::new(()), scan_problems: RwLock::default() }
+        Self {
+            host,
+            vgs: RwLock::default(),
+            membership: Mutex::new(()),
+            bell: Arc::default(),
+            scan_problems: RwLock::default(),
+        }
     }
 
     pub fn host(&self) -> &H {
@@ -93,6 +104,7 @@ impl<H: HostMut> Engine<H> {
     }
 
     pub(crate) fn insert(&self, vg: Arc<OpenVg>) {
+        vg.hang_up(self.bell.clone());
         self.vgs.write().unwrap_or_else(PoisonError::into_inner).insert(vg.id, vg);
     }
     pub(crate) fn forget(&self, id: VgId) {
@@ -115,6 +127,19 @@ impl<H: HostMut> Engine<H> {
         for vg in self.vgs() {
             vg.refresh(&self.host);
         }
+    }
+
+    /// Waits until there is work to be done in the background, or for so long, and does it.
+    pub fn maintain(&self, most: Duration) {
+        self.bell.wait(most);
+        for vg in self.vgs() {
+            vg.maintain(&self.host);
+        }
+    }
+
+    /// Ends the waiting of [`Engine::maintain`].
+    pub fn ring(&self) {
+        self.bell.ring();
     }
 
     fn plan_vg(&self, request: &CreateVg) -> Result<(Plan, Catalog), EngineError> {
@@ -265,8 +290,17 @@ impl<H: HostMut> Engine<H> {
     }
 
     pub fn create_volume(&self, request: &CreateVolume, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
-        let vg = self.vg(&request.path.vg)?;
-        let planned = volume::CreateVolume {
+        self.submit(&*self.vg(&request.path.vg)?, self.wanted_volume(request), dry_run)
+    }
+
+    /// Several volumes of one VG that are asked for at once: as few transactions as can be; an answer for each.
+    pub fn create_volumes(&self, vg: &Name, requests: &[CreateVolume]) -> Result<Vec<Answer>, EngineError> {
+        let wanted = requests.iter().map(|request| self.wanted_volume(request)).collect();
+        Ok(self.vg(vg)?.submit_all(&self.host, wanted))
+    }
+
+    fn wanted_volume(&self, request: &CreateVolume) -> ThinRequest {
+        ThinRequest::Create(volume::CreateVolume {
             id: VolumeId::from_uuid(self.host.new_uuid()),
             intent: IntentId::from_uuid(self.host.new_uuid()),
             name: request.path.volume.clone(),
@@ -275,32 +309,32 @@ impl<H: HostMut> Engine<H> {
             fs: request.fs,
             fs_uuid: self.host.new_uuid().into_bytes(),
             now: self.host.now(),
-        };
-        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
-            created(volume::create(catalog, kernel, &planned)?, planned.id)
-        })?;
-        Ok(done(plan, id, dry_run))
+        })
     }
 
     pub fn create_snapshot(&self, path: &SnapshotPath, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
-        let vg = self.vg(&path.volume.vg)?;
-        let planned = snapshot::CreateSnapshot {
+        let wanted = snapshot::CreateSnapshot {
             id: VolumeId::from_uuid(self.host.new_uuid()),
             intent: IntentId::from_uuid(self.host.new_uuid()),
             of: path.volume.volume.clone(),
             name: path.snapshot.clone(),
             now: self.host.now(),
         };
-        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
-            created(snapshot::create(catalog, kernel, &planned)?, planned.id)
-        })?;
-        Ok(done(plan, id, dry_run))
+        self.submit(&*self.vg(&path.volume.vg)?, ThinRequest::Snapshot(wanted), dry_run)
     }
 
     /// Deletes a volume or a snapshot.
     pub fn delete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         let intent = IntentId::from_uuid(self.host.new_uuid());
-        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| volume::delete(catalog, kernel, volume, intent))
+        self.submit(&*self.vg(vg)?, ThinRequest::Delete { name: name.clone(), intent }, dry_run)
+    }
+
+    fn submit(&self, vg: &OpenVg, request: ThinRequest, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        if dry_run {
+            return Ok(Done::Planned(vg.plan_of(&self.host, &request)?));
+        }
+        let (changed, id) = vg.submit(&self.host, request)?;
+        Ok(if changed { Done::Changed(id) } else { Done::Unchanged(id) })
     }
 
     pub fn mount(
@@ -376,13 +410,6 @@ pub fn find_volume<'a>(catalog: &'a Catalog, name: &VolumeName) -> Result<&'a vo
         };
         Refusal::not_found(format!("there is no {kind} {}/{name}", catalog.vg().name))
             .hint(format!("`volctl {list}` shows what there is"))
-    })
-}
-
-fn created(created: volume::Created, new: VolumeId) -> Result<(Plan, VolumeId), Refusal> {
-    Ok(match created {
-        volume::Created::Plan(plan) => (plan, new),
-        volume::Created::Unchanged(id) => (Plan::default(), id),
     })
 }
 

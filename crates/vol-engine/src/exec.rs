@@ -64,8 +64,12 @@ pub struct Failed {
 impl Failed {
     /// As the answer to the request whose plan it was.
     pub fn of(self, plan: &Plan, settled: bool) -> EngineError {
+        self.titled(plan.title.clone(), settled)
+    }
+
+    pub fn titled(self, title: String, settled: bool) -> EngineError {
         let Self { step, begun, error: source } = self;
-        EngineError::Step(Box::new(FailedStep { title: plan.title.clone(), step, source, begun, settled }))
+        EngineError::Step(Box::new(FailedStep { title, step, source, begun, settled }))
     }
 }
 

@@ -4,17 +4,20 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod bell;
 mod engine;
 mod error;
 pub mod exec;
 pub mod host;
 mod observe;
 mod pvs;
+mod queue;
 mod scan;
 mod store;
 mod vg;
 
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};
+pub use queue::{Answer, ThinRequest};
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};

@@ -4,33 +4,43 @@
 //! A commit is one record appended to every copy, written through (one flush each, side by side), and counts when a
 //! majority of the copies has it. Until then nobody sees it: the catalog in memory changes after the disks.
 //!
+//! A checkpoint is written beside the commits that go on, as a [`CheckpointJob`] that somebody carries out in small steps;
+//! only a commit that finds no room in a log does so itself.
+//!
 //! What holds after a failure: a commit that did not reach a majority may or may not be found at the next opening, as
 //! after a power cut; the store takes no further commit until the VG is opened again ([`StoreError::Frozen`]).
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use vol_core::Catalog;
-use vol_format::layout::{BLOCK, Geometry};
+use vol_format::checkpoint::{self, Header};
+use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash};
-use vol_format::{checkpoint, label};
-use vol_types::{Change, Object, ObjectKey, PvId, VgId};
+use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, VgId};
 
-use crate::host::{BlockWrite, DurableWrite, HostError, HostMut, HostResult};
+use crate::host::{DurableWrite, HostError, HostErrorKind, HostMut, HostResult};
 use crate::pvs::OpenPvs;
 
 mod ancestry;
+mod checkpoint_job;
+mod copy;
+mod history;
+mod members;
 mod open;
 
+pub use checkpoint_job::CheckpointJob;
 pub use open::open;
 
 use ancestry::Ancestry;
+use copy::StoreCopy;
 
 /// Why a commit, or the making of a store, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the metadata could be written to {written} of {copies} copies only: {first}")]
     NoMajority { written: usize, copies: usize, first: HostError },
-    /// A new VG needs all of its copies.
+    /// A new VG needs all of its copies, and a new copy its first checkpoint.
     #[error("a copy of the metadata could not be begun: {0}")]
     FirstCheckpoint(HostError),
     #[error("the volume group takes no changes: {0}")]
@@ -46,18 +56,21 @@ pub enum StoreError {
     Invariant(String),
 }
 
-/// One copy of the metadata.
-struct StoreCopy {
-    id: record::Copy,
-    device: Arc<dyn BlockWrite>,
-    geometry: Geometry,
-    /// Where the next record goes, a position that only grows.
-    log_position: u64,
-    /// The slot of the newest checkpoint, and where the log behind it begins.
-    slot: u8,
-    log_start: u64,
-    /// Set at the first failed write: what stands there is unknown, so it is not written to again before it is opened anew.
-    failed: Option<HostError>,
+/// Why the store takes no changes.
+#[derive(Clone, Debug)]
+enum Frozen {
+    /// Too few copies are there or can be written. More disks, or an operator's word that they are lost, end it.
+    NoMajority(String),
+    /// What stands on the disks contradicts itself: only a person can know which is right.
+    Judgement(String),
+}
+
+impl Frozen {
+    fn reason(&self) -> &str {
+        match self {
+            Self::NoMajority(reason) | Self::Judgement(reason) => reason,
+        }
+    }
 }
 
 /// The open store of a VG.
@@ -66,12 +79,22 @@ pub struct Store {
     sequence: u64,
     hash: ChainHash,
     ancestry: Ancestry,
+    /// Copies that are there: those of the members, and what was admitted to become one.
     copies: Vec<StoreCopy>,
-    /// Copies the VG is to have, present or not: the majority is of these.
-    wanted: usize,
-    frozen: Option<String>,
+    /// PVs that carry a copy, present or not: the majority is of these.
+    members: BTreeSet<PvId>,
+    /// Members that an operator declared lost: they are not counted.
+    lost: BTreeSet<PvId>,
+    /// Where the copies were left that are members and not written to; see `Pv::left`.
+    left: BTreeMap<PvId, Vec<CommitPoint>>,
+    /// Whether the catalog says otherwise than `left`.
+    left_changed: bool,
+    frozen: Option<Frozen>,
     /// Bytes that a checkpoint would take now, at most.
     checkpoint_estimate: u64,
+    /// Bytes of all commits since the job was begun.
+    grown: u64,
+    job: Option<Arc<Mutex<CheckpointJob>>>,
     /// Commits and checkpoints since it was opened.
     counters: StoreCounters,
 }
@@ -85,9 +108,39 @@ pub struct StoreCounters {
 }
 
 impl Store {
+    /// A store at this point of a history.
+    fn at(vg: VgId, sequence: u64, hash: ChainHash, members: BTreeSet<PvId>) -> Self {
+        Self {
+            vg,
+            sequence,
+            hash,
+            ancestry: Ancestry::default(),
+            copies: Vec::new(),
+            members,
+            lost: BTreeSet::new(),
+            left: BTreeMap::new(),
+            left_changed: false,
+            frozen: None,
+            checkpoint_estimate: u64::MAX / 2,
+            grown: 0,
+            job: None,
+            counters: StoreCounters::default(),
+        }
+    }
+
     /// Writes the first checkpoint of a new VG to every PV that is to carry metadata. The labels come later: until then
     /// nothing finds it.
     pub fn start<H: HostMut + ?Sized>(host: &H, objects: &[Object], pvs: &OpenPvs) -> Result<Self, StoreError> {
+        Self::start_at(host, objects, pvs, 1)
+    }
+
+    /// As [`Store::start`], with another number for the first commit: a history that is to win over one that ends before it.
+    pub fn start_at<H: HostMut + ?Sized>(
+        host: &H,
+        objects: &[Object],
+        pvs: &OpenPvs,
+        sequence: u64,
+    ) -> Result<Self, StoreError> {
         let vg = objects
             .iter()
             .find_map(|object| match object {
@@ -96,51 +149,29 @@ impl Store {
             })
             .ok_or(StoreError::NoCopies)?;
         let payload = checkpoint::encode_payload(objects).map_err(|error| StoreError::TooLarge(error.to_string()))?;
-        let sequence = 1;
         let hash = record::chain(vg, &record::GENESIS, sequence, &payload);
         let mut copies = Vec::new();
         for object in objects {
             let Object::Pv(pv) = object else { continue };
             let Some(open) = pvs.get(&pv.id).filter(|_| pv.metadata) else { continue };
-            copies.push(StoreCopy {
-                id: record::Copy { vg, pv: pv.id },
-                device: open.device.clone(),
-                geometry: open.geometry,
-                log_position: 0,
-                // The first checkpoint goes to the other slot, which is slot 0.
-                slot: 1,
-                log_start: 0,
-                failed: None,
-            });
+            copies.push(StoreCopy::blank(record::Copy { vg, pv: pv.id }, open));
         }
         if copies.is_empty() {
             return Err(StoreError::NoCopies);
         }
-        let wanted = copies.len();
-        let mut store = Self {
-            vg,
-            sequence,
-            hash,
-            ancestry: Ancestry::default(),
-            copies,
-            wanted,
-            frozen: None,
-            checkpoint_estimate: payload.len() as u64,
-            counters: StoreCounters::default(),
-        };
-        // An older VG may have left a header in the second slot and records in the log.
+        let members = copies.iter().map(|copy| copy.id.pv).collect();
+        let mut store = Self { copies, ..Self::at(vg, sequence, hash, members) };
         for copy in &store.copies {
-            let stale = [copy.geometry.checkpoint_offsets[1], copy.geometry.log_offset];
-            for offset in stale {
-                let write = DurableWrite { device: &copy.device, offset, data: &label::blank() };
-                first_error(host.write_durable(&[write])).map_err(StoreError::FirstCheckpoint)?;
-            }
+            store.empty(host, copy)?;
         }
-        store.write_checkpoint(host, &payload, objects.len() as u64)?;
+        store.job =
+            Some(Arc::new(Mutex::new(CheckpointJob::new(store.header(), objects.to_vec(), store.copies.iter()))));
+        store.finish_checkpoint(host)?;
         if let Some(first) = store.copies.iter().find_map(|copy| copy.failed.clone()) {
             // A new VG begins with all of its copies or not at all.
             return Err(StoreError::FirstCheckpoint(first));
         }
+        store.counters = StoreCounters::default();
         Ok(store)
     }
 
@@ -151,23 +182,58 @@ impl Store {
         catalog: &RwLock<Catalog>,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        if let Some(reason) = &self.frozen {
-            return Err(StoreError::Frozen(reason.clone()));
-        }
-        let payload = record::encode_payload(changes).map_err(|error| StoreError::TooLarge(error.to_string()))?;
-        self.leave_room(catalog, &payload, changes)?;
-        self.sound(catalog, changes)?;
+        self.changeable()?;
+        let changes = self.with_left_points(catalog, changes);
+        let payload = record::encode_payload(&changes).map_err(|error| StoreError::TooLarge(error.to_string()))?;
+        self.leave_room(catalog, &payload, &changes)?;
+        self.sound(catalog, &changes)?;
         let len = record::disk_len(payload.len()) as u64;
-        let log_full = self.copies.iter().any(|copy| copy.failed.is_none() && !copy.has_room(len));
-        if log_full {
-            self.checkpoint(host, catalog)?;
+        // The checkpoint under way may have begun so long ago that the log is full again behind it; a new one always suffices
+        // (FMT-14).
+        for _ in 0..2 {
+            if self.copies.iter().any(|copy| copy.failed.is_none() && !copy.has_room(len)) {
+                self.begin_checkpoint(catalog);
+                self.finish_checkpoint(host)?;
+            }
         }
         let sequence = self.sequence + 1;
         let count = u32::try_from(changes.len()).map_err(|_| StoreError::TooLarge("too many changes".to_owned()))?;
+        let hash = record::chain(self.vg, &self.hash, sequence, &payload);
+        let before = CommitPoint { sequence: self.sequence, hash: self.hash };
+        let after = CommitPoint { sequence, hash };
+        self.left_changed = false;
+        self.append(host, sequence, &payload, count, [before, after]);
+        let members = self.members_after(&changes);
+        self.majority(&self.members.clone())?;
+        if let Some(members) = members {
+            self.majority(&members)?;
+            self.set_members(members);
+        }
+        self.hash = hash;
+        self.sequence = sequence;
+        self.ancestry.committed(sequence, hash);
+        self.checkpoint_estimate = self.checkpoint_estimate.saturating_add(payload.len() as u64);
+        self.grown = self.grown.saturating_add(payload.len() as u64);
+        self.counters.commits += 1;
+        self.counters.commit_bytes += len;
+        write(catalog, |catalog| catalog.commit(sequence, changes.into_owned()));
+        Ok(())
+    }
+
+    /// One record to every copy in good standing, side by side. A copy on which it fails may have been left at either of `points`.
+    fn append<H: HostMut + ?Sized>(
+        &mut self,
+        host: &H,
+        sequence: u64,
+        payload: &[u8],
+        count: u32,
+        points: [CommitPoint; 2],
+    ) {
+        let len = record::disk_len(payload.len()) as u64;
         let mut places = Vec::new();
         for (at, copy) in self.copies.iter().enumerate().filter(|(_, copy)| copy.failed.is_none()) {
             let position = record::place(copy.log_position, len, copy.geometry.log_len);
-            let bytes = record::encode(&copy.id, position, sequence, &self.hash, &payload, count);
+            let bytes = record::encode(&copy.id, position, sequence, &self.hash, payload, count);
             places.push((at, position, bytes));
         }
         let writes: Vec<_> = places
@@ -184,69 +250,88 @@ impl Store {
             let copy = &mut self.copies[at];
             match result {
                 Ok(()) => copy.log_position = position + bytes.len() as u64,
-                Err(error) => copy.fail(error),
+                Err(error) => {
+                    copy.fail(error);
+                    let pv = copy.id.pv;
+                    self.leave(pv, points);
+                }
             }
         }
-        self.majority()?;
-        self.hash = record::chain(self.vg, &self.hash, sequence, &payload);
-        self.sequence = sequence;
-        self.ancestry.committed(sequence, self.hash);
-        self.checkpoint_estimate = self.checkpoint_estimate.saturating_add(payload.len() as u64);
-        self.counters.commits += 1;
-        self.counters.commit_bytes += len;
-        catalog.write().unwrap_or_else(PoisonError::into_inner).commit(sequence, changes.to_vec());
-        if self.copies.iter().any(|copy| copy.failed.is_none() && copy.half_full())
-            && let Err(error) = self.checkpoint(host, catalog)
-        {
-            // The commit itself is durable; the log has as much room again as it has used.
-            tracing::error!(%error, "the checkpoint could not be written; the log goes on");
+    }
+
+    /// Whether a log is so full that a checkpoint is wanted.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.frozen.is_none()
+            && self.job.is_none()
+            && self.copies.iter().any(|copy| copy.failed.is_none() && copy.half_full())
+    }
+
+    /// The checkpoint under way, for whoever carries it out; begun if one is wanted.
+    pub fn checkpoint_job(&mut self, catalog: &RwLock<Catalog>) -> Option<Arc<Mutex<CheckpointJob>>> {
+        if self.wants_checkpoint() {
+            self.begin_checkpoint(catalog);
         }
-        Ok(())
+        self.job.clone()
     }
 
-    /// Writes the whole catalog to the older slot of every copy, after which the log before it is not needed any more.
-    pub fn checkpoint<H: HostMut + ?Sized>(&mut self, host: &H, catalog: &RwLock<Catalog>) -> Result<(), StoreError> {
-        let objects = catalog.read().unwrap_or_else(PoisonError::into_inner).objects();
-        let payload = checkpoint::encode_payload(&objects).map_err(|error| StoreError::TooLarge(error.to_string()))?;
-        self.write_checkpoint(host, &payload, objects.len() as u64)?;
-        self.checkpoint_estimate = payload.len() as u64;
+    /// Whether this is the job that the store waits for.
+    pub fn is_under_way(&self, job: &Arc<Mutex<CheckpointJob>>) -> bool {
+        self.job.as_ref().is_some_and(|own| Arc::ptr_eq(own, job))
+    }
+
+    fn begin_checkpoint(&mut self, catalog: &RwLock<Catalog>) {
+        if self.job.is_some() {
+            return;
+        }
+        let copies = self.copies.iter().filter(|copy| copy.failed.is_none());
+        let job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), copies);
+        self.grown = 0;
+        self.job = Some(Arc::new(Mutex::new(job)));
+    }
+
+    /// Carries out what is left of the checkpoint under way, and from then on counts on it: the log before it is not needed
+    /// any more.
+    pub fn finish_checkpoint<H: HostMut + ?Sized>(&mut self, host: &H) -> Result<(), StoreError> {
+        let Some(job) = self.job.clone() else { return Ok(()) };
+        let mut job = lock(&job);
+        self.job = None;
+        job.finish(host)?;
+        for part in &mut job.parts {
+            let Some(copy) = self.copies.iter_mut().find(|copy| copy.id == part.id && copy.failed.is_none()) else {
+                continue;
+            };
+            match part.failed.take() {
+                None => {
+                    copy.slot = part.slot;
+                    copy.log_start = part.log_position;
+                }
+                Some(error) => {
+                    copy.fail(error);
+                    let here = CommitPoint { sequence: self.sequence, hash: self.hash };
+                    let pv = part.id.pv;
+                    self.leave(pv, [here]);
+                }
+            }
+        }
+        let (sequence, hash) = job.point();
+        self.ancestry.checkpointed(sequence, hash);
+        self.checkpoint_estimate = job.payload_len().saturating_add(self.grown);
         self.counters.checkpoints += 1;
-        Ok(())
+        self.majority(&self.members.clone())
     }
 
-    fn write_checkpoint<H: HostMut + ?Sized>(
-        &mut self,
-        host: &H,
-        payload: &[u8],
-        object_count: u64,
-    ) -> Result<(), StoreError> {
-        let mut header = checkpoint::Header {
+    /// The header of a checkpoint of this moment; the job fills in the rest.
+    fn header(&self) -> Header {
+        Header {
             slot: 0,
             sequence: self.sequence,
             hash: self.hash,
             log_position: 0,
-            object_count,
-            payload_len: payload.len() as u64,
-            payload_hash: checkpoint::payload_hash(payload),
+            object_count: 0,
+            payload_len: 0,
+            payload_hash: [0; 32],
             ancestors: self.ancestry.before(self.sequence),
-        };
-        for copy in self.copies.iter_mut().filter(|copy| copy.failed.is_none()) {
-            let room = copy.geometry.checkpoint_len - BLOCK as u64;
-            if payload.len() as u64 > room {
-                return Err(StoreError::Full { needed: payload.len() as u64, room });
-            }
-            header.slot = 1 - copy.slot;
-            header.log_position = copy.log_position;
-            match copy.write_checkpoint(host, &header, payload) {
-                Ok(()) => {
-                    copy.slot = header.slot;
-                    copy.log_start = copy.log_position;
-                }
-                Err(error) => copy.fail(error),
-            }
         }
-        self.ancestry.checkpointed(self.sequence, self.hash);
-        self.majority()
     }
 
     /// Refuses what would not fit a checkpoint any more, while deleting is still possible.
@@ -265,7 +350,7 @@ impl Store {
             return Ok(());
         }
         // The estimate counts every change as growth; count exactly before saying no.
-        let objects = catalog.read().unwrap_or_else(PoisonError::into_inner).objects();
+        let objects = read(catalog, Catalog::objects);
         let exact = checkpoint::encode_payload(&objects).map_err(|error| StoreError::TooLarge(error.to_string()))?;
         self.checkpoint_estimate = exact.len() as u64;
         let needed = self.checkpoint_estimate.saturating_add(payload.len() as u64);
@@ -277,7 +362,7 @@ impl Store {
         if !cfg!(debug_assertions) {
             return Ok(());
         }
-        let mut after = catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut after = read(catalog, Catalog::clone);
         after.commit(self.sequence + 1, changes.to_vec());
         let taken_apart = changes.iter().any(|change| matches!(change, Change::Delete(ObjectKey::Vg(_))));
         match vol_core::check::violations(&after).first() {
@@ -286,89 +371,65 @@ impl Store {
         }
     }
 
-    /// Takes copies out of use that could not be brought up to date.
-    fn drop_copies(&mut self, pvs: &[PvId], why: &StoreError) {
-        for copy in self.copies.iter_mut().filter(|copy| pvs.contains(&copy.id.pv) && copy.failed.is_none()) {
-            copy.fail(HostError::new(crate::host::HostErrorKind::Other, "bring the copy up to date", why.to_string()));
-        }
-        if self.majority().is_err() {
-            tracing::error!("too few metadata copies are up to date");
-        }
+    fn changeable(&self) -> Result<(), StoreError> {
+        self.frozen.as_ref().map_or(Ok(()), |frozen| Err(StoreError::Frozen(frozen.reason().to_owned())))
     }
 
-    fn written(&self) -> usize {
-        self.copies.iter().filter(|copy| copy.failed.is_none()).count()
+    fn is_written(&self, pv: PvId) -> bool {
+        self.copies.iter().any(|copy| copy.id.pv == pv && copy.failed.is_none())
     }
 
-    fn majority(&mut self) -> Result<(), StoreError> {
-        let written = self.written();
-        if written > self.wanted / 2 {
+    /// Whether more than half of these have all that was written; else the store is frozen.
+    fn majority(&mut self, members: &BTreeSet<PvId>) -> Result<(), StoreError> {
+        let copies = members.difference(&self.lost).count();
+        let written = members.iter().filter(|pv| self.is_written(**pv)).count();
+        if written > copies / 2 {
             return Ok(());
         }
         let first = self
             .copies
             .iter()
             .find_map(|copy| copy.failed.clone())
-            .unwrap_or_else(|| HostError::new(crate::host::HostErrorKind::NotFound, "metadata copies", "missing"));
-        self.frozen = Some(format!(
-            "its metadata could be written to {written} of {} copies only ({first}); \
-             it is read again when the daemon starts or at `volctl pv scan`",
-            self.wanted
-        ));
-        Err(StoreError::NoMajority { written, copies: self.wanted, first })
+            .unwrap_or_else(|| HostError::new(HostErrorKind::NotFound, "metadata copies", "missing"));
+        self.frozen = Some(Frozen::NoMajority(format!(
+            "its metadata could be written to {written} of {copies} copies only ({first}); \
+             it is read again when the daemon starts or at `volctl pv scan`"
+        )));
+        Err(StoreError::NoMajority { written, copies, first })
     }
 
     /// Why no change is taken, if none is.
     pub fn frozen(&self) -> Option<&str> {
-        self.frozen.as_deref()
+        self.frozen.as_ref().map(Frozen::reason)
     }
     /// PVs whose copy failed since it was opened, and how.
     pub fn failed_copies(&self) -> impl Iterator<Item = (PvId, &HostError)> {
         self.copies.iter().filter_map(|copy| Some((copy.id.pv, copy.failed.as_ref()?)))
     }
-    /// Copies that are there and copies that there should be.
+    /// Copies of members that are there and copies that there should be.
     pub fn copies(&self) -> (usize, usize) {
-        (self.written(), self.wanted)
+        (self.members.iter().filter(|pv| self.is_written(**pv)).count(), self.members.len())
     }
-    pub fn counters(&self) -> StoreCounters {
+    /// Sequence number of the last commit.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+    pub const fn counters(&self) -> StoreCounters {
         self.counters
     }
 }
 
-impl StoreCopy {
-    fn fail(&mut self, error: HostError) {
-        tracing::error!(pv = %self.id.pv, %error, "a metadata copy failed and is not written to any more");
-        self.failed = Some(error);
-    }
+/// Takes a job for one step of it.
+pub fn lock(job: &Mutex<CheckpointJob>) -> MutexGuard<'_, CheckpointJob> {
+    job.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Whether a record of this length can be put without touching what the newest checkpoint still needs.
-    fn has_room(&self, len: u64) -> bool {
-        let end = record::place(self.log_position, len, self.geometry.log_len) + len;
-        end - self.log_start <= self.geometry.log_len
-    }
+fn read<T>(catalog: &RwLock<Catalog>, read: impl FnOnce(&Catalog) -> T) -> T {
+    read(&catalog.read().unwrap_or_else(PoisonError::into_inner))
+}
 
-    fn half_full(&self) -> bool {
-        (self.log_position - self.log_start) * 2 > self.geometry.log_len
-    }
-
-    /// Payload, flush, header: a header that can be read vouches for its payload.
-    fn write_checkpoint<H: HostMut + ?Sized>(
-        &self,
-        host: &H,
-        header: &checkpoint::Header,
-        payload: &[u8],
-    ) -> HostResult<()> {
-        let offset = self.geometry.checkpoint_offsets[usize::from(header.slot)];
-        // The old header goes first: while the payload is half written, nothing may vouch for it.
-        let blank = label::blank();
-        first_error(host.write_durable(&[DurableWrite { device: &self.device, offset, data: &blank }]))?;
-        for (at, part) in payload.chunks(1 << 20).enumerate() {
-            self.device.write_at(offset + BLOCK as u64 + (at << 20) as u64, part)?;
-        }
-        self.device.flush()?;
-        let header = header.encode(&self.id);
-        first_error(host.write_durable(&[DurableWrite { device: &self.device, offset, data: &header }]))
-    }
+fn write<T>(catalog: &RwLock<Catalog>, write: impl FnOnce(&mut Catalog) -> T) -> T {
+    write(&mut catalog.write().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn first_error(results: Vec<HostResult<()>>) -> HostResult<()> {

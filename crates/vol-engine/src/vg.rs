@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
@@ -11,10 +11,12 @@ use vol_core::plan::{Kernel, health};
 use vol_core::{Catalog, Plan, Refusal};
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
+use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
-use crate::store::StoreCounters;
+use crate::queue::Queue;
+use crate::store::{self, CheckpointJob, StoreCounters};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct OpenVg {
     pub id: VgId,
     catalog: RwLock<Catalog>,
     session: Mutex<Session>,
+    pub(crate) queue: Queue,
+    bell: OnceLock<Arc<Bell>>,
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again.
     opening_problems: Vec<String>,
@@ -60,6 +64,8 @@ impl OpenVg {
             id: catalog.vg().id,
             catalog: RwLock::new(catalog),
             session: Mutex::new(session),
+            queue: Queue::default(),
+            bell: OnceLock::new(),
             view: RwLock::default(),
             opening_problems,
             rounds_unsettled: AtomicU32::new(0),
@@ -102,9 +108,8 @@ impl OpenVg {
         plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
         let mut session = self.session();
-        if !dry_run && !session.closed && self.unsettled() {
-            // A step that could not be taken back earlier may be possible now.
-            self.recover(host, &mut session);
+        if !dry_run {
+            self.settle_first(host, &mut session);
         }
         self.usable(&session)?;
         let missing = self.missing(&session);
@@ -125,6 +130,13 @@ impl OpenVg {
         outcome
     }
 
+    /// A step that could not be taken back earlier may be possible now.
+    pub(crate) fn settle_first<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) {
+        if !session.closed && self.unsettled() {
+            self.recover(host, session);
+        }
+    }
+
     /// In memory the VG is unfinished again, so that recovery takes it apart.
     pub(crate) fn unmake(&self) {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +145,7 @@ impl OpenVg {
     }
 
     /// A session that waited for its turn may find that the VG is gone, or was opened anew.
-    fn usable(&self, session: &Session) -> Result<(), Refusal> {
+    pub(crate) fn usable(&self, session: &Session) -> Result<(), Refusal> {
         let (name, state) = self.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
         if session.closed {
             return Err(Refusal::not_found(format!("volume group {name} was deleted or opened anew meanwhile"))
@@ -228,6 +240,35 @@ impl OpenVg {
         given_up.is_empty() && self.read(|catalog| catalog.unfinished().next().is_none())
     }
 
+    /// Carries out the checkpoint that is under way or wanted, without keeping changes waiting: the VG is only held to begin and
+    /// to end it. `true` if there was one.
+    pub fn maintain<H: HostMut + ?Sized>(&self, host: &H) -> bool {
+        let Some(job) = self.checkpoint_job() else { return false };
+        loop {
+            let mut step = store::lock(&job);
+            if step.is_done() {
+                break;
+            }
+            if let Err(error) = step.advance(host) {
+                tracing::error!(%error, "a checkpoint cannot be written");
+                break;
+            }
+        }
+        let mut session = self.session();
+        if let Some(store) = session.store.as_mut()
+            && store.is_under_way(&job)
+            && let Err(error) = store.finish_checkpoint(host)
+        {
+            tracing::error!(%error, "the checkpoint could not be written; the log goes on");
+        }
+        true
+    }
+
+    /// The checkpoint under way, begun if one is wanted.
+    pub fn checkpoint_job(&self) -> Option<Arc<Mutex<CheckpointJob>>> {
+        self.session().store.as_mut()?.checkpoint_job(&self.catalog)
+    }
+
     /// Ever less often: what has been in the way for an hour will not be gone in five seconds, and each try takes the VG.
     fn retry_is_due(&self) -> bool {
         let round = self.rounds_unsettled.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -249,7 +290,18 @@ impl OpenVg {
         }
     }
 
+    /// Who is to be told of work to be done in the background.
+    pub(crate) fn hang_up(&self, bell: Arc<Bell>) {
+        // Inserted twice it has the same bell already.
+        let _same = self.bell.set(bell);
+    }
+
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
+            && store.wants_checkpoint()
+        {
+            bell.ring();
+        }
         let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
         let missing = self.missing(session);
         let mut problems = Vec::new();

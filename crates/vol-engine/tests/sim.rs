@@ -2,7 +2,9 @@
 //! change, and disks with a past.
 
 mod sim {
+    mod batch;
     pub mod bench;
+    mod checkpoints;
     mod cost;
     mod crash;
     mod histories;

@@ -255,3 +255,13 @@ pub enum Change {
     /// The object is gone. Deleting what is not there changes nothing.
     Delete(ObjectKey),
 }
+
+impl Change {
+    /// The object that it changes.
+    pub const fn key(&self) -> ObjectKey {
+        match self {
+            Self::Put(object) => object.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}

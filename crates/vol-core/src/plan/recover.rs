@@ -10,7 +10,7 @@ use vol_types::{
     Change, Content, Intent, IntentId, Object, ObjectKey, Pool, PoolState, PvId, ThinOp, VgState, VolumeState,
 };
 
-use crate::catalog::{Catalog, VolumeName};
+use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
 use crate::plan::{Kernel, Plan, pool, thin, vg, volume};
@@ -194,7 +194,7 @@ fn before_the_swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool, intent: &Int
         }
     }
     if deletes {
-        thin::finish(&mut plan, pool, intent.id, intent.from + 1, done);
+        thin::finish(&mut plan, pool, intent.id, done);
     } else {
         plan.push(Action::CheckPool { pool: pool.id, transaction_id: intent.from });
         thin::settle(&mut plan, pool, intent.id, intent.from, done);
@@ -238,12 +238,11 @@ fn half_made_volumes(
         if !open(&subject) || !agrees || catalog.intents_of(pool.id).next().is_some() {
             return None;
         }
-        let mut plan = Plan::new(format!("take back the unfinished volume {}", VolumeName::of(volume)));
+        let mut change = volume::removal(pool, volume, fresh_intent);
         let device = Device::Volume(volume.id);
         if kernel.dm.contains_key(&device) {
-            plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+            change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
-        volume::remove_thin(&mut plan, pool, volume, fresh_intent);
-        Some(Recovery { subject, plan })
+        Some(Recovery { subject, plan: thin::alone(change) })
     })
 }

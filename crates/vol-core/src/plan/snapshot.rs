@@ -1,15 +1,15 @@
 //! Snapshots: read-only, thin, crash-consistent (the origin's file system is frozen while they are taken).
 
 use vol_types::{
-    Change, Content, IntentId, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState, limit,
+    Bytes, Change, Content, IntentId, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
-use crate::plan::volume::Created;
-use crate::plan::{Kernel, Plan, pool, thin, volume, writable_pool};
+use crate::plan::thin::{Batch, ThinChange};
+use crate::plan::{Kernel, pool, volume, writable_pool};
 use crate::refusal::Refusal;
-use crate::step::Requirement;
+use crate::step::{Action, Requirement, Step};
 
 /// `snapshot create`.
 #[derive(Clone, Debug)]
@@ -23,7 +23,12 @@ pub struct CreateSnapshot {
 
 /// `snapshot create`. A name that is taken is refused, not taken for the same request: a snapshot is a moment, and the
 /// moment asked for is now.
-pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateSnapshot) -> Result<Created, Refusal> {
+pub fn create(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    batch: &Batch,
+    request: &CreateSnapshot,
+) -> Result<ThinChange, Refusal> {
     let vg = &catalog.vg().name;
     let origin_name = VolumeName { volume: request.of.clone(), snapshot: None };
     let origin = catalog.volume_named(&origin_name).ok_or_else(|| {
@@ -50,6 +55,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateSnapshot) -> R
     };
     writable_pool(origin_pool, kernel, catalog.intents_of(origin_pool.id).next().is_some())?;
     pool::has_room(catalog, origin_pool, kernel.pools.get(&origin_pool.id))?;
+    let origin_pool = batch.pool(origin_pool);
     if origin_pool.snapshots_made >= limit::POOL_SNAPSHOTS_MAX {
         return Err(Refusal::no_space(format!(
             "pool {} has made {} snapshots in its life; the kernel's clock of 24 bits is nearly at its end",
@@ -77,23 +83,24 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateSnapshot) -> R
     let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
     let origin_device = Device::Volume(origin.id);
     let active = kernel.dm.contains_key(&origin_device).then_some(origin_device);
-    let mut plan = Plan::new(format!("create snapshot {vg}/{name}"));
-    thin::transaction(
-        &mut plan,
-        &after,
-        request.intent,
-        ThinOp::Snapshot { volume: snapshot.id, thin_id: snapshot.thin_id, origin_thin_id: origin.thin_id },
-        active,
-        vec![Change::Put(Object::Volume(snapshot))],
-        vec![Change::Put(Object::Volume(ready))],
-    );
-    // Suspended or not must be what the plan was made for: a snapshot of a running origin is a corrupt one.
-    let at = plan.steps.iter_mut().find(|step| step.action.kind() == "snapshot-thin");
-    if let Some(step) = at {
-        step.requires.push(match active {
+    let (id, thin_id, origin_thin_id) = (snapshot.id, snapshot.thin_id, origin.thin_id);
+    let message = Action::SnapshotThin { pool: origin.pool, origin: active, origin_thin_id, thin_id };
+    Ok(ThinChange {
+        title: format!("create snapshot {vg}/{name}"),
+        volume: id,
+        names: vec![name, origin_name],
+        intent: request.intent,
+        before: Vec::new(),
+        pool: after,
+        promises: Bytes::ZERO,
+        op: ThinOp::Snapshot { volume: id, thin_id, origin_thin_id },
+        // Suspended or not must be what the plan was made for: a snapshot of a running origin is a corrupt one.
+        message: Step::new(message).requires(match active {
             Some(device) => Requirement::Active(device),
             None => Requirement::Absent(origin_device),
-        });
-    }
-    Ok(Created::Plan(plan))
+        }),
+        begin: vec![Change::Put(Object::Volume(snapshot))],
+        done: vec![Change::Put(Object::Volume(ready))],
+        then: Vec::new(),
+    })
 }

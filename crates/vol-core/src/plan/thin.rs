@@ -1,59 +1,146 @@
 //! The transaction that every change of a pool's thin ids goes through (design law 5):
 //! intent (durable) -> messages -> transaction id compare-and-swap -> status check -> done record.
+//!
+//! Changes that wait at the same time share one: two commits, one swap and one check for all of them ([`Batch`]).
 
-use vol_types::{Change, Intent, IntentId, Object, ObjectKey, Pool, ThinOp};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dm::Device;
+use vol_types::{Bytes, Change, Intent, IntentId, Object, ObjectKey, Pool, PoolId, ThinOp, VolumeId};
+
+use crate::catalog::VolumeName;
 use crate::plan::Plan;
 use crate::step::{Action, Requirement, Step};
 
-/// Appends a whole transaction to `plan`.
-///
-/// `begin` becomes durable together with the intent, `done` together with its end. `pool` is the pool as it is before;
-/// `pool_after` as it is to be recorded with `begin` (an id counter that has moved on), still at the old transaction id.
-pub fn transaction(
-    plan: &mut Plan,
-    pool_after: &Pool,
-    intent: IntentId,
-    op: ThinOp,
-    active_origin: Option<Device>,
-    begin: Vec<Change>,
-    done: Vec<Change>,
-) {
-    let from = pool_after.transaction_id;
-    let to = from + 1;
-    let pool = pool_after.id;
-    let mut first = vec![
-        Change::Put(Object::Intent(Intent { id: intent, pool, from, ops: vec![op] })),
-        Change::Put(Object::Pool(pool_after.clone())),
-    ];
-    first.extend(begin);
-    plan.steps.push(
-        Step::new(Action::Commit { changes: first }).requires(Requirement::PoolAt { pool, transaction_id: from }),
-    );
-    plan.push(match op {
-        ThinOp::Create { thin_id, .. } => Action::CreateThin { pool, thin_id },
-        ThinOp::Delete { thin_id, .. } => Action::DeleteThin { pool, thin_id, absent_ok: true },
-        ThinOp::Snapshot { thin_id, origin_thin_id, .. } => {
-            Action::SnapshotThin { pool, origin: active_origin, origin_thin_id, thin_id }
+/// Most changes in one transaction: their two records stay far below the longest one, and nobody waits for many others' messages.
+pub const BATCH_MAX: usize = 64;
+
+/// One change of a pool's thin ids, to be made alone or with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThinChange {
+    pub title: String,
+    pub volume: VolumeId,
+    /// Names that it makes, deletes or depends on: no other change of the same transaction may have them.
+    pub names: Vec<VolumeName>,
+    /// Used for the whole transaction if this is its first change of the pool.
+    pub intent: IntentId,
+    /// Steps before anything is recorded.
+    pub before: Vec<Step>,
+    /// The pool as it is to be recorded with the intent (an id counter that has moved on), still at the old transaction id.
+    pub pool: Pool,
+    /// What it adds to what the pool promises.
+    pub promises: Bytes,
+    pub op: ThinOp,
+    /// The pool message.
+    pub message: Step,
+    /// Becomes durable together with the intent.
+    pub begin: Vec<Change>,
+    /// Becomes durable together with its end.
+    pub done: Vec<Change>,
+    /// What follows for this change alone, with a commit of its own.
+    pub then: Vec<Step>,
+}
+
+/// A transaction in the making. Each change is planned on top of those that are in it already.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    changes: Vec<ThinChange>,
+    pools: BTreeMap<PoolId, Pool>,
+    promises: BTreeMap<PoolId, u128>,
+    names: BTreeSet<VolumeName>,
+}
+
+impl Batch {
+    /// The pool as the changes so far leave it.
+    pub fn pool<'a>(&'a self, pool: &'a Pool) -> &'a Pool {
+        self.pools.get(&pool.id).unwrap_or(pool)
+    }
+    /// Bytes that the changes so far add to what the pool promises.
+    pub fn promises(&self, pool: PoolId) -> u128 {
+        self.promises.get(&pool).copied().unwrap_or(0)
+    }
+    /// Whether a change of this name has to wait for the next transaction.
+    pub fn concerns(&self, name: &VolumeName) -> bool {
+        self.names.contains(name)
+    }
+    pub fn is_full(&self) -> bool {
+        self.changes.len() >= BATCH_MAX
+    }
+
+    pub fn add(&mut self, change: ThinChange) {
+        self.pools.insert(change.pool.id, change.pool.clone());
+        let promises = self.promises.entry(change.pool.id).or_default();
+        *promises = promises.saturating_add(u128::from(change.promises.get()));
+        self.names.extend(change.names.iter().cloned());
+        self.changes.push(change);
+    }
+
+    /// The shared plan, and what follows for each change by itself, in the order in which they were added.
+    pub fn plan(self) -> (Plan, Vec<Plan>) {
+        let mut plan = Plan::new(match self.changes.as_slice() {
+            [only] => only.title.clone(),
+            many => format!("{} changes of volumes in one transaction", many.len()),
+        });
+        let mut begin = Vec::new();
+        let mut requires = Vec::new();
+        for pool in self.pools.values() {
+            let own = || self.changes.iter().filter(|change| change.pool.id == pool.id);
+            let Some(first) = own().next() else { continue };
+            let ops = own().map(|change| change.op).collect();
+            begin.push(Change::Put(Object::Intent(Intent {
+                id: first.intent,
+                pool: pool.id,
+                from: pool.transaction_id,
+                ops,
+            })));
+            begin.push(Change::Put(Object::Pool(pool.clone())));
+            requires.push(Requirement::PoolAt { pool: pool.id, transaction_id: pool.transaction_id });
         }
-    });
-    finish(plan, pool_after, intent, to, done);
+        begin.extend(self.changes.iter().flat_map(|change| change.begin.iter().cloned()));
+        plan.steps.extend(self.changes.iter().flat_map(|change| change.before.iter().cloned()));
+        plan.steps.push(Step { action: Action::Commit { changes: begin }, requires });
+        plan.steps.extend(self.changes.iter().map(|change| change.message.clone()));
+        let mut done = Vec::new();
+        for pool in self.pools.values() {
+            let Some(first) = self.changes.iter().find(|change| change.pool.id == pool.id) else { continue };
+            swap(&mut plan, pool);
+            done.extend(settled(pool, first.intent, pool.transaction_id + 1));
+        }
+        done.extend(self.changes.iter().flat_map(|change| change.done.iter().cloned()));
+        plan.commit(done);
+        let then = self.changes.into_iter().map(|change| Plan { title: change.title, steps: change.then }).collect();
+        (plan, then)
+    }
+}
+
+/// A change alone, with all that follows.
+pub fn alone(change: ThinChange) -> Plan {
+    let mut batch = Batch::default();
+    batch.add(change);
+    let (mut plan, then) = batch.plan();
+    plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
+    plan
+}
+
+/// Compare-and-swap, and the check that it was kept.
+fn swap(plan: &mut Plan, pool: &Pool) {
+    let to = pool.transaction_id + 1;
+    plan.push(Action::SetTransaction { pool: pool.id, from: pool.transaction_id, to });
+    plan.push(Action::CheckPool { pool: pool.id, transaction_id: to });
+}
+
+fn settled(pool: &Pool, intent: IntentId, to: u64) -> [Change; 2] {
+    [Change::Put(Object::Pool(Pool { transaction_id: to, ..pool.clone() })), Change::Delete(ObjectKey::Intent(intent))]
 }
 
 /// The second half: compare-and-swap, check, done record.
-pub fn finish(plan: &mut Plan, pool: &Pool, intent: IntentId, to: u64, done: Vec<Change>) {
-    plan.push(Action::SetTransaction { pool: pool.id, from: pool.transaction_id, to });
-    plan.push(Action::CheckPool { pool: pool.id, transaction_id: to });
-    settle(plan, pool, intent, to, done);
+pub fn finish(plan: &mut Plan, pool: &Pool, intent: IntentId, done: Vec<Change>) {
+    swap(plan, pool);
+    settle(plan, pool, intent, pool.transaction_id + 1, done);
 }
 
 /// The done record alone: what is left to do when the kernel is already at `to`.
 pub fn settle(plan: &mut Plan, pool: &Pool, intent: IntentId, to: u64, done: Vec<Change>) {
-    let mut changes = vec![
-        Change::Put(Object::Pool(Pool { transaction_id: to, ..pool.clone() })),
-        Change::Delete(ObjectKey::Intent(intent)),
-    ];
+    let mut changes = settled(pool, intent, to).to_vec();
     changes.extend(done);
     plan.commit(changes);
 }

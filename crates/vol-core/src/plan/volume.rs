@@ -7,7 +7,8 @@ use vol_types::{
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
-use crate::plan::{Kernel, Plan, pool, thin, writable_pool};
+use crate::plan::thin::{Batch, ThinChange};
+use crate::plan::{Kernel, Plan, pool, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -26,15 +27,16 @@ pub struct CreateVolume {
     pub now: u64,
 }
 
-/// What a creation came to: a plan, or the volume that is there already just as it was asked for.
+/// What a creation came to: a change to be made, or the volume that is there already just as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
-    Plan(Plan),
+    Change(Box<ThinChange>),
     Unchanged(VolumeId),
 }
 
-/// `volume create`. The same request twice is one volume; the same name with other parameters is refused.
-pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateVolume) -> Result<Created, Refusal> {
+/// `volume create`, in one transaction with `batch`. The same request twice is one volume; the same name with other
+/// parameters is refused.
+pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &CreateVolume) -> Result<Created, Refusal> {
     let vg = &catalog.vg().name;
     let path = format!("{vg}/{}", request.name);
     let pool = pool::find(catalog, request.pool.as_ref())?;
@@ -49,7 +51,8 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateVolume) -> Res
     }
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
-    within_policy(catalog, pool, size)?;
+    within_policy(catalog, batch, pool, size)?;
+    let pool = batch.pool(pool);
     let pool_after = take_thin_id(pool)?;
     let volume = Volume {
         id: request.id,
@@ -62,28 +65,30 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, request: &CreateVolume) -> Res
         snapshot: None,
         created_at: request.now,
     };
-    let mut plan = Plan::new(format!("create volume {path}"));
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
         Some(fs) => Volume { content: Content::Formatting { fs, uuid: request.fs_uuid }, ..volume.clone() },
     };
-    thin::transaction(
-        &mut plan,
-        &pool_after,
-        request.intent,
-        ThinOp::Create { volume: volume.id, thin_id: volume.thin_id },
-        None,
-        vec![Change::Put(Object::Volume(volume.clone()))],
-        vec![Change::Put(Object::Volume(after))],
-    );
-    if let Some(fs) = request.fs {
-        format(&mut plan, &volume, fs, request.fs_uuid);
-    }
-    Ok(Created::Plan(plan))
+    let (id, thin_id) = (volume.id, volume.thin_id);
+    Ok(Created::Change(Box::new(ThinChange {
+        title: format!("create volume {path}"),
+        volume: id,
+        names: vec![name],
+        intent: request.intent,
+        before: Vec::new(),
+        pool: pool_after,
+        promises: size,
+        op: ThinOp::Create { volume: id, thin_id },
+        message: Step::new(Action::CreateThin { pool: volume.pool, thin_id }),
+        begin: vec![Change::Put(Object::Volume(volume.clone()))],
+        done: vec![Change::Put(Object::Volume(after))],
+        then: request.fs.map(|fs| format(&volume, fs, request.fs_uuid)).unwrap_or_default(),
+    })))
 }
 
 /// mkfs on a volume that has just been made, is recorded as *formatting*, and that nobody has seen.
-fn format(plan: &mut Plan, volume: &Volume, fs: FsKind, uuid: [u8; 16]) {
+fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16]) -> Vec<Step> {
+    let mut plan = Plan::default();
     let device = Device::Volume(volume.id);
     plan.steps.push(
         Step::new(Action::CreateDm { device, table: table(volume), read_only: false })
@@ -100,6 +105,7 @@ fn format(plan: &mut Plan, volume: &Volume, fs: FsKind, uuid: [u8; 16]) {
     plan.push(Action::RemoveDm { device });
     let done = Volume { state: VolumeState::Ready, content: Content::Formatted { fs, uuid }, ..volume.clone() };
     plan.commit(vec![Change::Put(Object::Volume(done))]);
+    plan.steps
 }
 
 /// The table of a thin volume.
@@ -155,12 +161,12 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
     Ok(rounded)
 }
 
-fn within_policy(catalog: &Catalog, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
+fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
     let data = catalog.pool_data_size(pool);
-    let promised = u128::from(catalog.members(pool.id).virtual_size().get()) + u128::from(size.get());
+    let present = u128::from(catalog.members(pool.id).virtual_size().get()) + batch.promises(pool.id);
     let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
-    if promised > limit {
-        let left = limit.saturating_sub(u128::from(catalog.members(pool.id).virtual_size().get()));
+    if present + u128::from(size.get()) > limit {
+        let left = limit.saturating_sub(present);
         return Err(Refusal::no_space(format!(
             "{size} is beyond the over-commit limit of pool {}: its volumes may promise {} % of {data}, {} is left",
             pool.name,
@@ -197,8 +203,15 @@ fn same_as(present: &Volume, pool: &Pool, size: Bytes, fs: Option<FsKind>, path:
         .hint("choose another name, or delete that volume first"))
 }
 
-/// `volume delete` and `snapshot delete`. Snapshots of a deleted volume stay: they hold data of their own.
-pub fn delete(catalog: &Catalog, kernel: &Kernel, volume: &Volume, intent: IntentId) -> Result<Plan, Refusal> {
+/// `volume delete` and `snapshot delete`, in one transaction with `batch`. Snapshots of a deleted volume stay: they hold data
+/// of their own.
+pub fn delete(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    batch: &Batch,
+    volume: &Volume,
+    intent: IntentId,
+) -> Result<ThinChange, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
@@ -212,26 +225,32 @@ pub fn delete(catalog: &Catalog, kernel: &Kernel, volume: &Volume, intent: Inten
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
-    let mut plan = Plan::new(format!("delete {kind} {path}"));
+    let mut change = removal(batch.pool(pool), volume, intent);
+    change.title = format!("delete {kind} {path}");
     if kernel.dm.contains_key(&device) {
-        plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+        change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
     }
-    remove_thin(&mut plan, pool, volume, intent);
-    Ok(plan)
+    Ok(change)
 }
 
-/// Appends tombstone, `delete` message and done record.
-pub fn remove_thin(plan: &mut Plan, pool: &Pool, volume: &Volume, intent: IntentId) {
+/// Tombstone, `delete` message and done record.
+pub fn removal(pool: &Pool, volume: &Volume, intent: IntentId) -> ThinChange {
     let tombstone = Volume { state: VolumeState::Deleting, ..volume.clone() };
-    thin::transaction(
-        plan,
-        pool,
+    let thin_id = volume.thin_id;
+    ThinChange {
+        title: format!("take back the unfinished volume {}", VolumeName::of(volume)),
+        volume: volume.id,
+        names: vec![VolumeName::of(volume)],
         intent,
-        ThinOp::Delete { volume: volume.id, thin_id: volume.thin_id },
-        None,
-        vec![Change::Put(Object::Volume(tombstone))],
-        vec![Change::Delete(ObjectKey::Volume(volume.id))],
-    );
+        before: Vec::new(),
+        pool: pool.clone(),
+        promises: Bytes::ZERO,
+        op: ThinOp::Delete { volume: volume.id, thin_id },
+        message: Step::new(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true }),
+        begin: vec![Change::Put(Object::Volume(tombstone))],
+        done: vec![Change::Delete(ObjectKey::Volume(volume.id))],
+        then: Vec::new(),
+    }
 }
 
 /// Refuses what is mounted. Whether somebody has the device open is asked when it is taken down, with patience: udev opens

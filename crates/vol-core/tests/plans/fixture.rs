@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 use vol_core::dm::Device;
 use vol_core::observed::{DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolMode, PoolStatus, PoolUsage};
+use vol_core::plan::thin::{self, Batch};
 use vol_core::plan::vg::{CreateVg, DiskCandidate, PvLayout};
 use vol_core::plan::{Kernel, pool, volume};
 use vol_core::{Catalog, Plan, check};
@@ -132,7 +133,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
 
 pub fn plan_of(created: volume::Created) -> Plan {
     match created {
-        volume::Created::Plan(plan) => plan,
+        volume::Created::Change(change) => thin::alone(*change),
         volume::Created::Unchanged(id) => panic!("{id} was there already"),
     }
 }
@@ -141,7 +142,8 @@ pub fn plan_of(created: volume::Created) -> Plan {
 pub fn vg_with_volume() -> Catalog {
     let mut catalog = vg_with_pool();
     let kernel = kernel(&catalog, 0);
-    let plan = plan_of(volume::create(&catalog, &kernel, &volume_request("pg", Bytes::gib(10))).unwrap());
+    let plan =
+        plan_of(volume::create(&catalog, &kernel, &Batch::default(), &volume_request("pg", Bytes::gib(10))).unwrap());
     apply(&mut catalog, &plan);
     catalog
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use vol_core::dm::Device;
+use vol_core::plan::thin::{self, Batch};
 use vol_core::plan::{Kernel, recover, volume};
 use vol_core::{Catalog, Plan};
 use vol_types::*;
@@ -18,7 +19,7 @@ fn next(catalog: &Catalog, kernel: &Kernel) -> Option<Plan> {
 fn cut(fs: Option<FsKind>, commits: usize) -> Catalog {
     let mut catalog = vg_with_pool();
     let request = volume::CreateVolume { fs, ..volume_request("pg", Bytes::gib(10)) };
-    let plan = plan_of(volume::create(&catalog, &kernel(&catalog, 0), &request).unwrap());
+    let plan = plan_of(volume::create(&catalog, &kernel(&catalog, 0), &Batch::default(), &request).unwrap());
     for changes in plan.commits().take(commits) {
         catalog.commit(catalog.sequence() + 1, changes.clone());
     }
@@ -78,7 +79,10 @@ fn a_deletion_goes_on_from_either_side_of_the_swap() {
     {
         let mut catalog = vg_with_volume();
         let pg = catalog.volumes().next().unwrap().clone();
-        let plan = volume::delete(&catalog, &kernel(&catalog, 1), &pg, IntentId::from_uuid(uuid(32))).unwrap();
+        let plan = thin::alone(
+            volume::delete(&catalog, &kernel(&catalog, 1), &Batch::default(), &pg, IntentId::from_uuid(uuid(32)))
+                .unwrap(),
+        );
         let first = plan.commits().next().unwrap().clone();
         catalog.commit(catalog.sequence() + 1, first);
         let plan = next(&catalog, &kernel(&catalog, in_kernel)).unwrap();

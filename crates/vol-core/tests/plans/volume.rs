@@ -1,4 +1,5 @@
 use vol_core::observed::{PoolMode, PoolStatus};
+use vol_core::plan::thin::{self, Batch};
 use vol_core::plan::volume::Created;
 use vol_core::plan::{Kernel, snapshot, volume};
 use vol_core::{Catalog, RefusalCode, VolumeName};
@@ -7,13 +8,16 @@ use vol_types::*;
 use super::fixture::*;
 
 fn refusal(catalog: &Catalog, kernel: &Kernel, request: &volume::CreateVolume) -> vol_core::Refusal {
-    volume::create(catalog, kernel, request).unwrap_err()
+    volume::create(catalog, kernel, &Batch::default(), request).unwrap_err()
 }
 
 #[test]
 fn a_volume_is_made_intent_first_and_formatted_only_from_its_record() {
     let catalog = vg_with_pool();
-    let plan = plan_of(volume::create(&catalog, &kernel(&catalog, 0), &volume_request("pg", Bytes::gib(10))).unwrap());
+    let plan = plan_of(
+        volume::create(&catalog, &kernel(&catalog, 0), &Batch::default(), &volume_request("pg", Bytes::gib(10)))
+            .unwrap(),
+    );
     let id = VolumeId::from_uuid(uuid(30));
     assert_eq!(
         text(&plan),
@@ -37,7 +41,7 @@ fn a_volume_is_made_intent_first_and_formatted_only_from_its_record() {
 fn the_same_request_twice_is_one_volume_and_another_one_is_a_conflict() {
     let catalog = vg_with_volume();
     let kernel = kernel(&catalog, 1);
-    let again = volume::create(&catalog, &kernel, &volume_request("pg", Bytes::gib(10))).unwrap();
+    let again = volume::create(&catalog, &kernel, &Batch::default(), &volume_request("pg", Bytes::gib(10))).unwrap();
     assert_eq!(again, Created::Unchanged(VolumeId::from_uuid(uuid(30))));
     let other = refusal(&catalog, &kernel, &volume_request("pg", Bytes::gib(11)));
     assert_eq!(other.code, RefusalCode::Exists);
@@ -51,9 +55,14 @@ fn the_same_request_twice_is_one_volume_and_another_one_is_a_conflict() {
 fn a_thin_id_is_never_handed_out_twice() {
     let mut catalog = vg_with_volume();
     let pg = catalog.volume_named(&VolumeName { volume: name("pg"), snapshot: None }).unwrap().clone();
-    let plan = volume::delete(&catalog, &kernel(&catalog, 1), &pg, IntentId::from_uuid(uuid(32))).unwrap();
+    let plan = thin::alone(
+        volume::delete(&catalog, &kernel(&catalog, 1), &Batch::default(), &pg, IntentId::from_uuid(uuid(32))).unwrap(),
+    );
     apply(&mut catalog, &plan);
-    let plan = plan_of(volume::create(&catalog, &kernel(&catalog, 2), &volume_request("pg", Bytes::gib(10))).unwrap());
+    let plan = plan_of(
+        volume::create(&catalog, &kernel(&catalog, 2), &Batch::default(), &volume_request("pg", Bytes::gib(10)))
+            .unwrap(),
+    );
     assert_eq!(text(&plan)[1], "pool message: create_thin 2");
 }
 
@@ -116,7 +125,7 @@ fn what_is_mounted_is_not_deleted() {
     let pg = catalog.volumes().next().unwrap();
     let mut kernel = kernel(&catalog, 1);
     mounted(&mut kernel, pg.id, "/srv/pg");
-    let refusal = volume::delete(&catalog, &kernel, pg, IntentId::from_uuid(uuid(32))).unwrap_err();
+    let refusal = volume::delete(&catalog, &kernel, &Batch::default(), pg, IntentId::from_uuid(uuid(32))).unwrap_err();
     assert_eq!(
         (refusal.code, refusal.message.as_str()),
         (RefusalCode::Busy, "cannot delete data/pg: it is mounted at /srv/pg")
@@ -131,7 +140,7 @@ fn take_snapshot(catalog: &Catalog, kernel: &Kernel) -> vol_core::Plan {
         name: name("before"),
         now: 0,
     };
-    plan_of(snapshot::create(catalog, kernel, &request).unwrap())
+    thin::alone(snapshot::create(catalog, kernel, &Batch::default(), &request).unwrap())
 }
 
 #[test]
@@ -154,7 +163,9 @@ fn a_snapshot_outlives_its_volume_and_keeps_its_name() {
     let plan = take_snapshot(&catalog, &kernel(&catalog, 1));
     apply(&mut catalog, &plan);
     let pg = catalog.volume_named(&VolumeName { volume: name("pg"), snapshot: None }).unwrap().clone();
-    let plan = volume::delete(&catalog, &kernel(&catalog, 2), &pg, IntentId::from_uuid(uuid(32))).unwrap();
+    let plan = thin::alone(
+        volume::delete(&catalog, &kernel(&catalog, 2), &Batch::default(), &pg, IntentId::from_uuid(uuid(32))).unwrap(),
+    );
     apply(&mut catalog, &plan);
     let kept = VolumeName { volume: name("pg"), snapshot: Some(name("before")) };
     assert!(catalog.volume_named(&kept).is_some());
@@ -174,6 +185,6 @@ fn the_snapshot_clock_is_refused_before_it_wraps() {
         name: name("late"),
         now: 0,
     };
-    let refusal = snapshot::create(&catalog, &kernel(&catalog, 1), &request).unwrap_err();
+    let refusal = snapshot::create(&catalog, &kernel(&catalog, 1), &Batch::default(), &request).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NoSpace);
 }

@@ -1,28 +1,29 @@
 //! Opening: which of the copies tells the truth.
 //!
-//! Each copy is read by itself: the newest checkpoint whose header and payload are sound, then the log behind it for as
-//! long as each record continues the one before. The copy that comes furthest wins, if the histories of the others are
-//! prefixes of its own. A copy that is behind is brought up to date by a checkpoint; one that tells another story makes
-//! the VG read-only, because only its operator can know which is right.
+//! Each copy is read by itself ([`History`]): the newest checkpoint that is sound, then the log behind it for as long as each
+//! record continues the one before. The copy that comes furthest is chosen. Another is *old* if it ends at a point of the
+//! chosen history, which is proven by what the chosen copy still knows or by what was recorded when that copy was left
+//! behind; it is brought up to date. One that ends in a single record of its own, where the chosen history went another
+//! way with a majority, holds a commit that nobody was told of: it is old, too. Any other tells another story and makes the
+//! VG read-only, because only its operator can know which is right (`docs/spec/on-disk-format.md`, section 10).
 
-use std::collections::BTreeMap;
+use std::sync::RwLock;
 
 use vol_core::Catalog;
-use vol_format::checkpoint::{self, Checkpoint, Header};
-use vol_format::layout::BLOCK;
-use vol_format::record::{self, ChainHash};
-use vol_types::{PvId, VgId};
+use vol_format::record;
+use vol_types::{CommitPoint, PvId, VgId};
 
 use super::ancestry::Ancestry;
-use super::{Store, StoreCopy, StoreCounters};
-use crate::host::{HostMut, HostResult};
-use crate::pvs::{OpenPv, OpenPvs};
+use super::checkpoint_job::CheckpointJob;
+use super::copy::StoreCopy;
+use super::history::History;
+use super::{Frozen, Store, first_error, members};
+use crate::host::{DurableWrite, HostError, HostErrorKind, HostMut};
+use crate::pvs::OpenPvs;
 
-/// Largest part of the log that one read brings: more than the longest record.
-const WINDOW: u64 = 2 << 20;
-
-/// How far behind the end of the log it is looked for what should not be there: several of the longest records.
-const LOOK_AHEAD: u64 = 4 << 20;
+/// More missing records than this are not appended one by one: a checkpoint is one flush less.
+/// And where such a copy was left must fit its PV's record.
+const CATCH_UP_RECORDS: usize = vol_types::limit::LEFT_POINTS_MAX - 1;
 
 /// What was found on the disks of a VG.
 pub struct Opened {
@@ -32,268 +33,308 @@ pub struct Opened {
     pub problems: Vec<String>,
 }
 
-/// The history that one copy tells.
-struct History {
-    pv: PvId,
-    catalog: Catalog,
-    hash: ChainHash,
-    log_position: u64,
-    log_start: u64,
-    slot: u8,
-    /// The chain hash at each sequence number that this copy still knows.
-    known: BTreeMap<u64, ChainHash>,
-    /// A later commit that is there although the one that leads to it is not: the log is damaged in the middle.
-    beyond_damage: Option<u64>,
+/// How a copy stands to the chosen one.
+enum Standing {
+    Same,
+    Old,
+    /// Old but for one record of its own, which was never acknowledged.
+    Unacknowledged,
+    Different,
+    Unproven,
 }
 
 /// Reads the metadata of `vg` from its PVs and makes the copies agree. `Err` tells why there is none to go by.
 pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Opened, String> {
-    let mut histories = Vec::new();
     let mut problems = Vec::new();
-    for (id, pv) in pvs {
-        match read_history(vg, *id, pv) {
-            Ok(Some(history)) => histories.push(history),
-            Ok(None) => {}
-            Err(error) => problems.push(format!("the metadata on {} cannot be read: {error}", pv.node.display())),
-        }
-    }
-    histories.sort_by_key(|history| std::cmp::Reverse(history.catalog.sequence()));
-    let mut histories = histories.into_iter();
-    let Some(best) = histories.next() else {
+    let mut histories = read_all(vg, pvs, &mut problems);
+    let Some((best, catalog)) = choose(vg, pvs, &mut histories) else {
         problems.insert(0, "none of its disks carries metadata that can be read".to_owned());
         return Err(problems.join("; "));
     };
-    let wanted = best.catalog.pvs().filter(|pv| pv.metadata).count();
+    let mut store = Store::at(vg, best.sequence, best.hash, members::of(&catalog));
+    store.ancestry = Ancestry::from_known(&best.known);
+    let node = |id: PvId| pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string());
+    let agreeing = 1 + histories.iter().filter(|other| other.head() == best.head()).count();
+    let seen: Vec<_> = histories.iter().map(|other| other.pv).chain([best.pv]).collect();
     let mut frozen = None;
-    let mut copies = Vec::new();
     let mut behind = Vec::new();
-    copies.extend(copy_of(&best, vg, pvs));
     for other in histories {
-        let at = other.catalog.sequence();
-        let node = node_of(pvs, other.pv);
-        let belongs = best.catalog.pv(other.pv).is_some_and(|pv| pv.metadata);
-        match best.known.get(&at) {
-            _ if !belongs => problems.push(format!("{node} carries metadata, but is not to carry any: ignored")),
-            Some(hash) if *hash == other.hash => {
-                if at < best.catalog.sequence() {
-                    let commits = best.catalog.sequence() - at;
-                    tracing::warn!(node, commits, "a metadata copy is behind and is brought up to date");
-                    behind.push(other.pv);
-                }
-                copies.extend(copy_of(&other, vg, pvs));
+        let pv = other.pv;
+        if !store.members.contains(&pv) {
+            problems.push(format!("{} carries metadata, but is not to carry any: ignored", node(pv)));
+            continue;
+        }
+        match standing(&best, &catalog, agreeing, &other) {
+            Standing::Same => store.copies.extend(pvs.get(&pv).map(|open| other.as_copy(vg, open))),
+            Standing::Old => {
+                let commits = best.sequence - other.sequence;
+                tracing::warn!(node = node(pv), commits, "a metadata copy is behind and is brought up to date");
+                behind.push(other);
             }
-            Some(_) => {
+            Standing::Unacknowledged => {
+                let commit = other.sequence;
+                tracing::warn!(
+                    node = node(pv),
+                    commit,
+                    "a metadata copy ends in a commit that nobody was told of: it is dropped"
+                );
+                behind.push(other);
+            }
+            Standing::Different => {
                 let reason = format!(
-                    "{node} and {} tell different histories of the volume group since commit {at}: \
+                    "{} and {} tell different histories of the volume group since commit {}: \
                      they were changed apart from each other",
-                    node_of(pvs, best.pv)
+                    node(pv),
+                    node(best.pv),
+                    other.sequence
                 );
                 problems.push(reason.clone());
-                frozen = Some(reason);
+                frozen = Some(Frozen::Judgement(reason));
             }
-            None => problems.push(format!(
-                "the metadata on {node} is too old to be compared (commit {at}, the newest is {}): it is not used",
-                best.catalog.sequence()
+            Standing::Unproven => problems.push(format!(
+                "the metadata on {} is too old to be compared (commit {}, the newest is {}): it is not used",
+                node(pv),
+                other.sequence,
+                best.sequence
             )),
         }
     }
-    if let Some(later) = best.beyond_damage.filter(|later| *later > best.catalog.sequence()) {
+    if let Some(later) = best.beyond_damage.filter(|later| *later > best.sequence) {
         // The last record of a log may be torn by a crash. One in the middle was acknowledged, and is lost.
-        frozen = Some(format!(
+        frozen = Some(Frozen::Judgement(format!(
             "the metadata log on {} is damaged behind commit {}, and no copy has the commits up to {later} that were made: \
              what is shown is old",
-            node_of(pvs, best.pv),
-            best.catalog.sequence()
-        ));
+            node(best.pv),
+            best.sequence
+        )));
     }
-    let violations = vol_core::check::violations(&best.catalog);
+    let violations = vol_core::check::violations(&catalog);
     if let Some(first) = violations.first() {
-        frozen = Some(format!("its metadata contradicts itself: {first}"));
+        frozen = Some(Frozen::Judgement(format!("its metadata contradicts itself: {first}")));
         problems.extend(violations);
     }
-    if frozen.is_none() && copies.len() <= wanted / 2 {
-        frozen = Some(format!("{} of {wanted} metadata copies are there, a change needs more than half", copies.len()));
+    let (there, wanted) =
+        (store.copies.len() + usize::from(store.members.contains(&best.pv)) + behind.len(), store.members.len());
+    if frozen.is_none() && there <= wanted / 2 {
+        frozen = Some(Frozen::NoMajority(format!(
+            "{there} of {wanted} metadata copies are there, a change needs more than half"
+        )));
     }
-    problems.extend(frozen.clone());
-    let mut store = Store {
-        vg,
-        sequence: best.catalog.sequence(),
-        hash: best.hash,
-        ancestry: Ancestry::from_known(&best.known),
-        copies,
-        wanted,
-        frozen,
-        checkpoint_estimate: u64::MAX / 2,
-        counters: StoreCounters::default(),
-    };
-    if store.frozen.is_none() && !behind.is_empty() {
-        let catalog = std::sync::RwLock::new(best.catalog.clone());
-        if let Err(error) = store.checkpoint(host, &catalog) {
-            // A copy that is not at the head must not count: what is appended to it would continue nothing.
-            store.drop_copies(&behind, &error);
-            problems.push(format!("a metadata copy that is behind could not be brought up to date: {error}"));
+    problems.extend(frozen.as_ref().map(|frozen| frozen.reason().to_owned()));
+    if frozen.is_none() {
+        catch_up(host, &mut store, &best, &catalog, behind, pvs);
+    } else {
+        store.copies.extend(behind.into_iter().filter_map(|old| retired(old, vg, pvs)));
+    }
+    if store.members.contains(&best.pv) {
+        store.copies.extend(pvs.get(&best.pv).map(|open| best.as_copy(vg, open)));
+    }
+    remember_left(&mut store, &best, &catalog, &seen);
+    store.frozen = frozen;
+    if store.frozen.is_none() {
+        replace_lost(host, &mut store, &catalog, pvs, &seen, &mut problems);
+        if let Err(error) = store.majority(&store.members.clone()) {
+            problems.push(format!("the metadata copies could not be brought up to date: {error}"));
         }
     }
-    Ok(Opened { catalog: best.catalog, store, problems })
+    Ok(Opened { catalog, store, problems })
 }
 
-fn node_of(pvs: &OpenPvs, id: PvId) -> String {
-    pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string())
+/// A copy that is behind and stays so, because nothing is written now.
+fn retired(old: History, vg: VgId, pvs: &OpenPvs) -> Option<StoreCopy> {
+    let behind =
+        HostError::new(HostErrorKind::Other, "metadata copy", "it is behind, and cannot be brought up to date now");
+    let copy = old.as_copy(vg, pvs.get(&old.pv)?);
+    Some(StoreCopy { failed: Some(behind), ..copy })
 }
 
-fn copy_of(history: &History, vg: VgId, pvs: &OpenPvs) -> Option<StoreCopy> {
-    let pv = pvs.get(&history.pv)?;
-    Some(StoreCopy {
-        id: record::Copy { vg, pv: history.pv },
-        device: pv.device.clone(),
-        geometry: pv.geometry,
-        log_position: history.log_position,
-        slot: history.slot,
-        log_start: history.log_start,
-        failed: None,
-    })
-}
-
-/// The history on one PV; `None` if it carries no metadata.
-fn read_history(vg: VgId, id: PvId, pv: &OpenPv) -> HostResult<Option<History>> {
-    let copy = record::Copy { vg, pv: id };
-    let headers: Vec<_> = (0..2u8).map(|slot| read_header(&copy, slot, pv)).collect();
-    // A slot that cannot be read does not take the other with it, but with both unreadable nobody knows what was there.
-    if let [Err(error), Err(_)] = headers.as_slice() {
-        return Err(error.clone());
+/// Members whose disk is there and holds no metadata any more get it anew. They do not help to decide what is true: what they
+/// held may have been acknowledged.
+fn replace_lost<H: HostMut + ?Sized>(
+    host: &H,
+    store: &mut Store,
+    catalog: &Catalog,
+    pvs: &OpenPvs,
+    seen: &[PvId],
+    problems: &mut Vec<String>,
+) {
+    let empty: Vec<_> = pvs.iter().filter(|(pv, _)| store.members.contains(*pv) && !seen.contains(*pv)).collect();
+    if empty.is_empty() {
+        return;
     }
-    let mut headers: Vec<Header> = headers.into_iter().filter_map(|header| header.ok().flatten()).collect();
-    headers.sort_by_key(|header| std::cmp::Reverse(header.recency()));
-    let mut known = BTreeMap::new();
-    for header in &headers {
-        known.insert(header.sequence, header.hash);
-        known.extend(header.ancestors.iter().map(|ancestor| (ancestor.sequence, ancestor.hash)));
-    }
-    let start = headers.iter().find_map(|header| Some((header.slot, read_payload(&copy, header, pv)?)));
-    let Some((slot, start)) = start else { return Ok(None) };
-    // What a newer slot claims, whose payload is not there, is not known of this copy.
-    known.retain(|sequence, _| *sequence <= start.sequence);
-    let mut hash = start.hash;
-    let Some(mut catalog) = Catalog::from_objects(start.sequence, start.objects) else {
-        tracing::error!(pv = %id, "a checkpoint holds no volume group");
-        return Ok(None);
-    };
-    let mut position = start.log_position;
-    let mut log = LogReader { pv, window: Vec::new(), window_at: 0 };
-    while let Some(record) = log.next(&copy, position, catalog.sequence() + 1, &hash)? {
-        position = record.position + record.len as u64;
-        hash = record.hash;
-        known.insert(record.sequence, record.hash);
-        catalog.commit(record.sequence, record.changes);
-    }
-    let head = catalog.sequence();
-    let beyond_damage = log.beyond(&copy, position, start.log_position, head)?;
-    let log_start = start.log_position;
-    Ok(Some(History { pv: id, catalog, hash, log_position: position, log_start, slot, known, beyond_damage }))
-}
-
-fn read_header(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Header>> {
-    let offset = pv.geometry.checkpoint_offsets[usize::from(slot)];
-    let block = pv.device.read_at(offset, BLOCK).inspect_err(|error| {
-        tracing::error!(pv = %copy.pv, slot, %error, "a checkpoint slot cannot be read");
-    })?;
-    match checkpoint::decode_header(copy, slot, &block) {
-        Ok(header) => Ok(header),
-        Err(error) => {
-            tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint header was passed over");
-            Ok(None)
-        }
-    }
-}
-
-/// The payload behind a header; `None`, said in the log, if it is not there whole.
-fn read_payload(copy: &record::Copy, header: &Header, pv: &OpenPv) -> Option<Checkpoint> {
-    let slot = header.slot;
-    let offset = pv.geometry.checkpoint_offsets[usize::from(slot)] + BLOCK as u64;
-    let len = header.payload_len.checked_next_multiple_of(BLOCK as u64)?;
-    if len > pv.geometry.checkpoint_len - BLOCK as u64 {
-        tracing::warn!(pv = %copy.pv, slot, len, "a checkpoint claims more than its slot");
-        return None;
-    }
-    let mut payload = Vec::new();
-    while (payload.len() as u64) < len {
-        let part = usize::try_from((len - payload.len() as u64).min(1 << 20)).ok()?;
-        match pv.device.read_at(offset + payload.len() as u64, part) {
-            Ok(bytes) => payload.extend(bytes),
+    let catalog = RwLock::new(catalog.clone());
+    for (pv, open) in empty {
+        let pv = *pv;
+        match store.admit(host, &catalog, pv, open) {
+            Ok(()) => {
+                let node = open.node.display();
+                tracing::warn!(%node, "the metadata of a PV was gone or damaged, and was written anew from the other copies");
+                store.left.remove(&pv);
+                store.left_changed = true;
+            }
             Err(error) => {
-                tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint cannot be read");
-                return None;
+                problems.push(format!("the metadata on {} cannot be written anew: {error}", open.node.display()))
             }
         }
     }
-    checkpoint::decode_payload(header, &payload)
-        .inspect_err(|error| tracing::warn!(pv = %copy.pv, slot, %error, "a checkpoint was passed over"))
-        .ok()
 }
 
-/// Reads records in windows, so that a log of any length takes few reads and little memory.
-struct LogReader<'a> {
-    pv: &'a OpenPv,
-    window: Vec<u8>,
-    /// Offset of the window in the log region.
-    window_at: u64,
+/// What each PV tells, the furthest first; of those that come equally far, the story that most tell.
+fn read_all(vg: VgId, pvs: &OpenPvs, problems: &mut Vec<String>) -> Vec<History> {
+    let mut histories = Vec::new();
+    for (id, pv) in pvs {
+        match History::read(vg, *id, pv, None) {
+            Ok(found) => histories.extend(found),
+            Err(error) => problems.push(format!("the metadata on {} cannot be read: {error}", pv.node.display())),
+        }
+    }
+    let heads: Vec<_> = histories.iter().map(History::head).collect();
+    let agreeing = |head: CommitPoint| heads.iter().filter(|other| **other == head).count();
+    histories.sort_by_key(|history| std::cmp::Reverse((history.sequence, agreeing(history.head()))));
+    histories
 }
 
-impl LogReader<'_> {
-    /// The record that continues the history at `position`, or at the start of the next lap where the writer skipped the
-    /// end of the region; `None` at the end of the log.
-    fn next(
-        &mut self,
-        copy: &record::Copy,
-        position: u64,
-        sequence: u64,
-        previous: &ChainHash,
-    ) -> HostResult<Option<record::Record>> {
-        let lap = self.pv.geometry.log_len;
-        let skipped = position.next_multiple_of(lap);
-        for at in [position, skipped] {
-            let bytes = self.bytes(at % lap)?;
-            match record::decode(copy, at, bytes) {
-                Ok(record) if record.sequence == sequence && record.previous == *previous => return Ok(Some(record)),
-                Ok(_) | Err(_) => {}
-            }
-            if skipped == position {
-                break;
-            }
+/// Takes the first history whose catalog makes sense out of the list.
+fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(History, Catalog)> {
+    let mut at = 0;
+    while let Some(history) = histories.get(at) {
+        if let Some(catalog) = history.catalog() {
+            let mut best = histories.remove(at);
+            best.forget_payload();
+            histories.iter_mut().for_each(History::forget_payload);
+            return Some((best, catalog));
         }
-        Ok(None)
+        // Its other checkpoint may make sense; then it comes less far, and takes its place behind those that come further.
+        let (pv, distrust) = (history.pv, Some(history.slot()));
+        match pvs.get(&pv).map(|open| History::read(vg, pv, open, distrust)) {
+            Some(Ok(Some(older))) if Some(older.slot()) != distrust => {
+                histories.remove(at);
+                let place = histories.partition_point(|other| other.sequence >= older.sequence);
+                histories.insert(place, older);
+            }
+            _ => at += 1,
+        }
     }
+    None
+}
 
-    /// A sound record of this copy behind the end of its history that only a later commit can have left. One commit is under way
-    /// at a time, so a power cut leaves at most the record right behind the end.
-    fn beyond(&mut self, copy: &record::Copy, position: u64, log_start: u64, head: u64) -> HostResult<Option<u64>> {
-        let lap = self.pv.geometry.log_len;
-        let end = (log_start + lap).min(position + LOOK_AHEAD);
-        let mut latest = None;
-        for at in (position..end).step_by(BLOCK) {
-            let bytes = self.bytes(at % lap)?;
-            if bytes.starts_with(&record::MAGIC)
-                && let Ok(found) = record::decode(copy, at, bytes)
-                && found.sequence >= head + 2
-            {
-                latest = latest.max(Some(found.sequence));
+fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History) -> Standing {
+    if other.head() == best.head() {
+        return Standing::Same;
+    }
+    let left = catalog.pv(other.pv).map(|pv| pv.left.as_slice()).unwrap_or_default();
+    let is_point = |sequence: u64, hash: record::ChainHash| {
+        best.known.get(&sequence) == Some(&hash) || left.contains(&CommitPoint { sequence, hash })
+    };
+    if is_point(other.sequence, other.hash) {
+        return Standing::Old;
+    }
+    // A commit that was acknowledged is on a majority, and nothing is committed on top of one that is not. So where the chosen
+    // history went on from the same point, with another commit on top of that or with a majority of the copies, the other
+    // commit was not acknowledged.
+    let before = other.sequence.checked_sub(1).and_then(|sequence| Some((sequence, *other.known.get(&sequence)?)));
+    let members = catalog.pvs().filter(|pv| pv.metadata).count();
+    let went_on = best.sequence > other.sequence || agreeing > members / 2;
+    if went_on && before.is_some_and(|(sequence, hash)| is_point(sequence, hash)) {
+        return Standing::Unacknowledged;
+    }
+    if best.known.contains_key(&other.sequence) { Standing::Different } else { Standing::Unproven }
+}
+
+/// The copies that are behind, appended to or given a checkpoint of what was chosen.
+fn catch_up<H: HostMut + ?Sized>(
+    host: &H,
+    store: &mut Store,
+    best: &History,
+    catalog: &Catalog,
+    behind: Vec<History>,
+    pvs: &OpenPvs,
+) {
+    let mut by_checkpoint = Vec::new();
+    for old in behind {
+        let Some(open) = pvs.get(&old.pv) else { continue };
+        let head = old.head();
+        let mut copy = old.as_copy(store.vg, open);
+        let missing: Vec<_> = best.records.iter().filter(|record| record.sequence > head.sequence).collect();
+        let continues =
+            missing.first().is_some_and(|first| first.sequence == head.sequence + 1 && first.previous == head.hash);
+        let room: usize = missing.iter().map(|record| record.len).sum();
+        if continues && missing.len() <= CATCH_UP_RECORDS && copy.has_room_for_all(room as u64) {
+            for record in &missing {
+                if let Err(error) = append_old(host, &mut copy, record) {
+                    copy.fail(error);
+                    break;
+                }
+            }
+            if copy.failed.is_some() {
+                let possible =
+                    missing.iter().map(|record| CommitPoint { sequence: record.sequence, hash: record.hash });
+                store.leave(copy.id.pv, std::iter::once(head).chain(possible));
+            }
+            store.copies.push(copy);
+        } else {
+            by_checkpoint.push((copy, head));
+        }
+    }
+    if by_checkpoint.is_empty() {
+        return;
+    }
+    let mut job = CheckpointJob::new(store.header(), catalog.objects(), by_checkpoint.iter().map(|(copy, _)| copy));
+    let failed = job.finish(host).err();
+    for ((mut copy, head), part) in by_checkpoint.into_iter().zip(&job.parts) {
+        let error = part.failed.clone().or_else(|| {
+            let error = failed.as_ref()?;
+            Some(HostError::new(HostErrorKind::Other, "bring the copy up to date", error.to_string()))
+        });
+        match error {
+            None => {
+                copy.slot = part.slot;
+                copy.log_start = part.log_position;
+            }
+            Some(error) => {
+                copy.fail(error);
+                store.leave(copy.id.pv, [head, CommitPoint { sequence: store.sequence, hash: store.hash }]);
             }
         }
-        Ok(latest)
+        store.copies.push(copy);
     }
+    store.counters.checkpoints += 1;
+}
 
-    /// The log region from `offset` on, at least one longest record of it or up to its end.
-    fn bytes(&mut self, offset: u64) -> HostResult<&[u8]> {
-        let len = self.pv.geometry.log_len;
-        let enough = (WINDOW / 2).min(len - offset);
-        let have = self.window_at + self.window.len() as u64;
-        if offset < self.window_at || offset + enough > have {
-            let want = WINDOW.min(len - offset);
-            let want = usize::try_from(want).unwrap_or(BLOCK);
-            self.window = self.pv.device.read_at(self.pv.geometry.log_offset + offset, want)?;
-            self.window_at = offset;
+/// A record of the chosen history, with its own number and hashes, at the end of a copy that lacks it.
+fn append_old<H: HostMut + ?Sized>(host: &H, copy: &mut StoreCopy, missing: &record::Record) -> Result<(), HostError> {
+    let other = |error: String| HostError::new(HostErrorKind::Other, "append a missing commit", error);
+    let payload = record::encode_payload(&missing.changes).map_err(|error| other(error.to_string()))?;
+    let count = u32::try_from(missing.changes.len()).map_err(|error| other(error.to_string()))?;
+    let log_len = copy.geometry.log_len;
+    let position = record::place(copy.log_position, record::disk_len(payload.len()) as u64, log_len);
+    let bytes = record::encode(&copy.id, position, missing.sequence, &missing.previous, &payload, count);
+    let offset = copy.geometry.log_offset + position % log_len;
+    first_error(host.write_durable(&[DurableWrite { device: &copy.device, offset, data: &bytes }]))?;
+    copy.log_position = position + bytes.len() as u64;
+    Ok(())
+}
+
+/// What has to be said of the copies that are not there, so that they can be told from different ones when they come back.
+fn remember_left(store: &mut Store, best: &History, catalog: &Catalog, seen: &[PvId]) {
+    let last = best
+        .sequence
+        .checked_sub(1)
+        .and_then(|before| Some(CommitPoint { sequence: before, hash: *best.known.get(&before)? }));
+    for pv in catalog.pvs().filter(|pv| pv.metadata) {
+        if store.is_written(pv.id) {
+            continue;
         }
-        let from = usize::try_from(offset - self.window_at).unwrap_or(0);
-        Ok(&self.window[from.min(self.window.len())..])
+        if !pv.left.is_empty() {
+            store.left.insert(pv.id, pv.left.clone());
+        } else if !seen.contains(&pv.id) {
+            // It was in good standing when it was last written to, and one commit is under way at a time: it has the last one,
+            // or the one before, or one that nobody was told of.
+            store.leave(pv.id, last.into_iter().chain([best.head()]));
+        }
     }
+    store.left_changed = catalog
+        .pvs()
+        .filter(|pv| pv.metadata)
+        .any(|pv| store.left.get(&pv.id).map(Vec::as_slice).unwrap_or_default() != pv.left.as_slice());
 }

@@ -3,6 +3,7 @@
 //! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub use open::open;
 /// a few ioctls per pool.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+/// In case nobody rings.
+const MAINTAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -46,8 +50,15 @@ pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
     refresher: Mutex<Option<Refresher>>,
+    maintainer: Mutex<Option<Maintainer>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
+}
+
+/// The thread that writes checkpoints beside the changes that go on.
+struct Maintainer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 struct Refresher {
@@ -58,7 +69,7 @@ struct Refresher {
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
-        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None), _only: None }
+        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None), maintainer: Mutex::new(None), _only: None }
     }
 
     /// Keeps the lock that makes it the only one on this machine.
@@ -85,6 +96,19 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             }
         })?;
         *self.refresher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refresher { stop, thread });
+        Ok(())
+    }
+
+    /// Starts the thread that does what is to be done in the background when there is something.
+    pub fn start_maintaining(&self) -> std::io::Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (engine, told) = (self.engine.clone(), stop.clone());
+        let thread = std::thread::Builder::new().name("maintain".to_owned()).spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                engine.maintain(MAINTAIN_AT_LEAST_EVERY);
+            }
+        })?;
+        *self.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Maintainer { stop, thread });
         Ok(())
     }
 
@@ -284,6 +308,14 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             stop.1.notify_all();
             if thread.join().is_err() {
                 tracing::error!("the refreshing thread had failed");
+            }
+        }
+        let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Maintainer { stop, thread }) = maintainer {
+            stop.store(true, Ordering::Release);
+            self.engine.ring();
+            if thread.join().is_err() {
+                tracing::error!("the maintaining thread had failed");
             }
         }
     }

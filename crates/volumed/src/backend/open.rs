@@ -40,6 +40,7 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
     }
     let backend = EngineBackend::new(engine, facts).holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
+    backend.start_maintaining().context("the maintaining thread")?;
     Ok(Arc::new(backend))
 }
 

@@ -1,0 +1,142 @@
+//! Who carries a copy, and what is remembered of a copy that was left behind.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::RwLock;
+
+use vol_core::Catalog;
+use vol_format::layout::BLOCK;
+use vol_format::{label, record};
+use vol_types::{Change, CommitPoint, Object, ObjectKey, PvId, limit};
+
+use super::checkpoint_job::CheckpointJob;
+use super::copy::StoreCopy;
+use super::{Frozen, Store, StoreError, first_error, read};
+use crate::host::{DurableWrite, HostMut};
+use crate::pvs::OpenPv;
+
+/// PVs that carry a copy, by what the catalog says.
+pub fn of(catalog: &Catalog) -> BTreeSet<PvId> {
+    catalog.pvs().filter(|pv| pv.metadata).map(|pv| pv.id).collect()
+}
+
+impl Store {
+    /// Makes `pv` carry a copy: whatever its slots hold is emptied, then the present catalog becomes its first checkpoint. From
+    /// then on it takes part in commits; it counts as a member when one of them says `metadata` of it (FMT-26).
+    ///
+    /// On an error the disk holds no sound checkpoint, and the store goes on without it.
+    pub fn admit<H: HostMut + ?Sized>(
+        &mut self,
+        host: &H,
+        catalog: &RwLock<Catalog>,
+        pv: PvId,
+        open: &OpenPv,
+    ) -> Result<(), StoreError> {
+        self.changeable()?;
+        let mut copy = StoreCopy::blank(record::Copy { vg: self.vg, pv }, open);
+        self.empty(host, &copy)?;
+        let mut job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), std::iter::once(&copy));
+        job.finish(host)?;
+        if let Some(error) = job.parts.into_iter().find_map(|part| part.failed) {
+            return Err(StoreError::FirstCheckpoint(error));
+        }
+        copy.slot = 0;
+        self.copies.retain(|old| old.id.pv != pv);
+        self.copies.push(copy);
+        Ok(())
+    }
+
+    /// What an older life of the disk left must not be taken for a part of this one.
+    pub(super) fn empty<H: HostMut + ?Sized>(&self, host: &H, copy: &StoreCopy) -> Result<(), StoreError> {
+        let geometry = &copy.geometry;
+        let [first, second] = geometry.checkpoint_offsets;
+        let blank = label::blank();
+        let writes = [first, second, geometry.log_offset].map(|offset| DurableWrite {
+            device: &copy.device,
+            offset,
+            data: &blank,
+        });
+        debug_assert_eq!(blank.len(), BLOCK);
+        first_error(host.write_durable(&writes)).map_err(StoreError::FirstCheckpoint)
+    }
+
+    /// Takes an operator's word that these disks will never come back: they are not counted any more, and a store that is
+    /// frozen only because they are missing takes changes again.
+    ///
+    /// Two commits must follow, the second of which removes the PVs. The lost disks may hold one record more than these, which
+    /// was never acknowledged; two commits are more than that, so that this history wins should they come back after all.
+    pub fn declare_lost(&mut self, pvs: &[PvId]) -> Result<(), StoreError> {
+        match &self.frozen {
+            Some(Frozen::Judgement(reason)) => return Err(StoreError::Frozen(reason.clone())),
+            Some(Frozen::NoMajority(_)) | None => {}
+        }
+        if let Some(copy) = self.copies.iter().find(|copy| pvs.contains(&copy.id.pv) && copy.failed.is_none()) {
+            return Err(StoreError::Frozen(format!("PV {} is not lost: its metadata is there", copy.id.pv)));
+        }
+        self.lost.extend(pvs);
+        let frozen = self.frozen.take();
+        let members = self.members.clone();
+        if let Err(error) = self.majority(&members) {
+            self.frozen = frozen;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// `changes`, and with them what is to be remembered of copies that are not written to any more, or are again.
+    pub(super) fn with_left_points<'a>(&self, catalog: &RwLock<Catalog>, changes: &'a [Change]) -> Cow<'a, [Change]> {
+        if !self.left_changed {
+            return Cow::Borrowed(changes);
+        }
+        let mut all = changes.to_vec();
+        for id in &self.members {
+            let left = self.left.get(id).cloned().unwrap_or_default();
+            let own = all.iter().rposition(|change| change.key() == ObjectKey::Pv(*id));
+            match own.map(|at| &mut all[at]) {
+                Some(Change::Put(Object::Pv(pv))) => pv.left = if pv.metadata { left } else { Vec::new() },
+                Some(_) => {}
+                None => {
+                    let put = read(catalog, |catalog| {
+                        let pv = catalog.pv(*id).filter(|pv| pv.left != left)?;
+                        Some(Change::Put(Object::Pv(vol_types::Pv { left, ..pv.clone() })))
+                    });
+                    all.extend(put);
+                }
+            }
+        }
+        Cow::Owned(all)
+    }
+
+    /// The members after these changes, if they change.
+    pub(super) fn members_after(&self, changes: &[Change]) -> Option<BTreeSet<PvId>> {
+        let mut after = self.members.clone();
+        for change in changes {
+            match change {
+                Change::Put(Object::Pv(pv)) if pv.metadata => drop(after.insert(pv.id)),
+                Change::Put(Object::Pv(pv)) => drop(after.remove(&pv.id)),
+                Change::Delete(ObjectKey::Pv(id)) => drop(after.remove(id)),
+                _ => {}
+            }
+        }
+        (after != self.members).then_some(after)
+    }
+
+    /// The commit that says so is durable: copies of who is no member any more are not written to again.
+    pub(super) fn set_members(&mut self, members: BTreeSet<PvId>) {
+        self.copies.retain(|copy| members.contains(&copy.id.pv));
+        self.left.retain(|pv, _| members.contains(pv));
+        self.lost.retain(|pv| members.contains(pv));
+        self.members = members;
+    }
+
+    /// Takes a copy out of use. Its head is one of `points`.
+    pub(super) fn leave(&mut self, pv: PvId, points: impl IntoIterator<Item = CommitPoint>) {
+        let left = self.left.entry(pv).or_default();
+        for point in points {
+            if left.len() < limit::LEFT_POINTS_MAX && !left.contains(&point) {
+                left.push(point);
+            }
+        }
+        self.left_changed = true;
+    }
+}
