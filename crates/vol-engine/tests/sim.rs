@@ -7,6 +7,7 @@ mod sim {
     mod checkpoints;
     mod cost;
     mod crash;
+    mod found;
     mod histories;
     mod main_job;
     mod refused;

@@ -40,21 +40,24 @@ impl<H: HostMut> Engine<H> {
                 // looks like one of these.
                 !lives_at_the_end(&signature.kind)
             } else {
-                !(signature.usage == "partition table" && signature.kind == "gpt" && self.is_our_mark(info, label))
+                !(signature.usage == "partition table" && self.is_our_mark(info, label, &signature.kind))
             }
         });
         foreign.map(|signature| format!("it carries something else since: {signature}"))
     }
 
-    /// Whether the first partition of the disk's GPT is the mark of this PV.
-    fn is_our_mark(&self, info: &DiskInfo, label: &Label) -> bool {
+    /// Whether a partition table is the mark of this PV: a GPT whose first partition is, or what a power cut left of one.
+    /// Half a mark is a protective record without a GPT (`PMBR`), or a GPT without its entries.
+    fn is_our_mark(&self, info: &DiskInfo, label: &Label, kind: &str) -> bool {
         let Ok(device) = self.host().open_read(&info.node) else { return false };
+        let Ok(head) = device.read_at(0, usize::try_from(mark::HEAD_LEN).unwrap_or(BLOCK)) else { return false };
         // The entries begin in the third sector, and each begins with its type and its own GUID (UEFI 2.10, 5.3.3).
-        let Ok(head) = device.read_at(0, 4 * BLOCK) else { return false };
         let at = usize::try_from(info.sector_size).unwrap_or(BLOCK).saturating_mul(2);
         let guid = |from: usize| head.get(from..from + 16);
-        guid(at) == Some(&mark::PARTITION_TYPE.to_bytes_le()[..])
-            && guid(at + 16) == Some(&label.pv.uuid().to_bytes_le()[..])
+        let whole = kind == "gpt"
+            && guid(at) == Some(&mark::PARTITION_TYPE.to_bytes_le()[..])
+            && guid(at + 16) == Some(&label.pv.uuid().to_bytes_le()[..]);
+        whole || mark::is_torn(&head, label.device_size, label.sector_size, label.pv)
     }
 
     /// Whether the device that was opened for writing carries this very label.
