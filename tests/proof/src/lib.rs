@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 pub mod enumerate;
+pub mod faults;
 pub mod judge;
 pub mod minimise;
 pub mod model;
 pub mod ops;
 pub mod report;
 pub mod schedule;
+pub mod seeds;
 pub mod state;
 pub mod work;

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use vol_proof::enumerate::{Case, Failure, Shared, walk};
-use vol_proof::ops::{Shape, all_ops, parse_ops};
+use vol_proof::faults::Step;
+use vol_proof::ops::{Op, Shape, all_ops};
 use vol_proof::report::{Coverage, Line, head};
+use vol_proof::seeds::{self, History, Tally};
 use vol_proof::{minimise, schedule, work};
 
 #[derive(Parser)]
@@ -20,7 +22,11 @@ struct Cli {
 enum Task {
     /// Walk every crash of the schedule
     Crash(Limits),
-    /// Walk one case again
+    /// Run seeded histories
+    Seeds(Limits),
+    /// Both
+    All(Limits),
+    /// One seed, or one case of the crash enumeration, again
     Replay(Replay),
 }
 
@@ -29,24 +35,44 @@ struct Limits {
     /// Fail below so many distinct crash states
     #[arg(long, default_value_t = 1_000_000)]
     states: u64,
+    /// So many seeds; fail below ten thousand
+    #[arg(long, default_value_t = SEEDS)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    first: u64,
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// The first part only, and no gates on counts
+    /// The first part only, few seeds, and no gates on counts
     #[arg(long)]
     quick: bool,
 }
 
 #[derive(Args)]
 struct Replay {
-    #[arg(long, default_value = "2x2")]
-    shape: Shape,
+    /// Of a history; without, it is a case of the crash enumeration
     #[arg(long)]
-    ops: String,
+    seed: Option<u64>,
+    /// Disks and copies of the metadata, as 3x3
+    #[arg(long)]
+    shape: Option<Shape>,
+    /// Operations, and for a seed faults; without, what the seed says
+    #[arg(long)]
+    ops: Option<String>,
+    /// The recovery is crashed too, of one in so many states
     #[arg(long, default_value_t = 0)]
     deep: u64,
+    /// The last operation but one is cut at this effect and recovered
     #[arg(long)]
     cut_before: Option<u64>,
+    /// Show the effects of the last run
+    #[arg(long)]
+    trace: bool,
 }
+
+/// Every run has so many seeds at least. It may only go up.
+const SEEDS: u64 = 10_000;
+const SEEDS_QUICK: u64 = 500;
 
 /// glibc gives large blocks back to the kernel with every free; a scan reads a megabyte per copy, so that half of the time
 /// would go into page faults.
@@ -73,7 +99,13 @@ fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     let failed = match Cli::parse().task {
         Task::Crash(limits) => crash(&limits),
-        Task::Replay(replay) => again(&replay),
+        Task::Seeds(limits) => all_seeds(&limits),
+        // Both, whatever comes of the first.
+        Task::All(limits) => crash(&limits) | all_seeds(&limits),
+        Task::Replay(replay) => again(&replay).unwrap_or_else(|error| {
+            println!("{error}");
+            true
+        }),
     };
     std::process::exit(i32::from(failed));
 }
@@ -142,26 +174,74 @@ fn minimal(failure: &Failure) -> Failure {
     retry(&before).unwrap_or_else(|| failure.clone())
 }
 
-fn again(replay: &Replay) -> bool {
-    let mut before = match parse_ops(&replay.ops) {
-        Ok(ops) => ops,
-        Err(error) => {
-            println!("{error}");
-            return true;
-        }
-    };
-    let Some(op) = before.pop() else {
-        println!("--ops names no operation");
-        return true;
-    };
-    let case = Case { shape: replay.shape, before, cut_before: replay.cut_before, op, deep: replay.deep };
-    let shared = Shared::default();
-    match walk(&case, &shared) {
-        Ok(counts) => println!("{case}\n{counts:?}, {} distinct", shared.worlds.len()),
-        Err(failure) => {
-            println!("FAILED: {failure}");
-            return true;
+fn all_seeds(limits: &Limits) -> bool {
+    let begin = Instant::now();
+    let count = if limits.quick { limits.seeds.min(SEEDS_QUICK) } else { limits.seeds };
+    let run = |at: usize| seeds::run(&seeds::history(limits.first + at as u64));
+    let results = work::each(count as usize, limits.jobs, run);
+    let mut total = Tally::default();
+    let mut failures = Vec::new();
+    for (at, result) in results.into_iter().enumerate() {
+        match result.and_then(|result| result) {
+            Ok(tally) => total += tally,
+            Err(what) => failures.push((limits.first + at as u64, what)),
         }
     }
-    false
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("{count} seeds in {seconds:.1} s, {:.0} us each: {total:?}", seconds * 1e6 / count.max(1) as f64);
+    for (seed, what) in failures.iter().take(5) {
+        tell(&seeds::history(*seed), what);
+    }
+    println!("{} seeds failed", failures.len());
+    let few = !limits.quick && count < SEEDS;
+    if few {
+        println!("FAILED: {count} seeds, {SEEDS} are wanted");
+    }
+    !failures.is_empty() || few
+}
+
+/// A failure, made small, with what was done to the machine.
+fn tell(history: &History, what: &str) {
+    println!("FAILED: seed {}: {what}", history.seed);
+    let with = |steps: &[Step]| History { steps: steps.to_vec(), ..history.clone() };
+    let steps = minimise::shrink(&history.steps, 400, |steps| seeds::run(&with(steps)).is_err());
+    let small = with(&steps);
+    let what = seeds::run(&small).err().unwrap_or_default();
+    println!("  vol-proof replay --trace {small}\n    {what}");
+}
+
+fn again(replay: &Replay) -> Result<bool, String> {
+    let Some(seed) = replay.seed else { return case_again(replay) };
+    let mut history = seeds::history(seed);
+    history.shape = replay.shape.unwrap_or(history.shape);
+    if let Some(ops) = &replay.ops {
+        history.steps = ops.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    }
+    let host = history.shape.machine(history.seed);
+    host.keep_trace(replay.trace);
+    let result = seeds::run_on(&history, &host);
+    for line in host.trace() {
+        println!("{line}");
+    }
+    println!("{history}\n{result:?}");
+    Ok(result.is_err())
+}
+
+fn case_again(replay: &Replay) -> Result<bool, String> {
+    let ops = replay.ops.as_deref().unwrap_or_default();
+    let mut before = ops.split_whitespace().map(str::parse).collect::<Result<Vec<Op>, _>>()?;
+    let op = before.pop().ok_or("--ops names no operation")?;
+    let shape = replay.shape.unwrap_or(Shape::new(2, 2));
+    let case = Case { shape, before, cut_before: replay.cut_before, op, deep: replay.deep };
+    let shared = Shared::default();
+    Ok(match walk(&case, &shared) {
+        Ok(counts) => {
+            println!("{case}\n{counts:?}, {} distinct", shared.worlds.len());
+            false
+        }
+        Err(failure) => {
+            println!("FAILED: {failure}");
+            true
+        }
+    })
 }

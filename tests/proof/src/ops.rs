@@ -391,11 +391,13 @@ impl Op {
     }
 }
 
-/// A creation that was cut short may leave a file that nobody but its owner may take for rubbish: an operator deletes it.
+/// A creation that was cut short may leave a file that nobody but its owner may take for rubbish: an operator looks whether
+/// there is anything on it, and deletes it.
 fn clear_stray_file(engine: &Engine<SimHost>) {
     let path = Path::new(FILE);
     let there = engine.host().path_exists(path).unwrap_or(false);
-    if there && engine.vg(&Group::Side.name()).is_err() {
+    let label = |at: u64| engine.host().peek(path, Bytes::MIB + at * 1024, 8) != [0; 8];
+    if there && engine.vg(&Group::Side.name()).is_err() && !label(64) && !label(128) {
         // A host that is dead, or a fault: then the request is refused, which is an answer too.
         let _ = engine.host().delete_file(path);
     }

@@ -28,6 +28,7 @@ const SCENES: &[&str] = &[
     "vg-create:data pool-create:tank volume-create:web mount:web",
     "vg-create:data pool-create:tank volume-create:web mount:web snapshot-create:web@one mount:web@one",
     "vg-create:data pool-create:tank volume-create:pg volume-create:web volume-create:raw",
+    "vg-create:data pool-create:tank volume-create:web snapshot-create:web@one",
     "vg-create:data pool-create:tank volume-create:pg delete:pg",
     "vg-create:data pool-create:tank pool-delete:tank",
     "vg-create:data vg-delete:data",

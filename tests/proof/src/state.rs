@@ -4,7 +4,7 @@ use vol_sim::{CrashMode, SimHost};
 
 use crate::judge::{self, start};
 use crate::model::Model;
-use crate::ops::{Answer, Group, Op, Shape, all_ops, class};
+use crate::ops::{Group, Op, Shape, all_ops, class};
 use crate::work::{Known, hash};
 
 /// What may be found, and what was under way.
@@ -144,9 +144,9 @@ pub fn ask(
     if !outcome.answers.contains(&answer) {
         return Err(format!("{op}, {when}: {answer:?}{}, expected {:?}", told(), outcome.answers));
     }
-    let stray = matches!(answer, Answer::Refused(_)) || !outcome.after.groups.contains_key(&Group::Side);
+    // What the last scan said of a file stays until the next.
     let found =
-        judge::sound(engine.host(), engine, stray).map_err(|wrong| format!("{op}, {when}{}: {wrong}", told()))?;
+        judge::sound(engine.host(), engine, true).map_err(|wrong| format!("{op}, {when}{}: {wrong}", told()))?;
     if found != outcome.after {
         return Err(format!("{op}, {when}{}: came to {found:?}, expected {:?}", told(), outcome.after));
     }

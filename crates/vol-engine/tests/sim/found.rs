@@ -1,6 +1,8 @@
 //! What the proof machine (`tests/proof`) found, each made small.
 
-use vol_sim::{CrashMode, Fault, SimHost};
+use vol_engine::host::HostErrorKind;
+use vol_sim::{CrashMode, Damage, EffectKind, Fault, SimHost};
+use vol_types::Bytes;
 
 use super::bench::*;
 
@@ -44,4 +46,76 @@ fn a_mark_that_a_power_cut_tore_does_not_make_the_disk_somebody_elses() {
         }
     }
     assert!(torn > 20, "only {torn} torn marks were looked at");
+}
+
+/// A record that was written and not flushed when the daemon died is read by the next one, which tells everybody of it.
+/// With one copy nothing else makes it durable.
+#[test]
+fn what_a_restarted_daemon_shows_is_not_lost_by_a_power_cut() {
+    let mut shown = 0;
+    let mut before = machine();
+    for op in [Op::CreateVg, Op::CreatePool, Op::CreateRaw, Op::CreateFormatted, Op::DeleteVolume] {
+        let run = |engine: &vol_engine::Engine<SimHost>| match op {
+            Op::CreateVg => engine.create_vg(&vg_request(&["/dev/sda"]), false).map(drop),
+            _ => op.run(engine),
+        };
+        let probe = before.fork();
+        let engine = start(&probe);
+        let first = probe.effects() + 1;
+        run(&engine).unwrap();
+        for number in first..=probe.effects() {
+            let host = before.fork();
+            let engine = start(&host);
+            host.fail_effect(number, Fault::KillDaemonInside(1));
+            drop(run(&engine));
+            drop(engine);
+            if !host.is_dead() || host.pending_that_matter().is_empty() {
+                continue;
+            }
+            host.restart();
+            let engine = start(&host);
+            let found = inventory(&engine);
+            drop(engine);
+            host.crash(CrashMode::LoseAll);
+            host.restart();
+            assert_eq!(inventory(&start(&host)), found, "{op:?}, killed inside effect {number}");
+            shown += 1;
+        }
+        before = probe;
+    }
+    assert!(shown > 10, "only {shown} deaths left something unflushed");
+}
+
+/// A deletion fails half way: one of two copies has it. The VG is frozen; that the volume "is there already" would be
+/// promising what the next start may not find.
+#[test]
+fn a_frozen_vg_does_not_promise_that_a_volume_is_there() {
+    for fault in [Fault::Error(HostErrorKind::Io), Fault::Torn] {
+        let host = Op::DeleteVolume.before();
+        let engine = start(&host);
+        host.fail_next(EffectKind::DurableWrite, fault);
+        Op::DeleteVolume.run(&engine).unwrap_err();
+        let promised = Op::CreateFormatted.run(&engine).is_ok();
+        drop(engine);
+        host.crash(CrashMode::LoseAll);
+        host.restart();
+        let there = inventory(&start(&host)).contains(&"volume pg Ready formatted ext4".to_owned());
+        assert!(!promised || there, "{fault:?}: it was said to be there, and is not");
+    }
+}
+
+#[test]
+fn one_label_that_cannot_be_read_does_not_cost_the_disk() {
+    for label in [64, 128] {
+        let host = Op::CreateRaw.before();
+        let before = inventory(&start(&host));
+        host.crash(CrashMode::LoseAll);
+        host.restart();
+        for disk in ["/dev/sda", "/dev/sdb"] {
+            host.damage(disk, Bytes::MIB + label * 1024, 4096, Damage::Unreadable);
+        }
+        let engine = start(&host);
+        assert_eq!(inventory(&engine), before);
+        sound(&host, &engine, "with one label each");
+    }
 }
