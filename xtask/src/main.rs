@@ -5,6 +5,7 @@ mod cmd;
 mod demo;
 mod deps;
 mod lab;
+mod proof;
 mod setup;
 mod spdx;
 mod tally;
@@ -30,6 +31,8 @@ enum Task {
     Lab(lab::Lab),
     /// Run every test: here, in the lab, and those that boot and kill guests
     Test(test::Options),
+    /// Walk every crash of every change, and seeded histories with every fault, on the simulator
+    Proof(proof::Options),
     /// Show the main job with a running commentary, in the lab
     Demo(demo::Options),
     /// Check licences, sources, edges between our crates, unsafe code and file lengths
@@ -52,6 +55,7 @@ fn main() {
             Ok(lab::session::LAB_FAILED)
         }),
         Task::Test(options) => test::main(&options),
+        Task::Proof(options) => proof::main(&options),
         Task::Demo(options) => demo::main(&options),
         Task::Deps => deps::main(),
         Task::Launch => lab::launch::main().map(|()| 0),

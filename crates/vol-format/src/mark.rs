@@ -93,7 +93,9 @@ pub fn erase(device_size: Bytes) -> Vec<(u64, Vec<u8>)> {
 pub fn is_torn(head: &[u8], device_size: Bytes, sector_size: u32, pv: PvId) -> bool {
     // The disk's GUID is drawn at random, so it is taken from the header that is there; without one it does not matter.
     let at = usize::try_from(sector_size).unwrap_or(0).saturating_add(56);
-    let Some(guid) = head.get(at..at + 16).and_then(|guid| <[u8; 16]>::try_from(guid).ok()) else { return false };
+    let Some(guid) = head.get(at..at.saturating_add(16)).and_then(|guid| <[u8; 16]>::try_from(guid).ok()) else {
+        return false;
+    };
     let Ok(writes) = gpt(device_size, sector_size, pv, Uuid::from_bytes_le(guid)) else { return false };
     let Some((_, whole)) = writes.iter().find(|(offset, _)| *offset == 0) else { return false };
     let sectors = |bytes: &[u8]| bytes.as_chunks::<512>().0.to_vec();

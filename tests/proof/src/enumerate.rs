@@ -156,7 +156,7 @@ pub fn scene(shape: Shape, before: &[Op], cut_before: Option<u64>) -> Result<Sce
             engine = start(&host).map_err(|error| error.to_string())?;
             let found = judge::sound(&host, &engine, true)?;
             if !allowed.iter().any(|model| model.powered_off() == found) {
-                return Err(format!("before the last operation: {found:?} is not one of {allowed:?}"));
+                return Err(format!("before the last operation: {found} is not one of {allowed:?}"));
             }
             model = found;
             if !model.changes(*op, shape) {
@@ -170,10 +170,10 @@ pub fn scene(shape: Shape, before: &[Op], cut_before: Option<u64>) -> Result<Sce
 }
 
 /// Walks a case.
-pub fn walk(case: &Case, shared: &Shared) -> Result<Counts, Failure> {
+pub fn walk(case: &Case, shared: &Shared) -> Result<Counts, Box<Failure>> {
     PLACE.set(None);
     let walked = quietly(|| Walk { case, shared, counts: Counts::default() }.all());
-    walked.and_then(|walked| walked).map_err(|what| Failure { case: case.clone(), place: PLACE.get(), what })
+    walked.and_then(|walked| walked).map_err(|what| Box::new(Failure { case: case.clone(), place: PLACE.get(), what }))
 }
 
 struct Walk<'a> {
@@ -203,7 +203,7 @@ impl Walk<'_> {
         }
         let found = judge::sound(&host, &engine, true).map_err(|wrong| format!("without a fault: {wrong}"))?;
         if found != after.after {
-            return Err(format!("without a fault: came to {found:?}, expected {:?}", after.after));
+            return Err(format!("without a fault: came to {found}, expected {}", after.after));
         }
         drop(engine);
         self.counts.effects = host.effects() + 1 - first;

@@ -238,7 +238,7 @@ pub fn draw(dice: &mut crate::work::Dice) -> Trouble {
             let region = Region::ALL[dice.below(4) as usize].0;
             Trouble::Damage(disk, region, dice.below(24) as u8, DAMAGES[dice.below(5) as usize].0)
         }
-        25 => Trouble::Clock(dice.next() as u32),
+        25 => Trouble::Clock(dice.roll() as u32),
         26 => Trouble::PoolMode(pool, MODES[dice.below(4) as usize].0),
         27 => [Trouble::BreakPool(pool), Trouble::RepairPool(pool), Trouble::Fill(after * 10)][dice.below(3) as usize],
         28 => [Trouble::Lie(after), Trouble::Truth][dice.below(2) as usize],

@@ -43,6 +43,9 @@ struct Limits {
     first: u64,
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Hand out volumes whose deletion failed and is open (see the head of seeds.rs)
+    #[arg(long)]
+    strict: bool,
     /// The first part only, few seeds, and no gates on counts
     #[arg(long)]
     quick: bool,
@@ -68,11 +71,15 @@ struct Replay {
     /// Show the effects of the last run
     #[arg(long)]
     trace: bool,
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Every run has so many seeds at least. It may only go up.
 const SEEDS: u64 = 10_000;
 const SEEDS_QUICK: u64 = 500;
+/// Effects that are shown of a failure.
+const TRACE: usize = 40;
 
 /// glibc gives large blocks back to the kernel with every free; a scan reads a megabyte per copy, so that half of the time
 /// would go into page faults.
@@ -129,7 +136,7 @@ fn crash(limits: &Limits) -> bool {
                     coverage.add(case.op, &counts);
                 }
                 Ok(Err(failure)) => failures.push(failure),
-                Err(panic) => failures.push(Failure { case: case.clone(), place: None, what: panic }),
+                Err(panic) => failures.push(Box::new(Failure { case: case.clone(), place: None, what: panic })),
             }
         }
         line.distinct = shared.worlds.len() - worlds;
@@ -171,13 +178,14 @@ fn minimal(failure: &Failure) -> Failure {
         walk(&case, &Shared::default()).err().filter(|other| other.place.is_some() == failure.place.is_some())
     };
     let before = minimise::shrink(&failure.case.before, 40, |before| retry(before).is_some());
-    retry(&before).unwrap_or_else(|| failure.clone())
+    retry(&before).map_or_else(|| failure.clone(), |failure| *failure)
 }
 
 fn all_seeds(limits: &Limits) -> bool {
     let begin = Instant::now();
     let count = if limits.quick { limits.seeds.min(SEEDS_QUICK) } else { limits.seeds };
-    let run = |at: usize| seeds::run(&seeds::history(limits.first + at as u64));
+    let history = |seed| History { strict: limits.strict, ..seeds::history(seed) };
+    let run = |at: usize| seeds::run(&history(limits.first + at as u64));
     let results = work::each(count as usize, limits.jobs, run);
     let mut total = Tally::default();
     let mut failures = Vec::new();
@@ -190,7 +198,7 @@ fn all_seeds(limits: &Limits) -> bool {
     let seconds = begin.elapsed().as_secs_f64();
     println!("{count} seeds in {seconds:.1} s, {:.0} us each: {total:?}", seconds * 1e6 / count.max(1) as f64);
     for (seed, what) in failures.iter().take(5) {
-        tell(&seeds::history(*seed), what);
+        tell(&history(*seed), what);
     }
     println!("{} seeds failed", failures.len());
     let few = !limits.quick && count < SEEDS;
@@ -207,13 +215,23 @@ fn tell(history: &History, what: &str) {
     let steps = minimise::shrink(&history.steps, 400, |steps| seeds::run(&with(steps)).is_err());
     let small = with(&steps);
     let what = seeds::run(&small).err().unwrap_or_default();
-    println!("  vol-proof replay --trace {small}\n    {what}");
+    let strict = if history.strict { " --strict" } else { "" };
+    println!("  vol-proof replay --trace{strict} {small}\n    {what}");
+    // The last run once more, for what it did to the machine.
+    let host = small.shape.machine(small.seed);
+    host.keep_trace(true);
+    let _same = seeds::run_on(&small, &host);
+    let trace = host.trace();
+    for line in &trace[trace.len().saturating_sub(TRACE)..] {
+        println!("    {line}");
+    }
 }
 
 fn again(replay: &Replay) -> Result<bool, String> {
     let Some(seed) = replay.seed else { return case_again(replay) };
     let mut history = seeds::history(seed);
     history.shape = replay.shape.unwrap_or(history.shape);
+    history.strict = replay.strict;
     if let Some(ops) = &replay.ops {
         history.steps = ops.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     }

@@ -38,6 +38,26 @@ pub struct VolumeModel {
     pub in_use: bool,
 }
 
+impl std::fmt::Display for Model {
+    /// `data{tank 64: pg ext4 #3 used, pg@one ext4 #0}`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[")?;
+        for (group, GroupModel { pools }) in &self.groups {
+            write!(f, "{}{{", group.as_str())?;
+            for (pool, PoolModel { size, volumes }) in pools {
+                write!(f, "{} {size}:", pool.as_str())?;
+                for (key, volume) in volumes {
+                    let used = if volume.in_use { " used" } else { "" };
+                    write!(f, " {} {} #{}{used},", key.name(), volume.kind, volume.written)?;
+                }
+                f.write_str(" ")?;
+            }
+            f.write_str("}")?;
+        }
+        f.write_str("]")
+    }
+}
+
 /// On-disk format, section 2, for a whole disk of 256 MiB: the mark and the area before the metadata take 2 MiB, the
 /// metadata zone 4 MiB, the backup mark 1 MiB; the rest is extents of 4 MiB.
 const EXTENTS_PER_DISK: u64 = (DISK_SIZE.get() / (1 << 20) - 2 - 4 - 1) / EXTENT;

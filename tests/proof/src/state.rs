@@ -46,7 +46,7 @@ pub fn judge(host: &SimHost, expect: &Expect, recovered: &Known) -> Result<(), S
     let engine = start(host).map_err(|error| format!("the start failed: {error}"))?;
     let found = judge::sound(host, &engine, expect.stray_file())?;
     if !expect.allowed.contains(&found) {
-        return Err(format!("found {found:?}, allowed was one of {:?}", expect.allowed));
+        return Err(format!("found {found}, allowed was {}", list(&expect.allowed)));
     }
     let mark = host.fingerprint();
     if !recovered.add(hash(&(mark, expect.key, &found))) {
@@ -68,13 +68,17 @@ pub fn judge(host: &SimHost, expect: &Expect, recovered: &Known) -> Result<(), S
         let engine = start(host).map_err(|error| format!("the start after a second power cut failed: {error}"))?;
         let found = judge::sound(host, &engine, true).map_err(|wrong| format!("after a second power cut: {wrong}"))?;
         if found != model.powered_off() {
-            return Err(format!("a second power cut left {found:?} of {model:?}"));
+            return Err(format!("a second power cut left {found} of {model}"));
         }
     }
     if (mark / SAMPLE).is_multiple_of(SAMPLE) {
         ask(&engine, &found, expect.op, expect.shape, expect.version, "made again of the daemon that recovered")?;
     }
     Ok(())
+}
+
+fn list(models: &[Model]) -> String {
+    models.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 fn engine_of(host: &SimHost) -> Result<vol_engine::Engine<SimHost>, String> {
@@ -97,7 +101,7 @@ fn what_was_seen_stays(host: &SimHost, found: &Model, expect: &Expect) -> Result
         let then = judge::sound(&host, &engine, expect.stray_file())
             .map_err(|wrong| format!("after recovery and a power cut ({mode:?}): {wrong}"))?;
         if then != found.powered_off() {
-            return Err(format!("recovery showed {found:?}; a power cut after it ({mode:?}) left {then:?}"));
+            return Err(format!("recovery showed {found}; a power cut after it ({mode:?}) left {then}"));
         }
     }
     Ok(())
@@ -122,7 +126,7 @@ fn second_start(
         return Err(format!("a second start changed something: {writes} writes, {messages} messages"));
     }
     let then = judge::sound(&host, &engine, expect.stray_file())?;
-    if then == *found { Ok(engine) } else { Err(format!("a second start found {then:?} after {found:?}")) }
+    if then == *found { Ok(engine) } else { Err(format!("a second start found {then} after {found}")) }
 }
 
 /// Makes a request of a machine without faults; the answer and what there is then must be what the model says.
@@ -148,7 +152,7 @@ pub fn ask(
     let found =
         judge::sound(engine.host(), engine, true).map_err(|wrong| format!("{op}, {when}{}: {wrong}", told()))?;
     if found != outcome.after {
-        return Err(format!("{op}, {when}{}: came to {found:?}, expected {:?}", told(), outcome.after));
+        return Err(format!("{op}, {when}{}: came to {found}, expected {}", told(), outcome.after));
     }
     Ok(found)
 }
