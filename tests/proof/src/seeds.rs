@@ -302,10 +302,12 @@ impl Run {
         let answer = result.as_ref().map_or_else(class, |answer| *answer);
         let told = result.as_ref().err().map_or_else(String::new, ToString::to_string);
         let shape = self.shape;
-        // That nothing is mounted or attached can be said of what is half made too: it does not say that it is there.
-        let says_nothing = answer == Answer::Unchanged && matches!(op, Op::Unmount(_) | Op::Detach(_));
+        // That nothing is mounted or attached (any more) can be said of what is half made too: it does not say that it is there.
+        let says_nothing = matches!(op, Op::Unmount(_) | Op::Detach(_));
         self.possible = match answer {
-            Answer::Unchanged if says_nothing => self.possible.clone(),
+            Answer::Changed | Answer::Unchanged if says_nothing => {
+                self.possible.iter().map(|model| model.apply(op, shape, version).after).collect()
+            }
             Answer::Changed | Answer::Unchanged => {
                 self.tally.acknowledged += 1;
                 let expected = |model: &Model| {
