@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 /// Packages that test everything else.
-const FREE: &[&str] = &["vol-tests", "vol-benches", "vol-fuzz"];
+const FREE: &[&str] = &["vol-tests", "vol-proof", "vol-benches", "vol-fuzz"];
 /// The one crate that may say `unsafe`.
 const UNSAFE: &str = "vol-linux";
 const FORBID: &str = "#![forbid(unsafe_code)]";

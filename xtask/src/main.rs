@@ -6,6 +6,7 @@ mod demo;
 mod deps;
 mod fuzz;
 mod lab;
+mod proof;
 mod setup;
 mod spdx;
 mod tally;
@@ -31,6 +32,8 @@ enum Task {
     Lab(lab::Lab),
     /// Run every test: here, in the lab, and those that boot and kill guests
     Test(test::Options),
+    /// Walk every crash of every change, and seeded histories with every fault, on the simulator
+    Proof(proof::Options),
     /// Show the main job with a running commentary, in the lab
     Demo(demo::Options),
     /// Look for inputs that break what the fuzz targets claim, with cargo-fuzz (docs/fuzzing.md)
@@ -55,6 +58,7 @@ fn main() {
             Ok(lab::session::LAB_FAILED)
         }),
         Task::Test(options) => test::main(&options),
+        Task::Proof(options) => proof::main(&options),
         Task::Demo(options) => demo::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Deps => deps::main(),

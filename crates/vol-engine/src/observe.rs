@@ -60,7 +60,13 @@ pub fn read_label(device: &dyn BlockRead) -> HostResult<Carries> {
             })
         };
         let [first, second] = layout::LABEL_OFFSETS_IN_AREA;
-        match label::choose(read(first)?, read(second)?) {
+        // Either copy will do: a sector that cannot be read does not take the other copy with it.
+        let (first, second) = match (read(first), read(second)) {
+            (Err(error), Err(_)) => return Err(error),
+            (Err(error), Ok(second)) | (Ok(second), Err(error)) if matches!(second, Ok(None)) => return Err(error),
+            (first, second) => (first.unwrap_or(Ok(None)), second.unwrap_or(Ok(None))),
+        };
+        match label::choose(first, second) {
             Ok(Some(label)) => return Ok(Carries::Label(Box::new(label))),
             Ok(None) => {}
             // The bits stand in the source: without them nobody knows which release to look for (FMT-30).

@@ -250,7 +250,7 @@ impl OpenVg {
                     planned.push((ticket, change.volume));
                     batch.add(*change);
                 }
-                Ok(Wanted::Unchanged(id)) => ticket.call(Turn::Answered(Ok((false, id)))),
+                Ok(Wanted::Unchanged(id)) => ticket.call(Turn::Answered(unchanged(session, id))),
                 Err(refusal) => ticket.call(Turn::Answered(Err(refusal.into()))),
             }
         }
@@ -309,7 +309,7 @@ impl OpenVg {
         let kernel = self.ready(host, session)?;
         let change = match self.read(|catalog| request.plan(catalog, &kernel, &Batch::default()))? {
             Wanted::Change(change) => change,
-            Wanted::Unchanged(id) => return Ok((false, id)),
+            Wanted::Unchanged(id) => return unchanged(session, id),
         };
         let volume = change.volume;
         let plan = thin::alone(*change);
@@ -323,5 +323,19 @@ impl OpenVg {
                 Err(failed.of(&plan, settled))
             }
         }
+    }
+}
+
+/// That a volume is there already can be said only of a VG that takes changes. In a frozen one a deletion that failed may yet
+/// turn out to be done when the copies are read again, and with it goes what was called there.
+fn unchanged(session: &Session, id: VolumeId) -> Answer {
+    match session.store.as_ref().and_then(crate::store::Store::frozen) {
+        None => Ok((false, id)),
+        Some(reason) => Err(Refusal::new(
+            vol_core::RefusalCode::Degraded,
+            format!("whether the volume is there cannot be told for sure: {reason}"),
+        )
+        .hint("run `volctl pv scan` or restart volumed, which reads the metadata again; then ask again")
+        .into()),
     }
 }

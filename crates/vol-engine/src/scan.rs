@@ -334,7 +334,10 @@ impl<H: HostMut> Engine<H> {
                 notes.push(format!("{node} carries the label of PV {id}, but {use_}: not used"));
                 continue;
             }
-            match self.host().open_write(&info.node, &info.identity) {
+            // What a daemon that died had written and not flushed is seen by who reads now, and lost with the power: it must be
+            // durable before anything is read that others will be told of.
+            let flushed = |device: Arc<dyn crate::host::BlockWrite>| device.flush().map(|()| device);
+            match self.host().open_write(&info.node, &info.identity).and_then(flushed) {
                 Ok(device) if !self.still_labelled(&*device, &label) => {
                     notes.push(format!("the label of {node} changed while it was opened: not used"));
                 }

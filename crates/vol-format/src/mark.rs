@@ -108,6 +108,21 @@ pub fn is_of(pv: PvId, sector_size: u32, head: &[u8], tail: &[u8]) -> bool {
     backup.and_then(|at| first(tail, at)).unwrap_or(false)
 }
 
+/// Whether the first [`HEAD_LEN`] bytes of a disk are what a power cut may leave of the writing or erasing of this PV's mark:
+/// each sector of 512 bytes is as [`gpt`] writes it, or zero. Another table, even an empty one, differs in its header or entries.
+pub fn is_torn(head: &[u8], device_size: Bytes, sector_size: u32, pv: PvId) -> bool {
+    // The disk's GUID is drawn at random, so it is taken from the header that is there; without one it does not matter.
+    let at = usize::try_from(sector_size).unwrap_or(0).saturating_add(56);
+    let Some(guid) = head.get(at..at.saturating_add(16)).and_then(|guid| <[u8; 16]>::try_from(guid).ok()) else {
+        return false;
+    };
+    let Ok(writes) = gpt(device_size, sector_size, pv, Uuid::from_bytes_le(guid)) else { return false };
+    let Some((_, whole)) = writes.iter().find(|(offset, _)| *offset == 0) else { return false };
+    let sectors = |bytes: &[u8]| bytes.as_chunks::<512>().0.to_vec();
+    head.len() == whole.len()
+        && sectors(head).iter().zip(sectors(whole)).all(|(found, ours)| *found == ours || found.iter().all(|b| *b == 0))
+}
+
 fn zeros(len: u64) -> Vec<u8> {
     vec![0; usize::try_from(len).unwrap_or(0)]
 }

@@ -130,6 +130,16 @@ impl SimHost {
         world.on_power_cut = planned;
     }
 
+    /// Cuts the power and leaves open what survives, as a planned power cut does.
+    pub fn cut_power_undecided(&self) {
+        self.lock().cut_power();
+    }
+
+    /// Whether the power was cut since the last [`SimHost::restart`].
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
     /// How a planned power cut treats pending writes. By default that stays open: [`SimHost::pending`] lists them,
     /// [`SimHost::fork`] makes as many worlds as there are subsets to look at, and [`SimHost::settle`] chooses;
     /// [`SimHost::restart`] throws a coin for each if nobody did.

@@ -81,6 +81,10 @@ impl World {
         self.alive(&what)?;
         self.effects += 1;
         let number = self.effects;
+        if self.recorder.is_some() {
+            self.record(number, kind, Fault::KillDaemonBefore);
+            self.record(number, kind, Fault::PowerCutBefore);
+        }
         let fault = self.faults.take(number, kind, device);
         let injected = |kind| HostError::new(kind, what.clone(), "injected fault");
         let result = match fault {
@@ -104,6 +108,10 @@ impl World {
             Some(fault) if fault.kills_daemon() => self.kill_daemon(),
             Some(fault) if fault.cuts_power() => self.cut_power(),
             _ => {}
+        }
+        if self.recorder.is_some() {
+            self.record(number, kind, Fault::KillDaemonAfter);
+            self.record(number, kind, Fault::PowerCutAfter);
         }
         result
     }

@@ -126,6 +126,8 @@ pub(crate) struct Plan {
     from: Option<(u64, Fault)>,
     next: Vec<(EffectKind, Fault)>,
     devices: BTreeMap<String, Fault>,
+    /// Device, effects on it to let pass, fault.
+    once: Vec<(String, u64, Fault)>,
 }
 
 impl Plan {
@@ -144,6 +146,9 @@ impl Plan {
             None => self.devices.remove(device),
         };
     }
+    pub fn once(&mut self, device: &str, after: u64, fault: Fault) {
+        self.once.push((device.to_owned(), after, fault));
+    }
     /// Whether the medium behind a device refuses all writes for good.
     pub fn refuses_writes(&self, device: &str) -> bool {
         matches!(self.devices.get(device), Some(Fault::Error(_)))
@@ -156,6 +161,7 @@ impl Plan {
             .values()
             .chain(self.next.iter().map(|(_, fault)| fault))
             .chain(self.devices.values())
+            .chain(self.once.iter().map(|(_, _, fault)| fault))
             .any(|f| f.cuts_power())
             || self.from.is_some_and(|(_, fault)| fault.cuts_power())
     }
@@ -167,6 +173,12 @@ impl Plan {
         if let Some(at) = self.next.iter().position(|(wanted, _)| *wanted == kind) {
             let (_, fault) = self.next.remove(at);
             return kind.can_suffer(fault).then_some(fault);
+        }
+        if let Some(at) = self.once.iter().position(|(wanted, _, fault)| wanted == device && kind.can_suffer(*fault)) {
+            if self.once[at].1 == 0 {
+                return Some(self.once.remove(at).2);
+            }
+            self.once[at].1 -= 1;
         }
         let sticky = self.devices.get(device).copied();
         sticky.or(self.from.filter(|(from, _)| number >= *from).map(|(_, fault)| fault)).filter(|f| kind.can_suffer(*f))

@@ -48,6 +48,8 @@ pub enum ProbeLie {
 #[derive(Clone, Debug)]
 pub(crate) struct Mounted {
     pub mount: Mount,
+    /// Mounted with `nouuid`: XFS does not remember its UUID (`fs/xfs/xfs_mount.c`, `xfs_uuid_mount`).
+    pub nouuid: bool,
     /// Who has files open there.
     pub held: Vec<String>,
 }
@@ -288,11 +290,14 @@ impl World {
         let made: Vec<PathBuf> = call.target.ancestors().map(Path::to_path_buf).collect();
         self.paths.extend(made);
         self.add_mount(call.dev, &call.target, kind.as_str(), call.read_only);
+        if let Some(mounted) = self.mounts.last_mut() {
+            mounted.nouuid = call.allow_same_uuid;
+        }
         Ok(())
     }
 
     fn mounted_elsewhere(&self, dev: DevNumber, uuid: Uuid) -> bool {
-        self.mounts.iter().filter(|mounted| mounted.mount.dev != dev).any(|mounted| {
+        self.mounts.iter().filter(|mounted| mounted.mount.dev != dev && !mounted.nouuid).any(|mounted| {
             let content = self.thin_at("", mounted.mount.dev).and_then(|at| self.content("", at));
             matches!(content, Ok(Content::Fs { uuid: other, .. }) if *other == uuid)
         })
@@ -302,7 +307,7 @@ impl World {
         self.next_mount_id += 1;
         let (mount_id, target, fs_type) = (self.next_mount_id, target.to_path_buf(), fs_type.to_owned());
         let mount = Mount { mount_id, dev, target, fs_type, read_only };
-        self.mounts.push(Mounted { mount, held: Vec::new() });
+        self.mounts.push(Mounted { mount, nouuid: false, held: Vec::new() });
     }
 
     pub fn unmount_fs(&mut self, what: &str, mount: &Mount) -> HostResult<()> {

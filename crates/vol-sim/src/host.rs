@@ -107,6 +107,10 @@ impl SimHost {
     pub fn fail_device(&self, device: impl AsRef<Path>, fault: Fault) {
         self.lock().faults.device(&device.as_ref().to_string_lossy(), Some(fault));
     }
+    /// Of the effects on a device that can suffer `fault`, the one after `after` others suffers it, once.
+    pub fn fail_once(&self, device: impl AsRef<Path>, after: u64, fault: Fault) {
+        self.lock().faults.once(&device.as_ref().to_string_lossy(), after, fault);
+    }
     pub fn heal_device(&self, device: impl AsRef<Path>) {
         self.lock().faults.device(&device.as_ref().to_string_lossy(), None);
     }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::moments::{Mix, block_hash};
+
 pub(crate) const SECTOR: u64 = 512;
 const BLOCK: u64 = 4096;
 
@@ -29,6 +31,8 @@ pub(crate) struct Image {
     pending: Vec<Pending>,
     /// For each sector the last pending write to it.
     newest: BTreeMap<u64, usize>,
+    /// Sum of the hashes of all durable blocks, kept up to date: images can be compared without walking through them.
+    sum: u64,
 }
 
 impl Image {
@@ -93,11 +97,16 @@ impl Image {
             let within = (position % BLOCK) as usize;
             let len = (BLOCK as usize - within).min(data.len() - at);
             let index = position / BLOCK;
-            let mut block = durable.get(&index).map_or([0; BLOCK as usize], |block| **block);
+            let old = durable.get(&index);
+            let mut block = old.map_or([0; BLOCK as usize], |block| **block);
+            if let Some(old) = old {
+                self.sum = self.sum.wrapping_sub(block_hash(index, &**old));
+            }
             block[within..within + len].copy_from_slice(&data[at..at + len]);
             if block.iter().all(|byte| *byte == 0) {
                 durable.remove(&index);
             } else {
+                self.sum = self.sum.wrapping_add(block_hash(index, &block));
                 durable.insert(index, Arc::new(block));
             }
             at += len;
@@ -119,6 +128,29 @@ impl Image {
     pub fn drop_flight(&mut self, flight: usize) {
         if flight != 0 && self.pending.iter().any(|entry| entry.flight == flight) {
             self.retain(|entry| entry.flight != flight);
+        }
+    }
+
+    pub fn drop_all_flights(&mut self) {
+        if self.pending.iter().any(|entry| entry.flight != 0) {
+            self.retain(|entry| entry.flight == 0);
+        }
+    }
+
+    /// Places in [`Image::pending`] of writes that change a sector, or that share it with another pending one.
+    pub fn pending_that_matter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.pending.iter().enumerate().filter_map(|(at, entry)| {
+            let same = self.read_durable(entry.sector * SECTOR, SECTOR as usize) == *entry.data;
+            let shared = || self.pending.iter().enumerate().any(|(other, e)| other != at && e.sector == entry.sector);
+            (!same || shared()).then_some(at)
+        })
+    }
+
+    pub fn hash_into(&self, mix: &mut Mix) {
+        mix.word(self.sum);
+        for entry in &self.pending {
+            mix.word(block_hash(entry.sector, &*entry.data));
+            mix.word(u64::from(entry.stuck));
         }
     }
 
@@ -196,6 +228,30 @@ mod tests {
         image.write_pending(0, &[3; 512], 0);
         image.flush();
         assert_eq!((image.read(0, 1), image.read_durable(0, 1)), (vec![3], vec![3]));
+    }
+
+    #[test]
+    fn the_sum_of_hashes_depends_on_the_content_alone() {
+        let sum = |writes: &[(u64, u8, usize)]| {
+            let mut image = Image::default();
+            writes.iter().for_each(|(at, byte, len)| image.write_through(*at, &vec![*byte; *len]));
+            image.sum
+        };
+        assert_eq!(sum(&[(0, 1, 4096), (8192, 2, 512)]), sum(&[(8192, 2, 512), (0, 3, 512), (0, 1, 4096)]));
+        assert_eq!(sum(&[(0, 7, 8192), (0, 0, 8192)]), 0);
+        assert_ne!(sum(&[(0, 1, 512)]), sum(&[(512, 1, 512)]));
+        assert_ne!(sum(&[(0, 1, 512)]), sum(&[(4096, 1, 512)]));
+    }
+
+    #[test]
+    fn a_pending_write_of_what_is_there_makes_no_difference_unless_another_is_pending() {
+        let mut image = Image::default();
+        image.write_through(0, &[1; 1024]);
+        image.write_pending(0, &[1; 512], 0);
+        image.write_pending(512, &[2; 512], 0);
+        assert_eq!(image.pending_that_matter().collect::<Vec<_>>(), [1]);
+        image.write_pending(0, &[3; 512], 0);
+        assert_eq!(image.pending_that_matter().collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

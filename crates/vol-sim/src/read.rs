@@ -250,6 +250,8 @@ impl World {
 
     pub fn loop_of(&self, file: &Path) -> Option<PathBuf> {
         let over = |kind: &NodeKind| matches!(kind, NodeKind::Loop { file: backing } if backing == file);
-        self.nodes.iter().find(|(_, node)| over(&node.kind)).map(|(path, _)| path.clone())
+        // A loop device over a file that was deleted is not one over the file that has its name now.
+        let there = |medium: u64| self.files.get(file) == Some(&medium);
+        self.nodes.iter().find(|(_, node)| over(&node.kind) && there(node.medium)).map(|(path, _)| path.clone())
     }
 }

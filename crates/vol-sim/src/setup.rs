@@ -46,6 +46,20 @@ impl SimHost {
         }
     }
 
+    /// What could not be read can be read again: the content was not lost.
+    pub fn mend_disk(&self, path: impl AsRef<Path>) {
+        self.lock().medium_mut(path.as_ref()).bad.clear();
+    }
+
+    /// A disk vanishes for good, and its path is free again.
+    pub fn forget_disk(&self, path: impl AsRef<Path>) {
+        self.remove_disk(path.as_ref());
+        let mut world = self.lock();
+        if let Some(node) = world.unplugged.remove(path.as_ref()) {
+            world.media.remove(&node.medium);
+        }
+    }
+
     /// Attaches a disk that was removed, with its partitions, under its old name and number.
     ///
     /// # Panics

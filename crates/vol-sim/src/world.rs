@@ -14,6 +14,7 @@ use crate::effect::{Counters, Effect};
 use crate::fault::Plan;
 use crate::fs::{Mounted, ProbeLie};
 use crate::mapper::{DM_MAJOR, DmDevice};
+use crate::moments::Recorder;
 use crate::pool::PoolDisk;
 use crate::rng::Rng;
 
@@ -68,6 +69,8 @@ pub(crate) struct World {
     pub log: Option<Vec<Effect>>,
     pub violations: Vec<String>,
     pub counters: Counters,
+    /// Set while moments are recorded.
+    pub recorder: Option<Recorder>,
 }
 
 /// The life of one thin id in a pool.
@@ -122,6 +125,7 @@ impl World {
             log: Some(Vec::new()),
             violations: Vec::new(),
             counters: Counters::default(),
+            recorder: None,
         }
     }
 

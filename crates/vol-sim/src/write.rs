@@ -60,7 +60,7 @@ impl HostMut for SimHost {
         let world = &mut *guard;
         let places: Vec<HostResult<Place>> = writes.iter().map(|write| self.durable_place(world, write)).collect();
         // All go out together: a power cut during one finds each of the others anywhere between old and new.
-        let in_flight = world.faults.may_cut_power() && !world.dead;
+        let in_flight = (world.faults.may_cut_power() || world.recorder.is_some()) && !world.dead;
         if in_flight {
             for (index, (place, write)) in places.iter().zip(writes).enumerate() {
                 let medium = place.as_ref().ok().and_then(|place| world.media.get_mut(&place.medium));

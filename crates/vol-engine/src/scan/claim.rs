@@ -49,9 +49,9 @@ impl<H: HostMut> Engine<H> {
     /// What stands on the disk that is not ours; the mark of this PV is, or without one that of any.
     pub(crate) fn foreign_signature<'a>(&self, info: &'a DiskInfo, pv: Option<PvId>) -> Option<&'a Signature> {
         let partition = matches!(info.kind, DiskKind::Partition { .. });
-        let is_our_mark = || match pv {
-            Some(pv) => self.is_mark_of(info, pv),
-            None => self.mark_of(info).is_some(),
+        let is_our_mark = |kind: &str| match pv {
+            Some(pv) => self.is_mark_of(info, pv, kind),
+            None => kind == "gpt" && self.mark_of(info).is_some(),
         };
         info.signatures.iter().find(|signature| {
             if partition {
@@ -59,13 +59,14 @@ impl<H: HostMut> Engine<H> {
                 // looks like one of these.
                 !lives_at_the_end(&signature.kind)
             } else {
-                !(signature.usage == "partition table" && signature.kind == "gpt" && is_our_mark())
+                !(signature.usage == "partition table" && is_our_mark(&signature.kind))
             }
         })
     }
 
-    /// Whether the disk's GPT is the mark of this PV. With a half of the mark missing it still is.
-    fn is_mark_of(&self, info: &DiskInfo, pv: PvId) -> bool {
+    /// Whether a partition table of this kind is the mark of this PV, or what a power cut left of it. Half a mark is a protective
+    /// record without a GPT (`PMBR`), a GPT without its entries, or the backup alone.
+    fn is_mark_of(&self, info: &DiskInfo, pv: PvId, kind: &str) -> bool {
         let Ok(device) = self.host().open_read(&info.node) else { return false };
         let end = info.identity.size.get() / layout::BLOCK_BYTES * layout::BLOCK_BYTES;
         let read = |offset: u64, len: u64| device.read_at(offset, usize::try_from(len).ok()?).ok();
@@ -74,7 +75,8 @@ impl<H: HostMut> Engine<H> {
         else {
             return false;
         };
-        mark::is_of(pv, info.sector_size, &head, &tail)
+        (kind == "gpt" && mark::is_of(pv, info.sector_size, &head, &tail))
+            || mark::is_torn(&head, info.identity.size, info.sector_size, pv)
     }
 
     /// The PV that the mark on a disk names: the GUID of the first partition of its GPT, if that has our type.
