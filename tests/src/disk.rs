@@ -54,6 +54,15 @@ pub fn kernel_name(disk: &str) -> String {
     node.file_name().unwrap().to_string_lossy().into_owned()
 }
 
+/// Zeroes a part of a disk as it is kept for a PV, in bytes: its first 16 MiB (labels, log, checkpoints) and its last 2 MiB. No mark and
+/// no label of an earlier test is found there.
+pub fn blank_pv(disk: &str, at: u64, len: u64) {
+    let file = File::options().write(true).open(disk).unwrap_or_else(|err| panic!("{disk}: {err}"));
+    file.write_all_at(&vec![0; 16 << 20], at).unwrap();
+    file.write_all_at(&vec![0; WIPED as usize], at + len - WIPED).unwrap();
+    file.sync_all().unwrap();
+}
+
 /// Takes everything off disks that may be destroyed: mounts, swap, dm devices on top, signatures, partitions.
 pub fn clean(disks: &[String]) {
     for disk in disks {

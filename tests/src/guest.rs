@@ -111,6 +111,16 @@ impl Guest {
     /// Waits for a line of output.
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
+        if let Err(why) = self.comes(is) {
+            panic!("{why}: no {what}: {:#?}", self.seen);
+        }
+    }
+
+    /// Whether a line of output comes.
+    ///
+    /// # Errors
+    /// The guest ends without it, or it does not come within a minute.
+    pub fn comes(&mut self, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -118,13 +128,18 @@ impl Guest {
                     let found = is(&line);
                     self.seen.push(line);
                     if found {
-                        return;
+                        return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} within a minute: {:#?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => panic!("the guest ended without {what}: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => return Err("a minute has passed"),
+                Err(RecvTimeoutError::Disconnected) => return Err("the guest has ended"),
             }
         }
+    }
+
+    /// What it has said.
+    pub fn seen(&self) -> &[String] {
+        &self.seen
     }
 
     /// Pulls the plug: SIGKILL to xtask. Everything that the guest had said until then. Nothing of it may be left.

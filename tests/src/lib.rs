@@ -6,10 +6,14 @@
 
 pub mod contract;
 pub mod disk;
+pub mod dying;
 pub mod guest;
 pub mod kernel;
+pub mod kill;
 pub mod machine;
 pub mod tool;
+pub mod wire;
+pub mod write_log;
 
 pub use disk::Bytes;
 pub use machine::{Machine, Ran};

@@ -1,6 +1,6 @@
 //! A daemon of a test's own on the disks that the caller named.
 
-use crate::{disk, kernel, skip, tool};
+use crate::{disk, kernel, skip, tool, wire};
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -111,27 +111,58 @@ impl Machine {
 
     /// Starts the daemon and waits until it answers.
     pub fn start_daemon(&mut self) {
+        self.launch(&mut Command::new(self.bin.join("volumed")));
+    }
+
+    /// Starts the daemon that dies when it is told to (`dying::Hand`), and waits until it answers.
+    pub fn start_dying(&mut self, orders: &Path) {
+        self.launch(Command::new(self.program("volumed-that-dies")).env("VOLUMED_DIES", orders));
+    }
+
+    /// One of this package's own programs: beside the product where the lab has put it, else where cargo has built it.
+    fn program(&self, name: &str) -> PathBuf {
+        let beside = self.bin.join(name);
+        let built = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join(name));
+        if beside.exists() { beside } else { built().unwrap_or(beside) }
+    }
+
+    fn launch(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let daemon = Command::new(self.bin.join("volumed"))
+        let daemon = command
             .args(["--config", &self.path("volumed.toml")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn();
-        self.daemon = Some(daemon.unwrap_or_else(|err| panic!("{}: {err}", self.bin.join("volumed").display())));
+        self.daemon = Some(daemon.unwrap_or_else(|err| panic!("{:?}: {err}", command.get_program())));
         let begin = Instant::now();
+        let socket = PathBuf::from(self.path("run/control.sock"));
         loop {
-            let ran = self.run(&["status"]);
-            if matches!(ran.code, 0 | 10) {
+            let answer = wire::request(&socket, "GET", "status", "");
+            if matches!(answer, Ok((200, _))) {
                 return;
             }
             if let Some(status) = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().unwrap()) {
                 panic!("volumed ended at once: {status}{}", self.log());
             }
-            assert!(begin.elapsed() < READY, "volumed is not ready: {ran:?}{}", self.log());
-            sleep(Duration::from_millis(20));
+            assert!(begin.elapsed() < READY, "volumed is not ready: {answer:?}{}", self.log());
+            sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for a daemon that is to die by itself; `false` if it does not.
+    pub fn dies_within(&mut self, limit: Duration) -> bool {
+        let daemon = self.daemon.as_mut().expect("the daemon runs");
+        let begin = Instant::now();
+        while daemon.try_wait().unwrap().is_none() {
+            if begin.elapsed() > limit {
+                return false;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        self.daemon = None;
+        true
     }
 
     pub fn pid(&self) -> u32 {

@@ -122,6 +122,8 @@ struct Binary {
     path: PathBuf,
     /// The package's folder, where cargo would run it.
     folder: PathBuf,
+    /// The package's programs, for a guest's PATH.
+    programs: Vec<PathBuf>,
 }
 
 impl Binary {
@@ -168,7 +170,10 @@ impl Binary {
         }
         let disks: Vec<String> = (0..DISKS).map(|index| format!("/dev/labdisk{index}")).collect();
         lab.env("VOLUMED_TEST_DISKS", disks.join(",")).env("VOLUMED_TEST_BIN_DIR", "/usr/local/bin");
-        lab.arg("--bin").arg(&self.path).arg("--").arg(self.path.file_name().unwrap_or_default());
+        for program in self.programs.iter().chain([&self.path]) {
+            lab.arg("--bin").arg(program);
+        }
+        lab.arg("--").arg(self.path.file_name().unwrap_or_default());
         lab
     }
 }
@@ -181,9 +186,10 @@ fn discover(options: &Options) -> Result<Vec<Binary>> {
 
 fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
     let mut binaries = Vec::new();
+    let mut programs: Vec<(PathBuf, PathBuf)> = Vec::new();
     for line in json.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line)?;
-        if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        if message["reason"] != "compiler-artifact" {
             continue;
         }
         let (Some(target), Some(path), Some(manifest)) =
@@ -192,6 +198,10 @@ fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
             continue;
         };
         let folder = Path::new(manifest).parent().context("a manifest without a folder")?.to_owned();
+        if message["profile"]["test"] != true {
+            programs.push((folder, path.into()));
+            continue;
+        }
         let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let kind = match target {
             _ if target.starts_with("device_") => Kind::Device,
@@ -203,7 +213,11 @@ fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
             Some(what) => format!("{package} {what} {target}"),
             None => format!("{package} {target}"),
         };
-        binaries.push(Binary { kind, name, path: path.into(), folder });
+        binaries.push(Binary { kind, name, path: path.into(), folder, programs: Vec::new() });
+    }
+    for binary in &mut binaries {
+        let own = programs.iter().filter(|(folder, _)| *folder == binary.folder);
+        binary.programs = own.map(|(_, program)| program.clone()).collect();
     }
     binaries.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(binaries)
@@ -219,6 +233,7 @@ mod tests {
 {"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["test"],"name":"scenario_power"},"executable":"/t/scenario_power-1","manifest_path":"/w/tests/Cargo.toml"}
 {"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["test"],"name":"device_thin"},"executable":"/t/device_thin-1","manifest_path":"/w/tests/Cargo.toml"}
 {"reason":"compiler-artifact","profile":{"test":true},"target":{"kind":["bin"],"name":"volumed"},"executable":"/t/volumed-1","manifest_path":"/w/crates/volumed/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":false},"target":{"kind":["bin"],"name":"tool"},"executable":"/t/tool","manifest_path":"/w/tests/Cargo.toml"}
 {"reason":"compiler-artifact","profile":{"test":false},"target":{"kind":["lib"],"name":"vol_core"},"executable":null,"manifest_path":"/w/crates/vol-core/Cargo.toml"}
 {"reason":"build-finished","success":true}"#;
         let found = parse_artifacts(json).unwrap();
@@ -232,5 +247,8 @@ mod tests {
             ]
         );
         assert_eq!(found[0].folder, Path::new("/w/crates/volumed"));
+        // A package's programs go with its tests, and not with those of others.
+        assert_eq!(found[0].programs, Vec::<PathBuf>::new());
+        assert_eq!(found[1].programs, [PathBuf::from("/t/tool")]);
     }
 }

@@ -251,6 +251,14 @@ impl Client {
     pub async fn attach_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/attach"), None::<&()>, dry).await
     }
+    /// So that it cannot be written to; of a volume in a refused pool too.
+    pub async fn attach_volume_read_only(
+        &self,
+        volume: &VolumePath,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/attach-read-only"), None::<&()>, dry).await
+    }
     pub async fn detach_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/detach"), None::<&()>, dry).await
     }

@@ -188,6 +188,9 @@ pub struct PoolInfo {
     pub overcommit_percent: u64,
     pub overcommit_limit_percent: u64,
     pub transaction_id: u64,
+    /// Snapshots made in the pool's life: the larger of our count and the kernel's clock.
+    #[serde(default)]
+    pub snapshot_clock: u64,
     pub mode: Option<PoolMode>,
     pub volume_count: u64,
     pub snapshot_count: u64,
@@ -352,6 +355,9 @@ pub struct DfPool {
     pub metadata_used_bytes: Option<u64>,
     pub volume_count: u64,
     pub snapshot_count: u64,
+    /// As in [`PoolInfo`].
+    #[serde(default)]
+    pub snapshot_clock: u64,
 }
 
 /// `GET /v1/df`.

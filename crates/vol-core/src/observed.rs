@@ -1,5 +1,6 @@
 //! The world as it was observed: plain inputs to the planner, made by the engine from the host's reading half.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -149,6 +150,25 @@ pub enum PoolMode {
     ReadWrite,
     ReadOnly,
     OutOfDataSpace,
+}
+
+/// What the pool's own metadata say of a thin id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThinRecord {
+    /// Chunks that it maps, shared ones included.
+    pub mapped_chunks: u64,
+    /// The pool's transaction id when it was made.
+    pub transaction_id: u64,
+}
+
+/// What the pool's own metadata say, read past the pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolContents {
+    pub transaction_id: u64,
+    /// The snapshot clock: `create_snap` messages in the pool's life.
+    pub clock: u32,
+    pub needs_check: bool,
+    pub thins: BTreeMap<u32, ThinRecord>,
 }
 
 /// Status line of a thin volume.

@@ -5,6 +5,7 @@
 //! that there is one road back and tests can walk all of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use vol_types::{Change, Pool, PoolId};
 
@@ -13,6 +14,7 @@ use crate::observed::{DmInfo, Mount, PoolStatus};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Step};
 
+pub mod agreement;
 pub mod disks;
 pub mod health;
 pub mod members;
@@ -63,6 +65,8 @@ pub struct Kernel {
     /// Status of the VG's active pools.
     pub pools: BTreeMap<PoolId, PoolStatus>,
     pub mounts: Vec<Mount>,
+    /// What was found when the pools' own metadata were last compared with ours; nothing of a pool where they were not.
+    pub findings: BTreeMap<PoolId, Arc<agreement::Findings>>,
 }
 
 impl Kernel {

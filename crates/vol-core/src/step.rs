@@ -242,6 +242,8 @@ pub enum Action {
         target: PathBuf,
         read_only: bool,
         allow_same_uuid: bool,
+        /// Read-only, and the journal stays as it is: nothing at all is written.
+        no_replay: bool,
     },
     Unmount {
         mount: Mount,
@@ -356,8 +358,12 @@ impl fmt::Display for Action {
             }
             Self::Mkfs { fs, .. } => write!(f, "run mkfs.{}", fs.as_str()),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
-            Self::Mount { name, target, read_only, fs, .. } => {
-                let access = if *read_only { "ro" } else { "rw" };
+            Self::Mount { name, target, read_only, fs, no_replay, .. } => {
+                let access = match (*read_only, *no_replay) {
+                    (_, true) => "ro without the journal",
+                    (true, false) => "ro",
+                    (false, false) => "rw",
+                };
                 write!(f, "mount {name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),

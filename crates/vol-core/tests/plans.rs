@@ -1,6 +1,7 @@
 //! What the planner decides, as text: the very lines that `--dry-run` prints. Each test's name is a claim.
 
 mod plans {
+    mod agreement;
     pub mod fixture;
     mod mount;
     mod pool;

@@ -72,6 +72,8 @@ pub struct Engine<H> {
     pub(crate) scan_problems: RwLock<Vec<crate::vg::Problem>>,
     /// Disks that the last scan found labelled for a VG that does not know them.
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
+    /// Devices of ours that belong to no VG that is known.
+    pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -84,6 +86,7 @@ impl<H: HostMut> Engine<H> {
             bell: Arc::default(),
             scan_problems: RwLock::default(),
             unknown: RwLock::default(),
+            stray_devices: RwLock::default(),
         }
     }
 
@@ -122,7 +125,9 @@ impl<H: HostMut> Engine<H> {
 
     /// Problems that belong to no VG.
     pub fn scan_problems(&self) -> Vec<crate::vg::Problem> {
-        self.scan_problems.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut all = self.scan_problems.read().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(self.stray_devices.read().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        all
     }
 
     /// Refreshes what readers see of all VGs.
@@ -130,6 +135,7 @@ impl<H: HostMut> Engine<H> {
         for vg in self.vgs() {
             vg.refresh(&self.host);
         }
+        self.look_for_stray_devices();
     }
 
     /// Waits until there is work to be done in the background, or for so long, and does it.
@@ -381,6 +387,11 @@ impl<H: HostMut> Engine<H> {
     /// Makes the device of a raw volume.
     pub fn attach(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         self.change_volume(vg, name, dry_run, mount::attach)
+    }
+
+    /// Makes the device of a raw volume so that it cannot be written to, of a volume in a refused pool too.
+    pub fn attach_read_only(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, mount::attach_read_only)
     }
 
     /// Takes the device of a volume away.

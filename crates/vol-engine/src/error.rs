@@ -51,6 +51,11 @@ pub enum StepError {
     /// The pool is not in the state that the step must leave it in.
     #[error("{0}")]
     Pool(String),
+    /// The kernel has the thin id already that was to be made. Ids are ours to give out, so this one is not ours.
+    #[error(
+        "the pool has a thin id {thin_id} already, which is not ours; it is left alone, and the next attempt takes another"
+    )]
+    Taken { pool: vol_types::PoolId, thin_id: u32 },
     /// The file system that mkfs left is not the one that was asked for.
     #[error("{0}")]
     Probe(String),

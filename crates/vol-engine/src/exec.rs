@@ -99,6 +99,8 @@ pub fn run<H: HostMut + ?Sized>(
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
+            let error =
+                taken(&step.action).filter(|_| error.host_kind() == Some(HostErrorKind::Exists)).unwrap_or(error);
             Failed { step: step.action.to_string(), begun: at > 0, error }
         })?;
     }
@@ -241,13 +243,14 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid))?;
             }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
-            Action::Mount { volume, fs, target, read_only, allow_same_uuid, .. } => {
+            Action::Mount { volume, fs, target, read_only, allow_same_uuid, no_replay, .. } => {
                 self.host.mount(&MountCall {
                     dev: self.volume_number(*volume)?,
                     fs: *fs,
                     target: target.clone(),
                     read_only: *read_only,
                     allow_same_uuid: *allow_same_uuid,
+                    no_replay: *no_replay,
                 })?;
             }
             Action::Unmount { mount } => match self.host.unmount(mount) {
@@ -518,6 +521,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             result?;
         }
         Ok(())
+    }
+}
+
+/// What it means that the kernel has a thin id already that is to be made.
+const fn taken(action: &Action) -> Option<StepError> {
+    match action {
+        Action::CreateThin { pool, thin_id } | Action::SnapshotThin { pool, thin_id, .. } => {
+            Some(StepError::Taken { pool: *pool, thin_id: *thin_id })
+        }
+        _ => None,
     }
 }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
+    ThinStatus,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -126,6 +127,18 @@ pub struct MountCall {
     pub read_only: bool,
     /// XFS refuses to mount two file systems with one UUID: set for snapshots (`nouuid`).
     pub allow_same_uuid: bool,
+    /// The journal is not replayed, so that a read-only mount writes nothing at all (ext4 `noload`, XFS `norecovery`,
+    /// btrfs `rescue=nologreplay`). Only with `read_only`.
+    pub no_replay: bool,
+}
+
+/// Which state of a pool's metadata is read; see [`HostRead::pool_contents`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataRoot {
+    /// What was committed last. Only of a pool that nobody writes to: one that is not loaded, is read-only, or has failed.
+    Committed,
+    /// The metadata snapshot that is held, which stays as it is while the pool runs.
+    Held,
 }
 
 /// How the daemon's own I/O is done, for `status`.
@@ -169,6 +182,9 @@ pub trait HostRead: Send + Sync {
     fn pool_status(&self, uuid: &str) -> HostResult<PoolStatus>;
     /// Never forces a pool commit (`DM_NOFLUSH_FLAG`).
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus>;
+    /// What the metadata of a pool say, read from its metadata device (by dm uuid) past the pool. `Invalid` if they are damaged
+    /// or blank, `NotFound` if there is no such device or no metadata snapshot is held.
+    fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents>;
     /// The dm targets that the kernel has loaded or can load.
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 

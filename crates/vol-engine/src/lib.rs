@@ -4,6 +4,7 @@
 //! engine observes and recovers, exactly as after a crash. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bell;
 mod check;
 mod clone;
@@ -18,6 +19,7 @@ mod queue;
 mod restore;
 mod scan;
 mod store;
+mod strays;
 mod vg;
 mod wipe;
 

@@ -32,7 +32,7 @@ pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<K
             pools.insert(pool.id, host.pool_status(&device.uuid())?);
         }
     }
-    Ok(Kernel { dm, pools, mounts: host.mounts()? })
+    Ok(Kernel { dm, pools, mounts: host.mounts()?, ..Kernel::default() })
 }
 
 /// What a device carries of ours.

@@ -259,14 +259,13 @@ impl OpenVg {
         if pending.is_empty() {
             return later;
         }
-        let mut failed =
-            exec::run(host, session, self.catalog_lock(), &shared).err().map(|error| (shared.title.clone(), error));
+        let mut failed = self.run(host, session, &shared).err().map(|error| (shared.title.clone(), error));
         // With one change it is that one which failed; with several it may be any, unless it failed on its own steps.
         let mut culprit = pending.len() == 1;
         while failed.is_none()
             && let Some(((ticket, volume), then)) = pending.front()
         {
-            match exec::run(host, session, self.catalog_lock(), then) {
+            match self.run(host, session, then) {
                 Ok(()) => {
                     ticket.call(Turn::Answered(Ok((true, *volume))));
                     pending.pop_front();
@@ -303,7 +302,7 @@ impl OpenVg {
         if defect("the clock decides") && self.read(|catalog| catalog.vg().created_at > host.now()) {
             return Err(Refusal::busy("the clock has gone back").into());
         }
-        Ok(exec::observe_kernel(host, self.catalog_lock())?)
+        Ok(self.observe(host)?)
     }
 
     fn by_itself<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, request: &ThinRequest) -> Answer {
@@ -314,7 +313,7 @@ impl OpenVg {
         };
         let volume = change.volume;
         let plan = thin::alone(*change);
-        match exec::run(host, session, self.catalog_lock(), &plan) {
+        match self.run(host, session, &plan) {
             Ok(()) => Ok((true, volume)),
             Err(failed) => {
                 let settled = self.recover(host, session);

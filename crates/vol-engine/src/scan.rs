@@ -80,6 +80,7 @@ impl<H: HostMut> Engine<H> {
         self.forget_taken_away(&seen);
         self.tell_strange(seen, &mut problems);
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
+        self.find_stray_devices();
         failed.map_or(Ok(()), Err)
     }
 

@@ -13,6 +13,7 @@ use vol_core::{Action, Catalog, Plan, Refusal};
 use vol_format::layout::Geometry;
 use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
+use crate::audit::{self, Audits};
 use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
@@ -73,6 +74,8 @@ pub struct OpenVg {
     opening_problems: Mutex<Vec<String>>,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
+    /// How the pools' own metadata compare with ours.
+    audits: Mutex<Audits>,
 }
 
 impl OpenVg {
@@ -86,6 +89,7 @@ impl OpenVg {
             view: RwLock::default(),
             opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
+            audits: Mutex::default(),
         }
     }
 
@@ -141,14 +145,14 @@ impl OpenVg {
         }
         self.usable(&session, states)?;
         let missing = self.missing(&session);
-        let kernel = exec::observe_kernel(host, &self.catalog)?;
+        let kernel = self.observe(host)?;
         let frozen = session.store.as_ref().and_then(|store| store.frozen());
         let (plan, extra) =
             self.read(|catalog| plan(&Now { catalog, kernel: &kernel, missing: &missing, pvs: &session.pvs, frozen }))?;
         if dry_run || plan.is_empty() {
             return Ok((plan, extra));
         }
-        let result = exec::run(host, &mut session, &self.catalog, &plan);
+        let result = self.run(host, &mut session, &plan);
         let outcome = match result {
             Ok(()) => {
                 if plan.steps.iter().any(|step| matches!(step.action, Action::DeclareLost { .. })) {
@@ -280,8 +284,8 @@ impl OpenVg {
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
-            let kernel = match exec::observe_kernel(host, &self.catalog) {
-                Ok(kernel) => kernel,
+            let kernel = match self.observe(host) {
+                Ok(kernel) => self.compare_new(host, session, kernel),
                 Err(error) => {
                     tracing::error!(%error, "recovery cannot see the kernel's devices");
                     return false;
@@ -355,8 +359,13 @@ impl OpenVg {
             } else {
                 self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
+            self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
+    }
+
+    pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is to be told of work to be done in the background.
@@ -371,7 +380,7 @@ impl OpenVg {
         {
             bell.ring();
         }
-        let kernel: HostResult<Kernel> = exec::observe_kernel(host, &self.catalog);
+        let kernel: HostResult<Kernel> = self.observe(host);
         let missing = self.missing(session);
         let mut problems = Vec::new();
         let kernel = kernel.unwrap_or_else(|error| {
@@ -385,6 +394,7 @@ impl OpenVg {
         });
         let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
+        problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
@@ -484,8 +494,7 @@ fn find_problems(
     // An exported VG is to be left alone: that its pools are down is as it should be.
     let used_here = |_: &&vol_types::Pool| catalog.vg().state != VgState::Exported;
     for pool in catalog.pools().filter(used_here) {
-        let busy = catalog.intents_of(pool.id).next().is_some();
-        if let health::PoolHealth::Bad { message, hint } = health::of_pool(pool, kernel.pools.get(&pool.id), busy) {
+        if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }
         problems.extend(fill_problem(pool, kernel));

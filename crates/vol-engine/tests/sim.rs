@@ -2,6 +2,7 @@
 //! change, and disks with a past.
 
 mod sim {
+    mod agreement;
     mod batch;
     pub mod bench;
     mod check;

@@ -10,7 +10,8 @@
 //! - [`mark`]: the GPT that shows other tools that a whole disk is taken;
 //! - [`record`]: one commit in the log; [`checkpoint`]: all objects at one sequence number;
 //! - [`examine`]: all of it at once, for people who look at a disk;
-//! - [`feature`]: which other releases may read and write the group.
+//! - [`feature`]: which other releases may read and write the group;
+//! - [`thin`]: a reader of the kernel's own metadata of a thin pool.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -33,6 +34,7 @@ pub mod mark;
 pub mod object;
 pub mod payload;
 pub mod record;
+pub mod thin;
 pub mod tlv;
 
 pub mod envelope;

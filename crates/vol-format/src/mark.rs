@@ -88,6 +88,26 @@ pub fn erase(device_size: Bytes) -> Vec<(u64, Vec<u8>)> {
     vec![(end.saturating_sub(tail), zeros(tail)), (0, zeros(head))]
 }
 
+/// Whether the partition table on a disk is the mark of `pv`, by its first [`HEAD_LEN`] and its last [`TAIL_LEN`] bytes (the size
+/// rounded down to blocks). The backup alone is one too: marking was cut short, or the beginning was wiped. A table of somebody
+/// else at the beginning counts, whatever the backup says.
+pub fn is_of(pv: PvId, sector_size: u32, head: &[u8], tail: &[u8]) -> bool {
+    let sector = u64::from(sector_size);
+    // The entries begin in the third sector, the backup's before the last one, and each begins with its type and its own GUID
+    // (UEFI 2.10, 5.3.3).
+    let first = |table: &[u8], at: u64| {
+        let at = usize::try_from(at).ok()?;
+        let entry = table.get(at..at.checked_add(32)?)?;
+        Some(entry.starts_with(&PARTITION_TYPE.to_bytes_le()) && entry.ends_with(&pv.uuid().to_bytes_le()))
+    };
+    let header = usize::try_from(sector).ok().and_then(|at| head.get(at..));
+    if header.is_some_and(|header| header.starts_with(b"EFI PART")) {
+        return first(head, sector.saturating_mul(2)).unwrap_or(false);
+    }
+    let backup = TAIL_LEN.saturating_sub(u64::from(TABLE_LEN)).checked_sub(sector);
+    backup.and_then(|at| first(tail, at)).unwrap_or(false)
+}
+
 fn zeros(len: u64) -> Vec<u8> {
     vec![0; usize::try_from(len).unwrap_or(0)]
 }

@@ -8,17 +8,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
+    ThinStatus,
 };
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MountCall,
-    ThinSnapshot,
+    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
+    MountCall, ThinSnapshot,
 };
 use vol_types::{Bytes, FsKind};
 
 use crate::disk::{self, Access, inspect, loopdev, probe, wipe};
 use crate::dm::guard::Guards;
-use crate::dm::{self, Dm, window};
+use crate::dm::{self, Dm, contents, window};
 use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::sysfs::SysDevice;
@@ -147,6 +148,10 @@ impl HostRead for LinuxHost {
 
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
         self.dm.thin_status(uuid)
+    }
+
+    fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
+        contents::read(&self.dm, &self.io, metadata_uuid, root)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

@@ -39,6 +39,10 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         for flag in options(call) {
             fsconfig_set_flag(fs.as_fd(), *flag)?;
         }
+        if call.no_replay && call.fs == FsKind::Btrfs {
+            // btrfs(5); Linux 5.9.
+            fsconfig_set_string(fs.as_fd(), "rescue", "nologreplay")?;
+        }
         fsconfig_create(fs.as_fd())
     };
     configure().map_err(|e| with_messages(failed(e), fs.as_fd()))?;
@@ -65,9 +69,12 @@ fn check_device(what: &str, made: &OwnedFd, call: &MountCall) -> HostResult<()> 
 
 /// A snapshot's device cannot be written to, so its journal cannot be replayed. ext4 leaves a clean one when it is frozen or
 /// unmounted; a snapshot of a file system that a crash left behind is refused by the kernel rather than shown with holes.
-/// XFS leaves a record even when it is frozen (`xfs_log_quiesce`), so the log has to be passed over.
+/// XFS leaves a record even when it is frozen (`xfs_log_quiesce`), so the log has to be passed over. What is mounted without
+/// its journal shows what was last written in place: the newest changes may be missing, and nothing is written.
 fn options(call: &MountCall) -> &'static [&'static str] {
     match (call.fs, call.read_only, call.allow_same_uuid) {
+        (FsKind::Ext4, true, _) if call.no_replay => &["ro", "noload"],
+        (FsKind::Xfs, true, false) if call.no_replay => &["ro", "norecovery"],
         (FsKind::Xfs, true, true) => &["ro", "norecovery", "nouuid"],
         (FsKind::Xfs, false, true) => &["nouuid"],
         (_, true, _) => &["ro"],

@@ -274,6 +274,9 @@ impl World {
         if !call.read_only && self.dm.get(&call.dev.minor).is_some_and(|device| device.read_only) {
             return fail(HostErrorKind::Denied, what, "the device is read-only");
         }
+        if call.no_replay && !call.read_only {
+            return invalid("without its journal a file system is mounted read-only");
+        }
         let mut others = self.mounts.iter().filter(|mounted| mounted.mount.dev == call.dev);
         if others.any(|other| other.mount.target == call.target || other.mount.read_only != call.read_only) {
             return fail(HostErrorKind::Busy, what, "already mounted");

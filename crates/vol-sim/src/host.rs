@@ -46,6 +46,8 @@ pub struct PoolView {
     pub clock: u32,
     pub mode: SimPoolMode,
     pub needs_check: bool,
+    /// A metadata snapshot is held.
+    pub metadata_snapshot: bool,
     pub thins: BTreeMap<u32, ThinView>,
 }
 
@@ -150,6 +152,7 @@ impl SimHost {
             clock: disk.clock,
             mode: active.mode,
             needs_check: active.needs_check,
+            metadata_snapshot: disk.held.is_some(),
             thins: disk.thins.iter().map(|(id, thin)| (*id, view(thin))).collect(),
         })
     }
@@ -181,6 +184,10 @@ impl SimHost {
         self.change_pool(dm_uuid, |disk| {
             disk.thins.entry(id).or_default();
         })
+    }
+    /// Sets the snapshot clock: so many `create_snap` that no test sends them.
+    pub fn set_pool_clock(&self, dm_uuid: &str, clock: u32) -> HostResult<()> {
+        self.change_pool(dm_uuid, |disk| disk.clock = clock)
     }
     /// A thin id vanishes.
     pub fn lose_thin(&self, dm_uuid: &str, id: u32) -> HostResult<()> {

@@ -44,6 +44,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod contents;
 mod crash;
 mod disk;
 mod effect;

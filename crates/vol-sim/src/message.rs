@@ -1,5 +1,7 @@
 //! Messages to a thin pool, and the snapshot with its suspended window.
 
+use std::sync::Arc;
+
 use vol_engine::host::{HostErrorKind, HostResult, ThinSnapshot};
 use vol_types::limit::THIN_ID_MAX;
 
@@ -22,6 +24,8 @@ impl Message {
             ["create_thin", new] => Some(Self::Create(id(new)?)),
             ["create_snap", new, origin] => Some(Self::Snap { id: id(new)?, origin: id(origin)? }),
             ["delete", old] => Some(Self::Delete(id(old)?)),
+            ["reserve_metadata_snap"] => Some(Self::ReserveSnapshot),
+            ["release_metadata_snap"] => Some(Self::ReleaseSnapshot),
             ["set_transaction_id", from, to] => {
                 Some(Self::SetTransactionId { from: from.parse().ok()?, to: to.parse().ok()? })
             }
@@ -40,6 +44,12 @@ impl Message {
             }
             Self::SetTransactionId { from, .. } if from != disk.transaction_id => {
                 fail(HostErrorKind::Invalid, what, "EINVAL: mismatched transaction id")
+            }
+            Self::ReserveSnapshot if disk.held.is_some() => {
+                fail(HostErrorKind::Busy, what, "EBUSY: a metadata snapshot is held already")
+            }
+            Self::ReleaseSnapshot if disk.held.is_none() => {
+                fail(HostErrorKind::Invalid, what, "EINVAL: no metadata snapshot is held")
             }
             _ => Ok(()),
         }
@@ -63,6 +73,8 @@ impl Message {
             }
             Self::Delete(id) => disk.drop_thin(id),
             Self::SetTransactionId { to, .. } => disk.transaction_id = to,
+            Self::ReserveSnapshot => disk.held = Some(Arc::new(disk.contents())),
+            Self::ReleaseSnapshot => disk.held = None,
         }
     }
 }
@@ -140,7 +152,7 @@ impl World {
             Message::SetTransactionId { from, to } if to != from.wrapping_add(1) => {
                 self.violation(format!("a transaction id went from {from} to {to}"));
             }
-            Message::SetTransactionId { .. } => {}
+            Message::SetTransactionId { .. } | Message::ReserveSnapshot | Message::ReleaseSnapshot => {}
         }
         if let Message::Create(id) | Message::Snap { id, .. } = message
             && self.thin_lives.get(&(life, id)).is_some_and(|thin| thin.created > 0 && thin.used)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vol_core::observed::{DevNumber, PoolMode, PoolStatus, PoolUsage, ThinStatus};
+use vol_core::observed::{DevNumber, PoolContents, PoolMode, PoolStatus, PoolUsage, ThinStatus};
 use vol_engine::host::{HostErrorKind, HostResult};
 use vol_types::Sectors;
 
@@ -18,8 +18,8 @@ use crate::table::PoolTarget;
 use crate::world::{World, fail};
 
 /// The kernel's `THIN_SUPERBLOCK_MAGIC`, at byte 32 of the metadata device as in the kernel.
-const MAGIC: u64 = 27_022_010;
-const BLOCK: u64 = 4096;
+pub(crate) const MAGIC: u64 = 27_022_010;
+pub(crate) const BLOCK: u64 = 4096;
 /// What a fresh pool takes; fewer blocks are refused.
 const METADATA_BLOCKS_MIN: u64 = 10;
 
@@ -40,6 +40,8 @@ pub(crate) struct PoolDisk {
     /// How many thins share each data block in use.
     pub blocks: BTreeMap<u64, u32>,
     pub next_block: u64,
+    /// The metadata snapshot; durable, so it outlives a reboot.
+    pub held: Option<Arc<PoolContents>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,8 @@ pub(crate) enum Message {
     Snap { id: u32, origin: u32 },
     Delete(u32),
     SetTransactionId { from: u64, to: u64 },
+    ReserveSnapshot,
+    ReleaseSnapshot,
 }
 
 impl PoolDisk {
@@ -134,7 +138,7 @@ impl PoolDisk {
     }
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     // FNV-1a; the kernel's CRC would prove no more here.
     bytes.iter().fold(0x811C_9DC5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
@@ -240,6 +244,7 @@ impl World {
             thins: BTreeMap::new(),
             blocks: BTreeMap::new(),
             next_block: 0,
+            held: None,
         };
         self.store_pool(target.metadata, Arc::new(disk))
     }
@@ -398,7 +403,7 @@ impl World {
                 _ => PoolMode::ReadOnly,
             },
             needs_check: active.needs_check,
-            metadata_snapshot: false,
+            metadata_snapshot: disk.held.is_some(),
         }))
     }
 

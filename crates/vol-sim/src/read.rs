@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolStatus, Probe, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolContents, PoolStatus, Probe, TargetLine, ThinStatus,
 };
-use vol_engine::host::{BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend};
+use vol_engine::host::{BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot};
 use vol_types::Bytes;
 
 use crate::disk::NodeKind;
@@ -96,6 +96,11 @@ impl HostRead for SimHost {
         let what = format!("thin status {uuid}");
         let thin = world.dm.get(&minor).and_then(|device| device.thin());
         thin.map_or_else(|| fail(HostErrorKind::Invalid, what, "no thin volume"), |(p, id)| Ok(world.thin_usage(p, id)))
+    }
+
+    fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
+        let (world, minor) = self.ask_dm("read the pool metadata on", metadata_uuid)?;
+        world.pool_contents(&format!("read the pool metadata on {metadata_uuid}"), minor, root)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

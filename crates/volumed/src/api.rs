@@ -64,6 +64,8 @@ pub trait Backend: Send + Sync + 'static {
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// Makes the device of a raw volume; where it is stands in the answer's `device`.
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// As [`Backend::attach_volume`], but the device cannot be written to; of a volume in a refused pool too.
+    fn attach_volume_read_only(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// Takes the device away again; not attached is unchanged.
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;

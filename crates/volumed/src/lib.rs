@@ -18,5 +18,6 @@ pub mod guard;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod program;
 pub mod server;
 pub mod socket;

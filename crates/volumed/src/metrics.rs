@@ -85,6 +85,9 @@ pub fn page(df: Option<&Df>) -> prometheus::Result<String> {
     pool("volumed_pool_virtual_bytes", "Sum of the sizes of the pool's volumes", &|pool| {
         Some(pool.virtual_bytes as f64)
     })?;
+    pool("volumed_pool_snapshot_clock", "Snapshots made in the pool's life; 16,000,000 are allowed", &|pool| {
+        Some(pool.snapshot_clock as f64)
+    })?;
     pool("volumed_pool_healthy", "1 if the pool is as it should be, else 0", &|pool| Some(healthy(pool.health)))?;
     Ok(text)
 }
@@ -165,6 +168,7 @@ mod tests {
             used_bytes: Some(8),
             metadata_size_bytes: 4,
             virtual_bytes: 160,
+            snapshot_clock: 7,
             ..DfPool::default()
         };
         let text = page(Some(&Df { vgs: vec![vg], pools: vec![pool] })).unwrap();
@@ -196,6 +200,9 @@ volumed_pool_metadata_size_bytes{pool=\"tank\",vg=\"data\"} 4
 # HELP volumed_pool_virtual_bytes Sum of the sizes of the pool's volumes
 # TYPE volumed_pool_virtual_bytes gauge
 volumed_pool_virtual_bytes{pool=\"tank\",vg=\"data\"} 160
+# HELP volumed_pool_snapshot_clock Snapshots made in the pool's life; 16,000,000 are allowed
+# TYPE volumed_pool_snapshot_clock gauge
+volumed_pool_snapshot_clock{pool=\"tank\",vg=\"data\"} 7
 # HELP volumed_pool_healthy 1 if the pool is as it should be, else 0
 # TYPE volumed_pool_healthy gauge
 volumed_pool_healthy{pool=\"tank\",vg=\"data\"} 0

@@ -23,7 +23,7 @@ fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInf
 fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
     let target = b.dir().join(b.fresh("mount")).join("point");
     b.note_mount(&target);
-    MountCall { dev: thin.dev, fs, target, read_only: false, allow_same_uuid: false }
+    MountCall { dev: thin.dev, fs, target, read_only: false, allow_same_uuid: false, no_replay: false }
 }
 
 fn mounts_at<B: Bench>(b: &B, call: &MountCall) -> Vec<Mount> {

@@ -1,8 +1,12 @@
-//! Whether a pool may be changed: its metadata and ours must agree, and the kernel must be able to commit.
+//! Whether a pool may be changed: its metadata and ours must agree, and the kernel must be able to commit. And whether what
+//! is in it can at least be read.
 
 use vol_types::{Pool, PoolState};
 
+use crate::catalog::Catalog;
 use crate::observed::{PoolMode, PoolStatus};
+use crate::plan::{Kernel, agreement};
+use crate::refusal::{Refusal, RefusalCode};
 
 /// What is to be thought of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +70,72 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
                  one of them was changed by somebody else or restored from an old copy",
                 usage.transaction_id, pool.transaction_id
             ),
-            "nothing is changed and no volume of it is activated; restore the copy that belongs to the other",
+            "nothing of it is changed; its volumes can be read (`volctl volume mount --read-only`); \
+             see pool_refused in docs/troubleshooting.md",
         );
     }
     PoolHealth::Ok
+}
+
+/// As [`of_pool`], with what each side holds.
+pub fn explained(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> PoolHealth {
+    let status = kernel.pools.get(&pool.id);
+    let open: Vec<_> = catalog.intents_of(pool.id).collect();
+    let PoolHealth::Bad { message, hint } = of_pool(pool, status, !open.is_empty()) else { return PoolHealth::Ok };
+    let usage = match status {
+        Some(PoolStatus::Working(usage)) if pool.state == PoolState::Ready => usage,
+        _ => return PoolHealth::Bad { message, hint },
+    };
+    // Recovery settles an intent at either side of its swap; at any other number it cannot.
+    let known = |id: u64| match open.as_slice() {
+        [] => id == pool.transaction_id,
+        open => open.iter().any(|intent| id == intent.from || id == intent.from.saturating_add(1)),
+    };
+    let (mut message, mut hint) = (message, hint);
+    if !known(usage.transaction_id)
+        && let PoolHealth::Bad { message: mismatch, hint: way_on } = of_pool(pool, status, false)
+    {
+        // The mismatch is the reason, not the change that it keeps from being settled.
+        (message, hint) = (mismatch, way_on);
+    }
+    let mut parts = vec![message];
+    if !known(usage.transaction_id) || usage.needs_check {
+        let intents: Vec<_> = open.iter().map(|intent| agreement::intent_in_words(intent)).collect();
+        if !intents.is_empty() {
+            parts.push(format!("our metadata have an open change from transaction {}", intents.join("; ")));
+        }
+        if let Some(findings) = kernel.findings.get(&pool.id) {
+            if !findings.strays.is_empty() {
+                parts.push(format!("only the kernel has thin ids {}", agreement::listed(findings.strays.keys())));
+            }
+            let lost: Vec<u32> = findings.lost.iter().filter_map(|id| Some(catalog.volume(*id)?.thin_id)).collect();
+            if !lost.is_empty() {
+                parts.push(format!("only we have thin ids {}", agreement::listed(&lost)));
+            }
+            if findings.strays.is_empty() && lost.is_empty() {
+                parts.push("both have the same thin ids".to_owned());
+            }
+        }
+    }
+    PoolHealth::Bad { message: parts.join("; "), hint }
+}
+
+/// How a volume of the pool is activated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Full,
+    /// The pool is refused but answers: for reading only, and without a journal being replayed, so that nothing is written.
+    ReadOnly,
+}
+
+/// How a volume of the pool may be activated now, by somebody who wants to write to it or not.
+pub fn access(catalog: &Catalog, kernel: &Kernel, pool: &Pool, read_only: bool) -> Result<Access, Refusal> {
+    let PoolHealth::Bad { message, hint } = explained(catalog, kernel, pool) else { return Ok(Access::Full) };
+    let answers = matches!(kernel.pools.get(&pool.id), Some(PoolStatus::Working(_))) && pool.state == PoolState::Ready;
+    match (answers, read_only) {
+        (true, true) => Ok(Access::ReadOnly),
+        (true, false) => Err(Refusal::new(RefusalCode::Degraded, message)
+            .hint(format!("it can be read: ask again with --read-only. {hint}"))),
+        (false, _) => Err(Refusal::new(RefusalCode::Degraded, message).hint(hint)),
+    }
 }

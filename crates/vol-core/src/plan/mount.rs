@@ -6,8 +6,9 @@ use vol_types::{Content, Volume, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
+use crate::plan::health::{self, Access};
 use crate::plan::vg::is_plain_absolute;
-use crate::plan::{Kernel, Plan, volume, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, volume};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -74,19 +75,29 @@ pub fn mount(
         ))
         .hint("choose another directory, or unmount that first"));
     }
+    let no_replay;
     match kernel.dm.get(&device) {
         Some(info) if info.suspended || !info.live_table => {
             return Err(Refusal::new(RefusalCode::Degraded, format!("the device of {path} is suspended"))
                 .hint("restart volumed: it resumes what was left suspended"));
         }
-        Some(_) => {}
-        None => {
-            writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
-            let table = volume::table(volume);
-            plan.steps.push(
-                Step::new(Action::CreateDm { device, table, read_only: volume.snapshot.is_some() })
-                    .requires(Requirement::Absent(device)),
-            );
+        // What is mounted already is mounted once more. A device for reading only keeps its journal as it is.
+        Some(info) if !mounts.is_empty() => no_replay = info.read_only && volume.snapshot.is_none(),
+        active => {
+            agreement::not_lost(kernel, volume, &path)?;
+            no_replay = health::access(catalog, kernel, pool, read_only)? == Access::ReadOnly;
+            let read_only = volume.snapshot.is_some() || no_replay;
+            let differs = active.is_some_and(|info| info.read_only != read_only);
+            if differs {
+                // Left over by a mount of the other kind: a writable one would replay the journal into a refused pool.
+                plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+            }
+            if differs || active.is_none() {
+                let table = volume::table(volume);
+                plan.steps.push(
+                    Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)),
+                );
+            }
         }
     }
     let target: PathBuf = target.to_owned();
@@ -100,6 +111,7 @@ pub fn mount(
             // A clone of a VG brings the same UUIDs (`vg import-clone`), and XFS refuses to mount one of them twice.
             // Not with read-only: the host would pass over the journal, as it must for a snapshot and must not for a volume.
             allow_same_uuid: volume.snapshot.is_some() || (fs == vol_types::FsKind::Xfs && !read_only),
+            no_replay,
         })
         .requires(Requirement::Active(device))
         .requires(Requirement::NothingMountedAt(target)),
@@ -159,6 +171,15 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
 
 /// `volume attach`: makes the device of a raw volume, for who wants a block device. An empty plan: it is active already.
 pub fn attach(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    attach_as(catalog, kernel, volume, false)
+}
+
+/// As [`attach`], but the device cannot be written to; of a volume in a refused pool too.
+pub fn attach_read_only(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    attach_as(catalog, kernel, volume, true)
+}
+
+fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: bool) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     if volume.content != Content::Raw {
         return Err(Refusal::new(RefusalCode::Refused, format!("{path} has a file system that volumed looks after"))
@@ -172,13 +193,17 @@ pub fn attach(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Pla
     };
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("attach {path}"));
-    if !kernel.dm.contains_key(&device) {
-        writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    let read_only = read_only || volume.snapshot.is_some();
+    if let Some(info) = kernel.dm.get(&device) {
+        if info.read_only != read_only {
+            let is = if info.read_only { "for reading only" } else { "writable" };
+            return Err(Refusal::exists(format!("{path} is attached already, but {is}")).hint("detach it first"));
+        }
+    } else {
+        agreement::not_lost(kernel, volume, &path)?;
+        health::access(catalog, kernel, pool, read_only)?;
         let table = volume::table(volume);
-        plan.steps.push(
-            Step::new(Action::CreateDm { device, table, read_only: volume.snapshot.is_some() })
-                .requires(Requirement::Absent(device)),
-        );
+        plan.steps.push(Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)));
     }
     Ok(plan)
 }

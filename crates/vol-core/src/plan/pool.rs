@@ -6,7 +6,7 @@ use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan};
+use crate::plan::{Kernel, Plan, agreement};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -226,6 +226,7 @@ pub fn delete(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, R
         return Err(Refusal::busy(format!("pool {vg}/{} still holds {}{more}", pool.name, first.join(", ")))
             .hint("delete its volumes and snapshots first"));
     }
+    agreement::none_to_lose(kernel, pool, &format!("{vg}/{}", pool.name))?;
     let mut plan = Plan::new(format!("delete pool {vg}/{}", pool.name));
     plan.commit(vec![Change::Put(Object::Pool(Pool { state: PoolState::Deleting, ..pool.clone() }))]);
     deactivate(kernel, pool.id, &mut plan);

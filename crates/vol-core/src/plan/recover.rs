@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, pool, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, pool, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -189,7 +189,8 @@ fn before_the_swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool, intent: &Int
         if kernel.dm.contains_key(&device) {
             plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
-        if !defect("what is taken back stays in the pool") {
+        // An id that was there before the intent is somebody else's: it is reported, never deleted.
+        if !agreement::is_stray(kernel, pool.id, thin_id) && !defect("what is taken back stays in the pool") {
             plan.push(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true });
         }
         if catalog.volume(volume).is_some() {

@@ -8,7 +8,7 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, pool, volume, writable_pool};
+use crate::plan::{Kernel, agreement, pool, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -56,7 +56,8 @@ pub fn create(
     };
     writable_pool(origin_pool, kernel, catalog.intents_of(origin_pool.id).next().is_some())?;
     pool::has_room(catalog, origin_pool, kernel.pools.get(&origin_pool.id))?;
-    let origin_pool = batch.pool(origin_pool);
+    agreement::not_lost(kernel, origin, &format!("{vg}/{origin_name}"))?;
+    let origin_pool = &agreement::raised(batch.pool(origin_pool), kernel);
     if origin_pool.snapshots_made >= limit::POOL_SNAPSHOTS_MAX {
         return Err(Refusal::no_space(format!(
             "pool {} has made {} snapshots in its life; the kernel's clock of 24 bits is nearly at its end",

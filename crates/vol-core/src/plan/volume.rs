@@ -8,7 +8,7 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, Plan, pool, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -54,7 +54,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
     within_policy(catalog, batch, pool, size)?;
-    let pool = batch.pool(pool);
+    let pool = &agreement::raised(batch.pool(pool), kernel);
     let pool_after = take_thin_id(pool)?;
     let volume = Volume {
         id: request.id,

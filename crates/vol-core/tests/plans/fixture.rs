@@ -188,7 +188,7 @@ pub fn kernel(catalog: &Catalog, transaction_id: u64) -> Kernel {
         }
         pools.insert(pool.id, PoolStatus::Working(usage(transaction_id)));
     }
-    Kernel { dm: devices, pools, mounts: Vec::new() }
+    Kernel { dm: devices, pools, ..Kernel::default() }
 }
 
 /// Makes the volume active, and mounted at `target`.

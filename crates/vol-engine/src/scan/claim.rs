@@ -5,7 +5,7 @@ use uuid::Uuid;
 use vol_core::observed::{DiskInfo, DiskKind, Signature};
 use vol_format::label::Label;
 use vol_format::layout::BLOCK;
-use vol_format::mark;
+use vol_format::{layout, mark};
 use vol_types::{PvId, defect};
 
 use crate::engine::Engine;
@@ -49,7 +49,10 @@ impl<H: HostMut> Engine<H> {
     /// What stands on the disk that is not ours; the mark of this PV is, or without one that of any.
     pub(crate) fn foreign_signature<'a>(&self, info: &'a DiskInfo, pv: Option<PvId>) -> Option<&'a Signature> {
         let partition = matches!(info.kind, DiskKind::Partition { .. });
-        let is_our_mark = || self.mark_of(info).is_some_and(|mark| pv.is_none_or(|pv| pv.uuid() == mark));
+        let is_our_mark = || match pv {
+            Some(pv) => self.is_our_mark(info, pv),
+            None => self.mark_of(info).is_some(),
+        };
         info.signatures.iter().find(|signature| {
             if partition {
                 // Behind our own area on a partition the data of volumes reaches to the end, where a user may write what
@@ -70,6 +73,19 @@ impl<H: HostMut> Engine<H> {
         let guid =
             |from: usize| head.get(from..from.saturating_add(16)).and_then(|bytes| Uuid::from_slice_le(bytes).ok());
         if guid(at)? == mark::PARTITION_TYPE { guid(at.saturating_add(16)) } else { None }
+    }
+
+    /// Whether the disk's GPT is the mark of this PV. With a half of the mark missing it still is.
+    fn is_our_mark(&self, info: &DiskInfo, pv: PvId) -> bool {
+        let Ok(device) = self.host().open_read(&info.node) else { return false };
+        let end = info.identity.size.get() / layout::BLOCK_BYTES * layout::BLOCK_BYTES;
+        let read = |offset: u64, len: u64| device.read_at(offset, usize::try_from(len).ok()?).ok();
+        let (Some(head), Some(tail)) =
+            (read(0, mark::HEAD_LEN), read(end.saturating_sub(mark::TAIL_LEN), mark::TAIL_LEN))
+        else {
+            return false;
+        };
+        mark::is_of(pv, info.sector_size, &head, &tail)
     }
 
     /// Whether the device that was opened for writing carries this very label.

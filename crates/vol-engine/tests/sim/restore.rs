@@ -207,7 +207,10 @@ fn metadata_that_is_newer_than_the_backup_is_not_lost_unless_it_is_said() {
     engine.restore_vg(&request, false).unwrap();
     // The kernel's pool went on: it is refused until a person has looked, and nothing in it is touched.
     let problems: Vec<_> = engine.vgs()[0].view().problems.iter().map(|problem| problem.message.clone()).collect();
-    assert!(problems.len() == 1 && problems[0].contains("in the kernel, but at"), "{problems:?}");
+    assert!(
+        problems[0].contains("in the kernel, but at") && problems[0].contains("only the kernel has"),
+        "{problems:?}"
+    );
     engine.mount(&name("data"), &volume("pg"), Path::new("/mnt"), false, false).unwrap_err();
 }
 

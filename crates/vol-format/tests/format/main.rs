@@ -11,3 +11,4 @@ mod mark;
 mod record;
 mod sample;
 mod spec;
+mod thin;

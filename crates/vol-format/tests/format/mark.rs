@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use vol_format::layout::{PvKind, geometry};
 use vol_format::mark::*;
-use vol_types::Bytes;
+use vol_types::{Bytes, PvId};
 
 use crate::sample::PV;
 
@@ -110,5 +110,23 @@ proptest! {
             prop_assert!(end <= area.area_offset || *at >= data_end);
         }
         prop_assert!(erased.iter().all(|(_, data)| data.iter().all(|byte| *byte == 0)));
+    }
+}
+
+#[test]
+fn half_a_mark_is_the_marks_own_and_another_table_is_not() {
+    let (pv, other) = (PvId::from_uuid(Uuid::from_u128(1)), PvId::from_uuid(Uuid::from_u128(2)));
+    for sector in [512, 4096] {
+        let writes = gpt(Bytes::mib(64), sector, pv, Uuid::from_u128(3)).unwrap();
+        let (tail, head) = (&writes[0].1, &writes[1].1);
+        let foreign = gpt(Bytes::mib(64), sector, other, Uuid::from_u128(3)).unwrap();
+        let (no_head, no_tail) = (vec![0; head.len()], vec![0; tail.len()]);
+        assert!(is_of(pv, sector, head, tail));
+        assert!(is_of(pv, sector, head, &no_tail), "erasing was cut short, sectors of {sector}");
+        assert!(is_of(pv, sector, &no_head, tail), "marking was cut short, sectors of {sector}");
+        assert!(!is_of(pv, sector, &foreign[1].1, tail), "somebody else has partitioned the disk since");
+        assert!(!is_of(pv, sector, &no_head, &foreign[0].1));
+        assert!(!is_of(pv, sector, &no_head, &no_tail));
+        assert!(!is_of(pv, sector, &[], &[]) && !is_of(pv, 0, head, tail) && !is_of(pv, u32::MAX, head, tail));
     }
 }

@@ -1,6 +1,7 @@
 //! Device-mapper: the low-level calls of the `devicemapper` crate where they are plain ioctls, raw ioctls where its
 //! wrappers wait for udev or retry on their own.
 
+pub(crate) mod contents;
 pub(crate) mod guard;
 pub(crate) mod raw;
 pub(crate) mod status;

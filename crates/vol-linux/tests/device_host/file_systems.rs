@@ -13,7 +13,14 @@ use crate::support::Bench;
 pub const ALL: [FsKind; 3] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs];
 
 pub fn call(info: &DmInfo, fs: FsKind, target: &Path) -> MountCall {
-    MountCall { dev: info.dev, fs, target: target.to_path_buf(), read_only: false, allow_same_uuid: false }
+    MountCall {
+        dev: info.dev,
+        fs,
+        target: target.to_path_buf(),
+        read_only: false,
+        allow_same_uuid: false,
+        no_replay: false,
+    }
 }
 
 pub fn mount_at(bench: &Bench, target: &Path) -> Option<Mount> {

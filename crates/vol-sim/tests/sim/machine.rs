@@ -136,5 +136,12 @@ impl Pool {
 }
 
 pub fn mount(dev: DevNumber, target: impl Into<PathBuf>) -> MountCall {
-    MountCall { dev, fs: FsKind::Ext4, target: target.into(), read_only: false, allow_same_uuid: false }
+    MountCall {
+        dev,
+        fs: FsKind::Ext4,
+        target: target.into(),
+        read_only: false,
+        allow_same_uuid: false,
+        no_replay: false,
+    }
 }

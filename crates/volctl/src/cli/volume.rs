@@ -72,7 +72,7 @@ pub enum Volume {
         volume: VolumePath,
         #[command(flatten)]
         at: MountAt,
-        /// Without the right to write
+        /// Without the right to write; works in a refused pool too, without replaying the journal
         #[arg(long)]
         read_only: bool,
         #[command(flatten)]
@@ -92,6 +92,9 @@ pub enum Volume {
         /// Volume group and volume, for example data/raw
         #[arg(value_name = "VG/VOLUME")]
         volume: VolumePath,
+        /// Without the right to write; works in a refused pool too
+        #[arg(long)]
+        read_only: bool,
         #[command(flatten)]
         change: Change,
     },

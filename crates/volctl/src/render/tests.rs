@@ -93,6 +93,7 @@ fn df() -> Df {
         free_bytes: Some(28 * GIB),
         virtual_bytes: 20 * GIB,
         overcommit_percent: 62,
+        snapshot_clock: 1,
         overcommit_limit_percent: 1000,
         metadata_size_bytes: 64 << 20,
         metadata_used_bytes: Some(2 << 20),

@@ -66,8 +66,12 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, "unmounted", "was not mounted", "")
             })
         }
-        Volume::Attach { volume, change } => {
-            let changed = session.client.attach_volume(&volume, change.dry_run).await?;
+        Volume::Attach { volume, read_only, change } => {
+            let changed = if read_only {
+                session.client.attach_volume_read_only(&volume, change.dry_run).await?
+            } else {
+                session.client.attach_volume(&volume, change.dry_run).await?
+            };
             session.report(&changed, volume.to_string(), |outcome| {
                 let device = outcome.object.as_ref().and_then(|volume| volume.device.as_deref()).unwrap_or("no device");
                 let (done, already) = (format!("attached: {device}"), format!("was already attached: {device}"));

@@ -245,6 +245,15 @@ pub fn attach_volume<H: HostMut + 'static>(
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
+pub fn attach_volume_read_only<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
+    let done = backend.engine.attach_read_only(&path.vg, &volume_name(path), dry_run);
+    changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
+}
+
 pub fn detach_volume<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &VolumePath,

@@ -32,7 +32,9 @@ pub fn from_engine(error: EngineError) -> ApiError {
             let code = match &failed.source {
                 StepError::Host(error) => code_of(error.kind),
                 StepError::Store(StoreError::Full { .. }) => ErrorCode::NoSpace,
-                StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) => ErrorCode::Degraded,
+                StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) | StepError::Taken { .. } => {
+                    ErrorCode::Degraded
+                }
                 StepError::Store(StoreError::Invariant(_)) => ErrorCode::Internal,
                 StepError::Requirement(_) | StepError::InUse(_) => ErrorCode::Busy,
                 _ => ErrorCode::Io,

@@ -6,6 +6,7 @@ use vol_api::{
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
+use vol_core::plan::agreement;
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
@@ -149,6 +150,7 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         overcommit_percent: percent(virtual_size.get(), size.get()),
         overcommit_limit_percent: u64::from(pool.overcommit_percent),
         transaction_id: pool.transaction_id,
+        snapshot_clock: u64::from(agreement::clock(pool, &view.kernel)),
         mode: status.map(|status| match status {
             PoolStatus::Working(usage) => match usage.mode {
                 observed::PoolMode::ReadWrite => PoolMode::ReadWrite,
@@ -341,6 +343,7 @@ pub fn add_to_df(df: &mut Df, catalog: &Catalog, view: &View) {
         metadata_used_bytes: pool.metadata_used_bytes,
         volume_count: pool.volume_count,
         snapshot_count: pool.snapshot_count,
+        snapshot_clock: pool.snapshot_clock,
     }));
 }
 

@@ -323,6 +323,9 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::attach_volume(self, volume, dry_run)
     }
+    fn attach_volume_read_only(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        change::attach_volume_read_only(self, volume, dry_run)
+    }
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::detach_volume(self, volume, dry_run)
     }

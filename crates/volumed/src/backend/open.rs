@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use vol_api::{DmTarget, KernelInfo, Problem};
 use vol_engine::Engine;
-use vol_engine::host::HostRead as _;
+use vol_engine::host::{HostMut, HostRead as _};
 use vol_linux::{LinuxHost, LinuxOptions};
 
 use super::{EngineBackend, Facts};
@@ -16,11 +16,15 @@ use crate::socket::RunLock;
 /// Targets without which nothing works.
 const TARGETS_NEEDED: [&str; 3] = ["linear", "thin-pool", "thin"];
 
-/// Opens the host, looks at all disks, and brings up what is there.
+/// Opens the host, looks at all disks, and brings up what is there. What is done to the machine goes through what `wrap` makes of
+/// the host.
 ///
 /// # Errors
 /// The host cannot be opened at all. A VG that cannot be opened is no error: it is a problem in `status`.
-pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
+pub fn open<H: HostMut + 'static>(
+    config: &Config,
+    wrap: impl FnOnce(LinuxHost) -> H,
+) -> anyhow::Result<Arc<dyn Backend>> {
     let only = RunLock::take_host().context("only one volumed may use the disks of a machine")?;
     let host = LinuxHost::new(LinuxOptions {
         io: match config.io {
@@ -36,7 +40,7 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
     let io = host.io_backend();
     tracing::info!(reason = io.reason, "own I/O by {}", io.name);
     let facts = facts(&host);
-    let engine = Engine::new(host);
+    let engine = Engine::new(wrap(host));
     if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }

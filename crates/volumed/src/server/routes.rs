@@ -185,6 +185,12 @@ fn volumes() -> Router<Arc<Front>> {
             post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.attach_volume(&volume, dry))),
         )
         .route(
+            "/v1/volumes/{vg}/{volume}/attach-read-only",
+            post(|call: Call| {
+                call.change(Provision, |b, volume: VolumePath, dry| b.attach_volume_read_only(&volume, dry))
+            }),
+        )
+        .route(
             "/v1/volumes/{vg}/{volume}/detach",
             post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.detach_volume(&volume, dry))),
         )

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 44] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 45] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -37,6 +37,7 @@ const ENDPOINTS: [(&str, &str, &str, &str); 44] = [
     ("POST", "/v1/volumes/data/pg/unmount", "", "provision"),
     ("POST", "/v1/volumes/data/vm/attach", "", "provision"),
     ("POST", "/v1/volumes/data/vm/attach?dry_run=true", "", "provision"),
+    ("POST", "/v1/volumes/data/vm/attach-read-only", "", "provision"),
     ("POST", "/v1/volumes/data/vm/detach", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg", "", "provision"),
     ("POST", "/v1/snapshots", r#"{"vg":"data","volume":"pg","name":"before"}"#, "provision"),
@@ -105,6 +106,7 @@ async fn what_is_asked_for_reaches_the_backend() {
             "create_volume pg",
             "unmount_volume data/pg",
             "attach_volume data/vm",
+            "attach_volume_read_only data/vm",
             "detach_volume data/vm",
             "delete_volume data/pg",
             "create_snapshot before",

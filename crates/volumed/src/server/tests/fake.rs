@@ -165,6 +165,9 @@ impl Backend for Fake {
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("attach_volume {volume}"), dry_run)
     }
+    fn attach_volume_read_only(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("attach_volume_read_only {volume}"), dry_run)
+    }
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("detach_volume {volume}"), dry_run)
     }

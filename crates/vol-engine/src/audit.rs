@@ -1,0 +1,275 @@
+//! Compares the pools' own metadata with ours (`docs/spec/pool-transactions.md`, "What else is compared").
+//!
+//! It is done when a pool has come up or was found up (a start of the daemon), before any of its open intents is settled; every
+//! hour after that; and when the kernel's transaction id is not ours. A request never causes it, and readers never wait for it:
+//! the catalog is locked for the comparison in memory only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vol_core::dm::Device;
+use vol_core::observed::{PoolContents, PoolMode, PoolStatus};
+use vol_core::plan::Kernel;
+use vol_core::plan::agreement::{self, Findings};
+use vol_core::{Catalog, Plan};
+use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, limit};
+
+use crate::error::StepError;
+use crate::exec::{self, Failed, Session};
+use crate::host::{HostError, HostErrorKind, HostMut, HostResult, MetadataRoot};
+use crate::vg::{OpenVg, Problem};
+
+/// Refreshes between two comparisons of one pool: an hour, at one refresh in five seconds.
+const ROUNDS: u32 = 720;
+/// Refreshes after a comparison that failed: five minutes.
+const ROUNDS_AFTER_FAILURE: u32 = 60;
+/// Volumes whose loss is told one by one.
+const LOST_SHOWN: usize = 64;
+
+/// One pool's comparison.
+#[derive(Debug, Default)]
+struct Audit {
+    /// What was found the last time that it succeeded.
+    findings: Option<Arc<Findings>>,
+    /// Why the last attempt did not succeed.
+    error: Option<String>,
+    /// The transaction id that the kernel told at the last attempt.
+    told: Option<u64>,
+    /// Refreshes since the last attempt.
+    rounds: u32,
+    /// A metadata snapshot of ours may still be held: releasing it failed.
+    held: bool,
+}
+
+/// The comparisons of one VG's pools.
+#[derive(Debug, Default)]
+pub struct Audits(BTreeMap<PoolId, Audit>);
+
+impl Audits {
+    /// A step that the kernel refused because the thin id is there tells of a stray, which recovery must not delete.
+    pub fn note(&mut self, failed: &Failed) {
+        if let StepError::Taken { pool, thin_id } = failed.error {
+            let audit = self.0.entry(pool).or_default();
+            let mut findings = audit.findings.as_deref().cloned().unwrap_or_default();
+            findings.add_stray(thin_id);
+            audit.findings = Some(Arc::new(findings));
+        }
+    }
+
+    fn findings(&self) -> BTreeMap<PoolId, Arc<Findings>> {
+        self.0.iter().filter_map(|(id, audit)| Some((*id, audit.findings.clone()?))).collect()
+    }
+
+    /// One more refresh has passed. Whether the pool is to be compared again: after an hour, sooner after a failure, and when
+    /// its transaction id has become another than ours.
+    fn is_due(&mut self, pool: &Pool, status: &PoolStatus) -> bool {
+        // A pool that was not found at a start was made since, by us: there is nothing to be found in it yet.
+        let audit = self.0.entry(pool.id).or_default();
+        audit.rounds = audit.rounds.saturating_add(1);
+        let told = transaction(status);
+        let strange = told.is_some_and(|id| id != pool.transaction_id) && told != audit.told;
+        let patience = if audit.error.is_some() { ROUNDS_AFTER_FAILURE } else { ROUNDS };
+        strange || audit.rounds >= patience
+    }
+}
+
+const fn transaction(status: &PoolStatus) -> Option<u64> {
+    match status {
+        PoolStatus::Working(usage) => Some(usage.transaction_id),
+        PoolStatus::Fail | PoolStatus::Error => None,
+    }
+}
+
+impl OpenVg {
+    /// Executes a plan. What it meets of somebody else's thin ids is known before recovery comes to it.
+    pub(crate) fn run<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, plan: &Plan) -> Result<(), Failed> {
+        exec::run(host, session, self.catalog_lock(), plan).inspect_err(|failed| self.audits().note(failed))
+    }
+
+    /// Observes the kernel; what was found by comparing is part of it.
+    pub(crate) fn observe<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<Kernel> {
+        let mut kernel = exec::observe_kernel(host, self.catalog_lock())?;
+        kernel.findings = self.audits().findings();
+        Ok(kernel)
+    }
+
+    /// Compares the pools that are up and were not compared yet.
+    pub(crate) fn compare_new<H: HostMut + ?Sized>(&self, host: &H, session: &Session, mut kernel: Kernel) -> Kernel {
+        let new = |audits: &mut Audits, pool: &Pool, _: &PoolStatus| !audits.0.contains_key(&pool.id);
+        if self.compare(host, session, &kernel, true, new) {
+            kernel.findings = self.audits().findings();
+        }
+        kernel
+    }
+
+    /// Compares the pools for which it is time.
+    pub(crate) fn compare_again<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        if let Ok(kernel) = self.observe(host) {
+            self.compare(host, session, &kernel, false, Audits::is_due);
+        }
+    }
+
+    /// `true` if anything was compared. No change runs meanwhile: who calls this has the session.
+    fn compare<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        session: &Session,
+        kernel: &Kernel,
+        at_start: bool,
+        due: impl Fn(&mut Audits, &Pool, &PoolStatus) -> bool,
+    ) -> bool {
+        // What is not backed by a majority may be old: nothing is concluded from it, and no pool is sent a message.
+        if !session.writable() {
+            return false;
+        }
+        let pools: Vec<Pool> =
+            self.read(|catalog| catalog.pools().filter(|pool| pool.state == PoolState::Ready).cloned().collect());
+        self.audits().0.retain(|id, _| pools.iter().any(|pool| pool.id == *id));
+        let mut any = false;
+        for pool in pools {
+            let Some(status) = kernel.pools.get(&pool.id) else { continue };
+            if !due(&mut self.audits(), &pool, status) {
+                continue;
+            }
+            any = true;
+            let ours_held = at_start || self.audits().0.get(&pool.id).is_some_and(|audit| audit.held);
+            let Looked { contents, held } = look(host, pool.id, status, ours_held);
+            let found = contents.map(|contents| self.read(|catalog| agreement::compare(catalog, &pool, &contents)));
+            let mut audits = self.audits();
+            let audit = audits.0.entry(pool.id).or_default();
+            (audit.rounds, audit.told, audit.held, audit.error) = (0, transaction(status), held, None);
+            match found {
+                Ok(findings) => audit.findings = Some(Arc::new(findings)),
+                Err(error) => {
+                    tracing::warn!(pool = %pool.name, %error, "the pool's own metadata could not be read");
+                    audit.error = Some(error.to_string());
+                }
+            }
+        }
+        any
+    }
+}
+
+struct Looked {
+    contents: HostResult<PoolContents>,
+    /// The metadata snapshot could not be released.
+    held: bool,
+}
+
+/// Reads a pool's own metadata. Of a pool that runs this takes a metadata snapshot, of which there is one at most: it is held
+/// for as long as the reading takes (a block of 4 KiB for about 100 thin ids), and released whatever comes of that. One that
+/// is there already was left by a daemon that died, if `ours_held`; else it is somebody else's, and nothing is done.
+fn look<H: HostMut + ?Sized>(host: &H, pool: PoolId, status: &PoolStatus, ours_held: bool) -> Looked {
+    let metadata = Device::PoolMetadata(pool).uuid();
+    let uuid = Device::Pool(pool).uuid();
+    let usage = match status {
+        PoolStatus::Working(usage) if usage.mode != PoolMode::ReadOnly && !usage.needs_check => usage,
+        // It takes no messages and writes nothing any more, so what was committed last can be read under it.
+        PoolStatus::Working(_) | PoolStatus::Fail | PoolStatus::Error => {
+            return Looked { contents: host.pool_contents(&metadata, MetadataRoot::Committed), held: false };
+        }
+    };
+    let busy = || {
+        Err(HostError::new(
+            HostErrorKind::Busy,
+            "take a metadata snapshot",
+            "another program holds one (thin_dump --metadata-snap, thin_delta); it is tried again later",
+        ))
+    };
+    if usage.metadata_snapshot {
+        if !ours_held {
+            return Looked { contents: busy(), held: false };
+        }
+        tracing::info!(pool = %uuid, "releasing the metadata snapshot that a daemon left behind");
+        if let Err(error) = host.dm_message(&uuid, "release_metadata_snap") {
+            return Looked { contents: Err(error), held: true };
+        }
+    }
+    match host.dm_message(&uuid, "reserve_metadata_snap") {
+        Ok(()) => {}
+        Err(error) if error.kind == HostErrorKind::Busy => return Looked { contents: busy(), held: false },
+        Err(error) => {
+            // An error may come late. Releasing what is not held is refused, and does nothing.
+            let _ = host.dm_message(&uuid, "release_metadata_snap");
+            return Looked { contents: Err(error), held: true };
+        }
+    }
+    let contents = host.pool_contents(&metadata, MetadataRoot::Held);
+    match host.dm_message(&uuid, "release_metadata_snap") {
+        Ok(()) => Looked { contents, held: false },
+        Err(error) => {
+            tracing::warn!(pool = %uuid, %error, "the metadata snapshot could not be released; it is tried again");
+            Looked { contents: contents.and(Err(error)), held: true }
+        }
+    }
+}
+
+/// What the comparisons have to say.
+pub fn problems(catalog: &Catalog, kernel: &Kernel, audits: &Audits) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let vg = &catalog.vg().name;
+    for pool in catalog.pools() {
+        let subject = Some(ObjectKey::Pool(pool.id));
+        let name = &pool.name;
+        if let Some(error) = audits.0.get(&pool.id).and_then(|audit| audit.error.as_ref())
+            && matches!(kernel.pools.get(&pool.id), Some(PoolStatus::Working(_)))
+        {
+            problems.push(Problem {
+                code: "pool-unread",
+                message: format!("the own metadata of pool {name} could not be compared with ours: {error}"),
+                hint: "it is tried again by itself; see the kernel log if it stays".to_owned(),
+                subject,
+            });
+        }
+        let clock = agreement::clock(pool, kernel);
+        if clock >= agreement::CLOCK_WARNING {
+            problems.push(Problem {
+                code: "pool-snapshot-clock",
+                message: format!(
+                    "pool {name} has made {clock} snapshots in its life; none is made from {} on",
+                    limit::POOL_SNAPSHOTS_MAX
+                ),
+                hint: "make a new pool and move its volumes there; deleting snapshots does not help".to_owned(),
+                subject,
+            });
+        }
+        let Some(findings) = kernel.findings.get(&pool.id) else { continue };
+        if !findings.strays.is_empty() {
+            let chunks: u64 = findings.strays.values().flatten().map(|thin| thin.mapped_chunks).sum();
+            problems.push(Problem {
+                code: "pool-stray-thin",
+                message: format!(
+                    "pool {name} has thin ids that no volume of ours has: {} ({} mapped)",
+                    agreement::listed(findings.strays.keys()),
+                    Bytes(chunks.saturating_mul(pool.chunk_size.get()))
+                ),
+                hint: "they are left alone and their ids are not given out; see pool_stray_thin in \
+                       docs/troubleshooting.md"
+                    .to_owned(),
+                subject,
+            });
+        }
+        let lost: Vec<_> = findings.lost.iter().filter_map(|id| catalog.volume(*id)).collect();
+        for volume in lost.iter().take(LOST_SHOWN) {
+            problems.push(Problem {
+                code: "pool-lost-thin",
+                message: format!(
+                    "volume {vg}/{} has thin id {}, which pool {name} does not have: its data are not there",
+                    vol_core::VolumeName::of(volume),
+                    volume.thin_id
+                ),
+                hint: "it cannot be mounted; other volumes are not affected".to_owned(),
+                subject: Some(ObjectKey::Volume(volume.id)),
+            });
+        }
+        if let Some(more) = lost.len().checked_sub(LOST_SHOWN).filter(|more| *more > 0) {
+            problems.push(Problem {
+                code: "pool-lost-thin",
+                message: format!("{more} more volumes of pool {name} have thin ids that it does not have"),
+                hint: "they cannot be mounted".to_owned(),
+                subject,
+            });
+        }
+    }
+    problems
+}
