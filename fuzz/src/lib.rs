@@ -9,11 +9,11 @@
 //! Write the function, put it into [`TARGETS`], add a binary of its name to `Cargo.toml` and `fuzz_targets/`, a folder of its
 //! name to `corpus/` (from [`seed::all`] and a run of `cargo xtask fuzz`), its floors to `tests/replay.rs` and a row to
 //! `docs/fuzzing.md`. A type that is read from JSON needs one line in [`api_body`]'s list if it is a body of the API, and is a
-//! target of its own otherwise; the JSON that `vg backup` writes is to become one, `backup_json`, with [`json::round_trip`] as its
-//! body and a check that what it restores passes `vol_core::check` or is refused.
+//! target of its own otherwise.
 #![forbid(unsafe_code)]
 
 mod api;
+mod backup;
 mod checkpoint;
 mod dm;
 mod image;
@@ -26,6 +26,7 @@ pub mod seed;
 mod words;
 
 pub use api::api_body;
+pub use backup::backup_json;
 pub use checkpoint::{checkpoint_header, checkpoint_payload};
 pub use dm::{dm_status, dm_table};
 pub use image::image;
@@ -48,4 +49,4 @@ macro_rules! targets {
     };
 }
 
-targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body words }
+targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json words }

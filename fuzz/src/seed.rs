@@ -25,6 +25,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     checkpoints(&mut add);
     images(&mut add);
     texts(&mut add);
+    backups(&mut add);
     seeds
 }
 
@@ -413,4 +414,48 @@ fn texts(add: Add<'_>) {
     {
         add("words", &format!("{at:02}"), (*text).into());
     }
+}
+
+fn backups(add: Add<'_>) {
+    use vol_api::backup::{Backup, LayoutRecord};
+    let whole = |object: &Object| match object {
+        Object::Pool(pool) => pool.state == PoolState::Ready,
+        Object::Volume(volume) => volume.state == VolumeState::Ready,
+        Object::Intent(_) => false,
+        Object::Vg(_) | Object::Pv(_) => true,
+    };
+    let geometry = layout::geometry(Bytes::mib(64), PvKind::WholeDisk, Bytes::mib(4)).expect("large enough");
+    let places = LayoutRecord {
+        area_offset_bytes: geometry.area_offset,
+        label_offsets_bytes: geometry.label_offsets,
+        log_offset_bytes: geometry.log_offset,
+        log_len_bytes: geometry.log_len,
+        checkpoint_offsets_bytes: geometry.checkpoint_offsets,
+        checkpoint_len_bytes: geometry.checkpoint_len,
+    };
+    let document = |objects: &[Object]| {
+        let backup = Backup::new(12, "2026-11-21".to_owned(), "0.1.0".to_owned(), objects, |_| Some(places));
+        serde_json::to_string(&backup.expect("nothing in it is half done")).expect("it can be written")
+    };
+    let all: Vec<Object> = objects().into_iter().filter(whole).collect();
+    let text = document(&all);
+    let group_only: Vec<Object> = all.iter().take(2).cloned().collect();
+    add("backup_json", "group", document(&group_only).into_bytes());
+    for (name, from, to) in [
+        ("unknown-key", "\"content\":{", "\"content\":{\"force\":true,"),
+        ("other-format", "volumed vg backup", "lvm vg backup"),
+        ("newer", "\"format_version\":1", "\"format_version\":2"),
+        ("wrong-sum", "\"sequence\":12", "\"sequence\":13"),
+        ("huge", "\"sequence\":12", "\"sequence\":18446744073709551615"),
+        ("negative", "\"sequence\":12", "\"sequence\":-1"),
+        ("bad-name", "\"name\":\"data\"", "\"name\":\"../data\""),
+        ("bad-chunk", "\"chunk_size_bytes\":65536", "\"chunk_size_bytes\":1"),
+        ("same-extents", "\"start\":8", "\"start\":2"),
+        ("far-extents", "\"start\":8", "\"start\":18446744073709551610"),
+        ("upper-case-id", "\"id\":\"1111", "\"id\":\"AAAA"),
+    ] {
+        assert!(text.contains(from), "{name}: nothing to replace in {text}");
+        add("backup_json", name, text.replacen(from, to, 1).into_bytes());
+    }
+    add("backup_json", "all", text.into_bytes());
 }

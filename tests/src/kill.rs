@@ -35,7 +35,11 @@ pub const STAGES: [Stage; 3] = [
     },
     Stage {
         first: &[r#"POST vgs {"name":"VG","devices":["D0","D1"]}"#],
-        pairs: &[pair("pool", r#"POST pools {"vg":"VG","name":"tank","size":"1G"}"#, "DELETE pools/VG/tank")],
+        pairs: &[
+            pair("pool", r#"POST pools {"vg":"VG","name":"tank","size":"1G"}"#, "DELETE pools/VG/tank"),
+            pair("extension", r#"POST vgs/VG/extend {"devices":["D2"]}"#, r#"POST vgs/VG/reduce {"pvs":["D2"]}"#),
+            pair("export", "POST vgs/VG/export", "POST vgs/VG/import"),
+        ],
     },
     Stage {
         first: &[
