@@ -206,7 +206,7 @@ impl Site {
 
 /// Without what differs between two worlds that are the same.
 fn timeless(mut value: Value) -> Value {
-    const VOLATILE: [&str; 10] = [
+    const VOLATILE: [&str; 11] = [
         "id",
         "fs_uuid",
         "created_at",
@@ -214,6 +214,7 @@ fn timeless(mut value: Value) -> Value {
         "transaction_id",
         "used_bytes",
         "metadata_used_bytes",
+        "snapshot_clock",
         "device",
         "hardware_id",
         "pv",

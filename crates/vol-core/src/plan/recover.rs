@@ -42,12 +42,12 @@ pub fn next(
         return leftovers;
     }
     if !writable && !defect("a minority recovers") {
-        return certainly_gone(catalog).then(|| half_made_vg(catalog, &open)).flatten();
+        return certainly_gone(catalog).then(|| half_made_vg(catalog, missing, &open)).flatten();
     }
     if catalog.vg().state == VgState::Exported {
         return None;
     }
-    None.or_else(|| half_made_vg(catalog, &open))
+    None.or_else(|| half_made_vg(catalog, missing, &open))
         .or_else(|| half_made_pools(catalog, kernel, &open))
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
         .or_else(|| intents(catalog, kernel, &open))
@@ -92,10 +92,15 @@ fn certainly_gone(catalog: &Catalog) -> bool {
 }
 
 /// A VG that was never finished, or is being deleted.
-fn half_made_vg(catalog: &Catalog, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+fn half_made_vg(catalog: &Catalog, missing: &[PvId], open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
     let subject = ObjectKey::Vg(catalog.vg().id);
     // A VG with pools in it is not unfinished, whatever it says of itself (CAT-8): leave it to a person.
     if catalog.vg().state.is_whole() || catalog.pools().next().is_some() || !open(&subject) {
+        return None;
+    }
+    // A disk that is away would come back with a label of a group that nobody else remembers. Nothing is erased before all of
+    // them can be; afterwards (*erasing*) those that are done are missing, and that stops nothing.
+    if catalog.vg().state == VgState::Deleting && !missing.is_empty() {
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));

@@ -7,6 +7,7 @@
 //! way with a majority, holds a commit that nobody was told of: it is old, too. Any other tells another story and makes the
 //! VG read-only, because only its operator can know which is right (`docs/spec/on-disk-format.md`, section 10).
 
+use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use vol_core::Catalog;
@@ -46,8 +47,10 @@ enum Standing {
 /// Reads the metadata of `vg` from its PVs and makes the copies agree. `Err` tells why there is none to go by.
 pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Opened, String> {
     let mut problems = Vec::new();
-    let mut histories = read_all(vg, pvs, &mut problems);
+    let mut unreadable = BTreeMap::new();
+    let mut histories = read_all(vg, pvs, &mut unreadable);
     let Some((best, catalog)) = choose(vg, pvs, &mut histories) else {
+        problems.extend(unreadable.into_values());
         problems.insert(0, "none of its disks carries metadata that can be read".to_owned());
         return Err(problems.join("; "));
     };
@@ -137,10 +140,13 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     store.frozen = frozen;
     if store.frozen.is_none() {
         replace_lost(host, &mut store, &catalog, pvs, &seen, &mut problems);
+        // What was written anew is no problem any more.
+        unreadable.retain(|pv, _| !store.is_written(*pv));
         if let Err(error) = store.majority(&store.members.clone()) {
             problems.push(format!("the metadata copies could not be brought up to date: {error}"));
         }
     }
+    problems.extend(unreadable.into_values());
     Ok(Opened { catalog, store, problems })
 }
 
@@ -184,12 +190,16 @@ fn replace_lost<H: HostMut + ?Sized>(
 }
 
 /// What each PV tells, the furthest first; of those that come equally far, the story that most tell.
-fn read_all(vg: VgId, pvs: &OpenPvs, problems: &mut Vec<String>) -> Vec<History> {
+fn read_all(vg: VgId, pvs: &OpenPvs, unreadable: &mut BTreeMap<PvId, String>) -> Vec<History> {
     let mut histories = Vec::new();
     for (id, pv) in pvs {
         match History::read(vg, *id, pv, None) {
             Ok(found) => histories.extend(found),
-            Err(error) => problems.push(format!("the metadata on {} cannot be read: {error}", pv.node.display())),
+            Err(error) => {
+                let problem = format!("the metadata on {} cannot be read: {error}", pv.node.display());
+                tracing::error!("{problem}");
+                unreadable.insert(*id, problem);
+            }
         }
     }
     let heads: Vec<_> = histories.iter().map(History::head).collect();
