@@ -38,6 +38,9 @@ const SCENES: &[&str] = &[
 /// Scenes from which longer sequences begin: those in which much can be done.
 const FERTILE: &[usize] = &[0, 1, 4, 5, 6, 7, 10, 11, 13, 14, 16, 17, 19];
 
+/// Of those, so many are walked with five disks, too.
+const WIDE: usize = 9;
+
 /// A part of the crash enumeration.
 pub struct Part {
     pub name: &'static str,
@@ -131,12 +134,13 @@ pub fn parts(quick: bool) -> Vec<Part> {
     let mut two = build.sequences(S2, &all, 2, 0, None);
     two.extend(build.sequences(S3, &all, 2, 0, None));
     parts.push(Part { name: "2 operations", cases: two, least: 130_000 });
-    let wide = build.sequences(S5, FERTILE, 2, 0, None);
-    parts.push(Part { name: "2 operations, 5 disks", cases: wide, least: 0 });
+    // Not from all: each of these cases has many states.
+    let wide = build.sequences(S5, &FERTILE[..WIDE], 2, 0, None);
+    parts.push(Part { name: "2 operations, 5 disks", cases: wide, least: 290_000 });
     let mut recovered = build.sequences(S2, FERTILE, 2, 0, Some(3));
     recovered.extend(build.sequences(S3, FERTILE, 2, 0, Some(6)));
-    parts.push(Part { name: "2 operations, the first cut and recovered", cases: recovered, least: 0 });
+    parts.push(Part { name: "2 operations, the first cut and recovered", cases: recovered, least: 88_000 });
     let three = build.sequences(S2, FERTILE, 3, 0, None);
-    parts.push(Part { name: "3 operations", cases: three, least: 0 });
+    parts.push(Part { name: "3 operations", cases: three, least: 220_000 });
     parts
 }
