@@ -92,6 +92,8 @@ pub struct Store {
     /// Whether the catalog says otherwise than `left`.
     left_changed: bool,
     frozen: Option<Frozen>,
+    /// Objects of the commit that the store froze at: whether they were changed, only the next opening can tell.
+    undecided: BTreeSet<ObjectKey>,
     /// Bytes that a checkpoint would take now, at most.
     checkpoint_estimate: u64,
     /// Bytes of all commits since the job was begun.
@@ -123,6 +125,7 @@ impl Store {
             left: BTreeMap::new(),
             left_changed: false,
             frozen: None,
+            undecided: BTreeSet::new(),
             checkpoint_estimate: u64::MAX / 2,
             grown: 0,
             job: None,
@@ -209,9 +212,14 @@ impl Store {
         if defect("a change is seen before it is durable") {
             write(catalog, |catalog| catalog.commit(sequence, changes.to_vec()));
         }
-        self.majority(&self.members.clone())?;
+        let decided = self
+            .majority(&self.members.clone())
+            .and_then(|()| members.as_ref().map_or(Ok(()), |members| self.majority(members)));
+        if let Err(error) = decided {
+            self.undecided.extend(changes.iter().map(Change::key));
+            return Err(error);
+        }
         if let Some(members) = members {
-            self.majority(&members)?;
             self.set_members(members);
         }
         self.hash = hash;
@@ -420,6 +428,10 @@ impl Store {
     /// Copies of members that are there and copies that there should be.
     pub fn copies(&self) -> (usize, usize) {
         (self.members.iter().filter(|pv| self.is_written(**pv)).count(), self.members.len())
+    }
+    /// Whether an object was to be changed by the commit that the store froze at.
+    pub fn is_undecided(&self, key: ObjectKey) -> bool {
+        self.frozen.is_some() && self.undecided.contains(&key)
     }
     /// Sequence number of the last commit.
     pub const fn sequence(&self) -> u64 {

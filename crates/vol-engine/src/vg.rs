@@ -152,6 +152,7 @@ impl OpenVg {
         if dry_run || plan.is_empty() {
             return Ok((plan, extra));
         }
+        self.decided(&session, &plan)?;
         let result = self.run(host, &mut session, &plan);
         let outcome = match result {
             Ok(()) => {
@@ -200,6 +201,24 @@ impl OpenVg {
         let known: Vec<_> = self.read(|catalog| catalog.pvs().map(|pv| pv.id).collect());
         session.pvs.retain(|pv, _| known.contains(pv));
         taken_back
+    }
+
+    /// Refuses to make a device for a volume that may have been deleted: what is written to it could be gone at the next start.
+    fn decided(&self, session: &Session, plan: &Plan) -> Result<(), Refusal> {
+        let Some(store) = &session.store else { return Ok(()) };
+        let undecided = plan.steps.iter().find_map(|step| match step.action {
+            Action::CreateDm { device: Device::Volume(id), .. } | Action::Mount { volume: id, .. } => {
+                store.is_undecided(ObjectKey::Volume(id)).then_some(id)
+            }
+            _ => None,
+        });
+        let Some(id) = undecided else { return Ok(()) };
+        let name = self.read(|catalog| catalog.volume(id).map(|one| vol_core::VolumeName::of(one).to_string()));
+        Err(Refusal::busy(format!(
+            "whether volume {} was changed or deleted is not decided: the commit did not reach enough of the metadata copies",
+            name.unwrap_or_default()
+        ))
+        .hint("bring the disks back and run `volctl pv scan`, which decides it"))
     }
 
     /// A step that could not be taken back earlier may be possible now.
@@ -297,6 +316,9 @@ impl OpenVg {
             let next = self.read(|catalog| recover::next(catalog, &kernel, &missing, writable, &given_up, intent));
             let Some(Recovery { subject, plan }) = next else { break };
             tracing::info!(plan = plan.title, "recovery");
+            if matches!(subject, ObjectKey::Vg(_)) {
+                self.keep_erased(host, &missing);
+            }
             match exec::run(host, session, &self.catalog, &plan) {
                 // An unfinished VG is gone when its labels are: its catalog ends here.
                 Ok(()) if matches!(subject, ObjectKey::Vg(_)) => {
@@ -311,6 +333,21 @@ impl OpenVg {
             }
         }
         given_up.is_empty() && self.read(|catalog| catalog.unfinished().next().is_none())
+    }
+
+    /// A disk whose label a dead daemon had erased may still hold that in its cache only: it looks as if it were missing, and the label
+    /// would come back with the next power cut, after the rest of the VG is gone. A flush does no harm to whoever it is.
+    fn keep_erased<H: HostMut + ?Sized>(&self, host: &H, missing: &[PvId]) {
+        for id in missing {
+            let Some(hint) = self.read(|catalog| catalog.pv(*id).map(|pv| pv.path_hint.clone())) else { continue };
+            let flushed = host
+                .inspect(std::path::Path::new(&hint))
+                .and_then(|info| host.open_write(&info.node, &info.identity))
+                .and_then(|device| device.flush());
+            if let Err(error) = flushed {
+                tracing::debug!(pv = %id, %error, "a disk that is missing was not flushed");
+            }
+        }
     }
 
     /// Carries out the checkpoint that is under way or wanted, without keeping changes waiting: the VG is only held to begin and

@@ -115,7 +115,15 @@ impl World {
             Some(Fault::MessageCommitFails) => self.abort_pool(minor),
             // The result of the commit is thrown away (`dm-thin.c`, `pool_message`).
             failing => {
-                let committed = self.commit_pool(minor, |disk| message.apply(disk));
+                // Taking and giving back a metadata snapshot leaves the pool as it was: the state keeps its name, so that a machine
+                // that only looked at its pools has the same fingerprint as before.
+                let looks = matches!(message, Message::ReserveSnapshot | Message::ReleaseSnapshot);
+                let committed = if looks && !self.refuses_writes(active.metadata) {
+                    self.change_data(minor, |disk| message.apply(disk));
+                    Ok(())
+                } else {
+                    self.commit_pool(minor, |disk| message.apply(disk))
+                };
                 if committed.is_ok() {
                     self.remember(life, message);
                 }

@@ -120,6 +120,13 @@ impl History {
     }
 }
 
+/// The position of a record that continues a copy at this point although its history was to end there.
+pub fn leftover(copy: &StoreCopy, pv: &OpenPv, head: &CommitPoint) -> HostResult<Option<u64>> {
+    let mut log = LogReader { pv, window: Vec::new(), window_at: 0 };
+    let found = log.next(&copy.id, copy.log_position, head.sequence + 1, &head.hash)?;
+    Ok(found.map(|record| record.position))
+}
+
 fn read_header(copy: &record::Copy, slot: u8, pv: &OpenPv) -> HostResult<Option<Header>> {
     let offset = pv.geometry.checkpoint_offsets[usize::from(slot)];
     let block = pv.device.read_at(offset, BLOCK).inspect_err(|error| {

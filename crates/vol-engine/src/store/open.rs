@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use vol_core::Catalog;
-use vol_format::record;
+use vol_format::{label, record};
 use vol_types::{CommitPoint, PvId, VgId, defect};
 
 use super::ancestry::Ancestry;
 use super::checkpoint_job::CheckpointJob;
 use super::copy::StoreCopy;
-use super::history::History;
+use super::history::{History, leftover};
 use super::{Frozen, Store, first_error, members};
 use crate::host::{DurableWrite, HostError, HostErrorKind, HostMut};
 use crate::pvs::OpenPvs;
@@ -279,11 +279,18 @@ fn catch_up<H: HostMut + ?Sized>(
             missing.first().is_some_and(|first| first.sequence == head.sequence + 1 && first.previous == head.hash);
         let room: usize = missing.iter().map(|record| record.len).sum();
         if continues && missing.len() <= CATCH_UP_RECORDS && copy.has_room_for_all(room as u64) {
+            let filled = !missing.is_empty();
             for record in missing.iter().filter(|_| !defect("a copy that is behind stays so")) {
                 if let Err(error) = append_old(host, &mut copy, record) {
                     copy.fail(error);
                     break;
                 }
+            }
+            if filled
+                && copy.failed.is_none()
+                && let Err(error) = end_here(host, &copy, open, &best.head())
+            {
+                copy.fail(error);
             }
             if copy.failed.is_some() {
                 let possible =
@@ -318,6 +325,20 @@ fn catch_up<H: HostMut + ?Sized>(
         store.copies.push(copy);
     }
     store.counters.checkpoints += 1;
+}
+
+/// A copy may have lost a record in the middle, and hold behind it one that nobody was told of. Now that the gap is filled, that
+/// one would continue the history that was chosen without it.
+fn end_here<H: HostMut + ?Sized>(
+    host: &H,
+    copy: &StoreCopy,
+    open: &crate::pvs::OpenPv,
+    head: &CommitPoint,
+) -> Result<(), HostError> {
+    let Some(position) = leftover(copy, open, head)? else { return Ok(()) };
+    let offset = copy.geometry.log_offset + position % copy.geometry.log_len;
+    tracing::warn!(pv = %copy.id.pv, commit = head.sequence + 1, "a commit that nobody was told of is blanked");
+    first_error(host.write_durable(&[DurableWrite { device: &copy.device, offset, data: &label::blank() }]))
 }
 
 /// A record of the chosen history, with its own number and hashes, at the end of a copy that lacks it.
