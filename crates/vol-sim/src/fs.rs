@@ -11,7 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use vol_core::observed::{DevNumber, Mount, Probe};
 use vol_engine::host::{HostErrorKind, HostResult, MountCall};
-use vol_types::FsKind;
+use vol_types::{FsKind, defect};
 
 use crate::effect::Mishap;
 use crate::fault::ReadFault;
@@ -231,6 +231,9 @@ impl World {
         let error = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
         self.thin_write(what, at, written, Content::Partial(kind)).or_else(error)?;
         mishap.stage(1)?;
+        if defect("host: mkfs leaves half a file system") {
+            return Ok(());
+        }
         self.thin_write(what, at, 0, Content::Fs { kind, uuid, files: Arc::default() }).or_else(error)
     }
 
@@ -289,7 +292,8 @@ impl World {
         self.life(at).handed_out = true;
         let made: Vec<PathBuf> = call.target.ancestors().map(Path::to_path_buf).collect();
         self.paths.extend(made);
-        self.add_mount(call.dev, &call.target, kind.as_str(), call.read_only);
+        let read_only = call.read_only && !defect("host: a read-only mount is writable");
+        self.add_mount(call.dev, &call.target, kind.as_str(), read_only);
         if let Some(mounted) = self.mounts.last_mut() {
             mounted.nouuid = call.allow_same_uuid;
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vol_core::observed::DiskIdentity;
 use vol_engine::host::{BlockRead, BlockWrite, HostErrorKind, HostResult};
+use vol_types::defect;
 
 use crate::disk::MediumId;
 use crate::effect::Mishap;
@@ -123,6 +124,7 @@ impl BlockWrite for Handle {
             self.place(world, &what, 0, 0)?;
             world.counters.flushes += 1;
             if mishap.0 != Some(Fault::LostWrite)
+                && !defect("host: a flush does nothing")
                 && let Some(medium) = world.media.get_mut(&self.medium)
             {
                 medium.image.flush();
@@ -165,7 +167,7 @@ impl World {
         };
         medium.heal(offset, offset + data.len() as u64);
         let stopped = mishap.stage(1).is_err();
-        if durable && !stopped {
+        if durable && !stopped && !defect("host: a durable write is not flushed") {
             medium.image.write_through(offset, &data);
         } else {
             medium.image.write_pending(offset, &data, 0);

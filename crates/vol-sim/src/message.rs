@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vol_engine::host::{HostErrorKind, HostResult, ThinSnapshot};
+use vol_types::defect;
 use vol_types::limit::THIN_ID_MAX;
 
 use crate::effect::Mishap;
@@ -185,7 +186,9 @@ impl World {
     /// Suspend, message, resume. Stage 1 is the suspended origin, stage 2 comes after the message.
     pub fn snapshot(&mut self, what: &str, call: &ThinSnapshot, mishap: Mishap) -> HostResult<()> {
         let origin = call.origin_uuid.as_deref().map(|uuid| self.dm_minor(what, uuid)).transpose()?;
-        if let Some(device) = origin.and_then(|minor| self.dm.get_mut(&minor)) {
+        if let Some(device) = origin.and_then(|minor| self.dm.get_mut(&minor))
+            && !defect("host: the origin of a snapshot runs on")
+        {
             device.suspended = true;
             device.guarded = true;
             self.counters.ioctls += 1;
@@ -199,6 +202,7 @@ impl World {
         };
         let sent = self.message(what, &call.pool_uuid, &text, of_message);
         mishap.stage(2)?;
+        let origin = origin.filter(|_| !defect("host: the origin of a snapshot stays suspended"));
         let resumed = origin.map_or(Ok(()), |minor| {
             self.counters.ioctls += 1;
             self.resume_minor(minor)

@@ -42,6 +42,8 @@ pub(crate) struct PoolDisk {
     pub next_block: u64,
     /// The metadata snapshot; durable, so it outlives a reboot.
     pub held: Option<Arc<PoolContents>>,
+    /// The number of the state that was there before it was reserved.
+    pub before_hold: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -245,6 +247,7 @@ impl World {
             blocks: BTreeMap::new(),
             next_block: 0,
             held: None,
+            before_hold: None,
         };
         self.store_pool(target.metadata, Arc::new(disk))
     }
@@ -252,8 +255,12 @@ impl World {
     /// Writes a new superblock, which is durable at once: the kernel flushes before and after it.
     fn store_pool(&mut self, metadata: DevNumber, disk: Arc<PoolDisk>) -> HostResult<u64> {
         let state = self.next_state;
-        let runs = self.resolve("pool commit", metadata, 0, BLOCK)?;
         self.next_state += 1;
+        self.store_pool_as(state, metadata, disk)
+    }
+
+    fn store_pool_as(&mut self, state: u64, metadata: DevNumber, disk: Arc<PoolDisk>) -> HostResult<u64> {
+        let runs = self.resolve("pool commit", metadata, 0, BLOCK)?;
         let bytes = superblock(state, &disk);
         self.write_runs(&runs, &bytes);
         self.pool_states.insert(state, disk);
@@ -276,8 +283,22 @@ impl World {
             self.pool_states.remove(&active.state)
         };
         let Some(mut disk) = old else { return fail(HostErrorKind::Io, "pool commit", "no committed state") };
-        change(Arc::make_mut(&mut disk));
-        let state = self.store_pool(active.metadata, disk)?;
+        let held = disk.held.clone();
+        let changed = Arc::make_mut(&mut disk);
+        change(changed);
+        let mut back = None;
+        match (held, &changed.held) {
+            (None, Some(_)) => changed.before_hold = Some(active.state),
+            (Some(held), None) => {
+                back = changed.before_hold.take().filter(|_| !self.keep_states && *held == changed.contents());
+            }
+            _ => {}
+        }
+        // A metadata snapshot that was held for a moment leaves the same state, by its number too: worlds that are the same look the same.
+        let state = match back {
+            Some(state) => self.store_pool_as(state, active.metadata, disk)?,
+            None => self.store_pool(active.metadata, disk)?,
+        };
         if let Some(active) = self.pool_mut(minor) {
             active.state = state;
         }

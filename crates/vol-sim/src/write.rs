@@ -9,7 +9,7 @@ use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, Mount, Signature, Targ
 use vol_engine::host::{
     BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, defect};
 
 use crate::disk::{Medium, Node, NodeKind, resolve_link};
 use crate::effect::Mishap;
@@ -38,6 +38,9 @@ impl SimHost {
 
 impl HostMut for SimHost {
     fn new_uuid(&self) -> Uuid {
+        if defect("host: every new id is the same") {
+            return Uuid::from_bytes([0x4D; 16]);
+        }
         self.lock().ids.uuid()
     }
 
@@ -80,6 +83,9 @@ impl HostMut for SimHost {
                     medium.image.drop_flight(index + 1);
                 }
                 world.counters.flushes += 1;
+                if index > 0 && defect("host: of several writes only the first is made") {
+                    return Ok(());
+                }
                 world.write(&name, &place, write.data, true, mishap)
             });
             let still = in_flight && !world.off;
@@ -126,6 +132,9 @@ impl HostMut for SimHost {
 
     fn delete_file(&self, path: &Path) -> HostResult<()> {
         self.effect(EffectKind::DeleteFile, path, format!("delete file {}", path.display()), |world, what, _| {
+            if defect("host: a deleted file stays") {
+                return Ok(());
+            }
             // An attached loop device keeps the content, as an open file does.
             match world.files.remove(path) {
                 Some(_) => Ok(()),
@@ -339,6 +348,9 @@ impl World {
     fn zero(&mut self, what: &str, dev: DevNumber, offset: u64, len: u64, mishap: Mishap) -> HostResult<()> {
         if self.dm_uuid_of(dev).is_none_or(|uuid| !uuid.starts_with(UUID_PREFIX)) {
             return fail(HostErrorKind::Changed, what, "no dm device of ours");
+        }
+        if defect("host: zeroing leaves what was there") {
+            return Ok(());
         }
         if let Ok(at) = self.thin_at(what, dev) {
             if offset.checked_add(len).is_none_or(|end| end > at.size) {

@@ -26,6 +26,8 @@ enum Task {
     Seeds(Limits),
     /// Both
     All(Limits),
+    /// Make the product wrong in many small ways: each must be found
+    Sharp(Sharp),
     /// One seed, or one case of the crash enumeration, again
     Replay(Replay),
 }
@@ -52,6 +54,15 @@ struct Limits {
     /// The first part only, few seeds, and no gates on counts
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(Args)]
+struct Sharp {
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Only defects whose name contains this
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Args)]
@@ -112,6 +123,7 @@ fn main() {
         Task::Seeds(limits) => all_seeds(&limits),
         // Both, whatever comes of the first.
         Task::All(limits) => crash(&limits) | all_seeds(&limits),
+        Task::Sharp(sharp) => vol_proof::sharp::run(sharp.jobs, sharp.only.as_deref()),
         Task::Replay(replay) => again(&replay).unwrap_or_else(|error| {
             println!("{error}");
             true

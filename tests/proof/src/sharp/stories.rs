@@ -1,0 +1,307 @@
+//! Directed scenarios about disks that are not what they were, requests that come together, and a kernel that misbehaves.
+
+use std::path::{Path, PathBuf};
+
+use vol_core::VolumeName;
+use vol_core::dm::Device;
+use vol_core::observed::Signature;
+use vol_core::plan::snapshot::CreateSnapshot;
+use vol_engine::host::{HostErrorKind, HostRead as _};
+use vol_engine::{CreateVg, CreateVolume, Engine, ThinRequest};
+use vol_sim::{CrashMode, Damage, EffectKind, Fault, ProbeLie, SimHost};
+use vol_types::{Bytes, FsKind, IntentId, SnapshotPath, VolumeId, VolumePath, limit};
+
+use super::scenarios::{
+    Scenario, Told, ask, create, group, has, judge_nothing_wrong, must, on, problems, reboot, request, volumes,
+};
+use crate::ops::{Group, Key, Op, Pool, Shape, Snap, Vol, name};
+
+pub const ALL: &[Scenario] = &[
+    ("a disk was given to somebody else", given_away),
+    ("a disk is there twice", cloned),
+    ("a disk shrank", shrank),
+    ("a file that is found nowhere by itself", remembered_file),
+    ("making a group fails on one disk", new_group_fails),
+    ("a pool's metadata became blank", blank_pool),
+    ("a message is lost by the pool", message_lost),
+    ("mkfs makes nothing", mkfs_makes_nothing),
+    ("a deletion that is refused by the pool", batch_fails),
+    ("changes of one name come together", batch_conflicts),
+    ("promises are made together", batch_promises),
+    ("the clock goes back", clock_back),
+    ("an origin was left suspended", left_suspended),
+    ("snapshots are counted", snapshots_counted),
+    ("one copy each is on its own disk", each_copy_alone),
+    ("a device is there already", device_there_already),
+];
+
+const TWO: Shape = Shape::new(2, 2);
+
+fn effects_on(host: &SimHost, disk: &str, since: u64) -> usize {
+    host.effect_log().iter().filter(|effect| effect.number > since && effect.what.contains(disk)).count()
+}
+
+fn given_away() -> Told {
+    let (host, engine) = group(2)?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    for number in 0..2 {
+        let host = host.fork();
+        let signature = |usage: &str, kind: &str| Signature {
+            usage: usage.to_owned(),
+            kind: kind.to_owned(),
+            label: None,
+            uuid: None,
+        };
+        match number {
+            0 => host.add_signature("/dev/sdb", signature("crypto", "crypto_LUKS")),
+            _ => host.poke("/dev/sdb", 1024 + 16, &[7; 16]),
+        }
+        host.restart();
+        host.keep_trace(true);
+        let before = host.effects();
+        let engine = on(&host)?;
+        must(problems(&engine).contains("carries something else since"), || problems(&engine))?;
+        drop(create(&engine, "x"));
+        let touched = effects_on(&host, "/dev/sdb", before);
+        must(touched == 0, || format!("{touched} effects on a disk of somebody else"))?;
+    }
+    Ok(())
+}
+
+fn cloned() -> Told {
+    let (host, engine) = group(3)?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    host.clone_disk("/dev/sdc", "/dev/sdz", "other");
+    host.keep_trace(true);
+    let before = host.effects();
+    let engine = on(&host)?;
+    must(problems(&engine).contains("more than once"), || problems(&engine))?;
+    let touched = effects_on(&host, "/dev/sdc", before) + effects_on(&host, "/dev/sdz", before);
+    must(touched == 0, || format!("{touched} effects on disks that cannot be told apart"))
+}
+
+fn shrank() -> Told {
+    let (host, engine) = group(2)?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.resize_disk("/dev/sdb", Bytes::mib(200));
+    host.restart();
+    let engine = on(&host)?;
+    must(problems(&engine).contains("has shrunk"), || problems(&engine))
+}
+
+/// Files in the default folder are found by themselves; others are attached because they are remembered.
+fn remembered_file() -> Told {
+    let host = Shape::new(1, 1).machine(11);
+    let engine = on(&host)?;
+    let request = CreateVg {
+        name: name("data"),
+        disks: Vec::new(),
+        files: vec![(PathBuf::from("/srv/files/data.img"), Bytes::mib(128))],
+        wipe: false,
+        extent_size: limit::EXTENT_SIZE_DEFAULT,
+        metadata_copies: 1,
+    };
+    engine.create_vg(&request, false).map_err(|error| error.to_string())?;
+    let engine = reboot(&host)?;
+    must(engine.vgs().len() == 1, || format!("the group is not found: {}", problems(&engine)))
+}
+
+fn new_group_fails() -> Told {
+    let shape = Shape::new(3, 3);
+    let probe = shape.machine(11);
+    ask(&on(&probe)?, shape, Op::CreateVg(Group::Data))?;
+    for number in 1..=probe.effects() {
+        let host = shape.machine(11);
+        let engine = on(&host)?;
+        host.fail_effect(number, Fault::Error(HostErrorKind::Io));
+        let made = ask(&engine, shape, Op::CreateVg(Group::Data)).is_ok();
+        let all = engine.vgs().first().is_none_or(|vg| vg.view().copies == (3, 3));
+        must(all, || format!("acknowledged in spite of a failure at {number}"))?;
+        must(made != engine.vgs().is_empty(), || format!("failure at {number}: half of it is there"))?;
+    }
+    Ok(())
+}
+
+fn blank_pool() -> Told {
+    let (host, engine) = group(2)?;
+    create(&engine, "x")?;
+    let place = engine.vgs()[0].read(|catalog| {
+        let first = catalog.pools().next()?.metadata.first().copied()?;
+        let pv = catalog.pv(first.pv)?;
+        Some((pv.path_hint.clone(), pv.data_offset.get() + catalog.bytes(first.start).get()))
+    });
+    let (disk, at) = place.ok_or("no pool")?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.damage(&disk, at, 4096, Damage::Zeros);
+    host.restart();
+    let engine = on(&host)?;
+    must(problems(&engine).contains("is not active"), || problems(&engine))?;
+    must(host.peek(&disk, at, 4096) == [0; 4096], || "it was formatted anew".to_owned())
+}
+
+fn in_pool(host: &SimHost, engine: &Engine<SimHost>) -> Option<vol_sim::PoolView> {
+    let id = engine.vgs().first()?.read(|catalog| catalog.pools().next().map(|pool| pool.id))?;
+    host.pool(&Device::Pool(id).uuid())
+}
+
+fn message_lost() -> Told {
+    // The first message makes the thin id, the second swaps the transaction id.
+    for which in 0..2 {
+        let (host, engine) = group(2)?;
+        let before = host.counters().messages;
+        let probe = host.fork();
+        create(&on(&probe)?, "x")?;
+        must(probe.counters().messages > before, || "no message was sent".to_owned())?;
+        host.fail_next(
+            EffectKind::DmMessage,
+            if which == 0 { Fault::MessageCommitFails } else { Fault::MessageCommitFailsLate },
+        );
+        let made = create(&engine, "x").is_ok();
+        let there = in_pool(&host, &engine).is_some_and(|pool| !pool.thins.is_empty() && !pool.needs_check);
+        must(!made || there, || "acknowledged, and the pool has not committed it".to_owned())?;
+    }
+    Ok(())
+}
+
+fn formatted(volume: &str) -> CreateVolume {
+    CreateVolume { size: Bytes::mib(64), fs: Some(FsKind::Ext4), ..request(volume) }
+}
+
+fn mkfs_makes_nothing() -> Told {
+    let (host, engine) = group(2)?;
+    host.lie_in_probe("*", Some(ProbeLie::Nothing));
+    let made = engine.create_volume(&formatted("pg"), false).is_ok();
+    must(!made, || "acknowledged, and nothing is found on it".to_owned())?;
+    host.lie_in_probe("*", None);
+    engine.refresh();
+    must(volumes(&engine).is_empty(), || format!("{:?}", volumes(&engine)))?;
+    judge_nothing_wrong(&host, &engine)
+}
+
+fn batch_fails() -> Told {
+    let (host, engine) = group(2)?;
+    let mut wanted: Vec<CreateVolume> = ["a", "b", "c"].into_iter().map(formatted).collect();
+    wanted.push(CreateVolume { size: Bytes::mib(32), ..wanted[0].clone() });
+    host.fail_next(EffectKind::Mkfs, Fault::Error(HostErrorKind::Tool));
+    let answers = engine.create_volumes(&name("data"), &wanted).map_err(|error| error.to_string())?;
+    for (request, answer) in wanted.iter().zip(&answers).take(3) {
+        let there = has(&engine, request.path.volume.as_str());
+        must(answer.is_ok() == there, || format!("{}: {answer:?}, there: {there}", request.path))?;
+    }
+    must(answers.iter().filter(|answer| answer.is_err()).count() == 2, || format!("{answers:?}"))?;
+    judge_nothing_wrong(&host, &engine)
+}
+
+fn batch_conflicts() -> Told {
+    let (host, engine) = group(2)?;
+    create(&engine, "v")?;
+    use vol_engine::host::HostMut as _;
+    let key = |snap: Option<&str>| VolumeName { volume: name("v"), snapshot: snap.map(name) };
+    let delete = |key| ThinRequest::Delete { name: key, intent: IntentId::from_uuid(host.new_uuid()) };
+    let snapshot = |as_: &str| {
+        ThinRequest::Snapshot(CreateSnapshot {
+            id: VolumeId::from_uuid(host.new_uuid()),
+            intent: IntentId::from_uuid(host.new_uuid()),
+            of: name("v"),
+            name: name(as_),
+            now: 0,
+        })
+    };
+    let wanted =
+        vec![snapshot("a"), snapshot("a"), delete(key(None)), snapshot("b"), delete(key(Some("a"))), delete(key(None))];
+    let answers = engine.vgs()[0].submit_all(&host, wanted);
+    let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    must(done == [true, false, true, false, true, false], || format!("{answers:?}"))?;
+    must(volumes(&engine).is_empty(), || format!("{:?}", volumes(&engine)))?;
+    judge_nothing_wrong(&host, &engine)
+}
+
+fn batch_promises() -> Told {
+    let (host, engine) = group(2)?;
+    // 64 MiB at 1000 % are 640 MiB.
+    let wanted: Vec<_> =
+        ["a", "b", "c"].into_iter().map(|name| CreateVolume { size: Bytes::mib(300), ..request(name) }).collect();
+    let answers = engine.create_volumes(&name("data"), &wanted).map_err(|error| error.to_string())?;
+    let done = answers.iter().filter(|answer| answer.is_ok()).count();
+    must(done == 2, || format!("{done} of three were made"))?;
+    judge_nothing_wrong(&host, &engine)
+}
+
+fn clock_back() -> Told {
+    let host = TWO.machine(11);
+    host.set_now(2_000_000_000);
+    let engine = on(&host)?;
+    ask(&engine, TWO, Op::CreateVg(Group::Data))?;
+    ask(&engine, TWO, Op::CreatePool(Pool::Tank))?;
+    create(&engine, "late")?;
+    drop(engine);
+    host.set_now(1);
+    let engine = reboot(&host)?;
+    create(&engine, "early")?;
+    must(has(&engine, "late") && has(&engine, "early"), || format!("{:?}", volumes(&engine)))
+}
+
+/// The daemon dies between suspend and resume, and nobody outside resumes the origin.
+fn left_suspended() -> Told {
+    for stage in [1, 2] {
+        let (host, engine) = group(2)?;
+        let pg = Key::volume(Vol::Pg);
+        ask(&engine, TWO, Op::CreateVolume(Vol::Pg))?;
+        ask(&engine, TWO, Op::Mount(pg))?;
+        host.set_guard_resumes(false);
+        host.fail_next(EffectKind::ThinSnapshot, Fault::KillDaemonInside(stage));
+        drop(ask(&engine, TWO, Op::CreateSnapshot(Key::snapshot(Vol::Pg, Snap::One))));
+        drop(engine);
+        must(!host.suspended_devices().is_empty(), || "it was to be left suspended".to_owned())?;
+        host.restart();
+        let engine = on(&host)?;
+        must(host.suspended_devices().is_empty(), || format!("{:?} are suspended", host.suspended_devices()))?;
+        judge_nothing_wrong(&host, &engine)?;
+    }
+    Ok(())
+}
+
+fn snapshots_counted() -> Told {
+    let (host, engine) = group(2)?;
+    create(&engine, "v")?;
+    for number in 0..3 {
+        let volume = VolumePath { vg: name("data"), volume: name("v") };
+        let path = SnapshotPath { volume, snapshot: name(&format!("s{number}")) };
+        engine.create_snapshot(&path, false).map_err(|error| error.to_string())?;
+    }
+    let counted = engine.vgs()[0].read(|catalog| catalog.pools().next().map(|pool| pool.snapshots_made));
+    let made = in_pool(&host, &engine).map(|pool| pool.clock);
+    must(counted == made, || format!("the catalog counts {counted:?} snapshots, the kernel {made:?}"))
+}
+
+fn each_copy_alone() -> Told {
+    let (host, engine) = group(3)?;
+    create(&engine, "x")?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    for alone in ["/dev/sda", "/dev/sdb", "/dev/sdc"] {
+        let host = host.fork();
+        ["/dev/sda", "/dev/sdb", "/dev/sdc"]
+            .iter()
+            .filter(|disk| **disk != alone)
+            .for_each(|disk| host.remove_disk(disk));
+        host.restart();
+        let engine = on(&host)?;
+        must(has(&engine, "x"), || format!("{alone} alone tells {:?}", volumes(&engine)))?;
+    }
+    Ok(())
+}
+
+/// A mount over somebody else's: the requirement of the step is looked at right before it.
+fn device_there_already() -> Told {
+    let (host, engine) = group(2)?;
+    ask(&engine, TWO, Op::CreateVolume(Vol::Pg))?;
+    let dev = host.inspect(Path::new("/dev/sdb")).map_err(|error| error.to_string())?.identity.dev;
+    host.foreign_mount(dev, "/srv/pg", "ext4");
+    must(ask(&engine, TWO, Op::Mount(Key::volume(Vol::Pg))).is_err(), || "mounted over somebody else's".to_owned())
+}
