@@ -190,6 +190,7 @@ impl Store {
         self.leave_room(catalog, &payload, &changes)?;
         self.sound(catalog, &changes)?;
         let len = record::disk_len(payload.len()) as u64;
+        let told = self.left.clone();
         // The checkpoint under way may have begun so long ago that the log is full again behind it; a new one always suffices
         // (FMT-14).
         for _ in 0..2 {
@@ -203,7 +204,8 @@ impl Store {
         let hash = record::chain(self.vg, &self.hash, sequence, &payload);
         let before = CommitPoint { sequence: self.sequence, hash: self.hash };
         let after = CommitPoint { sequence, hash };
-        self.left_changed = false;
+        // A copy that failed in a checkpoint just now is told of by the next commit: this one was encoded before.
+        self.left_changed = self.left != told;
         self.append(host, sequence, &payload, count, [before, after]);
         let members = self.members_after(&changes);
         if defect("a change is seen before it is durable") {

@@ -71,7 +71,14 @@ impl History {
             known.insert(sequence, hash);
             records.push(record);
         }
-        let beyond_damage = log.beyond(&copy, position, start.log_position, sequence)?;
+        let lap = pv.geometry.log_len;
+        let end = start.log_position + lap;
+        let mut beyond_damage = log.beyond(&copy, position, end, sequence)?;
+        // The newest checkpoint frees the log before it. If it is the one that is damaged, the records that the other one needs may
+        // be gone; then one of a later lap stands where the first of them stood (FMT-17).
+        if headers.len() < 2 || start.slot != headers[0].slot {
+            beyond_damage = beyond_damage.max(log.beyond(&copy, end, end + lap, sequence)?);
+        }
         let start = start.clone();
         Ok(Some(Self { pv: id, sequence, hash, log_position: position, start, payload, records, known, beyond_damage }))
     }
@@ -202,9 +209,9 @@ impl LogReader<'_> {
 
     /// A sound record of this copy behind the end of its history that only a later commit can have left. One commit is under way
     /// at a time, so a power cut leaves at most the record right behind the end.
-    fn beyond(&mut self, copy: &record::Copy, position: u64, log_start: u64, head: u64) -> HostResult<Option<u64>> {
+    fn beyond(&mut self, copy: &record::Copy, position: u64, end: u64, head: u64) -> HostResult<Option<u64>> {
         let lap = self.pv.geometry.log_len;
-        let end = (log_start + lap).min(position + LOOK_AHEAD);
+        let end = end.min(position + LOOK_AHEAD);
         if defect("damage in the middle of a log is not seen") {
             return Ok(None);
         }

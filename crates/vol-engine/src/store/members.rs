@@ -33,6 +33,9 @@ impl Store {
         open: &OpenPv,
     ) -> Result<(), StoreError> {
         self.changeable()?;
+        // It may have been admitted before, in vain: a checkpoint under way still writes to it, and knows another log.
+        self.stop_writing_to(pv);
+        self.copies.retain(|old| old.id.pv != pv);
         let mut copy = StoreCopy::blank(record::Copy { vg: self.vg, pv }, open);
         self.empty(host, &copy)?;
         let mut job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), std::iter::once(&copy));
@@ -41,8 +44,8 @@ impl Store {
             return Err(StoreError::FirstCheckpoint(error));
         }
         copy.slot = 0;
-        self.copies.retain(|old| old.id.pv != pv);
         self.copies.push(copy);
+        self.left_changed |= self.left.remove(&pv).is_some();
         Ok(())
     }
 
@@ -52,6 +55,7 @@ impl Store {
         if !self.members.contains(&pv) {
             self.stop_writing_to(pv);
             self.copies.retain(|copy| copy.id.pv != pv);
+            self.left.remove(&pv);
         }
     }
 
@@ -164,5 +168,14 @@ impl Store {
             }
         }
         self.left_changed = true;
+    }
+
+    /// As [`Store::leave`]; of points that are too many, the newest goes.
+    pub(super) fn leave_at_last(&mut self, pv: PvId, point: CommitPoint) {
+        let left = self.left.entry(pv).or_default();
+        if left.len() >= limit::LEFT_POINTS_MAX && !left.contains(&point) {
+            left.truncate(limit::LEFT_POINTS_MAX - 1);
+        }
+        self.leave(pv, [point]);
     }
 }

@@ -55,6 +55,10 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     store.ancestry = Ancestry::from_known(&best.known);
     let node = |id: PvId| pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string());
     let agreeing = 1 + histories.iter().filter(|other| other.head() == best.head()).count();
+    // What a copy that is no member's still holds may be of a life that is over.
+    let beyond = histories.iter().chain([&best]).filter(|one| store.members.contains(&one.pv));
+    let beyond = beyond.filter_map(|one| Some((one.beyond_damage?, one.pv))).max();
+    let heads: Vec<_> = histories.iter().map(History::head).collect();
     let seen: Vec<_> = histories.iter().map(|other| other.pv).chain([best.pv]).collect();
     let mut frozen = None;
     let mut behind = Vec::new();
@@ -67,7 +71,8 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             }
             continue;
         }
-        match standing(&best, &catalog, agreeing, &other) {
+        let alike = heads.iter().filter(|head| **head == other.head()).count();
+        match standing(&best, &catalog, [agreeing, alike], &other) {
             Standing::Same => store.copies.extend(pvs.get(&pv).map(|open| other.as_copy(vg, open))),
             Standing::Old => {
                 let commits = best.sequence - other.sequence;
@@ -102,12 +107,12 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             )),
         }
     }
-    if let Some(later) = best.beyond_damage.filter(|later| *later > best.sequence) {
+    if let Some((later, pv)) = beyond.filter(|(later, _)| *later > best.sequence) {
         // The last record of a log may be torn by a crash. One in the middle was acknowledged, and is lost.
         frozen = Some(Frozen::Judgement(format!(
             "the metadata log on {} is damaged behind commit {}, and no copy has the commits up to {later} that were made: \
              what is shown is old",
-            node(best.pv),
+            node(pv),
             best.sequence
         )));
     }
@@ -224,7 +229,8 @@ fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(Hist
     None
 }
 
-fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History) -> Standing {
+/// `agreeing` and `alike`: how many copies have the head of the one and of the other.
+fn standing(best: &History, catalog: &Catalog, [agreeing, alike]: [usize; 2], other: &History) -> Standing {
     if other.head() == best.head() {
         return Standing::Same;
     }
@@ -241,6 +247,8 @@ fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History)
     let before = other.sequence.checked_sub(1).and_then(|sequence| Some((sequence, *other.known.get(&sequence)?)));
     let members = catalog.pvs().filter(|pv| pv.metadata).count();
     let went_on = best.sequence > other.sequence || agreeing > members / 2;
+    // Unless a majority has it: then the chosen history is of disks on which the others were declared lost, and they went on.
+    let went_on = went_on && alike <= members / 2;
     if went_on && before.is_some_and(|(sequence, hash)| is_point(sequence, hash)) {
         return Standing::Unacknowledged;
     }
@@ -335,7 +343,14 @@ fn remember_left(store: &mut Store, best: &History, catalog: &Catalog, seen: &[P
             continue;
         }
         if !pv.left.is_empty() {
+            // Beside these points stand those that it could not be brought to just now. One that is absent may have been brought
+            // up to date by a start after which nothing was committed: then it has what was the head at the time.
+            let now = store.left.remove(&pv.id).unwrap_or_default();
             store.left.insert(pv.id, pv.left.clone());
+            store.leave(pv.id, now);
+            if !seen.contains(&pv.id) {
+                store.leave_at_last(pv.id, best.head());
+            }
         } else if !seen.contains(&pv.id) {
             // It was in good standing when it was last written to, and one commit is under way at a time: it has the last one,
             // or the one before, or one that nobody was told of.

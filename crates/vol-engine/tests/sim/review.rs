@@ -1,0 +1,262 @@
+//! Histories that were suspected of losing what was acknowledged.
+
+use vol_engine::host::{HostErrorKind, HostRead as _};
+use vol_engine::{Engine, ReduceVg};
+use vol_format::layout::{self, PvKind};
+use vol_sim::{CrashMode, Damage, Fault, SimDisk, SimHost};
+use vol_types::*;
+
+use super::bench::*;
+
+/// So many empty disks of 1 GiB: a log on them has room for 256 records.
+fn disks(count: u8) -> (SimHost, Vec<String>) {
+    let host = SimHost::new(23);
+    host.keep_trace(false);
+    let nodes: Vec<_> = (0..count).map(|n| format!("/dev/sd{}", char::from(b'a' + n))).collect();
+    for node in &nodes {
+        host.add_disk(SimDisk::new(node.as_str(), Bytes::gib(1)));
+    }
+    (host, nodes)
+}
+
+/// A VG on so many disks, so many of which carry a copy.
+fn group(count: u8, copies: u16) -> (SimHost, Engine<SimHost>) {
+    let (host, nodes) = disks(count);
+    let engine = start(&host);
+    let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
+    let request = vol_engine::CreateVg { metadata_copies: copies, ..vg_request(&nodes) };
+    engine.create_vg(&request, false).unwrap();
+    (host, engine)
+}
+
+/// One commit, of which `at` can be read back.
+fn mark(host: &SimHost, engine: &Engine<SimHost>, at: i64) -> Result<(), vol_engine::EngineError> {
+    let vg = engine.vgs()[0].clone();
+    let changed = vg.change(host, false, |catalog, _, _| {
+        let mut plan = vol_core::Plan::new("a commit");
+        let vg = Vg { created_at: at.try_into().unwrap(), ..catalog.vg().clone() };
+        plan.push(vol_core::Action::Commit { changes: vec![Change::Put(Object::Vg(vg))] });
+        Ok((plan, ()))
+    });
+    changed.map(drop)
+}
+
+fn marked(engine: &Engine<SimHost>) -> i64 {
+    engine.vgs()[0].read(|catalog| i64::try_from(catalog.vg().created_at).unwrap())
+}
+
+fn reboot(host: &SimHost) -> Engine<SimHost> {
+    host.clear_faults();
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    start(host)
+}
+
+/// Boots with these disks of the ones there are, and no others.
+fn boot_with(host: &SimHost, all: &[String], there: &[String]) -> Engine<SimHost> {
+    host.clear_faults();
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    let attached = host.block_devices().unwrap();
+    for disk in all {
+        match (attached.contains(&disk.into()), there.contains(disk)) {
+            (false, true) => host.reattach(disk),
+            (true, false) => host.remove_disk(disk),
+            _ => {}
+        }
+    }
+    start(host)
+}
+
+fn copies(engine: &Engine<SimHost>) -> (usize, usize) {
+    engine.vgs()[0].view().copies
+}
+
+fn problems(engine: &Engine<SimHost>) -> String {
+    let view = engine.vgs()[0].view();
+    view.problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+}
+
+fn checkpoints(engine: &Engine<SimHost>) -> u64 {
+    engine.refresh();
+    engine.vgs()[0].view().counters.checkpoints
+}
+
+/// The disks of the PVs that carry a copy, and of those that carry none.
+fn carriers(engine: &Engine<SimHost>) -> (Vec<String>, Vec<String>) {
+    engine.vgs()[0].read(|catalog| {
+        let of = |metadata| catalog.pvs().filter(|pv| pv.metadata == metadata).map(|pv| pv.path_hint.clone()).collect();
+        (of(true), of(false))
+    })
+}
+
+fn refs(disks: &[String]) -> Vec<&str> {
+    disks.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_copy_that_came_back_and_went_again_without_a_commit_in_between_is_proven_old() {
+    let (host, engine) = group(3, 3);
+    drop(engine);
+    host.remove_disk("/dev/sdc");
+    let engine = reboot(&host);
+    (0..5).for_each(|n| mark(&host, &engine, n).unwrap());
+    drop(engine);
+    host.reattach("/dev/sdc");
+    let engine = reboot(&host);
+    assert_eq!(copies(&engine), (3, 3));
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.remove_disk("/dev/sdc");
+    let engine = reboot(&host);
+    for round in 0..5 {
+        (0..150).for_each(|n| mark(&host, &engine, round * 1000 + n).unwrap());
+        engine.vgs()[0].maintain(&host);
+    }
+    drop(engine);
+    host.reattach("/dev/sdc");
+    let engine = reboot(&host);
+    assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
+}
+
+#[test]
+fn a_copy_that_fails_in_the_checkpoint_of_a_commit_that_found_no_room_is_remembered() {
+    let (host, engine) = group(3, 3);
+    let mut fits = 0;
+    while checkpoints(&engine) == 0 {
+        mark(&host, &engine, fits).unwrap();
+        fits += 1;
+        assert!(fits < 1000);
+    }
+    let (host, engine) = group(3, 3);
+    (0..fits - 1).for_each(|n| mark(&host, &engine, n).unwrap());
+    assert_eq!(checkpoints(&engine), 0);
+    host.fail_device("/dev/sdc", Fault::Error(HostErrorKind::Io));
+    (0..10).for_each(|n| mark(&host, &engine, n).unwrap());
+    assert_eq!((checkpoints(&engine), copies(&engine)), (1, (2, 3)));
+    let left = engine.vgs()[0].read(|catalog| catalog.pvs().map(|pv| pv.left.len()).sum::<usize>());
+    assert!(left > 0, "where the copy was left is on the disks");
+    (0..700).for_each(|n| mark(&host, &engine, n).unwrap());
+    drop(engine);
+    let engine = reboot(&host);
+    assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
+}
+
+#[test]
+fn a_copy_that_was_admitted_in_vain_and_again_later_holds_what_is_acknowledged() {
+    let (host, engine) = group(4, 2);
+    let (old, new) = carriers(&engine);
+    // The second heir's disk fails: nothing comes of the reduction, and the first heir has a copy already.
+    host.fail_device(&new[1], Fault::Error(HostErrorKind::Io));
+    engine.reduce_vg(&reduce_request(&refs(&old)), false).unwrap_err();
+    host.clear_faults();
+    (0..140).for_each(|n| mark(&host, &engine, n).unwrap());
+    let vg = engine.vgs()[0].clone();
+    let job = vg.checkpoint_job().unwrap();
+    job.lock().unwrap().advance(&host).unwrap();
+    engine.reduce_vg(&reduce_request(&refs(&old)), false).unwrap();
+    while !job.lock().unwrap().is_done() {
+        job.lock().unwrap().advance(&host).unwrap();
+    }
+    vg.maintain(&host);
+    (0..20).for_each(|n| mark(&host, &engine, 500 + n).unwrap());
+    assert_eq!((copies(&engine), problems(&engine)), ((2, 2), String::new()));
+    drop((vg, engine, job));
+    // Each by itself knows it all.
+    for gone in &new {
+        let host = host.fork();
+        host.remove_disk(gone);
+        assert_eq!(marked(&reboot(&host)), 519, "without {gone}");
+    }
+}
+
+#[test]
+fn commits_of_a_majority_that_was_declared_lost_are_not_dropped_in_silence() {
+    let (host, engine) = group(3, 3);
+    let all: Vec<_> = (b'a'..b'd').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+    engine.create_pool(&pool_request(), false).unwrap();
+    drop(engine);
+    let data = name("data");
+    // The pool is given up on one disk, because the others will never come back. They do, without it, and go on.
+    let engine = boot_with(&host, &all, &all[..1]);
+    engine.delete_lost_pool(&data, &name("tank"), true, false).unwrap();
+    drop(engine);
+    let engine = boot_with(&host, &all, &all[1..]);
+    mark(&host, &engine, 77).unwrap();
+    drop(engine);
+    let engine = boot_with(&host, &all, &all);
+    assert!(marked(&engine) == 77 || problems(&engine).contains("different histories"), "{}", problems(&engine));
+}
+
+#[test]
+fn the_only_copy_with_a_damaged_checkpoint_does_not_show_the_past_as_the_present() {
+    let (host, engine) = group(1, 1);
+    let mut fits = 0;
+    while checkpoints(&engine) < 3 {
+        mark(&host, &engine, fits).unwrap();
+        fits += 1;
+    }
+    // With some of the log before the newest checkpoint written over, and with all of it; its header, and its payload.
+    for (count, block) in [(fits - 200, 0), (fits - 200, 1), (fits - 1, 0), (fits - 1, 1)] {
+        let (host, engine) = group(1, 1);
+        (0..count).for_each(|n| mark(&host, &engine, n).unwrap());
+        drop(engine);
+        host.crash(CrashMode::LoseAll);
+        let geometry = layout::geometry(Bytes::gib(1), PvKind::WholeDisk, limit::EXTENT_SIZE_DEFAULT).unwrap();
+        // The first checkpoint of all went to slot 0, so the second of these two is there.
+        host.damage("/dev/sda", geometry.checkpoint_offsets[0] + block * 4096, 4096, Damage::Junk);
+        let engine = reboot(&host);
+        if engine.vgs().is_empty() {
+            continue;
+        }
+        let shown = marked(&engine);
+        let goes_on = mark(&host, &engine, 1).is_ok();
+        assert!(shown == count - 1 || !goes_on, "shows {shown} and goes on: {}", problems(&engine));
+    }
+}
+
+#[test]
+fn a_missing_majority_is_taken_out_and_no_power_cut_in_between_wedges_what_is_left() {
+    let (host, engine) = group(3, 3);
+    let all: Vec<_> = (b'a'..b'd').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+    drop(engine);
+    let request = ReduceVg { missing: true, force: true, ..reduce_request(&[]) };
+    drop(boot_with(&host, &all, &all[..1]));
+    let effects = host.effects();
+    let trial = host.fork();
+    start(&trial).reduce_vg(&request, false).unwrap();
+    for number in effects + 1..=trial.effects() {
+        let host = host.fork();
+        let engine = start(&host);
+        host.fail_effect(number, Fault::PowerCutBefore);
+        let _cut = engine.reduce_vg(&request, false);
+        drop(engine);
+        host.settle(CrashMode::KeepAll);
+        host.restart();
+        let engine = reboot(&host);
+        engine.reduce_vg(&request, false).unwrap_or_else(|error| panic!("cut at {number}: {error}"));
+        mark(&host, &engine, 5).unwrap_or_else(|error| panic!("cut at {number}: {error}"));
+        assert_eq!(copies(&engine), (1, 1));
+        let engine = reboot(&host);
+        mark(&host, &engine, 6).unwrap_or_else(|error| panic!("after a cut at {number}: {error}"));
+    }
+}
+
+#[test]
+fn a_copy_with_a_hole_in_its_log_does_not_vote_for_one_that_missed_what_was_behind_the_hole() {
+    let (host, engine) = group(3, 3);
+    let all: Vec<_> = (b'a'..b'd').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+    (0..5).for_each(|n| mark(&host, &engine, n).unwrap());
+    host.fail_device("/dev/sdb", Fault::Error(HostErrorKind::Io));
+    (5..9).for_each(|n| mark(&host, &engine, n).unwrap());
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    // The record after the first checkpoint, which says Ready, and the first five are 2 to 7.
+    host.damage("/dev/sda", 2 * Bytes::MIB + 3 * 4096, 4096, Damage::Junk);
+    let engine = boot_with(&host, &all, &all[..2]);
+    assert!(mark(&host, &engine, 77).is_err(), "shows {} and goes on: {}", marked(&engine), problems(&engine));
+    drop(engine);
+    let engine = boot_with(&host, &all, &all);
+    assert_eq!((marked(&engine), copies(&engine)), (8, (3, 3)), "{}", problems(&engine));
+    mark(&host, &engine, 78).unwrap();
+}
