@@ -208,6 +208,7 @@ impl Store {
         self.left_changed = self.left != told;
         self.append(host, sequence, &payload, count, [before, after]);
         let members = self.members_after(&changes);
+        let moved = members.as_ref().is_some_and(|after| members::moved(&self.members, after));
         if defect("a change is seen before it is durable") {
             write(catalog, |catalog| catalog.commit(sequence, changes.to_vec()));
         }
@@ -224,7 +225,7 @@ impl Store {
         self.counters.commits += 1;
         self.counters.commit_bytes += len;
         write(catalog, |catalog| catalog.commit(sequence, changes.into_owned()));
-        Ok(())
+        if moved { self.settle_members(host, catalog) } else { Ok(()) }
     }
 
     /// One record to every copy in good standing, side by side. A copy on which it fails may have been left at either of `points`.

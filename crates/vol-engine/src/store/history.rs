@@ -6,7 +6,7 @@ use vol_core::Catalog;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash, Record};
-use vol_types::{CommitPoint, PvId, VgId, defect};
+use vol_types::{Change, CommitPoint, ObjectKey, PvId, VgId, defect};
 
 use super::copy::StoreCopy;
 use crate::host::HostResult;
@@ -83,8 +83,25 @@ impl History {
         Ok(Some(Self { pv: id, sequence, hash, log_position: position, start, payload, records, known, beyond_damage }))
     }
 
+    /// Whether the last record takes a PV out.
+    pub fn ends_without_pv(&self) -> bool {
+        let takes_out = |change: &Change| matches!(change, Change::Delete(ObjectKey::Pv(_)));
+        self.records.last().is_some_and(|record| record.changes.iter().any(takes_out))
+    }
+
+    /// The catalog before the last record, if that is about PVs.
+    pub fn before_pvs(&self) -> Option<Catalog> {
+        let (last, records) = self.records.split_last()?;
+        let about = |change: &Change| matches!(change.key(), ObjectKey::Pv(_));
+        if last.changes.iter().any(about) { self.catalog_of(records) } else { None }
+    }
+
     /// The catalog at the head; `None`, said in the log, if what is whole by its hash makes no sense.
     pub fn catalog(&self) -> Option<Catalog> {
+        self.catalog_of(&self.records)
+    }
+
+    fn catalog_of(&self, records: &[Record]) -> Option<Catalog> {
         let start = checkpoint::decode_payload(&self.start, &self.payload)
             .inspect_err(|error| tracing::error!(pv = %self.pv, %error, "a checkpoint was passed over"))
             .ok()?;
@@ -92,7 +109,7 @@ impl History {
             tracing::error!(pv = %self.pv, "a checkpoint holds no volume group");
             return None;
         };
-        for record in &self.records {
+        for record in records {
             catalog.commit(record.sequence, record.changes.clone());
         }
         Some(catalog)

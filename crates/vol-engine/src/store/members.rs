@@ -20,7 +20,23 @@ pub fn of(catalog: &Catalog) -> BTreeSet<PvId> {
     catalog.pvs().filter(|pv| pv.metadata).map(|pv| pv.id).collect()
 }
 
+/// Whether a majority of the ones need not meet a majority of the others. One member more or less makes no difference.
+pub fn moved(before: &BTreeSet<PvId>, after: &BTreeSet<PvId>) -> bool {
+    before.symmetric_difference(after).count() > 1
+}
+
 impl Store {
+    /// A commit that changes nothing, behind one that moved copies. It proves that the one before had a majority of the old
+    /// members too: until it is there, opening asks for them (`docs/spec/on-disk-format.md`, section 10).
+    pub(super) fn settle_members<H: HostMut + ?Sized>(
+        &mut self,
+        host: &H,
+        catalog: &RwLock<Catalog>,
+    ) -> Result<(), StoreError> {
+        let vg = read(catalog, |catalog| catalog.vg().clone());
+        self.commit(host, catalog, &[Change::Put(Object::Vg(vg))])
+    }
+
     /// Makes `pv` carry a copy: whatever its slots hold is emptied, then the present catalog becomes its first checkpoint. From
     /// then on it takes part in commits; it counts as a member when one of them says `metadata` of it (FMT-26).
     ///

@@ -171,6 +171,76 @@ fn a_copy_that_was_admitted_in_vain_and_again_later_holds_what_is_acknowledged()
 }
 
 #[test]
+fn a_change_of_members_that_only_one_side_has_does_not_make_two_groups() {
+    // The record of the change gets to one of the old members, and to the new one: it is not acknowledged.
+    for (leaves, has) in [(2, 0), (2, 1), (0, 1), (0, 2)] {
+        let (host, engine) = group(4, 3);
+        let all: Vec<_> = (b'a'..b'e').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+        let (old, new) = carriers(&engine);
+        let others: Vec<_> = old.iter().filter(|one| **one != old[has]).cloned().collect();
+        others.iter().for_each(|disk| host.fail_device(disk, Fault::Error(HostErrorKind::Io)));
+        engine.reduce_vg(&reduce_request(&[&old[leaves]]), false).unwrap_err();
+        drop(engine);
+        let whole = host.fork();
+        let engine = boot_with(&whole, &all, &all);
+        mark(&whole, &engine, 99).unwrap();
+        assert_eq!(copies(&engine), (3, 3), "it was found, and carried to all");
+        // Those that did not hear of it are a majority of those who were asked, and go on.
+        let engine = boot_with(&host, &all, &others);
+        mark(&host, &engine, 77).unwrap();
+        drop(engine);
+        let engine = boot_with(&host, &all, &[old[has].clone(), new[0].clone()]);
+        mark(&host, &engine, 88).unwrap_err();
+        drop(engine);
+        let engine = boot_with(&host, &all, &all);
+        assert_eq!(marked(&engine), 77);
+    }
+}
+
+#[test]
+fn a_copy_that_is_moved_from_one_disk_to_another_does_not_make_two_groups() {
+    let (host, engine) = group(2, 1);
+    let all = vec!["/dev/sda".to_owned(), "/dev/sdb".to_owned()];
+    let (old, new) = carriers(&engine);
+    let effects = host.effects();
+    let trial = host.fork();
+    start(&trial).reduce_vg(&reduce_request(&refs(&old)), false).unwrap();
+    drop(engine);
+    for number in effects + 1..=trial.effects() {
+        let host = host.fork();
+        let engine = start(&host);
+        host.fail_effect(number, Fault::PowerCutBefore);
+        let done = engine.reduce_vg(&reduce_request(&refs(&old)), false).is_ok();
+        drop(engine);
+        host.settle(CrashMode::KeepAll);
+        host.restart();
+        let whole = host.fork();
+        let engine = boot_with(&whole, &all, &all);
+        mark(&whole, &engine, 99).unwrap_or_else(|error| panic!("cut at {number}: wedged with all disks: {error}"));
+        drop(engine);
+        let mut took = Vec::new();
+        for there in [&old, &new] {
+            let engine = boot_with(&host, &all, there);
+            if !engine.vgs().is_empty() && mark(&host, &engine, 77).is_ok() {
+                took.push(there);
+            }
+        }
+        assert!(took.len() < 2, "cut at {number}: {took:?} take changes without each other");
+        assert!(!done || took == [&new], "done, and {took:?}");
+    }
+    // The record gets to the new one only.
+    let engine = start(&host);
+    host.fail_device(&old[0], Fault::Error(HostErrorKind::Io));
+    engine.reduce_vg(&reduce_request(&refs(&old)), false).unwrap_err();
+    drop(engine);
+    let engine = boot_with(&host, &all, &old);
+    mark(&host, &engine, 77).unwrap();
+    drop(engine);
+    let engine = boot_with(&host, &all, &new);
+    mark(&host, &engine, 88).unwrap_err();
+}
+
+#[test]
 fn commits_of_a_majority_that_was_declared_lost_are_not_dropped_in_silence() {
     let (host, engine) = group(3, 3);
     let all: Vec<_> = (b'a'..b'd').map(|c| format!("/dev/sd{}", char::from(c))).collect();
@@ -259,4 +329,45 @@ fn a_copy_with_a_hole_in_its_log_does_not_vote_for_one_that_missed_what_was_behi
     let engine = boot_with(&host, &all, &all);
     assert_eq!((marked(&engine), copies(&engine)), (8, (3, 3)), "{}", problems(&engine));
     mark(&host, &engine, 78).unwrap();
+}
+
+#[test]
+fn a_copy_that_was_being_moved_from_a_disk_that_died_is_gone_on_with_at_an_operators_word() {
+    let (host, engine) = group(2, 1);
+    let all = vec!["/dev/sda".to_owned(), "/dev/sdb".to_owned()];
+    let (old, new) = carriers(&engine);
+    mark(&host, &engine, 5).unwrap();
+    host.fail_device(&old[0], Fault::Error(HostErrorKind::Io));
+    engine.reduce_vg(&reduce_request(&refs(&old)), false).unwrap_err();
+    drop(engine);
+    let engine = boot_with(&host, &all, &new);
+    assert!(problems(&engine).contains("vg reduce data --missing --force"), "{}", problems(&engine));
+    mark(&host, &engine, 6).unwrap_err();
+    let request = ReduceVg { missing: true, force: true, ..reduce_request(&[]) };
+    engine.reduce_vg(&request, false).unwrap();
+    mark(&host, &engine, 7).unwrap();
+    assert_eq!(copies(&engine), (1, 1));
+    drop(engine);
+    let engine = boot_with(&host, &all, &all);
+    assert_eq!((marked(&engine), copies(&engine)), (7, (1, 1)), "{}", problems(&engine));
+    mark(&host, &engine, 8).unwrap();
+}
+
+#[test]
+fn two_members_more_at_once_do_not_make_two_groups() {
+    let (host, engine) = group(1, 3);
+    host.add_disk(SimDisk::new("/dev/sdb", Bytes::gib(1)));
+    host.add_disk(SimDisk::new("/dev/sdc", Bytes::gib(1)));
+    let all: Vec<_> = (b'a'..b'd').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+    host.fail_device("/dev/sda", Fault::Error(HostErrorKind::Io));
+    engine.extend_vg(&extend_request(&["/dev/sdb", "/dev/sdc"]), false).unwrap_err();
+    drop(engine);
+    let engine = boot_with(&host, &all, &all[..1]);
+    mark(&host, &engine, 77).unwrap();
+    drop(engine);
+    let engine = boot_with(&host, &all, &all[1..]);
+    mark(&host, &engine, 88).unwrap_err();
+    drop(engine);
+    let engine = boot_with(&host, &all, &all);
+    assert!(marked(&engine) == 77 || problems(&engine).contains("different histories"), "{}", problems(&engine));
 }
