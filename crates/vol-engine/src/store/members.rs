@@ -75,7 +75,7 @@ impl Store {
         }
     }
 
-    /// The store ends: a checkpoint that is under way elsewhere must not go on writing to disks that may be another's soon.
+    /// The store ends, or another one is to read its disks: a checkpoint that is under way elsewhere must not go on writing to disks that may be another's soon.
     pub fn abandon(&mut self) {
         for pv in self.copies.iter().map(|copy| copy.id.pv).collect::<Vec<_>>() {
             self.stop_writing_to(pv);

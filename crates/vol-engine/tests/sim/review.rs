@@ -371,3 +371,30 @@ fn two_members_more_at_once_do_not_make_two_groups() {
     let engine = boot_with(&host, &all, &all);
     assert!(marked(&engine) == 77 || problems(&engine).contains("different histories"), "{}", problems(&engine));
 }
+
+#[test]
+fn no_disk_is_read_or_written_anew_while_a_checkpoint_of_before_is_written_to_it() {
+    let (host, engine) = group(3, 3);
+    drop(engine);
+    host.remove_disk("/dev/sdc");
+    let engine = reboot(&host);
+    (0..140).for_each(|n| mark(&host, &engine, n).unwrap());
+    let job = engine.vgs()[0].checkpoint_job().unwrap();
+    job.lock().unwrap().advance(&host).unwrap();
+    host.reattach("/dev/sdc");
+    host.keep_trace(true);
+    std::thread::scope(|scope| {
+        // In the middle of a step.
+        let step = job.lock().unwrap();
+        let effects = host.effects();
+        let scan = scope.spawn(|| engine.scan(&[], false).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!scan.is_finished());
+        let meanwhile = host.effect_log().into_iter().filter(|one| one.number > effects).collect::<Vec<_>>();
+        drop(step);
+        scan.join().unwrap();
+        assert!(meanwhile.iter().all(|one| format!("{one:?}").contains("Flush")), "{meanwhile:?}");
+    });
+    assert!(job.lock().unwrap().is_done(), "it is given up");
+    assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
+}
