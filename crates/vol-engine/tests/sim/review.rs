@@ -398,3 +398,79 @@ fn no_disk_is_read_or_written_anew_while_a_checkpoint_of_before_is_written_to_it
     assert!(job.lock().unwrap().is_done(), "it is given up");
     assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
 }
+
+/// A small generator (xorshift64*), so that a failure names its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+}
+
+#[test]
+fn whatever_disks_come_and_go_a_group_that_takes_changes_shows_the_last_one_that_was_acknowledged() {
+    let seeds = std::env::var("REVIEW_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let mut took = 0;
+    for seed in 1..=seeds {
+        let mut dice = Dice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let wanted = 1 + dice.below(4);
+        let (host, engine) = group(5, u16::try_from(wanted).unwrap());
+        let all: Vec<_> = (b'a'..b'f').map(|c| format!("/dev/sd{}", char::from(c))).collect();
+        let mut engine = engine;
+        // What was acknowledged last, and what was tried since: any of these may be shown.
+        let mut may_be = vec![marked(&engine)];
+        let mut story = Vec::new();
+        let mut next = 0;
+        for _ in 0..40 {
+            if engine.vgs().is_empty() || dice.below(3) == 0 {
+                drop(engine);
+                let there: Vec<_> = all.iter().filter(|_| dice.below(10) < 7).cloned().collect();
+                story.push(format!("boot with {there:?}"));
+                engine = boot_with(&host, &all, &there);
+                continue;
+            }
+            let failing: Vec<_> = all.iter().filter(|_| dice.below(6) == 0).collect();
+            failing.iter().for_each(|disk| host.fail_device(disk, Fault::Error(HostErrorKind::Io)));
+            if !failing.is_empty() {
+                story.push(format!("{failing:?} fail"));
+            }
+            if dice.below(3) == 0 {
+                let (members, others) = carriers(&engine);
+                let pvs: Vec<_> = members.iter().chain(&others).collect();
+                let leaving = dice.below(pvs.len() as u64) as usize;
+                let result = if pvs.len() > 2 {
+                    engine.reduce_vg(&reduce_request(&[pvs[leaving]]), false).map(drop)
+                } else {
+                    Ok(())
+                };
+                story.push(format!("{members:?} {others:?} reduce by {}: {:?}", pvs[leaving], result.is_ok()));
+                let free = all.iter().find(|disk| !pvs.contains(disk));
+                if let Some(free) = free {
+                    let _wiped = engine.wipe_pv(std::path::Path::new(free), false, false);
+                    let result = engine.extend_vg(&extend_request(&[free]), false);
+                    story.push(format!("extend by {free}: {:?}", result.is_ok()));
+                }
+                continue;
+            }
+            next += 1;
+            let before = marked(&engine);
+            match mark(&host, &engine, next) {
+                Ok(()) => {
+                    story.push(format!("mark {next}"));
+                    assert!(may_be.contains(&before), "seed {seed}: {before} is none of {may_be:?}: {story:#?}");
+                    may_be = vec![next];
+                    took += 1;
+                }
+                Err(error) => {
+                    story.push(format!("mark {next}: {error}"));
+                    may_be.push(next);
+                }
+            }
+        }
+    }
+    assert!(took > seeds, "{took} marks");
+}
