@@ -237,6 +237,12 @@ impl<H: HostMut> Engine<H> {
             );
             return;
         }
+        // A checkpoint of the old session, which another thread may be writing, would go over what is read and written from here on.
+        if let Some(Some(old)) = old_session.as_mut()
+            && let Some(store) = old.store.as_mut()
+        {
+            store.abandon();
+        }
         let mut notes = Vec::new();
         let names: BTreeMap<PvId, Name> =
             disks.iter().map(|disk| (disk.label.pv, disk.label.vg_name.clone())).collect();

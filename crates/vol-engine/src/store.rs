@@ -193,6 +193,7 @@ impl Store {
         self.leave_room(catalog, &payload, &changes)?;
         self.sound(catalog, &changes)?;
         let len = record::disk_len(payload.len()) as u64;
+        let told = self.left.clone();
         // The checkpoint under way may have begun so long ago that the log is full again behind it; a new one always suffices
         // (FMT-14).
         for _ in 0..2 {
@@ -206,9 +207,11 @@ impl Store {
         let hash = record::chain(self.vg, &self.hash, sequence, &payload);
         let before = CommitPoint { sequence: self.sequence, hash: self.hash };
         let after = CommitPoint { sequence, hash };
-        self.left_changed = false;
+        // A copy that failed in a checkpoint just now is told of by the next commit: this one was encoded before.
+        self.left_changed = self.left != told;
         self.append(host, sequence, &payload, count, [before, after]);
         let members = self.members_after(&changes);
+        let moved = members.as_ref().is_some_and(|after| members::moved(&self.members, after));
         if defect("a change is seen before it is durable") {
             write(catalog, |catalog| catalog.commit(sequence, changes.to_vec()));
         }
@@ -230,7 +233,7 @@ impl Store {
         self.counters.commits += 1;
         self.counters.commit_bytes += len;
         write(catalog, |catalog| catalog.commit(sequence, changes.into_owned()));
-        Ok(())
+        if moved { self.settle_members(host, catalog) } else { Ok(()) }
     }
 
     /// One record to every copy in good standing, side by side. A copy on which it fails may have been left at either of `points`.

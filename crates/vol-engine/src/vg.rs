@@ -184,12 +184,16 @@ impl OpenVg {
             })
             .filter(|(pv, _)| self.read(|catalog| catalog.pv(*pv).is_none()))
             .collect();
+        if let Some(store) = session.store.as_mut() {
+            let admitted = plan.steps.iter().filter_map(|step| match &step.action {
+                Action::AdmitCopy { pv } => Some(*pv),
+                _ => None,
+            });
+            admitted.for_each(|pv| store.dismiss(pv));
+        }
         let mut taken_back = true;
         if !begun.is_empty() {
             taken_back = session.writable();
-            if let Some(store) = session.store.as_mut() {
-                begun.iter().for_each(|(pv, _)| store.dismiss(*pv));
-            }
             if taken_back {
                 let plan = vol_core::plan::members::unextend(&begun);
                 if let Err(failed) = exec::run(host, session, &self.catalog, &plan) {

@@ -16,5 +16,6 @@ mod sim {
     mod members;
     mod refused;
     mod restore;
+    mod review;
     mod store;
 }

@@ -251,6 +251,10 @@ pub fn reduce(catalog: &Catalog, missing: &[PvId], request: &ReduceVg) -> Result
     let wanted = chosen(catalog, missing, request)?;
     let mut plan = Plan::new(format!("reduce volume group {}", vg.name));
     if wanted.is_empty() {
+        // What is missing may be no PV any more: the copies were being moved away from it.
+        if request.frozen.is_some() && request.force {
+            go_on_without(catalog, Vec::new(), &mut plan);
+        }
         return Ok(plan);
     }
     unused(catalog, &wanted, request.missing)?;

@@ -6,7 +6,7 @@ use vol_core::Catalog;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash, Record};
-use vol_types::{CommitPoint, PvId, VgId, defect};
+use vol_types::{Change, CommitPoint, ObjectKey, PvId, VgId, defect};
 
 use super::copy::StoreCopy;
 use crate::host::HostResult;
@@ -71,13 +71,37 @@ impl History {
             known.insert(sequence, hash);
             records.push(record);
         }
-        let beyond_damage = log.beyond(&copy, position, start.log_position, sequence)?;
+        let lap = pv.geometry.log_len;
+        let end = start.log_position + lap;
+        let mut beyond_damage = log.beyond(&copy, position, end, sequence)?;
+        // The newest checkpoint frees the log before it. If it is the one that is damaged, the records that the other one needs may
+        // be gone; then one of a later lap stands where the first of them stood (FMT-17).
+        if headers.len() < 2 || start.slot != headers[0].slot {
+            beyond_damage = beyond_damage.max(log.beyond(&copy, end, end + lap, sequence)?);
+        }
         let start = start.clone();
         Ok(Some(Self { pv: id, sequence, hash, log_position: position, start, payload, records, known, beyond_damage }))
     }
 
+    /// Whether the last record takes a PV out.
+    pub fn ends_without_pv(&self) -> bool {
+        let takes_out = |change: &Change| matches!(change, Change::Delete(ObjectKey::Pv(_)));
+        self.records.last().is_some_and(|record| record.changes.iter().any(takes_out))
+    }
+
+    /// The catalog before the last record, if that is about PVs.
+    pub fn before_pvs(&self) -> Option<Catalog> {
+        let (last, records) = self.records.split_last()?;
+        let about = |change: &Change| matches!(change.key(), ObjectKey::Pv(_));
+        if last.changes.iter().any(about) { self.catalog_of(records) } else { None }
+    }
+
     /// The catalog at the head; `None`, said in the log, if what is whole by its hash makes no sense.
     pub fn catalog(&self) -> Option<Catalog> {
+        self.catalog_of(&self.records)
+    }
+
+    fn catalog_of(&self, records: &[Record]) -> Option<Catalog> {
         let start = checkpoint::decode_payload(&self.start, &self.payload)
             .inspect_err(|error| tracing::error!(pv = %self.pv, %error, "a checkpoint was passed over"))
             .ok()?;
@@ -85,7 +109,7 @@ impl History {
             tracing::error!(pv = %self.pv, "a checkpoint holds no volume group");
             return None;
         };
-        for record in &self.records {
+        for record in records {
             catalog.commit(record.sequence, record.changes.clone());
         }
         Some(catalog)
@@ -209,9 +233,9 @@ impl LogReader<'_> {
 
     /// A sound record of this copy behind the end of its history that only a later commit can have left. One commit is under way
     /// at a time, so a power cut leaves at most the record right behind the end.
-    fn beyond(&mut self, copy: &record::Copy, position: u64, log_start: u64, head: u64) -> HostResult<Option<u64>> {
+    fn beyond(&mut self, copy: &record::Copy, position: u64, end: u64, head: u64) -> HostResult<Option<u64>> {
         let lap = self.pv.geometry.log_len;
-        let end = (log_start + lap).min(position + LOOK_AHEAD);
+        let end = end.min(position + LOOK_AHEAD);
         if defect("damage in the middle of a log is not seen") {
             return Ok(None);
         }

@@ -20,7 +20,23 @@ pub fn of(catalog: &Catalog) -> BTreeSet<PvId> {
     catalog.pvs().filter(|pv| pv.metadata).map(|pv| pv.id).collect()
 }
 
+/// Whether a majority of the ones need not meet a majority of the others. One member more or less makes no difference.
+pub fn moved(before: &BTreeSet<PvId>, after: &BTreeSet<PvId>) -> bool {
+    before.symmetric_difference(after).count() > 1
+}
+
 impl Store {
+    /// A commit that changes nothing, behind one that moved copies. It proves that the one before had a majority of the old
+    /// members too: until it is there, opening asks for them (`docs/spec/on-disk-format.md`, section 10).
+    pub(super) fn settle_members<H: HostMut + ?Sized>(
+        &mut self,
+        host: &H,
+        catalog: &RwLock<Catalog>,
+    ) -> Result<(), StoreError> {
+        let vg = read(catalog, |catalog| catalog.vg().clone());
+        self.commit(host, catalog, &[Change::Put(Object::Vg(vg))])
+    }
+
     /// Makes `pv` carry a copy: whatever its slots hold is emptied, then the present catalog becomes its first checkpoint. From
     /// then on it takes part in commits; it counts as a member when one of them says `metadata` of it (FMT-26).
     ///
@@ -33,6 +49,9 @@ impl Store {
         open: &OpenPv,
     ) -> Result<(), StoreError> {
         self.changeable()?;
+        // It may have been admitted before, in vain: a checkpoint under way still writes to it, and knows another log.
+        self.stop_writing_to(pv);
+        self.copies.retain(|old| old.id.pv != pv);
         let mut copy = StoreCopy::blank(record::Copy { vg: self.vg, pv }, open);
         self.empty(host, &copy)?;
         let mut job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), std::iter::once(&copy));
@@ -41,8 +60,8 @@ impl Store {
             return Err(StoreError::FirstCheckpoint(error));
         }
         copy.slot = 0;
-        self.copies.retain(|old| old.id.pv != pv);
         self.copies.push(copy);
+        self.left_changed |= self.left.remove(&pv).is_some();
         Ok(())
     }
 
@@ -52,10 +71,11 @@ impl Store {
         if !self.members.contains(&pv) {
             self.stop_writing_to(pv);
             self.copies.retain(|copy| copy.id.pv != pv);
+            self.left.remove(&pv);
         }
     }
 
-    /// The store ends: a checkpoint that is under way elsewhere must not go on writing to disks that may be another's soon.
+    /// The store ends, or another one is to read its disks: a checkpoint that is under way elsewhere must not go on writing to disks that may be another's soon.
     pub fn abandon(&mut self) {
         for pv in self.copies.iter().map(|copy| copy.id.pv).collect::<Vec<_>>() {
             self.stop_writing_to(pv);
@@ -164,5 +184,14 @@ impl Store {
             }
         }
         self.left_changed = true;
+    }
+
+    /// As [`Store::leave`]; of points that are too many, the newest goes.
+    pub(super) fn leave_at_last(&mut self, pv: PvId, point: CommitPoint) {
+        let left = self.left.entry(pv).or_default();
+        if left.len() >= limit::LEFT_POINTS_MAX && !left.contains(&point) {
+            left.truncate(limit::LEFT_POINTS_MAX - 1);
+        }
+        self.leave(pv, [point]);
     }
 }

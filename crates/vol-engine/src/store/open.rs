@@ -7,8 +7,8 @@
 //! way with a majority, holds a commit that nobody was told of: it is old, too. Any other tells another story and makes the
 //! VG read-only, because only its operator can know which is right (`docs/spec/on-disk-format.md`, section 10).
 
-use std::collections::BTreeMap;
-use std::sync::RwLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock};
 
 use vol_core::Catalog;
 use vol_format::{label, record};
@@ -49,7 +49,7 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     let mut problems = Vec::new();
     let mut unreadable = BTreeMap::new();
     let mut histories = read_all(vg, pvs, &mut unreadable);
-    let Some((best, catalog)) = choose(vg, pvs, &mut histories) else {
+    let Some((best, catalog, before)) = choose(vg, pvs, &mut histories) else {
         problems.extend(unreadable.into_values());
         problems.insert(0, "none of its disks carries metadata that can be read".to_owned());
         return Err(problems.join("; "));
@@ -57,20 +57,28 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     let mut store = Store::at(vg, best.sequence, best.hash, members::of(&catalog));
     store.ancestry = Ancestry::from_known(&best.known);
     let node = |id: PvId| pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string());
-    let agreeing = 1 + histories.iter().filter(|other| other.head() == best.head()).count();
+    let before = before.map(|before| Before::of(&before, &store.members, pvs)).unwrap_or_default();
+    let agreeing: BTreeSet<_> =
+        histories.iter().filter(|other| other.head() == best.head()).map(|other| other.pv).chain([best.pv]).collect();
+    let carried = agreeing.len() > store.members.len() / 2 && before.has_majority(&agreeing);
+    // What a copy that is no member's still holds may be of a life that is over.
+    let beyond = histories.iter().chain([&best]).filter(|one| store.members.contains(&one.pv));
+    let beyond = beyond.filter_map(|one| Some((one.beyond_damage?, one.pv))).max();
+    let heads: Vec<_> = histories.iter().map(History::head).collect();
     let seen: Vec<_> = histories.iter().map(|other| other.pv).chain([best.pv]).collect();
     let mut frozen = None;
     let mut behind = Vec::new();
     for other in histories {
         let pv = other.pv;
-        if !store.members.contains(&pv) {
+        if !store.members.contains(&pv) && !before.members.contains(&pv) {
             // What is no PV of the group at all, the scan tells of.
             if catalog.pv(pv).is_some() {
                 problems.push(format!("{} carries metadata, but is not to carry any: ignored", node(pv)));
             }
             continue;
         }
-        match standing(&best, &catalog, agreeing, &other) {
+        let alike = heads.iter().filter(|head| **head == other.head()).count();
+        match standing(&best, &catalog, carried, alike, &other) {
             Standing::Same => store.copies.extend(pvs.get(&pv).map(|open| other.as_copy(vg, open))),
             Standing::Old => {
                 let commits = best.sequence - other.sequence;
@@ -105,12 +113,12 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             )),
         }
     }
-    if let Some(later) = best.beyond_damage.filter(|later| *later > best.sequence) {
+    if let Some((later, pv)) = beyond.filter(|(later, _)| *later > best.sequence) {
         // The last record of a log may be torn by a crash. One in the middle was acknowledged, and is lost.
         frozen = Some(Frozen::Judgement(format!(
             "the metadata log on {} is damaged behind commit {}, and no copy has the commits up to {later} that were made: \
              what is shown is old",
-            node(best.pv),
+            node(pv),
             best.sequence
         )));
     }
@@ -119,12 +127,22 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
         frozen = Some(Frozen::Judgement(format!("its metadata contradicts itself: {first}")));
         problems.extend(violations);
     }
-    let (there, wanted) =
-        (store.copies.len() + usize::from(store.members.contains(&best.pv)) + behind.len(), store.members.len());
+    let present: BTreeSet<_> =
+        store.copies.iter().map(|copy| copy.id.pv).chain(behind.iter().map(|old| old.pv)).chain([best.pv]).collect();
+    let (there, wanted) = (store.members.intersection(&present).count(), store.members.len());
     let there = if defect("a wiped copy votes") { pvs.len() } else { there };
     if frozen.is_none() && there <= wanted / 2 && !defect("a minority takes changes") {
         frozen = Some(Frozen::NoMajority(format!(
             "{there} of {wanted} metadata copies are there, a change needs more than half"
+        )));
+    }
+    if frozen.is_none() && !before.has_majority(&present) {
+        frozen = Some(Frozen::NoMajority(format!(
+            "the last commit ({}) moves metadata copies to other PVs, and too few of the PVs that carried them before are \
+             there to tell whether it was finished: attach their disks and run `volctl pv scan`; only if they will never come \
+             back: `volctl vg reduce {} --missing --force`",
+            best.sequence,
+            catalog.vg().name
         )));
     }
     problems.extend(frozen.as_ref().map(|frozen| frozen.reason().to_owned()));
@@ -133,7 +151,7 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     } else {
         store.copies.extend(behind.into_iter().filter_map(|old| retired(old, vg, pvs)));
     }
-    if store.members.contains(&best.pv) {
+    if store.members.contains(&best.pv) || before.members.contains(&best.pv) {
         store.copies.extend(pvs.get(&best.pv).map(|open| best.as_copy(vg, open)));
     }
     remember_left(&mut store, &best, &catalog, &seen);
@@ -147,7 +165,48 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
         }
     }
     problems.extend(unreadable.into_values());
+    if store.frozen.is_some() || before.members.is_empty() {
+        return Ok(Opened { catalog, store, problems });
+    }
+    // The change of members that was found becomes final.
+    let catalog = RwLock::new(catalog);
+    store.lost.extend(&before.lost);
+    let settled = store.majority(&before.members).and_then(|()| {
+        store.set_members(store.members.clone());
+        store.settle_members(host, &catalog)
+    });
+    if let Err(error) = settled {
+        problems.push(format!("a change of who carries the metadata could not be finished: {error}"));
+    }
+    let catalog = catalog.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Opened { catalog, store, problems })
+}
+
+/// Who carried a copy before the last commit, if that moved copies: it may have been acknowledged only if a majority of these
+/// has it, and they may have gone on without it.
+#[derive(Default)]
+struct Before {
+    members: BTreeSet<PvId>,
+    /// What was declared lost.
+    lost: BTreeSet<PvId>,
+}
+
+impl Before {
+    fn of(before: &Catalog, after: &BTreeSet<PvId>, pvs: &OpenPvs) -> Self {
+        let members = members::of(before);
+        if !members::moved(&members, after) {
+            return Self::default();
+        }
+        // Where a copy was left is told by a commit, and so of less than half of them; of more, if an operator gave them up.
+        let left = |id: &&PvId| !pvs.contains_key(*id) && before.pv(**id).is_some_and(|pv| !pv.left.is_empty());
+        let lost: BTreeSet<_> = members.iter().filter(left).copied().collect();
+        if lost.len() * 2 >= members.len() { Self { members, lost } } else { Self { members, lost: BTreeSet::new() } }
+    }
+
+    fn has_majority(&self, of: &BTreeSet<PvId>) -> bool {
+        let counted = self.members.len() - self.lost.len();
+        self.members.is_empty() || self.members.intersection(of).count() > counted / 2
+    }
 }
 
 /// A copy that is behind and stays so, because nothing is written now.
@@ -205,20 +264,24 @@ fn read_all(vg: VgId, pvs: &OpenPvs, unreadable: &mut BTreeMap<PvId, String>) ->
     let heads: Vec<_> = histories.iter().map(History::head).collect();
     let agreeing = |head: CommitPoint| heads.iter().filter(|other| **other == head).count();
     if !defect("the first copy is believed") {
-        histories.sort_by_key(|history| std::cmp::Reverse((history.sequence, agreeing(history.head()))));
+        // Of two that are equal, the one that takes no PV out: the other may be known to those alone that copies were moved to.
+        histories.sort_by_key(|history| {
+            std::cmp::Reverse((history.sequence, agreeing(history.head()), !history.ends_without_pv()))
+        });
     }
     histories
 }
 
 /// Takes the first history whose catalog makes sense out of the list.
-fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(History, Catalog)> {
+fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(History, Catalog, Option<Catalog>)> {
     let mut at = 0;
     while let Some(history) = histories.get(at) {
         if let Some(catalog) = history.catalog() {
             let mut best = histories.remove(at);
+            let before = best.before_pvs();
             best.forget_payload();
             histories.iter_mut().for_each(History::forget_payload);
-            return Some((best, catalog));
+            return Some((best, catalog, before));
         }
         // Its other checkpoint may make sense; then it comes less far, and takes its place behind those that come further.
         let (pv, distrust) = (history.pv, Some(history.slot()));
@@ -234,7 +297,8 @@ fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(Hist
     None
 }
 
-fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History) -> Standing {
+/// `carried`: a majority has the head of the one. `alike`: how many copies have that of the other.
+fn standing(best: &History, catalog: &Catalog, carried: bool, alike: usize, other: &History) -> Standing {
     if other.head() == best.head() {
         return Standing::Same;
     }
@@ -250,7 +314,9 @@ fn standing(best: &History, catalog: &Catalog, agreeing: usize, other: &History)
     // commit was not acknowledged.
     let before = other.sequence.checked_sub(1).and_then(|sequence| Some((sequence, *other.known.get(&sequence)?)));
     let members = catalog.pvs().filter(|pv| pv.metadata).count();
-    let went_on = best.sequence > other.sequence || agreeing > members / 2;
+    let went_on = best.sequence > other.sequence || carried;
+    // Unless a majority has it: then the chosen history is of disks on which the others were declared lost, and they went on.
+    let went_on = went_on && alike <= members / 2;
     if went_on && before.is_some_and(|(sequence, hash)| is_point(sequence, hash)) {
         return Standing::Unacknowledged;
     }
@@ -366,7 +432,14 @@ fn remember_left(store: &mut Store, best: &History, catalog: &Catalog, seen: &[P
             continue;
         }
         if !pv.left.is_empty() {
+            // Beside these points stand those that it could not be brought to just now. One that is absent may have been brought
+            // up to date by a start after which nothing was committed: then it has what was the head at the time.
+            let now = store.left.remove(&pv.id).unwrap_or_default();
             store.left.insert(pv.id, pv.left.clone());
+            store.leave(pv.id, now);
+            if !seen.contains(&pv.id) {
+                store.leave_at_last(pv.id, best.head());
+            }
         } else if !seen.contains(&pv.id) {
             // It was in good standing when it was last written to, and one commit is under way at a time: it has the last one,
             // or the one before, or one that nobody was told of.
