@@ -43,9 +43,10 @@ fn f1_cut_off_at_every_effect_of_every_operation() {
 fn run(stage: usize, pair: usize, name: &str, every: u64) -> (u64, u64) {
     let lab = Lab::new().unwrap();
     let begin = Instant::now();
-    let (one, two, share) = (lab.disk("one.img"), lab.disk("two.img"), lab.dir().to_str().unwrap());
+    let disks = ["one.img", "two.img", "three.img"].map(|name| lab.disk(name));
+    let ([one, two, three], share) = (&disks, lab.dir().to_str().unwrap());
     let (dies, at) = (env!("CARGO_BIN_EXE_volumed-that-dies"), env!("CARGO_BIN_EXE_at-point"));
-    let options = ["--disk", &one, "--disk", &two, "--share", share, "--bin", dies, "--bin", at];
+    let options = ["--disk", one, "--disk", two, "--disk", three, "--share", share, "--bin", dies, "--bin", at];
     let script = |words: &str| format!("exec at-point {words} 2>&1");
     lab.ok(&options, &script(&format!("learn {stage} {pair}")));
     let learned = std::fs::read_to_string(lab.dir().join("learned.json")).unwrap();

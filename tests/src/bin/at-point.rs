@@ -24,7 +24,7 @@ fn main() {
     let site = Site {
         socket: "/tmp/run/control.sock".into(),
         vg: "kp".to_owned(),
-        disks: vec!["/dev/labdisk0".to_owned(), "/dev/labdisk1".to_owned()],
+        disks: (0..3).map(|n| format!("/dev/labdisk{n}")).collect(),
         dir: PathBuf::from("/tmp/at"),
     };
     fs::create_dir_all(&site.dir).expect("a folder");
