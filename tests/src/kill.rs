@@ -37,7 +37,7 @@ pub const STAGES: [Stage; 3] = [
         first: &[r#"POST vgs {"name":"VG","devices":["D0","D1"]}"#],
         pairs: &[
             pair("pool", r#"POST pools {"vg":"VG","name":"tank","size":"1G"}"#, "DELETE pools/VG/tank"),
-            pair("extension", r#"POST vgs/VG/extend {"devices":["D2"]}"#, r#"POST vgs/VG/reduce {"pvs":["D2"]}"#),
+            // Extending and reducing are walked on the simulator (`tests/sim/crash.rs`): cut short they may leave a label, which is told of.
             pair("export", "POST vgs/VG/export", "POST vgs/VG/import"),
         ],
     },
