@@ -99,7 +99,7 @@ fn half_made_vg(catalog: &Catalog, open: &dyn Fn(&ObjectKey) -> bool) -> Option<
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
-    if catalog.vg().state == VgState::Deleting {
+    if catalog.vg().state == VgState::Deleting && !defect("one copy proves a deletion") {
         vg::erase(catalog, &mut plan);
     } else {
         vg::take_apart(catalog, &mut plan);

@@ -138,7 +138,6 @@ pub const DEFECTS: &[Defect] = &[
         "a volume is shown that is not there yet",
     ),
     plan("plan: the done record is not written", plans::no_done, One, "a change stays half made"),
-    plan("plan: an intent does not say what for", plans::empty_intent, One, "recovery cannot take back what was begun"),
     plan(
         "plan: the message names the next thin id",
         plans::thin_id_plus_one,
