@@ -333,6 +333,20 @@ mod tests {
         assert_eq!(table, sites());
     }
 
+    /// Only `vol-proof` asks for the feature; the programs are built without it.
+    #[test]
+    fn no_crate_of_the_product_switches_defects_on() {
+        let mut asking = Vec::new();
+        for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path().join("Cargo.toml")).unwrap();
+            asking.extend(text.lines().filter(|line| line.contains("defects")).map(str::to_owned));
+        }
+        asking.sort();
+        assert_eq!(asking, ["defects = [\"vol-types/defects\"]", "defects = []"]);
+        let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        assert!(!workspace.contains("defects"));
+    }
+
     #[test]
     fn names_are_unique_and_enough() {
         let names: BTreeSet<_> = DEFECTS.iter().map(|defect| defect.name).collect();

@@ -152,21 +152,31 @@ fn in_pool(host: &SimHost, engine: &Engine<SimHost>) -> Option<vol_sim::PoolView
     host.pool(&Device::Pool(id).uuid())
 }
 
+/// Each message of a creation returns 0, and the pool's commit fails.
 fn message_lost() -> Told {
-    // The first message makes the thin id, the second swaps the transaction id.
-    for which in 0..2 {
-        let (host, engine) = group(2)?;
-        let before = host.counters().messages;
-        let probe = host.fork();
-        create(&on(&probe)?, "x")?;
-        must(probe.counters().messages > before, || "no message was sent".to_owned())?;
-        host.fail_next(
-            EffectKind::DmMessage,
-            if which == 0 { Fault::MessageCommitFails } else { Fault::MessageCommitFailsLate },
-        );
-        let made = create(&engine, "x").is_ok();
-        let there = in_pool(&host, &engine).is_some_and(|pool| !pool.thins.is_empty() && !pool.needs_check);
-        must(!made || there, || "acknowledged, and the pool has not committed it".to_owned())?;
+    let (before, engine) = group(2)?;
+    drop(engine);
+    let probe = before.fork();
+    probe.keep_trace(true);
+    let engine = on(&probe)?;
+    let mark = probe.effects();
+    create(&engine, "x")?;
+    let log = probe.effect_log();
+    let sent: Vec<u64> = log
+        .iter()
+        .filter(|effect| effect.number > mark && effect.kind == EffectKind::DmMessage)
+        .map(|effect| effect.number)
+        .collect();
+    must(sent.len() == 2, || format!("{} messages, one creates and one swaps", sent.len()))?;
+    for number in sent {
+        for fault in [Fault::MessageCommitFails, Fault::MessageCommitFailsLate] {
+            let host = before.fork();
+            let engine = on(&host)?;
+            host.fail_effect(number, fault);
+            let made = create(&engine, "x").is_ok();
+            let there = in_pool(&host, &engine).is_some_and(|pool| pool.transaction_id == 1 && !pool.needs_check);
+            must(!made || there, || format!("{fault:?}: acknowledged, and the pool has not committed it"))?;
+        }
     }
     Ok(())
 }
