@@ -1,4 +1,5 @@
-//! `cargo xtask proof`: the proof machine (`tests/proof`): every crash of every change, and seeded histories with every fault.
+//! `cargo xtask proof`: the proof machine (`tests/proof`): every crash of every change, seeded histories with every fault, and
+//! seeded defects that must all be found.
 
 use crate::cmd::{cmd, run};
 use crate::tally::Tally;
@@ -26,26 +27,43 @@ pub struct Options {
 
 /// Builds it and runs it; the exit code.
 pub fn main(options: &Options) -> Result<i32> {
-    let mut proof = command(options)?;
-    let status = proof.status().context("cannot start vol-proof")?;
-    Ok(status.code().unwrap_or(1))
+    build()?;
+    let status = command(options).status().context("cannot start vol-proof")?;
+    // Both, whatever comes of the first.
+    let sharp = sharp(options).status().context("cannot start vol-proof")?;
+    Ok(if status.success() { sharp.code().unwrap_or(1) } else { status.code().unwrap_or(1) })
 }
 
-/// As one more test of `cargo xtask test`: it passes or fails as a whole.
+/// As tests of `cargo xtask test`: the walks pass or fail as a whole, each seeded defect is a test.
 pub fn as_test(quick: bool) -> Result<Tally> {
     let begin = Instant::now();
     let options = Options { states: None, seeds: None, jobs: 2, quick };
-    let passed = command(&options)?.status().context("cannot start vol-proof")?.success();
-    let tally = Tally { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
+    build()?;
+    let passed = command(&options).status().context("cannot start vol-proof")?.success();
+    let mut tally = Tally { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
+    tally += crate::test::follow(&mut sharp(&options), "seeded defects")?;
     eprintln!("xtask: proof: {tally} ({:.1} s)", begin.elapsed().as_secs_f32());
     Ok(tally)
 }
 
-fn command(options: &Options) -> Result<Command> {
-    let mut cargo = cmd("cargo", ["build", "--quiet", "--profile", "proof", "-p", "vol-proof"]);
-    run(cargo.current_dir(workspace()).stdin(Stdio::null())).context("vol-proof does not build")?;
+/// One build for all: with the seeded defects in it, which are off unless one is switched on. Nothing that users get is built so.
+fn build() -> Result<()> {
+    let args = ["build", "--quiet", "--profile", "proof", "-p", "vol-proof", "--features", "defects"];
+    run(cmd("cargo", args).current_dir(workspace()).stdin(Stdio::null())).context("vol-proof does not build")
+}
+
+fn program(task: &str, options: &Options) -> Command {
     let mut proof = Command::new(target_dir().join("proof/vol-proof"));
-    proof.arg("all").arg("--jobs").arg(options.jobs.to_string()).stdin(Stdio::null());
+    proof.arg(task).arg("--jobs").arg(options.jobs.to_string()).stdin(Stdio::null());
+    proof
+}
+
+fn sharp(options: &Options) -> Command {
+    program("sharp", options)
+}
+
+fn command(options: &Options) -> Command {
+    let mut proof = program("all", options);
     for (name, value) in [("--states", options.states), ("--seeds", options.seeds)] {
         if let Some(value) = value {
             proof.arg(name).arg(value.to_string());
@@ -54,5 +72,5 @@ fn command(options: &Options) -> Result<Command> {
     if options.quick {
         proof.arg("--quick");
     }
-    Ok(proof)
+    proof
 }

@@ -81,7 +81,7 @@ fn doc_tests(options: &Options) -> Result<Tally> {
 }
 
 /// Runs a program that prints test results, shows what it prints, and counts.
-fn follow(command: &mut Command, name: &str) -> Result<Tally> {
+pub fn follow(command: &mut Command, name: &str) -> Result<Tally> {
     let begin = Instant::now();
     let mut child = command
         .stdin(Stdio::null())

@@ -104,7 +104,7 @@ fn half_made_vg(catalog: &Catalog, missing: &[PvId], open: &dyn Fn(&ObjectKey) -
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
-    if catalog.vg().state == VgState::Deleting {
+    if catalog.vg().state == VgState::Deleting && !defect("one copy proves a deletion") {
         vg::erase(catalog, &mut plan);
     } else {
         vg::take_apart(catalog, &mut plan);

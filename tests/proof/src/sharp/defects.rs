@@ -50,7 +50,7 @@ use Hunt::{OneOperation as One, Scenarios as Story, Seeds, TwoOperations as Two}
 /// All of them.
 pub const DEFECTS: &[Defect] = &[
     // The log and the checkpoints.
-    code("a record's checksum is not looked at", Story, "a torn or damaged record is taken for a commit"),
+    code("a record's checksum is not looked at", Seeds, "a torn or damaged record is taken for a commit"),
     code("a record of another disk is taken", Story, "a write that went to the wrong disk becomes part of its history"),
     code("a record of another place is taken", Story, "a write that went astray, or of an earlier lap, counts"),
     code("the chain of hashes is not looked at", Story, "a record of another history is appended to this one"),
@@ -109,7 +109,7 @@ pub const DEFECTS: &[Defect] = &[
     code("the clock decides", Story, "a clock that goes back stops the work"),
     code("preconditions are not looked at", Story, "steps are taken in a world that is not the one of the plan"),
     code("a pool's blank metadata is loaded", Story, "the kernel formats a pool that has data in it"),
-    code("a message that returned 0 is believed", Story, "a volume is acknowledged that the pool has not committed"),
+    code("a message that returned 0 is believed", Seeds, "a volume is acknowledged that the pool has not committed"),
     code("what mkfs left is not looked at", Story, "a volume without its file system is handed out"),
     code("what is suspended stays so", Story, "programs that use the volume hang"),
     code("an intent is taken for the deed", One, "volumes are shown that the pool does not have"),
@@ -130,7 +130,7 @@ pub const DEFECTS: &[Defect] = &[
         "recovery takes for done what is not",
     ),
     plan("plan: the transaction id is not swapped", plans::no_swap, One, "kernel and catalog no longer count alike"),
-    plan("plan: pools are not checked", plans::no_check, Story, "a message whose commit failed is believed"),
+    plan("plan: pools are not checked", plans::no_check, Seeds, "a message whose commit failed is believed"),
     plan(
         "plan: the done record goes before the message",
         plans::done_before_message,
@@ -138,7 +138,6 @@ pub const DEFECTS: &[Defect] = &[
         "a volume is shown that is not there yet",
     ),
     plan("plan: the done record is not written", plans::no_done, One, "a change stays half made"),
-    plan("plan: an intent does not say what for", plans::empty_intent, One, "recovery cannot take back what was begun"),
     plan(
         "plan: the message names the next thin id",
         plans::thin_id_plus_one,
@@ -172,7 +171,7 @@ pub const DEFECTS: &[Defect] = &[
     plan(
         "plan: disks with metadata are erased first",
         plans::metadata_first,
-        One,
+        Story,
         "the other disks stay labelled for a group that is gone",
     ),
     plan(

@@ -62,16 +62,6 @@ pub fn no_done(plan: &mut Plan) {
         drop_all(plan, ends);
     }
 }
-pub fn empty_intent(plan: &mut Plan) {
-    for step in &mut plan.steps {
-        let Action::Commit { changes } = &mut step.action else { continue };
-        for change in changes {
-            if let Change::Put(Object::Intent(intent)) = change {
-                intent.ops.clear();
-            }
-        }
-    }
-}
 pub fn thin_id_plus_one(plan: &mut Plan) {
     for step in &mut plan.steps {
         if let Action::CreateThin { thin_id, .. } | Action::SnapshotThin { thin_id, .. } = &mut step.action {
