@@ -10,6 +10,7 @@ mod sim {
     mod cost;
     mod crash;
     mod crowd;
+    mod failures;
     mod found;
     mod histories;
     mod main_job;
