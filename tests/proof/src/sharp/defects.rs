@@ -109,7 +109,7 @@ pub const DEFECTS: &[Defect] = &[
     code("the clock decides", Story, "a clock that goes back stops the work"),
     code("preconditions are not looked at", Story, "steps are taken in a world that is not the one of the plan"),
     code("a pool's blank metadata is loaded", Story, "the kernel formats a pool that has data in it"),
-    code("a message that returned 0 is believed", Seeds, "a volume is acknowledged that the pool has not committed"),
+    code("a message that returned 0 is believed", Story, "a volume is acknowledged that the pool has not committed"),
     code("what mkfs left is not looked at", Story, "a volume without its file system is handed out"),
     code("what is suspended stays so", Story, "programs that use the volume hang"),
     code("an intent is taken for the deed", One, "volumes are shown that the pool does not have"),
@@ -130,7 +130,7 @@ pub const DEFECTS: &[Defect] = &[
         "recovery takes for done what is not",
     ),
     plan("plan: the transaction id is not swapped", plans::no_swap, One, "kernel and catalog no longer count alike"),
-    plan("plan: pools are not checked", plans::no_check, Seeds, "a message whose commit failed is believed"),
+    plan("plan: pools are not checked", plans::no_check, Story, "a message whose commit failed is believed"),
     plan(
         "plan: the done record goes before the message",
         plans::done_before_message,
