@@ -58,7 +58,7 @@ fn sound(bytes: &[u8], found: &Record) {
 
 /// The bytes as changes: the first says how many, the rest are the payload of a record with right checksums.
 ///
-/// Claims: those of [`record`], and the changes can be applied to a catalog and judged without a panic.
+/// Claims: those of [`record()`], and the changes can be applied to a catalog and judged without a panic.
 pub fn record_payload(data: &[u8]) -> bool {
     let Some((&count, payload)) = data.split_first() else { return false };
     if payload.len() > record::PAYLOAD_LEN_MAX {

@@ -1,5 +1,5 @@
-//! The operations, over a small fixed universe of names. To add one: a variant of [`Op`], its line in [`Op::text`] and in
-//! [`ALL`], an arm in [`Op::run`], and an arm in `model`.
+//! The operations, over a small fixed universe of names. To add one: a variant of [`Op`], its line in `Op::text` and in
+//! `ALL`, an arm in [`Op::run`], and an arm in `model`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 //! never written, or never erased, is nothing that a daemon could find. Damage strikes metadata only: what is in a pool has one copy.
 //!
 //! **While there are faults** a request may fail for any reason; then there is what was before, or all that was asked for. What
-//! was acknowledged is there from then on. What a failed request came to may be open until the next start ([`Run::possible`]).
+//! was acknowledged is there from then on. What a failed request came to may be open until the next start (`Run::possible`).
 //!
 //! A volume of which it is open whether it is deleted is not handed out, unless a history is [strict](History::strict).
 //!
