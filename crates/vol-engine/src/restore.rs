@@ -134,6 +134,7 @@ impl<H: HostMut> Engine<H> {
         let wanted =
             restore::RestoreVg { catalog, kernel, disks, elsewhere, wipe: request.wipe, older: request.older, taken };
         let (plan, catalog) = restore::restore(&wanted)?;
+        self.not_swapped(&wanted.disks, &catalog, &backup.layouts)?;
         let notes = wanted.disks.iter().filter_map(|disk| replaced(disk, &wanted.catalog)).collect();
         if dry_run {
             return Ok(Done::Planned(plan));
@@ -243,6 +244,47 @@ impl<H: HostMut> Engine<H> {
         disk.foreign = self.foreign_signature(&info, Some(pv)).map(|signature| signature.to_string());
         disk.info = Ok(info);
         disk
+    }
+}
+
+/// The kernel's `THIN_SUPERBLOCK_MAGIC`, 32 bytes into the metadata of a thin pool (`dm-thin-metadata.c`).
+const THIN_SUPERBLOCK_MAGIC: u64 = 27_022_010;
+
+impl<H: HostMut> Engine<H> {
+    /// Refuses disks that stand in each other's place: a pool's own metadata, of which the backup knows where it begins, is on
+    /// another one of them and not on the one that was named.
+    fn not_swapped(
+        &self,
+        disks: &[RestoreDisk],
+        catalog: &Catalog,
+        layouts: &BTreeMap<PvId, Geometry>,
+    ) -> Result<(), Refusal> {
+        let begins = |disk: &RestoreDisk, offset: u64| {
+            let Ok(info) = &disk.info else { return false };
+            let block = self.host().open_read(&info.node).and_then(|device| device.read_at(offset, layout::BLOCK));
+            let magic = block.ok().and_then(|block| block.get(32..40).and_then(|bytes| bytes.try_into().ok()));
+            magic.map(u64::from_le_bytes) == Some(THIN_SUPERBLOCK_MAGIC)
+        };
+        for pool in catalog.pools() {
+            let Some(first) = pool.metadata.first() else { continue };
+            let Some(named) = disks.iter().find(|disk| disk.pv == first.pv) else { continue };
+            let Some(geometry) = layouts.get(&first.pv) else { continue };
+            let offset = geometry.data_offset.saturating_add(catalog.bytes(first.start).get());
+            if begins(named, offset) {
+                continue;
+            }
+            let Some(other) = disks.iter().find(|disk| disk.pv != first.pv && begins(disk, offset)) else { continue };
+            return Err(Refusal::invalid(format!(
+                "the disks are in each other's place: the metadata of pool {} belong on the disk of PV {}, which was to be {}, and \
+                 stand on {}",
+                pool.name,
+                first.pv,
+                named.path.display(),
+                other.path.display()
+            ))
+            .hint("nothing was written; give each PV its own disk: --disk PV=DISK"));
+        }
+        Ok(())
     }
 }
 

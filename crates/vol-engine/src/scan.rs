@@ -250,11 +250,17 @@ impl<H: HostMut> Engine<H> {
         let mut opened = match store::open(self.host(), id, &pvs) {
             Ok(opened) => opened,
             Err(reason) => {
+                let twice = notes.iter().any(|note| note.contains("more than once"));
                 let reason = notes.into_iter().chain([reason]).collect::<Vec<_>>().join("; ");
                 complain(
                     "vg-unreadable",
                     format!("volume group {name} ({id}) cannot be opened: {reason}"),
-                    "nothing was changed; attach its other disks and run `volctl pv scan`",
+                    if twice {
+                        "nothing was changed; detach the copies and run `volctl pv scan`, or make them a group of their own: \
+                         `volctl vg import-clone COPY… --name NEW`"
+                    } else {
+                        "nothing was changed; attach its other disks and run `volctl pv scan`"
+                    },
                 );
                 return;
             }

@@ -116,10 +116,12 @@ impl Store {
         if let Some(copy) = self.copies.iter().find(|copy| pvs.contains(&copy.id.pv) && copy.failed.is_none()) {
             return Err(StoreError::Frozen(format!("PV {} is not lost: its metadata is there", copy.id.pv)));
         }
+        let lost = self.lost.clone();
         self.lost.extend(pvs);
         let frozen = self.frozen.take();
         let members = self.members.clone();
         if let Err(error) = self.majority(&members) {
+            self.lost = lost;
             self.frozen = frozen;
             return Err(error);
         }

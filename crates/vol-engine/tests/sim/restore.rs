@@ -77,6 +77,21 @@ fn has_the_data(host: &SimHost, engine: &Engine<SimHost>, vg: &str, story: &str)
 }
 
 #[test]
+fn disks_in_each_others_place_are_refused_before_anything_is_written() {
+    let (host, backup) = vg_with_data();
+    for disk in ["/dev/sda", "/dev/sdb"] {
+        lose_metadata(&host, disk);
+    }
+    let engine = start(&host);
+    let swapped = onto(&backup, &[("/dev/sda", "/dev/sdb"), ("/dev/sdb", "/dev/sda")]);
+    let text = refused(&host, || engine.restore_vg(&swapped, false));
+    assert!(text.contains("in each other's place") && text.contains("pool tank"), "{text}");
+    let request = onto(&backup, &[("/dev/sda", "/dev/sda"), ("/dev/sdb", "/dev/sdb")]);
+    engine.restore_vg(&request, false).unwrap();
+    has_the_data(&host, &engine, "data", "in their own places");
+}
+
+#[test]
 fn a_vg_whose_metadata_is_gone_from_all_disks_comes_back_with_its_data() {
     let (host, backup) = vg_with_data();
     let before = inventory_with_pvs(&start(&host.fork()));
