@@ -154,7 +154,10 @@ fn metadata(source: &mut Source<'_, '_>, label: &Label, found: &mut Examination)
     let carries = slots::judge(&slots, start.as_ref().map(|start| start.slot), &mut found.findings);
     found.slots = slots;
     let Some(start) = start else {
-        if !carries {
+        // Whether a disk was chosen to carry a copy stands in the catalog, which is not there. Records of its own show that it was.
+        if !carries && has_record(source, &copy, label) {
+            slots::lost(&mut found.findings);
+        } else if !carries {
             found.findings.push(findings::no_copy(label));
         }
         return;
@@ -187,6 +190,14 @@ fn metadata(source: &mut Source<'_, '_>, label: &Label, found: &mut Examination)
 struct Source<'a, 'r> {
     size: u64,
     read: &'a mut Read<'r>,
+}
+
+/// Whether the log begins with a record of this very copy, whatever its position and number.
+fn has_record(source: &mut Source<'_, '_>, copy: &Copy, label: &Label) -> bool {
+    let block = source.get(label.geometry.log_offset, BLOCK).unwrap_or_default();
+    let Some(block) = block.first_chunk::<BLOCK>() else { return false };
+    let head = crate::envelope::Envelope::read(block);
+    block.starts_with(&crate::record::MAGIC) && (head.vg, head.pv) == (copy.vg, copy.pv)
 }
 
 impl Source<'_, '_> {

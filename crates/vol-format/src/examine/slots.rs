@@ -203,8 +203,13 @@ pub(super) fn judge(slots: &[Slot], chosen: Option<u8>, out: &mut Vec<Finding>) 
         push(out, severity, code, rule, at, text, advice);
     }
     if chosen.is_none() && carries {
-        let text = "no checkpoint can be used: this copy of the metadata is lost".to_owned();
-        push(out, Severity::Damage, "copy-lost", 16, None, text, findings::COPY);
+        lost(out);
     }
     carries
+}
+
+/// There was a copy, and it cannot be used.
+pub(super) fn lost(out: &mut Vec<Finding>) {
+    let text = "no checkpoint can be used: this copy of the metadata is lost".to_owned();
+    push(out, Severity::Damage, "copy-lost", 16, None, text, findings::COPY);
 }

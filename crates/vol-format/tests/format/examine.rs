@@ -373,7 +373,14 @@ fn without_a_sound_checkpoint_the_copy_is_lost_and_says_so() {
     let found = disk.image.examine();
     assert_eq!((found.head, found.log.is_none()), (None, true));
     assert_eq!(codes(&found, Severity::Damage), ["copy-lost", "slot-payload-damaged"]);
+    // Its records show that there was a copy, whatever became of both slots.
+    for junk in [0, 0xee] {
+        disk.image.write(at, &[junk; 8192]);
+        let found = disk.image.examine();
+        assert_eq!(codes(&found, Severity::Damage), ["copy-lost"]);
+    }
     disk.image.write(at, &[0; 8192]);
+    disk.image.write(sample::label().geometry.log_offset, &[0; 4096]);
     let found = disk.image.examine();
     assert_eq!(codes(&found, Severity::Note), ["no-metadata"]);
 }
