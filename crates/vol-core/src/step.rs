@@ -49,6 +49,8 @@ pub enum Requirement {
     NothingMountedAt(PathBuf),
     /// Nothing stands at this path.
     NoFileAt(PathBuf),
+    /// All members are there and took every commit: no disk can come back that lacks the last one.
+    EveryCopyWritten,
 }
 
 impl fmt::Display for Requirement {
@@ -67,6 +69,9 @@ impl fmt::Display for Requirement {
             Self::ProbesEmpty(_) => write!(f, "nothing is found on the volume"),
             Self::NothingMountedAt(path) => write!(f, "nothing is mounted at {}", path.display()),
             Self::NoFileAt(path) => write!(f, "nothing stands at {}", path.display()),
+            Self::EveryCopyWritten => {
+                write!(f, "every disk with a copy of the metadata is there and took the last commit")
+            }
         }
     }
 }

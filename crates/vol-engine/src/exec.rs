@@ -157,6 +157,9 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
             Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
             Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
+            Requirement::EveryCopyWritten => {
+                self.session.store.as_ref().map(Store::copies).is_some_and(|(is, all)| is == all)
+            }
         })
     }
 

@@ -106,6 +106,8 @@ fn half_made_vg(catalog: &Catalog, missing: &[PvId], open: &dyn Fn(&ObjectKey) -
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
     if catalog.vg().state == VgState::Deleting && !defect("one copy proves a deletion") {
         vg::erase(catalog, &mut plan);
+    } else if catalog.vg().state == VgState::Erasing && missing.is_empty() {
+        vg::take_apart_when_all_know(catalog, &mut plan);
     } else {
         vg::take_apart(catalog, &mut plan);
     }

@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::observed::DiskInfo;
 use crate::plan::{Plan, disks};
 use crate::refusal::Refusal;
-use crate::step::Action;
+use crate::step::{Action, Requirement, Step};
 
 pub use super::disks::{DiskCandidate, FileCandidate, PvLayout, SeenLabel, is_plain_absolute};
 
@@ -117,9 +117,20 @@ pub fn delete(catalog: &Catalog) -> Result<Plan, Refusal> {
 }
 
 /// Goes on with a deletion that a majority of the copies knows of. The second commit lets any single copy prove that.
+/// A disk that missed one of the two would come back as a group that nobody remembers: nothing is erased before all have both.
 pub fn erase(catalog: &Catalog, plan: &mut Plan) {
-    plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Erasing, ..catalog.vg().clone() }))]);
+    let erasing = vec![Change::Put(Object::Vg(Vg { state: VgState::Erasing, ..catalog.vg().clone() }))];
+    plan.steps.push(Step::new(Action::Commit { changes: erasing }).requires(Requirement::EveryCopyWritten));
+    take_apart_when_all_know(catalog, plan);
+}
+
+/// As [`take_apart`], if the last commit is on every copy.
+pub fn take_apart_when_all_know(catalog: &Catalog, plan: &mut Plan) {
+    let begin = plan.steps.len();
     take_apart(catalog, plan);
+    if let Some(first) = plan.steps.get_mut(begin) {
+        first.requires.push(Requirement::EveryCopyWritten);
+    }
 }
 
 /// Erases what makes the disks ours. Labels go last, those beside metadata at the very end: as long as one is there, the

@@ -32,7 +32,15 @@ pub struct History {
     /// The chain hash at each sequence number that this copy still knows, its head included.
     pub known: BTreeMap<u64, ChainHash>,
     /// A later commit that is there although the one that leads to it is not: the log is damaged in the middle.
-    pub beyond_damage: Option<u64>,
+    pub beyond_damage: Option<Beyond>,
+}
+
+/// A sound record behind the end of what could be read of a copy.
+#[derive(Clone, Debug)]
+pub struct Beyond {
+    pub sequence: u64,
+    /// What it changes.
+    pub changes: Vec<Change>,
 }
 
 impl History {
@@ -77,7 +85,8 @@ impl History {
         // The newest checkpoint frees the log before it. If it is the one that is damaged, the records that the other one needs may
         // be gone; then one of a later lap stands where the first of them stood (FMT-17).
         if headers.len() < 2 || start.slot != headers[0].slot {
-            beyond_damage = beyond_damage.max(log.beyond(&copy, end, end + lap, sequence)?);
+            let later = log.beyond(&copy, end, end + lap, sequence)?;
+            beyond_damage = beyond_damage.into_iter().chain(later).max_by_key(|found| found.sequence);
         }
         let start = start.clone();
         Ok(Some(Self { pv: id, sequence, hash, log_position: position, start, payload, records, known, beyond_damage }))
@@ -233,20 +242,21 @@ impl LogReader<'_> {
 
     /// A sound record of this copy behind the end of its history that only a later commit can have left. One commit is under way
     /// at a time, so a power cut leaves at most the record right behind the end.
-    fn beyond(&mut self, copy: &record::Copy, position: u64, end: u64, head: u64) -> HostResult<Option<u64>> {
+    fn beyond(&mut self, copy: &record::Copy, position: u64, end: u64, head: u64) -> HostResult<Option<Beyond>> {
         let lap = self.pv.geometry.log_len;
         let end = end.min(position + LOOK_AHEAD);
         if defect("damage in the middle of a log is not seen") {
             return Ok(None);
         }
-        let mut latest = None;
+        let mut latest: Option<Beyond> = None;
         for at in (position..end).step_by(BLOCK) {
             let bytes = self.bytes(at % lap)?;
             if bytes.starts_with(&record::MAGIC)
                 && let Ok(found) = record::decode(copy, at, bytes)
                 && found.sequence >= head + 2
+                && latest.as_ref().is_none_or(|latest| latest.sequence < found.sequence)
             {
-                latest = latest.max(Some(found.sequence));
+                latest = Some(Beyond { sequence: found.sequence, changes: found.changes });
             }
         }
         Ok(latest)

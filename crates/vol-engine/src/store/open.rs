@@ -61,9 +61,7 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     let agreeing: BTreeSet<_> =
         histories.iter().filter(|other| other.head() == best.head()).map(|other| other.pv).chain([best.pv]).collect();
     let carried = agreeing.len() > store.members.len() / 2 && before.has_majority(&agreeing);
-    // What a copy that is no member's still holds may be of a life that is over.
-    let beyond = histories.iter().chain([&best]).filter(|one| store.members.contains(&one.pv));
-    let beyond = beyond.filter_map(|one| Some((one.beyond_damage?, one.pv))).max();
+    let lacking = lost_commit(&best, &histories, &catalog);
     let heads: Vec<_> = histories.iter().map(History::head).collect();
     let seen: Vec<_> = histories.iter().map(|other| other.pv).chain([best.pv]).collect();
     let mut frozen = None;
@@ -113,7 +111,7 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
             )),
         }
     }
-    if let Some((later, pv)) = beyond.filter(|(later, _)| *later > best.sequence) {
+    if let Some((later, pv)) = lacking {
         // The last record of a log may be torn by a crash. One in the middle was acknowledged, and is lost.
         frozen = Some(Frozen::Judgement(format!(
             "the metadata log on {} is damaged behind commit {}, and no copy has the commits up to {later} that were made: \
@@ -295,6 +293,25 @@ fn choose(vg: VgId, pvs: &OpenPvs, histories: &mut Vec<History>) -> Option<(Hist
         }
     }
     None
+}
+
+/// The number of a commit that was made and that no copy can be read up to, with the copy that shows it.
+fn lost_commit(best: &History, others: &[History], catalog: &Catalog) -> Option<(u64, PvId)> {
+    let members = members::of(catalog);
+    // What a copy that is no member's still holds may be of a life that is over.
+    let copies = || others.iter().chain([best]).filter(|one| members.contains(&one.pv));
+    let (beyond, pv) = copies()
+        .filter_map(|one| Some((one.beyond_damage.as_ref()?, one.pv)))
+        .filter(|(beyond, _)| beyond.sequence > best.sequence)
+        .max_by_key(|(beyond, pv)| (beyond.sequence, *pv))?;
+    // The copies that are whole do not have the next commit. If they are so many that it cannot be on a majority, nobody was told
+    // of it. This holds as long as it does not change who was asked: an operator may have given the others up with it.
+    let may_have_it = members.len() - copies().filter(|one| one.beyond_damage.is_none()).count();
+    let mut after = catalog.clone();
+    after.commit(beyond.sequence, beyond.changes.clone());
+    let untold =
+        may_have_it <= members.len() / 2 && beyond.sequence == best.sequence + 1 && members == members::of(&after);
+    (!untold).then_some((beyond.sequence, pv))
 }
 
 /// `carried`: a majority has the head of the one. `alike`: how many copies have that of the other.

@@ -201,6 +201,28 @@ fn f4_a_record_that_nobody_was_told_of_does_not_make_another_history() {
 }
 
 #[test]
+fn f4_a_record_that_nobody_was_told_of_is_dropped_from_a_damaged_log_too() {
+    // A commit goes astray on the first disk, which says that it is written. The daemon dies while that disk alone has a later one.
+    let (host, engine) = small(3);
+    host.fail_effect(host.effects() + 1, Fault::Misdirected);
+    create(&engine, "before").unwrap();
+    host.fail_effect(host.effects() + 2, Fault::KillDaemonBefore);
+    create(&engine, "lost").unwrap_err();
+    drop(engine);
+    host.restart();
+    let engine = start(&host);
+    assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
+    let volumes = inventory(&engine);
+    assert!(volumes.contains(&"volume before Ready Raw".to_owned()), "{volumes:?}");
+    create(&engine, "after").unwrap();
+    drop(engine);
+    // Nor does that record come back.
+    let engine = reboot(&host);
+    assert_eq!((copies(&engine), problems(&engine)), ((3, 3), String::new()));
+    assert!(inventory(&engine).contains(&"volume after Ready Raw".to_owned()));
+}
+
+#[test]
 fn f4_two_histories_that_both_went_on_make_the_group_read_only() {
     let (host, engine) = small(2);
     create(&engine, "common").unwrap();

@@ -101,6 +101,29 @@ fn a_deletion_that_only_a_minority_heard_of_takes_nothing_apart() {
 }
 
 #[test]
+fn a_deletion_erases_nothing_while_a_disk_misses_its_commits() {
+    let probe = three();
+    let engine = start(&probe);
+    engine.create_vg(&vg_request(&DISKS), false).unwrap();
+    let begin = probe.effects();
+    // The disk is gone before the first commit of the deletion, or fails at the second.
+    for missed in [0, 1] {
+        let host = three();
+        let engine = start(&host);
+        engine.create_vg(&vg_request(&DISKS), false).unwrap();
+        assert_eq!(host.effects(), begin);
+        host.fail_once("/dev/sda", missed, Fault::Error(HostErrorKind::Io));
+        let error = engine.delete_vg(&name("data"), false).unwrap_err().to_string();
+        assert!(error.contains("every disk with a copy of the metadata is there"), "{error}");
+        assert!(DISKS.iter().all(|disk| has_label(&host, disk)), "commit {missed} missed, and erased");
+        drop(engine);
+        reboot(&host);
+        drop(start(&host));
+        assert!(!DISKS.iter().any(|disk| has_label(&host, disk)), "it goes on when all are there");
+    }
+}
+
+#[test]
 fn nothing_is_made_in_a_vg_that_is_being_deleted() {
     let probe = Op::DeleteVg.before();
     let engine = start(&probe);
