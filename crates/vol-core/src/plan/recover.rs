@@ -100,11 +100,12 @@ fn half_made_vg(catalog: &Catalog, missing: &[PvId], open: &dyn Fn(&ObjectKey) -
     }
     // A disk that is away would come back with a label of a group that nobody else remembers. Nothing is erased before all of
     // them can be; afterwards (*erasing*) those that are done are missing, and that stops nothing.
-    if catalog.vg().state == VgState::Deleting && !missing.is_empty() {
+    let proven = defect("one copy proves a deletion");
+    if catalog.vg().state == VgState::Deleting && !missing.is_empty() && !proven {
         return None;
     }
     let mut plan = Plan::new(format!("take apart the unfinished volume group {}", catalog.vg().name));
-    if catalog.vg().state == VgState::Deleting && !defect("one copy proves a deletion") {
+    if catalog.vg().state == VgState::Deleting && !proven {
         vg::erase(catalog, &mut plan);
     } else if catalog.vg().state == VgState::Erasing && missing.is_empty() {
         vg::take_apart_when_all_know(catalog, &mut plan);
