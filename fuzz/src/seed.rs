@@ -95,6 +95,12 @@ fn objects() -> Vec<Object> {
             content,
             snapshot: of.map(|of| Snapshot { of: volume_id(of), of_name: name("pg") }),
             created_at: 1,
+            labels: ["tier=gold", "app=pg"].iter().filter_map(|text| text.parse().ok()).collect(),
+            protected: of.is_none(),
+            clone_of: of
+                .map(|of| Box::new(CloneOf { id: volume_id(of), volume: name("pg"), snapshot: Some(name("s")) })),
+            reserve: Bytes::mib(1),
+            check_fs: of.is_some(),
         })
     };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
@@ -124,6 +130,9 @@ fn objects() -> Vec<Object> {
             data: vec![segment(2, 4), segment(8, 6)],
             metadata: vec![segment(0, 2)],
             created_at: 1,
+            growth: Growth::UpTo(Bytes::gib(1)),
+            when_full: WhenFull::Error,
+            reserve_percent: 10,
         }),
         volume(0x41, "blank", VolumeState::Creating, Content::Blank, None),
         volume(0x42, "half", VolumeState::Creating, Content::Formatting { fs: FsKind::Btrfs, uuid }, None),

@@ -6,10 +6,12 @@
 //!
 //! [`parse`] is pure and strict: an unknown key, a wrong checksum, an id that is not written as an id is refused.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vol_types::{
-    Bytes, Content as VolumeContent, Extents, FsKind, Name, Object, Pool, PoolState, Pv, PvId, Segment, Snapshot, Vg,
-    VgState, Volume, VolumeState, limit,
+    Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Pool, PoolState,
+    Pv, PvId, Segment, Snapshot, Vg, VgState, Volume, VolumeState, WhenFull, limit,
 };
 
 /// Says what the document is.
@@ -107,6 +109,19 @@ pub struct PoolRecord {
     pub data: Vec<SegmentRecord>,
     pub metadata: Vec<SegmentRecord>,
     pub created_at: u64,
+    pub growth: GrowthRecord,
+    /// Whether writes fail at once when the pool is full.
+    pub error_when_full: bool,
+    pub reserve_percent: u32,
+}
+
+/// How far the data of a pool grow by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
+pub enum GrowthRecord {
+    VgSpace,
+    UpTo { size_bytes: u64 },
+    Off,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +135,20 @@ pub struct VolumeRecord {
     pub content: ContentRecord,
     pub snapshot: Option<SnapshotRecord>,
     pub created_at: u64,
+    pub labels: BTreeMap<String, String>,
+    pub protected: bool,
+    pub clone_of: Option<CloneRecord>,
+    pub reserve_bytes: u64,
+    pub check_fs: bool,
+}
+
+/// What a clone was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneRecord {
+    pub of: String,
+    pub volume: String,
+    pub snapshot: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,6 +329,13 @@ fn pool_record(pool: &Pool) -> Result<PoolRecord, BackupError> {
         data: segment_records(&pool.data),
         metadata: segment_records(&pool.metadata),
         created_at: pool.created_at,
+        growth: match pool.growth {
+            Growth::VgSpace => GrowthRecord::VgSpace,
+            Growth::UpTo(size) => GrowthRecord::UpTo { size_bytes: size.get() },
+            Growth::Off => GrowthRecord::Off,
+        },
+        error_when_full: pool.when_full == WhenFull::Error,
+        reserve_percent: pool.reserve_percent,
     })
 }
 
@@ -329,6 +365,15 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
             .as_ref()
             .map(|snapshot| SnapshotRecord { of: snapshot.of.to_string(), of_name: snapshot.of_name.to_string() }),
         created_at: volume.created_at,
+        labels: volume.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        protected: volume.protected,
+        clone_of: volume.clone_of.as_ref().map(|of| CloneRecord {
+            of: of.id.to_string(),
+            volume: of.volume.to_string(),
+            snapshot: of.snapshot.as_ref().map(Name::to_string),
+        }),
+        reserve_bytes: volume.reserve.get(),
+        check_fs: volume.check_fs,
     })
 }
 
@@ -410,6 +455,14 @@ impl PoolRecord {
             data: segments("pools.data", &self.data)?,
             metadata: segments("pools.metadata", &self.metadata)?,
             created_at: self.created_at,
+            growth: match self.growth {
+                GrowthRecord::VgSpace => Growth::VgSpace,
+                GrowthRecord::UpTo { size_bytes: 0 } => return Err(wrong("pools.growth", "its bound is zero")),
+                GrowthRecord::UpTo { size_bytes } => Growth::UpTo(Bytes(size_bytes)),
+                GrowthRecord::Off => Growth::Off,
+            },
+            when_full: if self.error_when_full { WhenFull::Error } else { WhenFull::Queue },
+            reserve_percent: self.reserve_percent,
         })
     }
 }
@@ -443,6 +496,20 @@ impl VolumeRecord {
                 of_name: name("volumes.snapshot.of_name", &record.of_name)?,
             })
         };
+        let clone_of = |record: &CloneRecord| {
+            let snapshot =
+                record.snapshot.as_deref().map(|text| name("volumes.clone_of.snapshot", text)).transpose()?;
+            Ok::<_, BackupError>(CloneOf {
+                id: id("volumes.clone_of.of", &record.of)?,
+                volume: name("volumes.clone_of.volume", &record.volume)?,
+                snapshot,
+            })
+        };
+        let mut labels = Labels::default();
+        for (key, value) in &self.labels {
+            let label = Label::new(key, value).map_err(|error| wrong("volumes.labels", error))?;
+            labels.set(label).map_err(|error| wrong("volumes.labels", error))?;
+        }
         Ok(Volume {
             id: id("volumes.id", &self.id)?,
             name: name("volumes.name", &self.name)?,
@@ -453,6 +520,11 @@ impl VolumeRecord {
             content,
             snapshot: self.snapshot.as_ref().map(snapshot).transpose()?,
             created_at: self.created_at,
+            labels,
+            protected: self.protected,
+            clone_of: self.clone_of.as_ref().map(clone_of).transpose()?.map(Box::new),
+            reserve: Bytes(self.reserve_bytes),
+            check_fs: self.check_fs,
         })
     }
 }

@@ -8,6 +8,7 @@
 //! - CAT-6 Only a snapshot or a volume that is ready or being deleted counts as formatted.
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
 //! - CAT-8 A VG that is being made or deleted has no pools.
+//! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,9 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
         if volume.size.is_zero() || !volume.size.get().is_multiple_of(pool.chunk_size.get().max(1)) {
             found.push(format!("CAT-5: the size of {name} is not a multiple of its pool's chunk size"));
         }
+        if volume.reserve > volume.size || (volume.snapshot.is_some() && !volume.reserve.is_zero()) {
+            found.push(format!("CAT-9: {name} has a reserve of {} bytes", volume.reserve.get()));
+        }
         let formatted = matches!(volume.content, Content::Formatted { .. });
         if formatted && volume.snapshot.is_none() && volume.state == VolumeState::Creating {
             found.push(format!("CAT-6: {name} is formatted but still being created"));
@@ -97,6 +101,9 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
         }
     }
     for pool in catalog.pools() {
+        if pool.reserve_percent > limit::POOL_RESERVE_PERCENT_MAX {
+            found.push(format!("CAT-9: pool {} reserves {} percent", pool.name, pool.reserve_percent));
+        }
         let chunk = pool.chunk_size;
         let in_bounds = (limit::CHUNK_SIZE_MIN..=limit::CHUNK_SIZE_MAX).contains(&chunk);
         if !in_bounds || !chunk.get().is_multiple_of(limit::CHUNK_SIZE_MIN.get()) {

@@ -186,6 +186,11 @@ pub enum Action {
         table: Table,
         read_only: bool,
     },
+    /// Swaps the table of a live device, without freezing what is on it.
+    ReloadDm {
+        device: Device,
+        table: Table,
+    },
     RemoveDm {
         device: Device,
     },
@@ -279,6 +284,7 @@ impl Action {
             Self::OpenStore => "open-store",
             Self::Commit { .. } => "commit",
             Self::CreateDm { .. } => "create-dm",
+            Self::ReloadDm { .. } => "reload-dm",
             Self::RemoveDm { .. } => "remove-dm",
             Self::ReleaseDm { .. } => "release-dm",
             Self::ResumeDm { .. } => "resume-dm",
@@ -343,6 +349,9 @@ impl fmt::Display for Action {
             Self::CreateDm { device, table, read_only } => {
                 let access = if *read_only { ", read-only" } else { "" };
                 write!(f, "activate {} ({}{access})", device.name(), describe_table(table))
+            }
+            Self::ReloadDm { device, table } => {
+                write!(f, "change {} to {} of {}", device.name(), Bytes(table.len().get() * 512), describe_table(table))
             }
             Self::RemoveDm { device } => write!(f, "deactivate {}", device.name()),
             Self::ReleaseDm { device } => write!(f, "deactivate {}, unless somebody else has it open", device.name()),

@@ -13,8 +13,8 @@ use vol_core::{Catalog, Plan, Refusal, RefusalCode};
 use vol_format::label::Label;
 use vol_format::record;
 use vol_types::{
-    Intent, IntentId, Name, Object, Pool, PoolId, Pv, PvId, Segment, Snapshot, ThinOp, Vg, VgId, VgState, Volume,
-    VolumeId,
+    CloneOf, Intent, IntentId, Name, Object, Pool, PoolId, Pv, PvId, Segment, Snapshot, ThinOp, Vg, VgId, VgState,
+    Volume, VolumeId,
 };
 
 use crate::engine::{Done, Engine, done};
@@ -88,6 +88,7 @@ fn renamed(vg: VgId, name: &Name, object: Object) -> Object {
             id: new_volume(vg, old.id),
             pool: new_pool(vg, old.pool),
             snapshot: old.snapshot.map(|snapshot| Snapshot { of: new_volume(vg, snapshot.of), ..snapshot }),
+            clone_of: old.clone_of.map(|of| Box::new(CloneOf { id: new_volume(vg, of.id), ..*of })),
             ..old
         }),
         Object::Intent(old) => Object::Intent(Intent {

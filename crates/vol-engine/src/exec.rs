@@ -208,6 +208,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     private: device.is_private(),
                 })?;
             }
+            Action::ReloadDm { device, table } => {
+                let lines =
+                    table.resolve(|below| self.number(below)).map_err(|below| StepError::Missing(below.to_string()))?;
+                self.host.dm_reload(&device.uuid(), &lines)?;
+            }
             Action::RemoveDm { device } => tolerate(self.host.dm_remove(&device.uuid()), HostErrorKind::NotFound)?,
             Action::ReleaseDm { device } => self.release(*device)?,
             Action::ResumeDm { device } => self.host.dm_resume(&device.uuid())?,

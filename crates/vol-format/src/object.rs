@@ -5,8 +5,9 @@
 //! on its PV) is for the catalog to judge, not for this file.
 
 use vol_types::{
-    Bytes, CommitPoint, Content, Extents, FsKind, Intent, IntentId, Object, Pool, PoolId, PoolState, Pv, PvId, Segment,
-    Snapshot, ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState, limit,
+    Bytes, CloneOf, CommitPoint, Content, Extents, FsKind, Growth, Intent, IntentId, Label, Labels, Name, Object, Pool,
+    PoolId, PoolState, Pv, PvId, Segment, Snapshot, ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState, WhenFull,
+    limit,
 };
 
 use crate::feature::Access;
@@ -40,8 +41,9 @@ kinds! {
     1 vg "vg": 1 id 2 name 3 state 4 extent_size 5 sector_size 6 metadata_copies 7 created_at;
     2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id 9 left;
     3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
-        8 overcommit_percent 9 data 10 metadata 11 created_at;
-    4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at;
+        8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent;
+    4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
+        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
 }
 
@@ -85,6 +87,7 @@ codes! {
     pool_state PoolState: Creating = 1 Ready = 2 Deleting = 3;
     volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3;
     content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;
+    when_full WhenFull: Queue = 1 Error = 2;
     fs_kind FsKind: Ext4 = 1 Xfs = 2 Btrfs = 3;
     thin_op_kind ThinOpKind: Create = 1 Snapshot = 2 Delete = 3;
 }
@@ -212,7 +215,19 @@ fn put_pool(body: &mut Body<'_>, it: &Pool) -> Result<(), EncodeError> {
     body.u32(pool::overcommit_percent, it.overcommit_percent)?;
     body.bytes(pool::data, &segments(&it.data))?;
     body.bytes(pool::metadata, &segments(&it.metadata))?;
-    body.u64(pool::created_at, it.created_at)
+    body.u64(pool::created_at, it.created_at)?;
+    match it.growth {
+        Growth::VgSpace => {}
+        Growth::UpTo(size) => body.u64(pool::growth, size.get())?,
+        Growth::Off => body.u64(pool::growth, 0)?,
+    }
+    if it.when_full != WhenFull::default() {
+        body.u8(pool::when_full, when_full::code(it.when_full))?;
+    }
+    if it.reserve_percent != limit::POOL_RESERVE_PERCENT_DEFAULT {
+        body.u32(pool::reserve_percent, it.reserve_percent)?;
+    }
+    Ok(())
 }
 
 fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
@@ -228,6 +243,20 @@ fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
         data: read_segments(fields.required(pool::data)?)?,
         metadata: read_segments(fields.required(pool::metadata)?)?,
         created_at: fields.u64(pool::created_at)?,
+        growth: fields.unless_usual(pool::growth, Growth::default(), |value| {
+            Ok(match value.u64()? {
+                0 => Growth::Off,
+                size => Growth::UpTo(Bytes(size)),
+            })
+        })?,
+        when_full: fields.unless_usual(pool::when_full, WhenFull::default(), |value| {
+            known(when_full::value(value.u8()?), pool::when_full)
+        })?,
+        reserve_percent: fields.unless_usual(
+            pool::reserve_percent,
+            limit::POOL_RESERVE_PERCENT_DEFAULT,
+            Reader::u32,
+        )?,
     };
     fields.end().map(|()| it)
 }
@@ -273,7 +302,73 @@ fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
     if let Some(snapshot) = &it.snapshot {
         body.bytes(volume::snapshot, &[snapshot.of.as_bytes(), snapshot.of_name.as_str().as_bytes()].concat())?;
     }
-    body.u64(volume::created_at, it.created_at)
+    body.u64(volume::created_at, it.created_at)?;
+    if !it.labels.is_empty() {
+        body.bytes(volume::labels, &labels(&it.labels))?;
+    }
+    if it.protected {
+        body.u8(volume::protected, 1)?;
+    }
+    if let Some(of) = &it.clone_of {
+        let snapshot = of.snapshot.as_ref().map(Name::as_str).unwrap_or_default();
+        let origin = of.volume.as_str();
+        // FMT-20: a name has at most 128 bytes.
+        let len = u8::try_from(origin.len()).unwrap_or(u8::MAX);
+        body.bytes(volume::clone_of, &[of.id.as_bytes(), &[len][..], origin.as_bytes(), snapshot.as_bytes()].concat())?;
+    }
+    if !it.reserve.is_zero() {
+        body.u64(volume::reserve, it.reserve.get())?;
+    }
+    if it.check_fs {
+        body.u8(volume::check_fs, 1)?;
+    }
+    Ok(())
+}
+
+/// Both halves have at most 255 bytes.
+fn labels(labels: &Labels) -> Vec<u8> {
+    let mut out = Vec::new();
+    for text in labels.iter().flat_map(|(key, value)| [key, value]) {
+        out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
+}
+
+fn read_labels(value: &mut Reader<'_>) -> Result<Labels, Malformed> {
+    let mut labels = Labels::default();
+    let mut last: Option<String> = None;
+    while !value.is_empty() {
+        let key = short_text(value)?;
+        let label = Label::new(&key, &short_text(value)?).map_err(|_| value.malformed())?;
+        // FMT-20: in one order only.
+        if last.is_some_and(|last| last >= key) {
+            return Err(value.malformed());
+        }
+        labels.set(label).map_err(|_| value.malformed())?;
+        last = Some(key);
+    }
+    Ok(labels)
+}
+
+fn short_text(value: &mut Reader<'_>) -> Result<String, Malformed> {
+    let len = usize::from(value.u8()?);
+    let bytes = value.take(len)?.to_vec();
+    String::from_utf8(bytes).map_err(|_| value.malformed())
+}
+
+fn read_clone_of(mut value: Reader<'_>) -> Result<CloneOf, Malformed> {
+    let id = VolumeId::from_bytes(value.array()?);
+    let volume = Name::new(&short_text(&mut value)?).map_err(|_| value.malformed())?;
+    let snapshot = if value.is_empty() { None } else { Some(name(&value)?) };
+    Ok(CloneOf { id, volume, snapshot })
+}
+
+fn flag(value: &mut Reader<'_>) -> Result<bool, Malformed> {
+    match value.u8()? {
+        1 => Ok(true),
+        _ => Err(value.malformed()),
+    }
 }
 
 fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
@@ -287,6 +382,11 @@ fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
         content: read_content(fields.required(volume::content)?)?,
         snapshot: fields.optional(volume::snapshot)?.map(read_snapshot).transpose()?,
         created_at: fields.u64(volume::created_at)?,
+        labels: fields.unless_usual(volume::labels, Labels::default(), read_labels)?,
+        protected: fields.unless_usual(volume::protected, false, flag)?,
+        clone_of: fields.optional(volume::clone_of)?.map(read_clone_of).transpose()?.map(Box::new),
+        reserve: fields.unless_usual(volume::reserve, Bytes::ZERO, |value| value.u64().map(Bytes))?,
+        check_fs: fields.unless_usual(volume::check_fs, false, flag)?,
     };
     fields.end().map(|()| it)
 }

@@ -155,6 +155,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A field that is left out when it has its usual value; that value written out is refused (FMT-20).
+    pub fn unless_usual<T: PartialEq>(
+        &mut self,
+        tag: Tag,
+        usual: T,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let Some(mut value) = self.optional(tag)? else { return Ok(usual) };
+        let found = read(&mut value)?;
+        value.end()?;
+        if found == usual { Err(value.malformed()) } else { Ok(found) }
+    }
+
     pub fn required(&mut self, tag: Tag) -> Result<Reader<'a>, Malformed> {
         self.optional(tag)?.ok_or(Malformed { what: tag.name })
     }

@@ -6,6 +6,7 @@
 
 mod defect;
 pub mod id;
+pub mod label;
 pub mod limit;
 pub mod name;
 pub mod object;
@@ -16,6 +17,7 @@ pub use defect::defect;
 #[cfg(feature = "defects")]
 pub use defect::switch_defect;
 pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
+pub use label::{Label, LabelError, Labels};
 pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
 pub use object::*;
 pub use size::{SizeError, SizeSpec, parse_bytes};

@@ -33,6 +33,11 @@ pub const THIN_ID_MAX: u32 = (1 << 24) - 1;
 pub const POOL_SNAPSHOTS_MAX: u32 = 16_000_000;
 /// A pool's default over-commit limit: the sum of its volumes' sizes, in percent of its data size.
 pub const OVERCOMMIT_PERCENT_DEFAULT: u32 = 1000;
+/// A pool's default reserve: when no more than this share of its data, in percent, is free, it makes no new volumes and
+/// snapshots. What absence of the field means on the disks: never changed.
+pub const POOL_RESERVE_PERCENT_DEFAULT: u32 = 5;
+/// Largest reserve that can be asked for.
+pub const POOL_RESERVE_PERCENT_MAX: u32 = 90;
 /// Largest over-commit limit that can be asked for.
 pub const OVERCOMMIT_PERCENT_MAX: u32 = 1_000_000;
 

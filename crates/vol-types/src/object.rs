@@ -4,6 +4,7 @@
 //! `vol-format`'s. Adding a field here changes neither until those two say so.
 
 use crate::id::{IntentId, PoolId, PvId, VgId, VolumeId};
+use crate::label::Labels;
 use crate::name::Name;
 use crate::unit::{Bytes, Extents};
 
@@ -101,6 +102,31 @@ pub struct Pool {
     pub data: Vec<Segment>,
     pub metadata: Vec<Segment>,
     pub created_at: u64,
+    pub growth: Growth,
+    pub when_full: WhenFull,
+    /// With no more than this share of its data free, in percent, the pool makes no new volumes and snapshots.
+    pub reserve_percent: u32,
+}
+
+/// How far a pool's data grow by themselves, out of the free extents of its VG. The metadata grow with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Growth {
+    /// As far as there is space in the VG.
+    #[default]
+    VgSpace,
+    /// Up to this size of the data; above zero.
+    UpTo(Bytes),
+    Off,
+}
+
+/// What becomes of writes that find no free chunk (`thin-provisioning.rst`, `error_if_no_space`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They wait for space, as long as the kernel lets them (60 s unless its `no_space_timeout` says otherwise).
+    #[default]
+    Queue,
+    /// They fail at once.
+    Error,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +153,24 @@ pub struct Volume {
     /// Set for a snapshot, which is read-only.
     pub snapshot: Option<Snapshot>,
     pub created_at: u64,
+    pub labels: Labels,
+    /// Not to be deleted, and not to be rolled back, until that is taken away.
+    pub protected: bool,
+    /// What a clone was made from.
+    pub clone_of: Option<Box<CloneOf>>,
+    /// Bytes of the pool's data that are kept for this volume whatever the others do; zero for none, never above `size`.
+    pub reserve: Bytes,
+    /// Its pool was repaired, so its file system is checked before it is mounted again.
+    pub check_fs: bool,
+}
+
+/// What a clone was made from. That may be gone since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloneOf {
+    pub id: VolumeId,
+    pub volume: Name,
+    /// `None`: of the volume itself.
+    pub snapshot: Option<Name>,
 }
 
 /// What a snapshot was taken of. The volume may be gone since; its name stays part of the snapshot's.

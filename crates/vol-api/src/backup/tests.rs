@@ -1,4 +1,4 @@
-use vol_types::{PoolId, VgId, VolumeId};
+use vol_types::{Growth, Labels, PoolId, VgId, VolumeId, WhenFull, limit};
 
 use super::*;
 
@@ -43,6 +43,9 @@ fn objects() -> Vec<Object> {
             data: segment(2, 900),
             metadata: segment(0, 2),
             created_at: 8,
+            growth: Growth::default(),
+            when_full: WhenFull::default(),
+            reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(4)),
@@ -54,6 +57,11 @@ fn objects() -> Vec<Object> {
             content: VolumeContent::Formatted { fs: FsKind::Xfs, uuid: ids(5) },
             snapshot: None,
             created_at: 9,
+            labels: Labels::default(),
+            protected: false,
+            clone_of: None,
+            reserve: Bytes::ZERO,
+            check_fs: false,
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(6)),
@@ -65,6 +73,11 @@ fn objects() -> Vec<Object> {
             content: VolumeContent::Raw,
             snapshot: Some(Snapshot { of: VolumeId::from_bytes(ids(4)), of_name: name("pg") }),
             created_at: 10,
+            labels: Labels::default(),
+            protected: false,
+            clone_of: None,
+            reserve: Bytes::ZERO,
+            check_fs: false,
         }),
     ]
 }

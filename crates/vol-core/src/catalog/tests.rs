@@ -36,6 +36,11 @@ fn volume() -> impl Strategy<Value = Volume> {
                 of_name: Name::new(&format!("v{of}")).unwrap(),
             }),
             created_at: 0,
+            labels: Labels::default(),
+            protected: false,
+            clone_of: None,
+            reserve: Bytes::ZERO,
+            check_fs: false,
         },
     )
 }

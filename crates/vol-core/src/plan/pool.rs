@@ -1,6 +1,9 @@
 //! Making a thin pool out of extents, activating it, and taking it apart.
 
-use vol_types::{Bytes, Change, Extents, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, limit};
+use vol_types::{
+    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, WhenFull,
+    limit,
+};
 
 use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
@@ -134,6 +137,9 @@ pub fn create(
         data,
         metadata,
         created_at: request.now,
+        growth: Growth::default(),
+        when_full: WhenFull::default(),
+        reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);

@@ -1,8 +1,8 @@
 //! Snapshots: read-only, thin, crash-consistent (the origin's file system is frozen while they are taken).
 
 use vol_types::{
-    Bytes, Change, Content, IntentId, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState, defect,
-    limit,
+    Bytes, Change, Content, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState,
+    defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -82,6 +82,11 @@ pub fn create(
         },
         snapshot: Some(Snapshot { of: origin.id, of_name: origin.name.clone() }),
         created_at: request.now,
+        labels: Labels::default(),
+        protected: false,
+        clone_of: None,
+        reserve: Bytes::ZERO,
+        check_fs: false,
     };
     let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
     let origin_device = Device::Volume(origin.id);

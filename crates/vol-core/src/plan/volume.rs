@@ -1,8 +1,8 @@
 //! Making and deleting thin volumes.
 
 use vol_types::{
-    Bytes, Change, Content, FsKind, IntentId, Name, Object, ObjectKey, Pool, ThinOp, Volume, VolumeId, VolumeState,
-    defect, limit,
+    Bytes, Change, Content, FsKind, IntentId, Labels, Name, Object, ObjectKey, Pool, ThinOp, Volume, VolumeId,
+    VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -66,6 +66,11 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         content: if request.fs.is_some() { Content::Blank } else { Content::Raw },
         snapshot: None,
         created_at: request.now,
+        labels: Labels::default(),
+        protected: false,
+        clone_of: None,
+        reserve: Bytes::ZERO,
+        check_fs: false,
     };
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },

@@ -43,6 +43,11 @@ pub fn crowd(volumes: u32) -> SimHost {
             content: Content::Raw,
             snapshot: None,
             created_at: 0,
+            labels: Labels::default(),
+            protected: false,
+            clone_of: None,
+            reserve: Bytes::ZERO,
+            check_fs: false,
         })
     }));
     let payload = checkpoint::encode_payload(&objects).unwrap();

@@ -84,8 +84,32 @@ fn fmt_21_fields_out_of_order_twice_missing_or_unknown_are_refused() {
     swapped.swap(2, 3);
     malformed(&put(4, &swapped));
     let mut more = good;
-    more.push((10, vec![1]));
+    more.push((15, vec![1]));
     assert_eq!(malformed(&put(4, &more)), "volume");
+}
+
+#[test]
+fn fmt_20_what_is_left_out_when_it_is_usual_is_refused_when_it_is_written_out() {
+    let with = |tag: u16, value: &[u8]| {
+        let mut more = fields();
+        more.push((tag, value.to_vec()));
+        strict(&put(4, &more)).map_err(|error| error.to_string())
+    };
+    for (tag, usual) in [(10, vec![]), (11, vec![0]), (11, vec![2]), (13, vec![0; 8]), (14, vec![0])] {
+        assert!(with(tag, &usual).is_err(), "tag {tag} with {usual:?}");
+    }
+    assert!(with(11, &[1]).is_ok() && with(13, &[1, 0, 0, 0, 0, 0, 0, 0]).is_ok() && with(14, &[1]).is_ok());
+    let (ab, ba, aa) = (b"\x01a\x01x\x01b\x00", b"\x01b\x00\x01a\x01x", b"\x01a\x01x\x01a\x01y");
+    assert!(with(10, ab).is_ok());
+    // In one order only, one value for each key, whole, and nothing that is no label.
+    for wrong in [ba.as_slice(), aa, b"\x01a\x02x", b"\x00\x01x", b"\x01=\x01x", b"\x01a\x01\xff"] {
+        assert!(with(10, wrong).is_err(), "{wrong:?}");
+    }
+    let clone_of = |name: &[u8]| [&[7; 16], name].concat();
+    assert!(with(12, &clone_of(b"\x02pg")).is_ok() && with(12, &clone_of(b"\x02pgbefore")).is_ok());
+    for wrong in [b"\x03pg".as_slice(), b"\x00pg", b"", b"\x02pg/"] {
+        assert!(with(12, &clone_of(wrong)).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]

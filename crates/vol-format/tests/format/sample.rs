@@ -49,6 +49,11 @@ fn volume(number: u8, name_text: &str, content: Content, snapshot: Option<Snapsh
         content,
         snapshot,
         created_at: CREATED,
+        labels: Labels::default(),
+        protected: false,
+        clone_of: None,
+        reserve: Bytes::ZERO,
+        check_fs: false,
     })
 }
 
@@ -93,6 +98,9 @@ pub fn objects() -> Vec<Object> {
             data: vec![segment(2, 4), segment(8, 6)],
             metadata: vec![segment(0, 2)],
             created_at: CREATED,
+            growth: Growth::default(),
+            when_full: WhenFull::default(),
+            reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
         }),
         volume(0x41, "blank", Content::Blank, None),
         volume(0x42, "formatting", Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
@@ -179,7 +187,15 @@ fn any_pv() -> impl Strategy<Value = Object> {
 fn any_pool() -> impl Strategy<Value = Object> {
     let state = prop_oneof![Just(PoolState::Creating), Just(PoolState::Ready), Just(PoolState::Deleting)];
     let numbers = any::<([u8; 16], u64, u64, u32, u32, u32, u64)>();
-    (numbers, any_name(), state, any_segments(), any_segments()).prop_map(|(numbers, name, state, data, metadata)| {
+    let growth = prop_oneof![
+        Just(Growth::VgSpace),
+        (1..=u64::MAX).prop_map(|size| Growth::UpTo(Bytes(size))),
+        Just(Growth::Off),
+    ];
+    let policy = (growth, prop_oneof![Just(WhenFull::Queue), Just(WhenFull::Error)], any::<u32>());
+    let shape = (any_segments(), any_segments(), policy);
+    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy))| {
+        let (growth, when_full, reserve_percent) = policy;
         let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) = numbers;
         Object::Pool(Pool {
             id: PoolId::from_bytes(id),
@@ -193,8 +209,26 @@ fn any_pool() -> impl Strategy<Value = Object> {
             data,
             metadata,
             created_at,
+            growth,
+            when_full,
+            reserve_percent,
         })
     })
+}
+
+fn any_labels() -> impl Strategy<Value = Labels> {
+    let label = ("[A-Za-z0-9][A-Za-z0-9./_-]{0,62}", "[^\\p{Cc}]{0,60}")
+        .prop_map(|(key, value)| vol_types::Label::new(&key, &value).unwrap());
+    vec(label, 0..6).prop_map(|all| {
+        let mut labels = Labels::default();
+        all.into_iter().for_each(|label| labels.set(label).unwrap());
+        labels
+    })
+}
+
+fn any_clone_of() -> impl Strategy<Value = Box<CloneOf>> {
+    (any::<[u8; 16]>(), any_name(), proptest::option::of(any_name()))
+        .prop_map(|(id, volume, snapshot)| Box::new(CloneOf { id: VolumeId::from_bytes(id), volume, snapshot }))
 }
 
 fn any_content() -> impl Strategy<Value = Content> {
@@ -212,11 +246,28 @@ fn any_volume() -> impl Strategy<Value = Object> {
     let snapshot =
         (any::<[u8; 16]>(), any_name()).prop_map(|(of, of_name)| Snapshot { of: VolumeId::from_bytes(of), of_name });
     let numbers = any::<([u8; 16], [u8; 16], u32, u64, u64)>();
-    (numbers, any_name(), state, any_content(), proptest::option::of(snapshot)).prop_map(
-        |(numbers, name, state, content, snapshot)| {
+    let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), any::<bool>());
+    (numbers, any_name(), state, any_content(), proptest::option::of(snapshot), more).prop_map(
+        |(numbers, name, state, content, snapshot, more)| {
+            let (labels, protected, clone_of, reserve, check_fs) = more;
             let (id, pool, thin_id, size, created_at) = numbers;
             let (id, pool, size) = (VolumeId::from_bytes(id), PoolId::from_bytes(pool), Bytes(size));
-            Object::Volume(Volume { id, name, pool, thin_id, size, state, content, snapshot, created_at })
+            Object::Volume(Volume {
+                id,
+                name,
+                pool,
+                thin_id,
+                size,
+                state,
+                content,
+                snapshot,
+                created_at,
+                labels,
+                protected,
+                clone_of,
+                reserve: Bytes(reserve),
+                check_fs,
+            })
         },
     )
 }

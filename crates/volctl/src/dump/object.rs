@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use vol_format::examine::describe;
-use vol_types::{Content, FsKind, Object, PoolState, Segment, ThinOp, VgState, VolumeState};
+use vol_types::{Content, FsKind, Growth, Name, Object, PoolState, Segment, ThinOp, VgState, VolumeState, WhenFull};
 
 pub const fn vg_state(state: VgState) -> &'static str {
     match state {
@@ -84,6 +84,9 @@ pub fn to_json(object: &Object) -> Value {
             "next_thin_id": pool.next_thin_id, "snapshots_made": pool.snapshots_made,
             "overcommit_percent": pool.overcommit_percent, "data": segments(&pool.data),
             "metadata": segments(&pool.metadata), "created_at_seconds": pool.created_at,
+            "grows": pool.growth != Growth::Off,
+            "grows_to_bytes": match pool.growth { Growth::UpTo(size) => Some(size.get()), Growth::VgSpace | Growth::Off => None },
+            "error_when_full": pool.when_full == WhenFull::Error, "reserve_percent": pool.reserve_percent,
         }),
         Object::Volume(volume) => {
             let (content, fs) = content(&volume.content);
@@ -94,6 +97,11 @@ pub fn to_json(object: &Object) -> Value {
                 "snapshot_of": volume.snapshot.as_ref().map(|one| one.of.to_string()),
                 "snapshot_of_name": volume.snapshot.as_ref().map(|one| one.of_name.as_str()),
                 "created_at_seconds": volume.created_at,
+                "labels": volume.labels.iter().collect::<std::collections::BTreeMap<_, _>>(), "protected": volume.protected,
+                "clone_of": volume.clone_of.as_ref().map(|of| json!({
+                    "id": of.id.to_string(), "volume": of.volume.as_str(), "snapshot": of.snapshot.as_ref().map(Name::as_str),
+                })),
+                "reserve_bytes": volume.reserve.get(), "check_fs": volume.check_fs,
             })
         }
         Object::Intent(intent) => json!({
