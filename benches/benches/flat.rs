@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Engine};
 use vol_sim::{SimDisk, SimHost};
-use vol_types::{Bytes, Name, SizeSpec, limit};
+use vol_types::{Bytes, Labels, Name, SizeSpec, limit};
 
 const SAMPLES: usize = 200;
 const POOLS: [&str; 4] = ["a", "b", "c", "d"];
@@ -51,6 +51,7 @@ fn main() {
         pool: Some(name(POOLS[n % POOLS.len()])),
         size: Bytes::mib(64),
         fs: None,
+        labels: Labels::default(),
     };
     let create = |n: usize| drop(engine.create_volume(&request(n), false).expect("a volume"));
 

@@ -277,7 +277,7 @@ impl<H: HostMut> HostMut for Dying<H> {
         self.effect(format!("dm message {message}"), |host| host.dm_message(uuid, message))
     }
     fn thin_snapshot(&self, snapshot: &ThinSnapshot) -> HostResult<()> {
-        self.effect(format!("thin snapshot {}", snapshot.thin_id), |host| host.thin_snapshot(snapshot))
+        self.effect(snapshot.to_string(), |host| host.thin_snapshot(snapshot))
     }
     fn zero_device(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<()> {
         self.effect("zero device", |host| host.zero_device(dev, offset, len))

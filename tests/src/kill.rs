@@ -70,6 +70,16 @@ pub const STAGES: [Stage; 3] = [
                 "DELETE snapshots/VG/idle/s",
             ),
             pair(
+                "clone of a mounted volume",
+                r#"POST clones {"vg":"VG","volume":"base","name":"c"}"#,
+                "DELETE volumes/VG/c",
+            ),
+            pair(
+                "new name",
+                r#"POST volumes/VG/base/rename {"name":"other"}"#,
+                r#"POST volumes/VG/other/rename {"name":"base"}"#,
+            ),
+            pair(
                 "mount of a snapshot",
                 r#"POST snapshots/VG/base/old/mount {"path":"DIR/old"}"#,
                 "POST snapshots/VG/base/old/unmount",

@@ -23,6 +23,8 @@ use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
 use crate::request::*;
 
+mod life;
+
 /// A read is answered from memory; a minute is for a host that swaps.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// A change may format a large file system or wait for others on the same object.

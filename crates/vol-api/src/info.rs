@@ -1,5 +1,7 @@
 //! What the daemon tells about its objects. See the crate's head for the rules of keys, sizes and times.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How an object fares.
@@ -229,6 +231,15 @@ pub struct MountInfo {
     pub read_only: bool,
 }
 
+/// What a clone was made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneInfo {
+    pub id: String,
+    /// `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`: its name now, or if it is gone the one that it had when the clone was made.
+    pub name: String,
+    pub exists: bool,
+}
+
 /// A volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeInfo {
@@ -250,6 +261,14 @@ pub struct VolumeInfo {
     pub device: Option<String>,
     pub mounts: Vec<MountInfo>,
     pub snapshot_count: u64,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Neither deleted nor rolled back until that is taken away.
+    #[serde(default)]
+    pub protected: bool,
+    /// `null` if it is no clone.
+    #[serde(default)]
+    pub clone_of: Option<CloneInfo>,
     pub created_at: String,
     pub health: Health,
     pub problems: Vec<Problem>,
@@ -271,6 +290,11 @@ pub struct SnapshotInfo {
     pub fs: Option<String>,
     pub active: bool,
     pub mounts: Vec<MountInfo>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Not deleted until that is taken away.
+    #[serde(default)]
+    pub protected: bool,
     pub created_at: String,
 }
 

@@ -1,6 +1,12 @@
 //! The bodies of requests. Names, paths and sizes are texts as people write them; the daemon checks each one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+mod life;
+
+pub use life::*;
 
 /// A file that is to back a PV; the daemon makes it sparse and attaches a loop device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +69,8 @@ pub struct CreateVolume {
     /// `ext4`, `xfs`, `btrfs`, or `none` for a raw block device; `ext4` if absent.
     #[serde(default)]
     pub fs: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/mount` and the same of a snapshot, which is read-only in any case.
@@ -82,6 +90,8 @@ pub struct CreateSnapshot {
     pub vg: String,
     pub volume: String,
     pub name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `POST /v1/init`: a VG and a pool over all of it in one step.

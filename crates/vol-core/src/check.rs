@@ -5,7 +5,7 @@
 //! - CAT-3 Every volume's pool exists; its thin id is below the pool's `next_thin_id` and used by no other volume.
 //! - CAT-4 Every intent's pool exists, and starts at the pool's transaction id.
 //! - CAT-5 A pool's chunk size is a multiple of 64 KiB between 64 KiB and 1 GiB, and its volumes' sizes are multiples of it.
-//! - CAT-6 Only a snapshot or a volume that is ready or being deleted counts as formatted.
+//! - CAT-6 Only a snapshot, a clone, or a volume that is ready or being deleted counts as formatted.
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
 //! - CAT-8 A VG that is being made or deleted has no pools.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
@@ -86,7 +86,8 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
             found.push(format!("CAT-9: {name} has a reserve of {} bytes", volume.reserve.get()));
         }
         let formatted = matches!(volume.content, Content::Formatted { .. });
-        if formatted && volume.snapshot.is_none() && volume.state == VolumeState::Creating {
+        let copied = volume.snapshot.is_some() || volume.clone_of.is_some();
+        if formatted && !copied && volume.state == VolumeState::Creating {
             found.push(format!("CAT-6: {name} is formatted but still being created"));
         }
     }

@@ -15,6 +15,8 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Step};
 
 pub mod agreement;
+pub mod change;
+pub mod clone;
 pub mod disks;
 pub mod health;
 pub mod members;
@@ -22,6 +24,7 @@ pub mod mount;
 pub mod pool;
 pub mod recover;
 pub mod restore;
+pub mod rollback;
 pub mod snapshot;
 pub mod thin;
 pub mod vg;

@@ -95,6 +95,15 @@ impl PvDevice {
     }
 }
 
+/// One snapshot of a thin id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOf {
+    /// The device of what it is taken of, if that is active.
+    pub origin: Option<Device>,
+    pub origin_thin_id: u32,
+    pub thin_id: u32,
+}
+
 /// One effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -216,12 +225,11 @@ pub enum Action {
         thin_id: u32,
         absent_ok: bool,
     },
-    /// Snapshot of a thin id; `origin` is its device if it is active, which is then suspended around the message.
+    /// Snapshots of thin ids, all of one instant: the origins that are active are all suspended before the first message, and
+    /// resumed after the last.
     SnapshotThin {
         pool: PoolId,
-        origin: Option<Device>,
-        origin_thin_id: u32,
-        thin_id: u32,
+        snapshots: Vec<SnapshotOf>,
     },
     /// Compare and swap of the pool's transaction id.
     SetTransaction {
@@ -359,11 +367,14 @@ impl fmt::Display for Action {
             Self::ZeroStart { device, len } => write!(f, "zero the first {len} of {}", device.name()),
             Self::CreateThin { thin_id, .. } => write!(f, "pool message: create_thin {thin_id}"),
             Self::DeleteThin { thin_id, .. } => write!(f, "pool message: delete {thin_id}"),
-            Self::SnapshotThin { thin_id, origin_thin_id, origin, .. } => {
-                write!(f, "pool message: create_snap {thin_id} {origin_thin_id}")?;
-                match origin {
-                    Some(origin) => write!(f, ", with {} suspended meanwhile", origin.name()),
-                    None => Ok(()),
+            Self::SnapshotThin { snapshots, .. } => {
+                let messages: Vec<_> =
+                    snapshots.iter().map(|one| format!("create_snap {} {}", one.thin_id, one.origin_thin_id)).collect();
+                write!(f, "pool message{}: {}", if messages.len() == 1 { "" } else { "s" }, messages.join(", "))?;
+                let origins: Vec<_> = snapshots.iter().filter_map(|one| one.origin).map(|one| one.name()).collect();
+                match origins.is_empty() {
+                    false => write!(f, ", with {} suspended meanwhile", origins.join(", ")),
+                    true => Ok(()),
                 }
             }
             Self::SetTransaction { from, to, .. } => write!(f, "pool message: set_transaction_id {from} {to}"),

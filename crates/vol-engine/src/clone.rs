@@ -74,6 +74,9 @@ fn renamed(vg: VgId, name: &Name, object: Object) -> Object {
         ThinOp::Snapshot { volume, thin_id, origin_thin_id } => {
             ThinOp::Snapshot { volume: new_volume(vg, volume), thin_id, origin_thin_id }
         }
+        ThinOp::Rollback { volume, thin_id, origin_thin_id } => {
+            ThinOp::Rollback { volume: new_volume(vg, volume), thin_id, origin_thin_id }
+        }
     };
     match object {
         Object::Vg(old) => Object::Vg(Vg { id: vg, name: name.clone(), state: VgState::Exported, ..old }),

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use vol_core::plan::{mount, pool, snapshot, vg, volume};
+use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Name, Object, PoolId, PvId, SizeSpec, SnapshotPath, Vg, VgId, VgState, VolumeId,
-    VolumePath,
+    Bytes, FsKind, IntentId, Labels, Name, Object, PoolId, PvId, SizeSpec, Vg, VgId, VgState, VolumeId, VolumePath,
 };
 
 use crate::bell::Bell;
@@ -58,6 +57,7 @@ pub struct CreateVolume {
     pub pool: Option<Name>,
     pub size: Bytes,
     pub fs: Option<FsKind>,
+    pub labels: Labels,
 }
 
 /// The engine over one host.
@@ -317,19 +317,9 @@ impl<H: HostMut> Engine<H> {
             size: request.size,
             fs: request.fs,
             fs_uuid: self.host.new_uuid().into_bytes(),
+            labels: request.labels.clone(),
             now: self.host.now(),
         })
-    }
-
-    pub fn create_snapshot(&self, path: &SnapshotPath, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
-        let wanted = snapshot::CreateSnapshot {
-            id: VolumeId::from_uuid(self.host.new_uuid()),
-            intent: IntentId::from_uuid(self.host.new_uuid()),
-            of: path.volume.volume.clone(),
-            name: path.snapshot.clone(),
-            now: self.host.now(),
-        };
-        self.submit(&*self.vg(&path.volume.vg)?, ThinRequest::Snapshot(wanted), dry_run)
     }
 
     /// Deletes a volume or a snapshot.
@@ -338,7 +328,12 @@ impl<H: HostMut> Engine<H> {
         self.submit(&*self.vg(vg)?, ThinRequest::Delete { name: name.clone(), intent }, dry_run)
     }
 
-    fn submit(&self, vg: &OpenVg, request: ThinRequest, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+    pub(crate) fn submit(
+        &self,
+        vg: &OpenVg,
+        request: ThinRequest,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
         if dry_run {
             return Ok(Done::Planned(vg.plan_of(&self.host, &request)?));
         }
@@ -399,7 +394,7 @@ impl<H: HostMut> Engine<H> {
         self.change_volume(vg, name, dry_run, mount::detach)
     }
 
-    fn change_volume(
+    pub(crate) fn change_volume(
         &self,
         vg: &Name,
         name: &VolumeName,

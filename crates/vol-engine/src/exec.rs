@@ -18,7 +18,7 @@ use vol_format::{label, layout, mark};
 use vol_types::{FsKind, Object, PoolId, PvId, VolumeId, defect};
 
 use crate::error::{EngineError, FailedStep, StepError};
-use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot};
+use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinOrigin, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
@@ -99,8 +99,7 @@ pub fn run<H: HostMut + ?Sized>(
         let mut executor = Executor { host, session, catalog };
         executor.step(step).map_err(|error| {
             tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            let error =
-                taken(&step.action).filter(|_| error.host_kind() == Some(HostErrorKind::Exists)).unwrap_or(error);
+            let error = taken(&step.action, &error).unwrap_or(error);
             Failed { step: step.action.to_string(), begun: at > 0, error }
         })?;
     }
@@ -229,13 +228,14 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     sent?;
                 }
             }
-            Action::SnapshotThin { pool, origin, origin_thin_id, thin_id } => {
-                self.host.thin_snapshot(&ThinSnapshot {
-                    pool_uuid: Device::Pool(*pool).uuid(),
-                    origin_uuid: origin.map(|origin| origin.uuid()),
-                    thin_id: *thin_id,
-                    origin_thin_id: *origin_thin_id,
-                })?;
+            Action::SnapshotThin { pool, snapshots } => {
+                let of = snapshots.iter().map(|one| ThinOrigin {
+                    uuid: one.origin.map(|origin| origin.uuid()),
+                    origin_thin_id: one.origin_thin_id,
+                    thin_id: one.thin_id,
+                });
+                let call = ThinSnapshot { pool_uuid: Device::Pool(*pool).uuid(), of: of.collect() };
+                self.host.thin_snapshot(&call)?;
             }
             Action::SetTransaction { pool, from, to } => {
                 self.message(*pool, &format!("set_transaction_id {from} {to}"))?;
@@ -533,10 +533,15 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
 }
 
 /// What it means that the kernel has a thin id already that is to be made.
-const fn taken(action: &Action) -> Option<StepError> {
+fn taken(action: &Action, error: &StepError) -> Option<StepError> {
+    let StepError::Host(error) = error else { return None };
+    if error.kind != HostErrorKind::Exists {
+        return None;
+    }
     match action {
-        Action::CreateThin { pool, thin_id } | Action::SnapshotThin { pool, thin_id, .. } => {
-            Some(StepError::Taken { pool: *pool, thin_id: *thin_id })
+        Action::CreateThin { pool, thin_id } => Some(StepError::Taken { pool: *pool, thin_id: *thin_id }),
+        Action::SnapshotThin { pool, snapshots } => {
+            snapshots.get(error.at).map(|one| StepError::Taken { pool: *pool, thin_id: one.thin_id })
         }
         _ => None,
     }

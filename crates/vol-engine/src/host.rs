@@ -52,11 +52,17 @@ pub struct HostError {
     pub what: String,
     /// What came back: the system's text for the error number, or the end of a tool's output.
     pub detail: String,
+    /// Which of several that were asked for in one call, counted from 0.
+    pub at: usize,
 }
 
 impl HostError {
     pub fn new(kind: HostErrorKind, what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), detail: detail.into() }
+        Self { kind, what: what.into(), detail: detail.into(), at: 0 }
+    }
+    /// It is this one of several that failed.
+    pub fn at(self, at: usize) -> Self {
+        Self { at, ..self }
     }
 }
 
@@ -106,15 +112,46 @@ pub struct DmCreate {
     pub private: bool,
 }
 
-/// A thin snapshot: one compound step, because nothing may happen between suspend and resume.
+/// Thin snapshots of one instant: one compound step, because nothing may happen between suspend and resume.
+///
+/// The origins that are active are suspended one after the other (which freezes their file systems and flushes), then all messages
+/// are sent, then all origins are resumed, whatever came of the messages. A guard outside the daemon resumes them should the
+/// daemon die in between. After the first message that fails no further one is sent; the error says which one it was
+/// ([`HostError::at`]), and those before it were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThinSnapshot {
     pub pool_uuid: String,
-    /// The origin's dm uuid if it is active: it is suspended (which freezes its file system and flushes), and resumed
-    /// whatever comes of the message. A guard outside the daemon resumes it should the daemon die in between.
-    pub origin_uuid: Option<String>,
-    pub thin_id: u32,
+    /// At least one, each of another origin.
+    pub of: Vec<ThinOrigin>,
+}
+
+/// One of the snapshots of a [`ThinSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThinOrigin {
+    /// The origin's dm uuid if it is active.
+    pub uuid: Option<String>,
     pub origin_thin_id: u32,
+    /// The new id.
+    pub thin_id: u32,
+}
+
+impl ThinSnapshot {
+    /// A single snapshot.
+    pub fn one(pool_uuid: String, origin_uuid: Option<String>, thin_id: u32, origin_thin_id: u32) -> Self {
+        Self { pool_uuid, of: vec![ThinOrigin { uuid: origin_uuid, origin_thin_id, thin_id }] }
+    }
+}
+
+impl fmt::Display for ThinSnapshot {
+    /// For messages: `thin snapshot 7 of 3 (VOLUMED-…), 8 of 4 (inactive)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, one) in self.of.iter().enumerate() {
+            let device = one.uuid.as_deref().unwrap_or("inactive");
+            let before = if at == 0 { "thin snapshot" } else { "," };
+            write!(f, "{before} {} of {} ({device})", one.thin_id, one.origin_thin_id)?;
+        }
+        Ok(())
+    }
 }
 
 /// A mount to be made. Always with `nosuid,nodev`.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vol_core::plan::thin::{self, Batch, ThinChange};
 use vol_core::plan::volume::Created;
-use vol_core::plan::{Kernel, Plan, snapshot, volume};
+use vol_core::plan::{Kernel, Plan, clone, snapshot, volume};
 use vol_core::{Catalog, Refusal, VolumeName};
 use vol_types::{IntentId, VolumeId, VolumeState, defect};
 
@@ -26,8 +26,13 @@ use crate::vg::OpenVg;
 #[derive(Clone, Debug)]
 pub enum ThinRequest {
     Create(volume::CreateVolume),
-    Snapshot(snapshot::CreateSnapshot),
-    Delete { name: VolumeName, intent: IntentId },
+    Clone(clone::CloneVolume),
+    /// Snapshots of one instant: all or none.
+    Snapshot(Vec<snapshot::CreateSnapshot>),
+    Delete {
+        name: VolumeName,
+        intent: IntentId,
+    },
 }
 
 /// What became of a request: whether something was changed, and the volume.
@@ -39,14 +44,21 @@ enum Wanted {
     Unchanged(VolumeId),
 }
 
+impl From<Created> for Wanted {
+    fn from(created: Created) -> Self {
+        match created {
+            Created::Change(change) => Self::Change(change),
+            Created::Unchanged(id) => Self::Unchanged(id),
+        }
+    }
+}
+
 impl ThinRequest {
     fn plan(&self, catalog: &Catalog, kernel: &Kernel, batch: &Batch) -> Result<Wanted, Refusal> {
         Ok(match self {
-            Self::Create(request) => match volume::create(catalog, kernel, batch, request)? {
-                Created::Change(change) => Wanted::Change(change),
-                Created::Unchanged(id) => Wanted::Unchanged(id),
-            },
-            Self::Snapshot(request) => Wanted::Change(Box::new(snapshot::create(catalog, kernel, batch, request)?)),
+            Self::Create(request) => volume::create(catalog, kernel, batch, request)?.into(),
+            Self::Clone(request) => clone::create(catalog, kernel, batch, request)?.into(),
+            Self::Snapshot(all) => Wanted::Change(Box::new(snapshot::create(catalog, kernel, batch, all)?)),
             Self::Delete { name, intent } => {
                 let volume = find_volume(catalog, name)?;
                 Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
@@ -59,9 +71,9 @@ impl ThinRequest {
         let plain = |name: &vol_types::Name| VolumeName { volume: name.clone(), snapshot: None };
         match self {
             Self::Create(request) => batch.concerns(&plain(&request.name)),
-            Self::Snapshot(request) => {
-                let own = VolumeName { volume: request.of.clone(), snapshot: Some(request.name.clone()) };
-                batch.concerns(&own) || batch.concerns(&plain(&request.of))
+            Self::Clone(request) => batch.concerns(&plain(&request.name)) || batch.concerns(&request.of),
+            Self::Snapshot(all) => {
+                all.iter().any(|one| batch.concerns(&one.full_name()) || batch.concerns(&one.origin_name()))
             }
             Self::Delete { name, .. } => batch.concerns(name),
         }
@@ -69,10 +81,10 @@ impl ThinRequest {
 
     /// Whether the catalog says that it is done, although carrying it out was reported to have failed.
     fn is_done(&self, catalog: &Catalog, volume: VolumeId) -> bool {
+        let ready = |id| catalog.volume(id).is_some_and(|found| found.state == VolumeState::Ready);
         match self {
-            Self::Create(_) | Self::Snapshot(_) => {
-                catalog.volume(volume).is_some_and(|found| found.state == VolumeState::Ready)
-            }
+            Self::Create(_) | Self::Clone(_) => ready(volume),
+            Self::Snapshot(all) => all.iter().all(|one| ready(one.id)),
             Self::Delete { .. } => catalog.volume(volume).is_none(),
         }
     }

@@ -13,6 +13,7 @@ mod sim {
     mod failures;
     mod found;
     mod histories;
+    mod life;
     mod main_job;
     mod members;
     mod refused;

@@ -80,6 +80,7 @@ enum ThinOpKind {
     Create,
     Snapshot,
     Delete,
+    Rollback,
 }
 
 codes! {
@@ -89,7 +90,7 @@ codes! {
     content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;
     when_full WhenFull: Queue = 1 Error = 2;
     fs_kind FsKind: Ext4 = 1 Xfs = 2 Btrfs = 3;
-    thin_op_kind ThinOpKind: Create = 1 Snapshot = 2 Delete = 3;
+    thin_op_kind ThinOpKind: Create = 1 Snapshot = 2 Delete = 3 Rollback = 4;
 }
 
 /// A code of an enumeration; an unknown one is refused.
@@ -421,6 +422,9 @@ fn put_intent(body: &mut Body<'_>, it: &Intent) -> Result<(), EncodeError> {
                 (ThinOpKind::Snapshot, volume, thin_id, origin_thin_id)
             }
             ThinOp::Delete { volume, thin_id } => (ThinOpKind::Delete, volume, thin_id, 0),
+            ThinOp::Rollback { volume, thin_id, origin_thin_id } => {
+                (ThinOpKind::Rollback, volume, thin_id, origin_thin_id)
+            }
         };
         ops.extend_from_slice(&[thin_op_kind::code(kind), 0, 0, 0]);
         ops.extend_from_slice(&thin_id.to_le_bytes());
@@ -451,7 +455,8 @@ fn read_ops(mut value: Reader<'_>) -> Result<Vec<ThinOp>, Malformed> {
         let volume = VolumeId::from_bytes(value.array()?);
         list.push(match kind {
             ThinOpKind::Snapshot => ThinOp::Snapshot { volume, thin_id, origin_thin_id },
-            // FMT-2: only a snapshot has an origin.
+            ThinOpKind::Rollback => ThinOp::Rollback { volume, thin_id, origin_thin_id },
+            // FMT-2: nothing else has an origin.
             _ if origin_thin_id != 0 => return Err(value.malformed()),
             ThinOpKind::Create => ThinOp::Create { volume, thin_id },
             ThinOpKind::Delete => ThinOp::Delete { volume, thin_id },

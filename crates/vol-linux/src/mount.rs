@@ -15,6 +15,7 @@ use vol_core::observed::Mount;
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
 use vol_types::FsKind;
 
+use crate::sysfs::SysDevice;
 use crate::{dm, error, files, mountinfo};
 
 pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
@@ -34,9 +35,10 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         }
         e => failed(e),
     })?;
+    let device_read_only = SysDevice::of(call.dev).is_ok_and(|device| device.read_only());
     let configure = || -> Result<(), Errno> {
         fsconfig_set_string(fs.as_fd(), "source", &node)?;
-        for flag in options(call) {
+        for flag in options(call, device_read_only) {
             fsconfig_set_flag(fs.as_fd(), *flag)?;
         }
         if call.no_replay && call.fs == FsKind::Btrfs {
@@ -45,7 +47,16 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         }
         fsconfig_create(fs.as_fd())
     };
-    configure().map_err(|e| with_messages(failed(e), fs.as_fd()))?;
+    configure().map_err(|e| match e {
+        // A snapshot or a clone beside its origin: the kernel knows btrfs by its UUID, and gives one of them another only since 6.7
+        // (`fs/btrfs/volumes.c`, `temp_fsid`).
+        Errno::EXIST if call.fs == FsKind::Btrfs => HostError::new(
+            HostErrorKind::Unsupported,
+            &*what,
+            "a btrfs with the same UUID is mounted already, and this kernel does not mount two of them (Linux 6.7 does)",
+        ),
+        e => with_messages(failed(e), fs.as_fd()),
+    })?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if call.read_only {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -69,13 +80,14 @@ fn check_device(what: &str, made: &OwnedFd, call: &MountCall) -> HostResult<()> 
 
 /// A snapshot's device cannot be written to, so its journal cannot be replayed. ext4 leaves a clean one when it is frozen or
 /// unmounted; a snapshot of a file system that a crash left behind is refused by the kernel rather than shown with holes.
-/// XFS leaves a record even when it is frozen (`xfs_log_quiesce`), so the log has to be passed over. What is mounted without
-/// its journal shows what was last written in place: the newest changes may be missing, and nothing is written.
-fn options(call: &MountCall) -> &'static [&'static str] {
+/// XFS leaves a record even when it is frozen (`xfs_log_quiesce`), so the log has to be passed over on such a device, and on no
+/// other. What is mounted without its journal shows what was last written in place: the newest changes may be missing, and nothing is written.
+fn options(call: &MountCall, device_read_only: bool) -> &'static [&'static str] {
     match (call.fs, call.read_only, call.allow_same_uuid) {
         (FsKind::Ext4, true, _) if call.no_replay => &["ro", "noload"],
         (FsKind::Xfs, true, false) if call.no_replay => &["ro", "norecovery"],
-        (FsKind::Xfs, true, true) => &["ro", "norecovery", "nouuid"],
+        (FsKind::Xfs, true, true) if call.no_replay || device_read_only => &["ro", "norecovery", "nouuid"],
+        (FsKind::Xfs, true, true) => &["ro", "nouuid"],
         (FsKind::Xfs, false, true) => &["nouuid"],
         (_, true, _) => &["ro"],
         (_, false, _) => &[],

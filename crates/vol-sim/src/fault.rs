@@ -78,11 +78,13 @@ impl EffectKind {
     /// How many places inside the effect there are to stop at:
     /// a durable write 1 (written, not flushed) · wiping 1 (the first half of the signatures is gone) · making a file 1 (it is
     /// empty) · `dm_create` 2 (no table; table loaded but not live) · `dm_reload` 1 (loaded, not live) · a pool message 1
-    /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · a thin snapshot
-    /// 2 (origin suspended; message sent too) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system).
+    /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
+    /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
+    /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system).
     pub const fn stages(self) -> u8 {
         match self {
-            Self::DmCreate | Self::ThinSnapshot => 2,
+            Self::ThinSnapshot => 5,
+            Self::DmCreate => 2,
             Self::DurableWrite
             | Self::WipeSignatures
             | Self::CreateFile

@@ -183,30 +183,52 @@ impl World {
         thin.handed_out = handed_out;
     }
 
-    /// Suspend, message, resume. Stage 1 is the suspended origin, stage 2 comes after the message.
+    /// Suspend, messages, resume; its stages are those of [`crate::EffectKind::stages`].
     pub fn snapshot(&mut self, what: &str, call: &ThinSnapshot, mishap: Mishap) -> HostResult<()> {
-        let origin = call.origin_uuid.as_deref().map(|uuid| self.dm_minor(what, uuid)).transpose()?;
-        if let Some(device) = origin.and_then(|minor| self.dm.get_mut(&minor))
-            && !defect("host: the origin of a snapshot runs on")
-        {
-            device.suspended = true;
-            device.guarded = true;
-            self.counters.ioctls += 1;
+        let active = call.of.iter().filter_map(|one| one.uuid.as_deref());
+        let origins: Vec<u32> = active.map(|uuid| self.dm_minor(what, uuid)).collect::<HostResult<_>>()?;
+        for (at, minor) in origins.iter().enumerate() {
+            if let Some(device) = self.dm.get_mut(minor)
+                && !defect("host: the origin of a snapshot runs on")
+            {
+                device.suspended = true;
+                device.guarded = true;
+                self.counters.ioctls += 1;
+            }
+            if at == 0 {
+                mishap.stage(1)?;
+            }
         }
-        mishap.stage(1)?;
-        let text = format!("create_snap {} {}", call.thin_id, call.origin_thin_id);
-        // The stages of the message itself are not those of the snapshot.
+        if origins.is_empty() {
+            mishap.stage(1)?;
+        }
+        mishap.stage(3)?;
+        // The stages of a message itself are not those of the snapshot.
         let of_message = match mishap.0 {
             Some(Fault::KillDaemonInside(_) | Fault::PowerCutInside(_)) => Mishap(None),
             _ => mishap,
         };
-        let sent = self.message(what, &call.pool_uuid, &text, of_message);
-        mishap.stage(2)?;
-        let origin = origin.filter(|_| !defect("host: the origin of a snapshot stays suspended"));
-        let resumed = origin.map_or(Ok(()), |minor| {
+        let mut sent = Ok(());
+        for (at, one) in call.of.iter().enumerate() {
+            let text = format!("create_snap {} {}", one.thin_id, one.origin_thin_id);
+            sent = self.message(what, &call.pool_uuid, &text, of_message).map_err(|error| error.at(at));
+            if at == 0 {
+                mishap.stage(2)?;
+            }
+            if sent.is_err() {
+                break;
+            }
+        }
+        mishap.stage(4)?;
+        let mut resumed = Ok(());
+        let stays = defect("host: the origin of a snapshot stays suspended");
+        for (at, minor) in origins.iter().enumerate().filter(|_| !stays) {
             self.counters.ioctls += 1;
-            self.resume_minor(minor)
-        });
+            resumed = resumed.and(self.resume_minor(*minor));
+            if at == 0 {
+                mishap.stage(5)?;
+            }
+        }
         sent.and(resumed)
     }
 }

@@ -218,11 +218,7 @@ impl HostMut for SimHost {
     }
 
     fn thin_snapshot(&self, snapshot: &ThinSnapshot) -> HostResult<()> {
-        let origin = snapshot.origin_uuid.as_deref().unwrap_or("inactive");
-        let what = format!(
-            "thin snapshot {} {} of {} ({origin})",
-            snapshot.pool_uuid, snapshot.thin_id, snapshot.origin_thin_id
-        );
+        let what = format!("{}: {snapshot}", snapshot.pool_uuid);
         self.effect(EffectKind::ThinSnapshot, &snapshot.pool_uuid, what, |world, what, mishap| {
             world.snapshot(what, snapshot, mishap)
         })

@@ -10,6 +10,7 @@ pub mod label;
 pub mod limit;
 pub mod name;
 pub mod object;
+pub mod selector;
 pub mod size;
 pub mod unit;
 
@@ -20,5 +21,6 @@ pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
 pub use label::{Label, LabelError, Labels};
 pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
 pub use object::*;
+pub use selector::{Selector, SelectorError};
 pub use size::{SizeError, SizeSpec, parse_bytes};
 pub use unit::{Bytes, Extents, Sectors};

@@ -254,9 +254,26 @@ pub struct Intent {
 /// One pool message, named by the volume it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThinOp {
-    Create { volume: VolumeId, thin_id: u32 },
-    Snapshot { volume: VolumeId, thin_id: u32, origin_thin_id: u32 },
-    Delete { volume: VolumeId, thin_id: u32 },
+    Create {
+        volume: VolumeId,
+        thin_id: u32,
+    },
+    Snapshot {
+        volume: VolumeId,
+        thin_id: u32,
+        origin_thin_id: u32,
+    },
+    Delete {
+        volume: VolumeId,
+        thin_id: u32,
+    },
+    /// As `Snapshot`, for a helper: once the transaction is over it exchanges thin ids with the volume that it names as its origin, and
+    /// is deleted.
+    Rollback {
+        volume: VolumeId,
+        thin_id: u32,
+        origin_thin_id: u32,
+    },
 }
 
 /// One object of the catalog.

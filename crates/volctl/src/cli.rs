@@ -5,11 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vol_types::{Name, PoolPath};
 
+mod life;
 mod volume;
 
 use crate::exit;
 pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
 use crate::values::{file, name, path, pv, pv_disk, size, size_or_share};
+pub use life::{
+    CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
+    RenameVolume, Selected, WithLabels,
+};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.

@@ -15,13 +15,17 @@ use vol_api::{
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
+mod life;
+
+pub use life::Life;
+
 /// A read's answer.
 pub type Read<T> = Result<T, ApiError>;
 /// A change's answer: what was done, or the plan.
 pub type Change<T> = Result<Changed<T>, ApiError>;
 
 /// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Life + Send + Sync + 'static {
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
     /// Also asked with every scrape of `/metrics`.

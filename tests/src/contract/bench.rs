@@ -319,12 +319,8 @@ impl<'a, B: Bench> Pool<'a, B> {
     }
 
     pub fn snapshot(&self, origin: Option<&DmInfo>, id: u32, origin_id: u32) -> Result<(), HostErrorKind> {
-        kind(self.b.host().thin_snapshot(&ThinSnapshot {
-            pool_uuid: self.uuid.clone(),
-            origin_uuid: origin.map(|info| info.uuid.clone()),
-            thin_id: id,
-            origin_thin_id: origin_id,
-        }))
+        let origin_uuid = origin.map(|info| info.uuid.clone());
+        kind(self.b.host().thin_snapshot(&ThinSnapshot::one(self.uuid.clone(), origin_uuid, id, origin_id)))
     }
 
     /// Chunks that a volume maps.

@@ -43,8 +43,11 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
     let mut making = BTreeMap::new();
     for intent in catalog.intents_of(pool.id) {
         for op in &intent.ops {
-            if let ThinOp::Create { thin_id, .. } | ThinOp::Snapshot { thin_id, .. } = op {
-                making.insert(*thin_id, intent.from);
+            match op {
+                ThinOp::Create { thin_id, .. }
+                | ThinOp::Snapshot { thin_id, .. }
+                | ThinOp::Rollback { thin_id, .. } => drop(making.insert(*thin_id, intent.from)),
+                ThinOp::Delete { .. } => {}
             }
         }
     }
@@ -149,6 +152,7 @@ pub fn intent_in_words(intent: &Intent) -> String {
             ThinOp::Create { thin_id, .. } => format!("create {thin_id}"),
             ThinOp::Snapshot { thin_id, origin_thin_id, .. } => format!("snapshot {thin_id} of {origin_thin_id}"),
             ThinOp::Delete { thin_id, .. } => format!("delete {thin_id}"),
+            ThinOp::Rollback { thin_id, origin_thin_id, .. } => format!("roll back with {thin_id} of {origin_thin_id}"),
         })
         .collect();
     let more = intent.ops.len().saturating_sub(ops.len());

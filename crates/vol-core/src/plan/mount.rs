@@ -108,9 +108,9 @@ pub fn mount(
             fs,
             target: target.clone(),
             read_only,
-            // A clone of a VG brings the same UUIDs (`vg import-clone`), and XFS refuses to mount one of them twice.
-            // Not with read-only: the host would pass over the journal, as it must for a snapshot and must not for a volume.
-            allow_same_uuid: volume.snapshot.is_some() || (fs == vol_types::FsKind::Xfs && !read_only),
+            // A clone, of a volume or of a whole VG (`vg import-clone`), brings the same UUIDs, and XFS refuses to mount one of
+            // them twice.
+            allow_same_uuid: volume.snapshot.is_some() || fs == vol_types::FsKind::Xfs,
             no_replay,
         })
         .requires(Requirement::Active(device))

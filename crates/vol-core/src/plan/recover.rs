@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, pool, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, pool, rollback, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -187,7 +187,9 @@ fn before_the_swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool, intent: &Int
     let mut deletes = false;
     for op in &intent.ops {
         let (volume, thin_id) = match *op {
-            ThinOp::Create { volume, thin_id } | ThinOp::Snapshot { volume, thin_id, .. } => (volume, thin_id),
+            ThinOp::Create { volume, thin_id }
+            | ThinOp::Snapshot { volume, thin_id, .. }
+            | ThinOp::Rollback { volume, thin_id, .. } => (volume, thin_id),
             ThinOp::Delete { volume, thin_id } => {
                 deletes = true;
                 (volume, thin_id)
@@ -231,6 +233,8 @@ fn after_the_swap(catalog: &Catalog, pool: &Pool, intent: &Intent) -> Plan {
                 }
             }
             ThinOp::Delete { volume, .. } => done.push(Change::Delete(ObjectKey::Volume(volume))),
+            // What the volume held goes with the next round.
+            ThinOp::Rollback { volume, .. } => done.extend(rollback::finished(catalog, volume)),
         }
     }
     plan.push(Action::CheckPool { pool: pool.id, transaction_id: intent.from + 1 });

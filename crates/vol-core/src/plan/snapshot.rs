@@ -1,4 +1,7 @@
-//! Snapshots: read-only, thin, crash-consistent (the origin's file system is frozen while they are taken).
+//! Snapshots: read-only, thin, crash-consistent (the origin's file system is frozen while they are taken). Those that are asked for
+//! together are of one instant.
+
+use std::collections::BTreeSet;
 
 use vol_types::{
     Bytes, Change, Content, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState,
@@ -10,33 +13,124 @@ use crate::dm::Device;
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::{Kernel, agreement, pool, volume, writable_pool};
 use crate::refusal::Refusal;
-use crate::step::{Action, Requirement, Step};
+use crate::step::{Action, Requirement, SnapshotOf, Step};
 
-/// `snapshot create`.
+/// Most snapshots of one instant. All of them are recorded in one commit, and all origins wait for each other.
+pub const GROUP_MAX: usize = 32;
+
+/// `snapshot create`, for one snapshot.
 #[derive(Clone, Debug)]
 pub struct CreateSnapshot {
     pub id: VolumeId,
+    /// Used for the whole transaction if this is its first change of the pool.
     pub intent: IntentId,
     pub of: Name,
     pub name: Name,
+    pub labels: Labels,
     pub now: u64,
 }
 
-/// `snapshot create`. A name that is taken is refused, not taken for the same request: a snapshot is a moment, and the
-/// moment asked for is now.
+impl CreateSnapshot {
+    /// The name that it is to have.
+    pub fn full_name(&self) -> VolumeName {
+        VolumeName { volume: self.of.clone(), snapshot: Some(self.name.clone()) }
+    }
+    /// What it is taken of.
+    pub fn origin_name(&self) -> VolumeName {
+        VolumeName { volume: self.of.clone(), snapshot: None }
+    }
+}
+
+/// `snapshot create`: one snapshot, or several of one instant, all or none. A name that is taken is refused, not taken for the same
+/// request: a snapshot is a moment, and the moment asked for is now.
 pub fn create(
     catalog: &Catalog,
     kernel: &Kernel,
     batch: &Batch,
-    request: &CreateSnapshot,
+    requests: &[CreateSnapshot],
 ) -> Result<ThinChange, Refusal> {
     let vg = &catalog.vg().name;
-    let origin_name = VolumeName { volume: request.of.clone(), snapshot: None };
-    let origin = catalog.volume_named(&origin_name).ok_or_else(|| {
+    let (Some(first), true) = (requests.first(), requests.len() <= GROUP_MAX) else {
+        return Err(Refusal::invalid(format!("between 1 and {GROUP_MAX} snapshots can be taken at one instant")));
+    };
+    let mut of = BTreeSet::new();
+    if let Some(twice) = requests.iter().find(|request| !of.insert(&request.of)) {
+        return Err(Refusal::invalid(format!("{vg}/{} is named twice", twice.of))
+            .hint("snapshots that are taken together are of one instant: one of each volume"));
+    }
+    let origins: Vec<&Volume> = requests.iter().map(|request| origin_of(catalog, request)).collect::<Result<_, _>>()?;
+    let Some(pool) = origins.first().and_then(|origin| catalog.pool(origin.pool)) else {
+        return Err(Refusal::not_found(format!("the pool of {vg}/{} is not there", first.of)));
+    };
+    if let Some(other) = origins.iter().find(|origin| origin.pool != pool.id) {
+        // Each pool has transactions of its own, and a crash between two of them would leave half of the group.
+        return Err(Refusal::invalid(format!(
+            "{vg}/{} is not in pool {} as {vg}/{} is",
+            other.name, pool.name, first.of
+        ))
+        .hint("snapshots of one instant are of volumes of one pool; take the others by themselves"));
+    }
+    let mut after = room_for_more(catalog, kernel, batch, pool)?;
+    let mut change = ThinChange {
+        title: match requests {
+            [only] => format!("create snapshot {vg}/{}", only.full_name()),
+            many => format!("create {} snapshots of one instant", many.len()),
+        },
+        volume: first.id,
+        names: Vec::new(),
+        intent: first.intent,
+        before: Vec::new(),
+        pool: after.clone(),
+        promises: Bytes::ZERO,
+        ops: Vec::new(),
+        message: Step::new(Action::SnapshotThin { pool: pool.id, snapshots: Vec::new() }),
+        begin: Vec::new(),
+        done: Vec::new(),
+        then: Vec::new(),
+    };
+    let mut snapshots = Vec::new();
+    for (request, origin) in requests.iter().zip(origins) {
+        agreement::not_lost(kernel, origin, &format!("{vg}/{}", request.origin_name()))?;
+        let thin_id;
+        (thin_id, after) = one_more(&after)?;
+        let snapshot = Volume {
+            id: request.id,
+            name: request.name.clone(),
+            pool: origin.pool,
+            thin_id,
+            size: origin.size,
+            state: VolumeState::Creating,
+            content: content_of(origin),
+            snapshot: Some(Snapshot { of: origin.id, of_name: origin.name.clone() }),
+            created_at: request.now,
+            labels: request.labels.clone(),
+            protected: false,
+            clone_of: None,
+            reserve: Bytes::ZERO,
+            check_fs: false,
+        };
+        let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
+        let taken = taken_of(kernel, origin, thin_id);
+        change.message.requires.push(as_planned(origin, &taken));
+        change.ops.push(ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: origin.thin_id });
+        change.names.extend([request.full_name(), request.origin_name()]);
+        change.begin.push(Change::Put(Object::Volume(snapshot)));
+        change.done.push(Change::Put(Object::Volume(ready)));
+        snapshots.push(taken);
+    }
+    change.pool = after;
+    change.message.action = Action::SnapshotThin { pool: pool.id, snapshots };
+    Ok(change)
+}
+
+/// The volume that a snapshot is asked of, if it can be taken under the name that is asked for.
+fn origin_of<'a>(catalog: &'a Catalog, request: &CreateSnapshot) -> Result<&'a Volume, Refusal> {
+    let vg = &catalog.vg().name;
+    let origin = catalog.volume_named(&request.origin_name()).ok_or_else(|| {
         Refusal::not_found(format!("there is no volume {vg}/{}", request.of))
             .hint("`volctl volume list` shows the volumes")
     })?;
-    let name = VolumeName { volume: request.of.clone(), snapshot: Some(request.name.clone()) };
+    let name = request.full_name();
     if let Some(present) = catalog.volume_named(&name) {
         if present.snapshot.as_ref().is_some_and(|snapshot| snapshot.of != origin.id) {
             return Err(Refusal::exists(format!(
@@ -51,64 +145,50 @@ pub fn create(
     if origin.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("volume {vg}/{} is just being made or deleted", request.of)));
     }
-    let Some(origin_pool) = catalog.pool(origin.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {vg}/{} is not there", request.of)));
-    };
-    writable_pool(origin_pool, kernel, catalog.intents_of(origin_pool.id).next().is_some())?;
-    pool::has_room(catalog, origin_pool, kernel.pools.get(&origin_pool.id))?;
-    agreement::not_lost(kernel, origin, &format!("{vg}/{origin_name}"))?;
-    let origin_pool = &agreement::raised(batch.pool(origin_pool), kernel);
-    if origin_pool.snapshots_made >= limit::POOL_SNAPSHOTS_MAX {
+    Ok(origin)
+}
+
+/// The pool as it can be recorded, if it takes new thin ids at all.
+pub(super) fn room_for_more(catalog: &Catalog, kernel: &Kernel, batch: &Batch, pool: &Pool) -> Result<Pool, Refusal> {
+    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
+    Ok(agreement::raised(batch.pool(pool), kernel))
+}
+
+/// The thin id of one more snapshot or clone, and the pool after it was given out.
+pub(super) fn one_more(pool: &Pool) -> Result<(u32, Pool), Refusal> {
+    if pool.snapshots_made >= limit::POOL_SNAPSHOTS_MAX {
         return Err(Refusal::no_space(format!(
             "pool {} has made {} snapshots in its life; the kernel's clock of 24 bits is nearly at its end",
-            origin_pool.name, origin_pool.snapshots_made
+            pool.name, pool.snapshots_made
         ))
         .hint("make a new pool and copy the volumes there"));
     }
-    let after = volume::take_thin_id(origin_pool)?;
-    let after =
-        Pool { snapshots_made: origin_pool.snapshots_made + u32::from(!defect("snapshots are not counted")), ..after };
-    let snapshot = Volume {
-        id: request.id,
-        name: request.name.clone(),
-        pool: origin.pool,
-        thin_id: origin_pool.next_thin_id,
-        size: origin.size,
-        state: VolumeState::Creating,
-        content: match &origin.content {
-            // An origin is ready, so it is formatted or raw; the others cannot be told apart from "unknown".
-            Content::Blank | Content::Formatting { .. } => Content::Raw,
-            known => known.clone(),
-        },
-        snapshot: Some(Snapshot { of: origin.id, of_name: origin.name.clone() }),
-        created_at: request.now,
-        labels: Labels::default(),
-        protected: false,
-        clone_of: None,
-        reserve: Bytes::ZERO,
-        check_fs: false,
-    };
-    let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
-    let origin_device = Device::Volume(origin.id);
-    let active = kernel.dm.contains_key(&origin_device).then_some(origin_device);
-    let (id, thin_id, origin_thin_id) = (snapshot.id, snapshot.thin_id, origin.thin_id);
-    let message = Action::SnapshotThin { pool: origin.pool, origin: active, origin_thin_id, thin_id };
-    Ok(ThinChange {
-        title: format!("create snapshot {vg}/{name}"),
-        volume: id,
-        names: vec![name, origin_name],
-        intent: request.intent,
-        before: Vec::new(),
-        pool: after,
-        promises: Bytes::ZERO,
-        op: ThinOp::Snapshot { volume: id, thin_id, origin_thin_id },
-        // Suspended or not must be what the plan was made for: a snapshot of a running origin is a corrupt one.
-        message: Step::new(message).requires(match active {
-            Some(device) => Requirement::Active(device),
-            None => Requirement::Absent(origin_device),
-        }),
-        begin: vec![Change::Put(Object::Volume(snapshot))],
-        done: vec![Change::Put(Object::Volume(ready))],
-        then: Vec::new(),
-    })
+    let after = volume::take_thin_id(pool)?;
+    let made = pool.snapshots_made + u32::from(!defect("snapshots are not counted"));
+    Ok((pool.next_thin_id, Pool { snapshots_made: made, ..after }))
+}
+
+/// What a snapshot or clone of `source` holds.
+pub(super) fn content_of(source: &Volume) -> Content {
+    match &source.content {
+        // A source is ready, so it is formatted or raw; the others cannot be told apart from "unknown".
+        Content::Blank | Content::Formatting { .. } => Content::Raw,
+        known => known.clone(),
+    }
+}
+
+/// The message's part for one source.
+pub(super) fn taken_of(kernel: &Kernel, source: &Volume, thin_id: u32) -> SnapshotOf {
+    let device = Device::Volume(source.id);
+    let origin = kernel.dm.contains_key(&device).then_some(device);
+    SnapshotOf { origin, origin_thin_id: source.thin_id, thin_id }
+}
+
+/// Suspended or not must be what the plan was made for: a snapshot of a running origin is a corrupt one.
+pub(super) fn as_planned(source: &Volume, taken: &SnapshotOf) -> Requirement {
+    match taken.origin {
+        Some(device) => Requirement::Active(device),
+        None => Requirement::Absent(Device::Volume(source.id)),
+    }
 }

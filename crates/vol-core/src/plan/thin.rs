@@ -14,10 +14,14 @@ use crate::step::{Action, Requirement, Step};
 /// Most changes in one transaction: their two records stay far below the longest one, and nobody waits for many others' messages.
 pub const BATCH_MAX: usize = 64;
 
+/// Most labels of the volumes in one transaction, for the same reason: a label has up to 318 bytes.
+pub const BATCH_LABELS_MAX: usize = 1024;
+
 /// One change of a pool's thin ids, to be made alone or with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThinChange {
     pub title: String,
+    /// What it is about; the first of several.
     pub volume: VolumeId,
     /// Names that it makes, deletes or depends on: no other change of the same transaction may have them.
     pub names: Vec<VolumeName>,
@@ -29,8 +33,9 @@ pub struct ThinChange {
     pub pool: Pool,
     /// What it adds to what the pool promises.
     pub promises: Bytes,
-    pub op: ThinOp,
-    /// The pool message.
+    /// One for each pool message.
+    pub ops: Vec<ThinOp>,
+    /// The pool message, or several of one instant.
     pub message: Step,
     /// Becomes durable together with the intent.
     pub begin: Vec<Change>,
@@ -47,6 +52,8 @@ pub struct Batch {
     pools: BTreeMap<PoolId, Pool>,
     promises: BTreeMap<PoolId, u128>,
     names: BTreeSet<VolumeName>,
+    messages: usize,
+    labels: usize,
 }
 
 impl Batch {
@@ -66,7 +73,7 @@ impl Batch {
         self.names.contains(name) && !defect("changes of a batch do not see each other")
     }
     pub fn is_full(&self) -> bool {
-        self.changes.len() >= BATCH_MAX
+        self.messages >= BATCH_MAX || self.labels >= BATCH_LABELS_MAX
     }
 
     pub fn add(&mut self, change: ThinChange) {
@@ -74,6 +81,12 @@ impl Batch {
         let promises = self.promises.entry(change.pool.id).or_default();
         *promises = promises.saturating_add(u128::from(change.promises.get()));
         self.names.extend(change.names.iter().cloned());
+        self.messages = self.messages.saturating_add(change.ops.len());
+        let labels = change.begin.iter().map(|change| match change {
+            Change::Put(Object::Volume(volume)) => volume.labels.len(),
+            _ => 0,
+        });
+        self.labels = self.labels.saturating_add(labels.sum());
         self.changes.push(change);
     }
 
@@ -88,7 +101,7 @@ impl Batch {
         for pool in self.pools.values() {
             let own = || self.changes.iter().filter(|change| change.pool.id == pool.id);
             let Some(first) = own().next() else { continue };
-            let ops = own().map(|change| change.op).collect();
+            let ops = own().flat_map(|change| change.ops.iter().copied()).collect();
             begin.push(Change::Put(Object::Intent(Intent {
                 id: first.intent,
                 pool: pool.id,

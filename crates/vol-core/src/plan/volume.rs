@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::{Kernel, Plan, agreement, pool, writable_pool};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
 /// `volume create`.
@@ -24,6 +24,7 @@ pub struct CreateVolume {
     /// `None`: a raw block volume.
     pub fs: Option<FsKind>,
     pub fs_uuid: [u8; 16],
+    pub labels: Labels,
     pub now: u64,
 }
 
@@ -45,7 +46,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     if let Some(present) = catalog.volume_named(&name)
         && !defect("a name is given twice")
     {
-        return same_as(present, pool, size, request.fs, &path);
+        return same_as(present, pool, size, request, &path);
     }
     if catalog.pool_named(&request.name).is_some() {
         return Err(Refusal::exists(format!("the name {path} is taken by a pool"))
@@ -66,7 +67,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         content: if request.fs.is_some() { Content::Blank } else { Content::Raw },
         snapshot: None,
         created_at: request.now,
-        labels: Labels::default(),
+        labels: request.labels.clone(),
         protected: false,
         clone_of: None,
         reserve: Bytes::ZERO,
@@ -85,7 +86,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         before: Vec::new(),
         pool: pool_after,
         promises: size,
-        op: ThinOp::Create { volume: id, thin_id },
+        ops: vec![ThinOp::Create { volume: id, thin_id }],
         message: Step::new(Action::CreateThin { pool: volume.pool, thin_id }),
         begin: vec![Change::Put(Object::Volume(volume.clone()))],
         done: vec![Change::Put(Object::Volume(after))],
@@ -171,7 +172,8 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
     Ok(rounded)
 }
 
-fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
+/// Refuses what would make the pool promise more than it may: `size` on top of its volumes and of `batch`.
+pub fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
     let data = catalog.pool_data_size(pool);
     let present = u128::from(catalog.members(pool.id).virtual_size().get()) + batch.promises(pool.id);
     let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
@@ -188,7 +190,7 @@ fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> 
     Ok(())
 }
 
-fn same_as(present: &Volume, pool: &Pool, size: Bytes, fs: Option<FsKind>, path: &str) -> Result<Created, Refusal> {
+fn same_as(present: &Volume, pool: &Pool, size: Bytes, request: &CreateVolume, path: &str) -> Result<Created, Refusal> {
     let present_fs = match &present.content {
         Content::Formatted { fs, .. } | Content::Formatting { fs, .. } => Some(*fs),
         Content::Blank | Content::Raw => None,
@@ -203,14 +205,25 @@ fn same_as(present: &Volume, pool: &Pool, size: Bytes, fs: Option<FsKind>, path:
     if present.size != size {
         differs.push(format!("a size of {}", present.size));
     }
-    if present_fs != fs {
+    if present_fs != request.fs {
         differs.push(format!("file system {}", present_fs.map_or("none", FsKind::as_str)));
     }
+    differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {
         return Ok(Created::Unchanged(present.id));
     }
     Err(Refusal::exists(format!("there is a volume {path} already, with {}", differs.join(" and ")))
         .hint("choose another name, or delete that volume first"))
+}
+
+/// Of the labels that are asked for those that a volume does not have. What it has besides may have been given to it since.
+pub fn other_labels(present: &Volume, wanted: &Labels) -> impl Iterator<Item = String> {
+    wanted.iter().filter(|(key, value)| present.labels.get(key) != Some(value)).map(|(key, value)| {
+        match present.labels.get(key) {
+            Some(other) => format!("label {key}={other}, not {key}={value}"),
+            None => format!("no label {key}"),
+        }
+    })
 }
 
 /// `volume delete` and `snapshot delete`, in one transaction with `batch`. Snapshots of a deleted volume stay: they hold data
@@ -225,12 +238,9 @@ pub fn delete(
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
+    not_protected(volume, &path, "delete")?;
     not_in_use(kernel, device, &path, "delete")?;
-    if volume.content == Content::Raw && volume.snapshot.is_none() && kernel.dm.contains_key(&device) {
-        // Who attached it may open it at any moment; nobody else can know that it is not wanted any more.
-        return Err(Refusal::busy(format!("cannot delete {path}: it is attached"))
-            .hint(format!("detach it first: `volctl volume detach {path}`")));
-    }
+    not_attached(kernel, volume, &path, "delete")?;
     let Some(pool) = catalog.pool(volume.pool) else {
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
@@ -255,7 +265,7 @@ pub fn removal(pool: &Pool, volume: &Volume, intent: IntentId) -> ThinChange {
         before: Vec::new(),
         pool: pool.clone(),
         promises: Bytes::ZERO,
-        op: ThinOp::Delete { volume: volume.id, thin_id },
+        ops: vec![ThinOp::Delete { volume: volume.id, thin_id }],
         message: Step::new(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true }),
         begin: vec![Change::Put(Object::Volume(tombstone))],
         done: vec![Change::Delete(ObjectKey::Volume(volume.id))],
@@ -274,4 +284,25 @@ pub fn not_in_use(kernel: &Kernel, device: Device, path: &str, verb: &str) -> Re
     let noun = if path.contains('@') { "snapshot" } else { "volume" };
     Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
         .hint(format!("unmount it first: `volctl {noun} unmount {path}`")))
+}
+
+/// Refuses a raw volume that is attached. Who attached it may open it at any moment; nobody else can know that it is not
+/// wanted any more.
+pub fn not_attached(kernel: &Kernel, volume: &Volume, path: &str, verb: &str) -> Result<(), Refusal> {
+    let attached = kernel.dm.contains_key(&Device::Volume(volume.id));
+    if volume.content != Content::Raw || volume.snapshot.is_some() || !attached {
+        return Ok(());
+    }
+    Err(Refusal::busy(format!("cannot {verb} {path}: it is attached"))
+        .hint(format!("detach it first: `volctl volume detach {path}`")))
+}
+
+/// Refuses what is protected.
+pub fn not_protected(volume: &Volume, path: &str, verb: &str) -> Result<(), Refusal> {
+    if !volume.protected {
+        return Ok(());
+    }
+    let noun = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
+    Err(Refusal::new(RefusalCode::Refused, format!("cannot {verb} {path}: it is protected"))
+        .hint(format!("`volctl {noun} unprotect {path}` takes the protection away")))
 }

@@ -127,6 +127,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
         size,
         fs: Some(FsKind::Ext4),
         fs_uuid: [7; 16],
+        labels: Labels::default(),
         now: 0,
     }
 }

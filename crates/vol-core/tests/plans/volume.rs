@@ -138,9 +138,10 @@ fn take_snapshot(catalog: &Catalog, kernel: &Kernel) -> vol_core::Plan {
         intent: IntentId::from_uuid(uuid(41)),
         of: name("pg"),
         name: name("before"),
+        labels: Labels::default(),
         now: 0,
     };
-    thin::alone(snapshot::create(catalog, kernel, &Batch::default(), &request).unwrap())
+    thin::alone(snapshot::create(catalog, kernel, &Batch::default(), &[request]).unwrap())
 }
 
 #[test]
@@ -183,8 +184,9 @@ fn the_snapshot_clock_is_refused_before_it_wraps() {
         intent: IntentId::from_uuid(uuid(41)),
         of: name("pg"),
         name: name("late"),
+        labels: Labels::default(),
         now: 0,
     };
-    let refusal = snapshot::create(&catalog, &kernel(&catalog, 1), &Batch::default(), &request).unwrap_err();
+    let refusal = snapshot::create(&catalog, &kernel(&catalog, 1), &Batch::default(), &[request]).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NoSpace);
 }

@@ -104,13 +104,14 @@ fn what_depends_on_a_change_of_the_batch_comes_after_it() {
     let uuid = || host.new_uuid();
     let delete = |of: &str| ThinRequest::Delete { name: volume(of), intent: IntentId::from_uuid(uuid()) };
     let snapshot = |of: &str, as_: &str| {
-        ThinRequest::Snapshot(CreateSnapshot {
+        ThinRequest::Snapshot(vec![CreateSnapshot {
             id: VolumeId::from_uuid(uuid()),
             intent: IntentId::from_uuid(uuid()),
             of: name(of),
             name: name(as_),
+            labels: Labels::default(),
             now: 0,
-        })
+        }])
     };
     let answers = vg.submit_all(
         &host,

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use vol_core::VolumeName;
-use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg};
+use vol_engine::{
+    CloneVolume, CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
+};
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
 
@@ -57,7 +59,8 @@ pub fn pool_request() -> CreatePool {
 }
 
 pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
-    CreateVolume { path: format!("data/{volume}").parse().unwrap(), pool: None, size: Bytes::gib(10), fs }
+    let labels = Labels::default();
+    CreateVolume { path: format!("data/{volume}").parse().unwrap(), pool: None, size: Bytes::gib(10), fs, labels }
 }
 
 pub fn volume(text: &str) -> VolumeName {
@@ -65,6 +68,16 @@ pub fn volume(text: &str) -> VolumeName {
         None => VolumeName { volume: name(text), snapshot: None },
         Some((volume, snapshot)) => VolumeName { volume: name(volume), snapshot: Some(name(snapshot)) },
     }
+}
+
+/// A clone in `data`, of `VOLUME` or `VOLUME@SNAPSHOT`.
+pub fn clone_request(of: &str, new: &str) -> CloneVolume {
+    CloneVolume { vg: name("data"), of: volume(of), name: name(new), labels: Labels::default() }
+}
+
+/// Snapshots in `data`.
+pub fn group(snapshots: &[&str]) -> Vec<SnapshotPath> {
+    snapshots.iter().map(|snapshot| format!("data/{snapshot}").parse().unwrap()).collect()
 }
 
 /// A request, so that tests can list them.
@@ -90,6 +103,17 @@ pub enum Op {
     ImportVg,
     /// A disk that was taken out of the VG and came back.
     WipePv,
+    AttachRaw,
+    CloneSnapshot,
+    CloneMounted,
+    /// Of a mounted volume and one that is attached.
+    SnapshotGroup,
+    Rollback,
+    /// Of a volume that is mounted and has a snapshot.
+    RenameVolume,
+    RenameSnapshot,
+    Label,
+    Protect,
 }
 
 impl Op {
@@ -120,6 +144,20 @@ impl Op {
             Self::ExportVg => engine.export_vg(&data, false).map(drop),
             Self::ImportVg => engine.import_vg(&data, false).map(drop),
             Self::WipePv => engine.wipe_pv(Path::new("/dev/sdc"), false, false).map(drop),
+            Self::AttachRaw => engine.attach(&data, &volume("raw"), false).map(drop),
+            Self::CloneSnapshot => engine.clone_volume(&clone_request("pg@before", "copy"), false).map(drop),
+            Self::CloneMounted => engine.clone_volume(&clone_request("pg", "copy"), false).map(drop),
+            Self::SnapshotGroup => {
+                engine.create_snapshots(&group(&["pg@t1", "raw@t1"]), &Labels::default(), false).map(drop)
+            }
+            Self::Rollback => engine.rollback(&"data/pg@before".parse().unwrap(), false).map(drop),
+            Self::RenameVolume => engine.rename_volume(&data, &volume("pg"), &name("db"), false).map(drop),
+            Self::RenameSnapshot => engine.rename_volume(&data, &volume("pg@before"), &name("then"), false).map(drop),
+            Self::Label => {
+                let set = ["tier=fast", "owner=pg"].map(|text| text.parse().unwrap());
+                engine.relabel(&data, &volume("pg"), (&set, &[]), false).map(drop)
+            }
+            Self::Protect => engine.protect(&data, &volume("pg"), true, false).map(drop),
         }
     }
 
@@ -154,6 +192,11 @@ impl Op {
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
             ReduceVg | WipePv => &[CreateVg, CreatePool, ExtendVg],
             ImportVg => &[CreateVg, CreatePool, CreateFormatted, ExportVg],
+            AttachRaw => &[CreateVg, CreatePool, CreateRaw],
+            CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
+            CloneMounted | Label | Protect => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
+            RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
     }
 }
@@ -179,9 +222,25 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
     all
 }
 
-/// [`inventory`], and how many PVs each VG has.
+/// What else is known of each volume, and the order of the thin ids: a rollback exchanges them.
+fn details(catalog: &vol_core::Catalog) -> Vec<String> {
+    let mut ids: Vec<u32> = catalog.volumes().map(|volume| volume.thin_id).collect();
+    ids.sort_unstable();
+    let of = |volume: &Volume| {
+        let labels: Vec<_> = volume.labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        let clone = volume.clone_of.as_ref().map_or(String::new(), |of| format!(" clone of {}", of.volume));
+        let place = ids.binary_search(&volume.thin_id).unwrap();
+        format!("{}: id {place}, protected {}{clone}{}", VolumeName::of(volume), volume.protected, labels.concat())
+    };
+    catalog.volumes().map(of).collect()
+}
+
+/// [`inventory`], what else is known of the volumes, and how many PVs each VG has.
 pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     let mut all = inventory(engine);
+    let mut volumes: Vec<_> = engine.vgs().iter().flat_map(|vg| vg.read(details)).collect();
+    volumes.sort();
+    all.extend(volumes);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
         vg.read(|catalog| {
             format!("{} PVs, {} copies", catalog.pvs().count(), catalog.pvs().filter(|pv| pv.metadata).count())

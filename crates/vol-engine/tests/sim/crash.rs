@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 19] = [
+const OPS: [Op; 27] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -29,6 +29,14 @@ const OPS: [Op; 19] = [
     Op::ExportVg,
     Op::ImportVg,
     Op::WipePv,
+    Op::CloneSnapshot,
+    Op::CloneMounted,
+    Op::SnapshotGroup,
+    Op::Rollback,
+    Op::RenameVolume,
+    Op::RenameSnapshot,
+    Op::Label,
+    Op::Protect,
 ];
 
 const DEATHS: [Fault; 8] = [
@@ -126,8 +134,16 @@ fn each_request_survives_a_death_at_each_effect() {
 #[test]
 fn recovery_itself_survives_a_death_at_each_of_its_effects() {
     let mut states = 0u64;
-    for op in [Op::CreateVg, Op::CreateFormatted, Op::CreateRaw, Op::SnapshotMounted, Op::DeleteVolume, Op::CreatePool]
-    {
+    for op in [
+        Op::CreateVg,
+        Op::CreateFormatted,
+        Op::CreateRaw,
+        Op::SnapshotMounted,
+        Op::DeleteVolume,
+        Op::CreatePool,
+        Op::SnapshotGroup,
+        Op::Rollback,
+    ] {
         let clean = clean(op);
         for number in clean.effects.clone() {
             let first = clean.before.fork();

@@ -25,6 +25,7 @@ pub fn describe(object: &Object) -> String {
                 ThinOp::Create { thin_id, .. } => format!("create {thin_id}"),
                 ThinOp::Snapshot { thin_id, origin_thin_id, .. } => format!("snapshot {thin_id} of {origin_thin_id}"),
                 ThinOp::Delete { thin_id, .. } => format!("delete {thin_id}"),
+                ThinOp::Rollback { thin_id, origin_thin_id, .. } => format!("rollback {thin_id} of {origin_thin_id}"),
             };
             let ops: Vec<String> = intent.ops.iter().take(CHANGES_TOLD).map(op).collect();
             format!("{} ({})", describe_key(&object.key()), ops.join(", "))

@@ -273,12 +273,13 @@ fn any_volume() -> impl Strategy<Value = Object> {
 }
 
 fn any_intent() -> impl Strategy<Value = Object> {
-    let op = (0..3u8, any::<([u8; 16], u32, u32)>()).prop_map(|(which, (volume, thin_id, origin_thin_id))| {
+    let op = (0..4u8, any::<([u8; 16], u32, u32)>()).prop_map(|(which, (volume, thin_id, origin_thin_id))| {
         let volume = VolumeId::from_bytes(volume);
         match which {
             0 => ThinOp::Create { volume, thin_id },
             1 => ThinOp::Snapshot { volume, thin_id, origin_thin_id },
-            _ => ThinOp::Delete { volume, thin_id },
+            2 => ThinOp::Delete { volume, thin_id },
+            _ => ThinOp::Rollback { volume, thin_id, origin_thin_id },
         }
     });
     (any::<([u8; 16], [u8; 16], u64)>(), vec(op, 0..6)).prop_map(|((id, pool, from), ops)| {

@@ -1,8 +1,9 @@
-//! The resume guard: a small process that outlives the daemon and resumes the device that the daemon left suspended.
+//! The resume guard: a small process that outlives the daemon and resumes the devices that the daemon left suspended.
 //!
-//! The daemon holds one end of a socket pair, the guard has the other as standard input. Lines from the daemon: `arm UUID`,
-//! `disarm`; each is answered by one line: `ok`, `ok unlocked` (its memory may be swapped out), or what went wrong. When the daemon's end closes, however it came to
-//! that, an armed guard resumes the device. The kernel closes that end only after the daemon's last ioctl has returned.
+//! The daemon holds one end of a socket pair, the guard has the other as standard input. Lines from the daemon: `arm UUID`, once for each
+//! device, and `disarm`, for all of them; each is answered by one line: `ok`, `ok unlocked` (its memory may be swapped out), or what
+//! went wrong. When the daemon's end closes, however it came to that, the guard resumes all devices that it is armed for. The
+//! kernel closes that end only after the daemon's last ioctl has returned.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IDLE_MAX: usize = 4;
 /// Longest line of the protocol: a dm uuid and a word.
 const LINE_MAX: usize = 256;
+/// How many devices one guard is armed for at most: one for each snapshot of one instant.
+const ARMED_MAX: usize = vol_core::plan::snapshot::GROUP_MAX;
 /// How long an orphaned guard goes on trying to resume.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -99,7 +102,7 @@ impl Guard {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// When this returns the guard has the control node open and resumes `uuid` should we die; tells whether its memory is locked.
+    /// When this returns the guard has the control node open and resumes `uuid` too should we die; tells whether its memory is locked.
     pub(super) fn arm(&mut self, uuid: &str) -> HostResult<bool> {
         let answer = self.ask(&format!("arm {uuid}\n")).map_err(no_guard)?;
         Ok(answer != "ok unlocked")
@@ -136,7 +139,7 @@ impl Drop for Guard {
 
 /// The guard's program: serves the line on standard input until it closes. The value is the process's exit code.
 ///
-/// Exit code 0: nothing had to be done, or the device was resumed; 1: it could not be.
+/// Exit code 0: nothing had to be done, or all devices were resumed; 1: one could not be.
 pub fn guard_main() -> i32 {
     // Nothing but the end of its line or SIGKILL ends it: a group-wide SIGTERM or SIGHUP must not.
     let _ = SigSet::all().thread_block();
@@ -146,20 +149,21 @@ pub fn guard_main() -> i32 {
     // Fails where a limit forbids it (`RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`).
     let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).is_ok();
     let ok = if locked { "ok\n" } else { "ok unlocked\n" };
-    let mut armed: Option<Request<0>> = None;
+    let mut armed: Vec<Request<0>> = Vec::with_capacity(ARMED_MAX);
     let mut line = Line::default();
     while let Some(text) = line.next() {
         let answer = match (text.strip_prefix("arm "), &control) {
+            (Some(_), Ok(_)) if armed.len() >= ARMED_MAX => "armed for as many devices as can be\n".to_owned(),
             (Some(uuid), Ok(control)) => match resume_request(control, uuid) {
                 Ok(request) => {
-                    armed = Some(request);
+                    armed.push(request);
                     ok.to_owned()
                 }
                 Err(e) => format!("look at {uuid}: {}\n", e.desc()),
             },
             (Some(_), Err(e)) => format!("open /dev/mapper/control: {e}\n"),
             (None, _) if text == "disarm" => {
-                armed = None;
+                armed.clear();
                 ok.to_owned()
             }
             (None, _) => "not understood\n".to_owned(),
@@ -168,9 +172,10 @@ pub fn guard_main() -> i32 {
             break;
         }
     }
-    match (armed, &control) {
-        (Some(request), Ok(control)) => i32::from(!resume_at_last(control, &request)),
-        _ => 0,
+    match &control {
+        Ok(control) => i32::from(!resume_at_last(control, &mut armed)),
+        // Without it nothing was armed.
+        Err(_) => 0,
     }
 }
 
@@ -180,14 +185,20 @@ fn resume_request(control: &std::fs::File, uuid: &str) -> Result<Request<0>, Err
     Ok(request.cookie(raw::udev_cookie(raw::is_private(uuid), status.read_only())))
 }
 
-fn resume_at_last(control: &std::fs::File, request: &Request<0>) -> bool {
+/// Resumes each of them as soon as it can be: one that cannot yet does not keep the others waiting.
+fn resume_at_last(control: &std::fs::File, armed: &mut Vec<Request<0>>) -> bool {
     let end = Instant::now() + ORPHAN_PATIENCE;
     loop {
-        match raw::call(control.as_fd(), Command::Suspend, request) {
-            Ok(_) | Err(Errno::ENXIO) => return true,
-            Err(_) if Instant::now() >= end => return false,
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        armed.retain(|request| {
+            !matches!(raw::call(control.as_fd(), Command::Suspend, request), Ok(_) | Err(Errno::ENXIO))
+        });
+        if armed.is_empty() {
+            return true;
         }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

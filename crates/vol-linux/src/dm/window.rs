@@ -1,6 +1,6 @@
-//! The one place that suspends: a thin snapshot of an active origin.
+//! The one place that suspends: thin snapshots of active origins.
 //!
-//! While the origin is suspended its file system is frozen, and anything that touches it waits: this process must not, so
+//! While an origin is suspended its file system is frozen, and anything that touches it waits: this process must not, so
 //! between suspend and resume it allocates nothing, logs nothing and touches only locked memory. Should it die in between,
 //! the guard ([`super::guard`]) resumes.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
-use vol_engine::host::{HostError, HostErrorKind, HostResult, ThinSnapshot};
+use vol_engine::host::{HostError, HostErrorKind, HostResult, ThinOrigin, ThinSnapshot};
 
 use super::guard::Guards;
 use super::raw::{self, Command, MESSAGE_BUFFER, Request, SignalsBlocked};
@@ -21,29 +21,38 @@ use crate::error;
 const RESUME_TRIES: u32 = 50;
 const RESUME_STEP: Duration = Duration::from_millis(20);
 
-pub(crate) fn snapshot(dm: &Dm, guards: &Guards, snapshot: &ThinSnapshot) -> HostResult<()> {
-    let message = format!("create_snap {} {}", snapshot.thin_id, snapshot.origin_thin_id);
-    let Some(origin) = &snapshot.origin_uuid else { return dm.message(&snapshot.pool_uuid, &message) };
-    let what = format!("take snapshot {} of {origin}", snapshot.thin_id);
-
-    let info = dm.present(origin)?;
-    let cookie = raw::udev_cookie(raw::is_private(origin), info.read_only);
+pub(crate) fn snapshot(dm: &Dm, guards: &Guards, call: &ThinSnapshot) -> HostResult<()> {
+    let active: Vec<&str> = call.of.iter().filter_map(|one| one.uuid.as_deref()).collect();
+    if active.is_empty() {
+        for (at, one) in call.of.iter().enumerate() {
+            dm.message(&call.pool_uuid, &message(one)).map_err(|error| error.at(at))?;
+        }
+        return Ok(());
+    }
+    let mut requests = Requests::default();
+    for uuid in &active {
+        let info = dm.present(uuid)?;
+        let cookie = raw::udev_cookie(raw::is_private(uuid), info.read_only);
+        let request = Request::<0>::new(uuid).ok_or_else(|| bad_uuid(uuid))?;
+        requests.origins.push((request.flags(devicemapper_sys::DM_SUSPEND_FLAG), request.cookie(cookie)));
+    }
+    for one in &call.of {
+        let request = Request::message(&call.pool_uuid, &message(one)).ok_or_else(|| bad_uuid(&call.pool_uuid))?;
+        requests.messages.push(request);
+    }
     let control = dm.control()?;
-    let request = Request::<0>::new(origin).ok_or_else(|| bad_uuid(origin))?;
-    let requests = Requests {
-        suspend: request.flags(devicemapper_sys::DM_SUSPEND_FLAG),
-        message: Request::message(&snapshot.pool_uuid, &message).ok_or_else(|| bad_uuid(&snapshot.pool_uuid))?,
-        resume: request.cookie(cookie),
-    };
     let mut guard = guards.take()?;
-    let guard_locked = guard.arm(origin)?;
+    let mut guard_locked = true;
+    for uuid in &active {
+        guard_locked &= guard.arm(uuid)?;
+    }
     let signals = SignalsBlocked::new();
     let memory = MemoryLocked::new();
     // Brings the code of an ioctl into memory before it is needed.
-    let warm = raw::call(control.file().as_fd(), Command::Status, &request);
+    let warm = requests.origins.first().map(|(_, resume)| raw::call(control.file().as_fd(), Command::Status, resume));
     let outcome = match warm {
-        Ok(_) => suspended(control.file().as_fd(), &requests),
-        Err(e) => Outcome { suspend: Err(e), message: Ok(()), resume: Ok(()) },
+        Some(Err(e)) => Outcome { suspend: Err((0, e)), message: Ok(()), resume: Ok(()) },
+        _ => suspended(control.file().as_fd(), &requests),
     };
     let locked = guard_locked && memory.locked;
     drop(memory);
@@ -52,41 +61,62 @@ pub(crate) fn snapshot(dm: &Dm, guards: &Guards, snapshot: &ThinSnapshot) -> Hos
         warn_of_unlocked_memory();
     }
 
+    let origin = |at: usize| active.get(at).copied().unwrap_or_default();
     match outcome.resume {
         Ok(()) => guards.give_back(guard),
-        Err(e) => {
+        Err((at, e)) => {
             // The guard is still armed: it resumes when its line to us closes, and goes on trying.
             drop(guard);
-            return Err(error::sys(format!("{what}: resume the origin; it may still be suspended"), e));
+            return Err(error::sys(format!("{call}: resume {}; it may still be suspended", origin(at)), e));
         }
     }
-    outcome.suspend.map_err(|e| error::sys(format!("{what}: suspend the origin"), e))?;
-    outcome.message.map_err(|e| error::sys(what, e))
+    outcome.suspend.map_err(|(at, e)| error::sys(format!("{call}: suspend {}", origin(at)), e))?;
+    outcome.message.map_err(|(at, e)| error::sys(call.to_string(), e).at(at))
+}
+
+fn message(one: &ThinOrigin) -> String {
+    format!("create_snap {} {}", one.thin_id, one.origin_thin_id)
 }
 
 /// The buffers of the window, made before it opens.
+#[derive(Default)]
 struct Requests {
-    suspend: Request<0>,
-    message: Request<MESSAGE_BUFFER>,
-    resume: Request<0>,
+    /// To suspend and to resume each of the origins.
+    origins: Vec<(Request<0>, Request<0>)>,
+    messages: Vec<Request<MESSAGE_BUFFER>>,
 }
 
+/// What failed first of each kind, and which of its kind that was.
 struct Outcome {
-    suspend: Result<(), Errno>,
-    /// `Ok` if it was not sent.
-    message: Result<(), Errno>,
-    resume: Result<(), Errno>,
+    suspend: Result<(), (usize, Errno)>,
+    /// `Ok` if none was sent.
+    message: Result<(), (usize, Errno)>,
+    resume: Result<(), (usize, Errno)>,
 }
 
-/// Suspend, message, resume. No allocation and no I/O of our own in here.
+/// Suspends all, sends the messages, resumes all. No allocation and no I/O of our own in here.
 fn suspended(control: BorrowedFd<'_>, requests: &Requests) -> Outcome {
-    let suspend = raw::call(control, Command::Suspend, &requests.suspend).map(drop);
-    let message = match suspend {
-        Ok(()) => raw::call(control, Command::Message, &requests.message).map(drop),
-        Err(_) => Ok(()),
-    };
-    // Also after a failed suspend: resuming a live device does nothing.
-    Outcome { suspend, message, resume: resume(control, &requests.resume) }
+    let mut outcome = Outcome { suspend: Ok(()), message: Ok(()), resume: Ok(()) };
+    for (at, (suspend, _)) in requests.origins.iter().enumerate() {
+        if let Err(e) = raw::call(control, Command::Suspend, suspend) {
+            outcome.suspend = Err((at, e));
+            break;
+        }
+    }
+    if outcome.suspend.is_ok() {
+        for (at, message) in requests.messages.iter().enumerate() {
+            if let Err(e) = raw::call(control, Command::Message, message) {
+                outcome.message = Err((at, e));
+                break;
+            }
+        }
+    }
+    // Also those that were not suspended, or could not be: resuming a live device does nothing.
+    for (at, (_, request)) in requests.origins.iter().enumerate() {
+        let resumed = resume(control, request).map_err(|e| (at, e));
+        outcome.resume = outcome.resume.and(resumed);
+    }
+    outcome
 }
 
 fn resume(control: BorrowedFd<'_>, request: &Request<0>) -> Result<(), Errno> {

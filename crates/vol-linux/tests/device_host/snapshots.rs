@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 use vol_core::dm::Device;
 use vol_core::observed::DmInfo;
-use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall, ThinSnapshot};
+use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall, ThinOrigin, ThinSnapshot};
 use vol_linux::{IoChoice, LinuxHost, LinuxOptions};
 use vol_types::{Bytes, FsKind, PoolId, VolumeId};
 
@@ -14,8 +14,7 @@ use crate::file_systems::{ALL, call, mount_at};
 use crate::support::{Bench, Pool, guard_command, tool, wait_for};
 
 fn of(pool: &Pool<'_>, origin: Option<&DmInfo>, thin_id: u32, origin_thin_id: u32) -> ThinSnapshot {
-    let origin_uuid = origin.map(|info| info.uuid.clone());
-    ThinSnapshot { pool_uuid: pool.uuid.clone(), origin_uuid, thin_id, origin_thin_id }
+    ThinSnapshot::one(pool.uuid.clone(), origin.map(|info| info.uuid.clone()), thin_id, origin_thin_id)
 }
 
 fn is_suspended(bench: &Bench, info: &DmInfo) -> bool {
@@ -98,7 +97,7 @@ fn a_failed_snapshot_leaves_the_origin_live() {
     assert_eq!(kind(elsewhere), HostErrorKind::NotFound);
     assert!(!is_suspended(&bench, &origin));
     let mut nobody = of(&pool, Some(&origin), 2, 1);
-    nobody.origin_uuid = Some(Device::Volume(VolumeId::from_uuid(Uuid::new_v4())).uuid());
+    nobody.of[0].uuid = Some(Device::Volume(VolumeId::from_uuid(Uuid::new_v4())).uuid());
     assert_eq!(kind(nobody), HostErrorKind::NotFound);
 }
 
@@ -132,12 +131,15 @@ fn snapshot_process() {
     let value = |name: &str| std::env::var(name).unwrap();
     let options = LinuxOptions { guard_command: Some(guard_command()), ..LinuxOptions::default() };
     let host = LinuxHost::new(options).unwrap();
-    let snapshot = ThinSnapshot {
-        pool_uuid: value("TEST_POOL"),
-        origin_uuid: Some(value("TEST_ORIGIN")),
-        thin_id: value("TEST_THIN_ID").parse().unwrap(),
-        origin_thin_id: 1,
-    };
+    // One origin, or several with a comma between them: thin ids from 1 on, and the new ones from the one that is named.
+    let first: u32 = value("TEST_THIN_ID").parse().unwrap();
+    let origins = value("TEST_ORIGIN");
+    let of = origins.split(',').zip(0..).map(|(uuid, at)| ThinOrigin {
+        uuid: Some(uuid.to_owned()),
+        origin_thin_id: 1 + at,
+        thin_id: first + at,
+    });
+    let snapshot = ThinSnapshot { pool_uuid: value("TEST_POOL"), of: of.collect() };
     let _ = host.thin_snapshot(&snapshot);
     // Should it come to this, it was not killed in the window.
     std::process::exit(3);
@@ -148,28 +150,31 @@ fn snapshot_process() {
 /// Writes to the pool's metadata are slow, so the window is more than a second long. Without `in_message` the process is killed
 /// as soon as the origin can be seen to be suspended: at the end of that ioctl, or right after it. With it the process is
 /// held in the kernel by the message.
-fn die_in_the_window(bench: &Bench, pool: &Pool<'_>, origin: &DmInfo, thin_id: u32, in_message: bool) -> Duration {
+fn die_in_the_window(bench: &Bench, pool: &Pool<'_>, origins: &[&DmInfo], thin_id: u32, in_message: bool) -> Duration {
+    let suspended = || origins.iter().filter(|origin| is_suspended(bench, origin)).count();
+    let uuids: Vec<&str> = origins.iter().map(|origin| origin.uuid.as_str()).collect();
     let mut process = Command::new("/proc/self/exe")
         .args(["--ignored", "--exact", "snapshots::snapshot_process", "--nocapture"])
         .env("TEST_POOL", &pool.uuid)
-        .env("TEST_ORIGIN", &origin.uuid)
+        .env("TEST_ORIGIN", uuids.join(","))
         .env("TEST_THIN_ID", thin_id.to_string())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the origin is suspended", || is_suspended(bench, origin));
+    let awaited = if in_message { origins.len() } else { 1 };
+    wait_for("the origins are suspended", || suspended() >= awaited);
     if in_message {
         std::thread::sleep(Duration::from_millis(100));
     }
     process.kill().unwrap();
     if in_message {
         std::thread::sleep(Duration::from_millis(20));
-        assert!(is_suspended(bench, origin), "the process must be held in the kernel");
+        assert_eq!(suspended(), origins.len(), "the process must be held in the kernel");
     }
     let status = process.wait().unwrap();
     let died = Instant::now();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
-    wait_for("the guard resumes the origin", || !is_suspended(bench, origin));
+    wait_for("the guard resumes the origins", || suspended() == 0);
     died.elapsed()
 }
 
@@ -196,12 +201,79 @@ fn a_snapshot_whose_daemon_dies_is_resumed_by_the_guard() {
     let mut worst = Duration::ZERO;
     for thin_id in 2..12 {
         std::fs::write(target.join("file"), format!("before {thin_id}")).unwrap();
-        worst = worst.max(die_in_the_window(&bench, &pool, &origin, thin_id, thin_id % 2 == 0));
+        worst = worst.max(die_in_the_window(&bench, &pool, &[&origin], thin_id, thin_id % 2 == 0));
         std::fs::write(target.join("file"), format!("after {thin_id}")).unwrap();
     }
     // Thawing the file system writes to the slow metadata, too.
     println!("live again at the latest {worst:?} after the process was gone");
     assert!(worst < Duration::from_secs(3));
+}
+
+#[test]
+fn all_origins_of_a_group_are_resumed_by_the_guard_when_its_daemon_dies() {
+    let Some(bench) = Bench::with_dm() else { return };
+    let pool = bench.pool(Bytes::mib(256));
+    let origins: Vec<DmInfo> = (1..=3).map(|thin_id| pool.volume(thin_id, Bytes::mib(64))).collect();
+    let targets: Vec<_> = origins
+        .iter()
+        .zip(1..)
+        .map(|(origin, n)| {
+            bench.host.mkfs(origin.dev, &origin.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+            let target = bench.dir().join(format!("origin-{n}"));
+            bench.will_unmount(&target);
+            bench.host.mount(&call(origin, FsKind::Ext4, &target)).unwrap();
+            target
+        })
+        .collect();
+    let all: Vec<&DmInfo> = origins.iter().collect();
+    slow_metadata(&bench, &pool, 200);
+    for round in 0..6 {
+        for target in &targets {
+            std::fs::write(target.join("file"), format!("before {round}")).unwrap();
+        }
+        // Every other time while not all of them are suspended yet.
+        let after = die_in_the_window(&bench, &pool, &all, 10 + round * 3, round % 2 == 0);
+        println!("live again {after:?} after the process was gone");
+        assert!(after < Duration::from_secs(5), "{after:?}");
+        for target in &targets {
+            std::fs::write(target.join("file"), format!("after {round}")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn snapshots_of_several_volumes_are_taken_or_the_failure_says_which_was_not() {
+    let Some(bench) = Bench::with_dm() else { return };
+    let pool = bench.pool(Bytes::mib(128));
+    let origins: Vec<DmInfo> = (1..=3).map(|thin_id| pool.volume(thin_id, Bytes::mib(64))).collect();
+    let group = |first: u32| {
+        let one = |(origin, at): (&DmInfo, u32)| ThinOrigin {
+            uuid: Some(origin.uuid.clone()),
+            origin_thin_id: 1 + at,
+            thin_id: first + at,
+        };
+        ThinSnapshot { pool_uuid: pool.uuid.clone(), of: origins.iter().zip(0..).map(one).collect() }
+    };
+    bench.host.thin_snapshot(&group(10)).unwrap();
+    // The second id is there already: the first was made, the third was not.
+    bench.host.dm_message(&pool.uuid, "create_thin 21").unwrap();
+    let error = bench.host.thin_snapshot(&group(20)).unwrap_err();
+    assert_eq!((error.kind, error.at), (HostErrorKind::Exists, 1), "{error}");
+    assert!(origins.iter().all(|origin| !is_suspended(&bench, origin)));
+    for made in [10, 11, 12, 20] {
+        bench.host.dm_message(&pool.uuid, &format!("delete {made}")).unwrap();
+    }
+    assert_eq!(bench.host.dm_message(&pool.uuid, "delete 22").unwrap_err().kind, HostErrorKind::NotFound);
+    // One that is not active, and one that is no device: nothing is suspended for it.
+    let mut mixed = group(30);
+    mixed.of[1].uuid = None;
+    mixed.of[1].origin_thin_id = 11;
+    assert_eq!(bench.host.thin_snapshot(&mixed).unwrap_err().kind, HostErrorKind::NotFound);
+    let mut nobody = group(40);
+    nobody.of[2].uuid = Some(Device::Volume(VolumeId::from_uuid(Uuid::new_v4())).uuid());
+    assert_eq!(bench.host.thin_snapshot(&nobody).unwrap_err().kind, HostErrorKind::NotFound);
+    assert!(origins.iter().all(|origin| !is_suspended(&bench, origin)));
+    assert_eq!(bench.host.dm_message(&pool.uuid, "delete 40").unwrap_err().kind, HostErrorKind::NotFound);
 }
 
 #[test]

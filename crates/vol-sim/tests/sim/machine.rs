@@ -126,12 +126,8 @@ impl Pool {
         target
     }
     pub fn snapshot(&self, thin_id: u32, origin: u32, origin_active: bool) -> HostResult<()> {
-        self.host.thin_snapshot(&ThinSnapshot {
-            pool_uuid: self.uuid(),
-            origin_uuid: origin_active.then(|| volume(origin as u8).uuid()),
-            thin_id,
-            origin_thin_id: origin,
-        })
+        let origin_uuid = origin_active.then(|| volume(origin as u8).uuid());
+        self.host.thin_snapshot(&ThinSnapshot::one(self.uuid(), origin_uuid, thin_id, origin))
     }
 }
 

@@ -3,6 +3,9 @@
 use clap::{Args, Subcommand, ValueEnum};
 use vol_types::{Name, SnapshotPath, VolumePath};
 
+use super::life::{
+    CloneArgs, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot, RenameVolume, Selected, WithLabels,
+};
 use super::{Change, Within};
 use crate::values::{Scope, SizeText, name, path, scope, size};
 
@@ -53,11 +56,18 @@ pub enum Volume {
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
         #[command(flatten)]
+        with: WithLabels,
+        #[command(flatten)]
         change: Change,
     },
     /// List volumes
     #[command(alias = "ls")]
-    List(Within),
+    List {
+        #[command(flatten)]
+        within: Within,
+        #[command(flatten)]
+        selected: Selected,
+    },
     /// Show one volume
     #[command(alias = "inspect")]
     Show {
@@ -106,6 +116,19 @@ pub enum Volume {
         #[command(flatten)]
         change: Change,
     },
+    /// Make a writable clone of a snapshot or a volume
+    ///
+    /// It shares its data with what it was made from until one of the two is written to, and has the same file system with the same
+    /// UUID; both can be mounted at the same time.
+    Clone(CloneArgs),
+    /// Give a volume another name, and its snapshots with it; mounted volumes do not notice
+    Rename(RenameVolume),
+    /// Set labels of a volume, or take them away
+    Label(LabelVolume),
+    /// Refuse to delete a volume or to roll it back, until it is unprotected
+    Protect(OneVolume),
+    /// Take the protection of a volume away
+    Unprotect(OneVolume),
     /// Delete a volume and its data
     #[command(alias = "rm")]
     Delete {
@@ -119,11 +142,13 @@ pub enum Volume {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Snapshot {
-    /// Take a snapshot of a volume
+    /// Take a snapshot of a volume, or snapshots of several volumes of a pool that are all of one instant
     Create {
         /// Volume group, volume and snapshot, for example data/pg@before
-        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
-        snapshot: SnapshotPath,
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT", required = true)]
+        snapshots: Vec<SnapshotPath>,
+        #[command(flatten)]
+        with: WithLabels,
         #[command(flatten)]
         change: Change,
     },
@@ -133,6 +158,8 @@ pub enum Snapshot {
         /// Only of this volume group or volume
         #[arg(value_name = "VG[/VOLUME]", value_parser = scope)]
         of: Option<Scope>,
+        #[command(flatten)]
+        selected: Selected,
     },
     /// Show one snapshot
     #[command(alias = "inspect")]
@@ -160,6 +187,16 @@ pub enum Snapshot {
         #[command(flatten)]
         change: Change,
     },
+    /// Give a volume the content and the size of one of its snapshots; what it holds now is lost
+    Rollback(OneSnapshot),
+    /// Give a snapshot another name
+    Rename(RenameSnapshot),
+    /// Set labels of a snapshot, or take them away
+    Label(LabelSnapshot),
+    /// Refuse to delete a snapshot, until it is unprotected
+    Protect(OneSnapshot),
+    /// Take the protection of a snapshot away
+    Unprotect(OneSnapshot),
     /// Delete a snapshot
     #[command(alias = "rm")]
     Delete {

@@ -61,6 +61,9 @@ fn op(op: &ThinOp) -> Value {
         ThinOp::Delete { volume, thin_id } => {
             json!({"op": "delete", "volume": volume.to_string(), "thin_id": thin_id})
         }
+        ThinOp::Rollback { volume, thin_id, origin_thin_id } => json!({
+            "op": "rollback", "volume": volume.to_string(), "thin_id": thin_id, "origin_thin_id": origin_thin_id,
+        }),
     }
 }
 

@@ -1,9 +1,11 @@
 //! One object as a list of facts.
 
-use vol_api::{PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
+use std::collections::BTreeMap;
+
+use vol_api::{CloneInfo, PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
 
 use super::list::{content, pv_condition};
-use super::{Align, Format, Table, condition, mounts_text, or_unknown, percent, percent_text};
+use super::{Align, Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
 
 fn facts<const N: usize>(rows: [(&str, String); N], problems: &[Problem]) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
@@ -28,6 +30,15 @@ fn with_percent(format: Format, part: Option<u64>, whole: u64) -> String {
 
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
+}
+
+fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    let all: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    or_unknown(Some(&all.join(", ")))
+}
+
+fn clone_text(of: &CloneInfo) -> String {
+    if of.exists { of.name.clone() } else { format!("{} (deleted since)", of.name) }
 }
 
 pub fn pv_facts(pv: &PvInfo, format: Format) -> String {
@@ -113,6 +124,9 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("device", or_unknown(volume.device.as_deref())),
             ("mounted at", mounts_text(&volume.mounts)),
             ("snapshots", volume.snapshot_count.to_string()),
+            ("clone of", volume.clone_of.as_ref().map_or(UNKNOWN.to_owned(), clone_text)),
+            ("labels", labels_text(&volume.labels)),
+            ("protected", yes(volume.protected)),
             ("created", volume.created_at.clone()),
         ],
         &volume.problems,
@@ -131,6 +145,8 @@ pub fn snapshot_facts(snapshot: &SnapshotInfo, format: Format) -> String {
             ("file system", or_unknown(snapshot.fs.as_deref())),
             ("active", yes(snapshot.active)),
             ("mounted at", mounts_text(&snapshot.mounts)),
+            ("labels", labels_text(&snapshot.labels)),
+            ("protected", yes(snapshot.protected)),
             ("created", snapshot.created_at.clone()),
         ],
         &[],

@@ -1,30 +1,24 @@
 //! `volctl snapshot …`
 
-use vol_api::{CreateSnapshot, Mount, SnapshotInfo};
-use vol_types::VolumePath;
+use vol_api::{Mount, SnapshotInfo};
 
 use super::change::{Question, line};
-use super::{Run, Session, paths};
-use crate::cli::{Scope, Snapshot};
+use super::{Run, Session, life, paths};
+use crate::cli::{Scope, Selected, Snapshot};
 use crate::render::{snapshot_facts, snapshot_table};
 
 pub async fn run(command: Snapshot, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Snapshot::Create { snapshot, change } => {
-            let VolumePath { vg, volume } = &snapshot.volume;
-            let request =
-                CreateSnapshot { vg: vg.to_string(), volume: volume.to_string(), name: snapshot.snapshot.to_string() };
-            let changed = session.client.create_snapshot(&request, change.dry_run).await?;
-            session.report(&changed, snapshot.to_string(), |outcome| {
-                let size =
-                    outcome.object.as_ref().map_or(String::new(), |made| format!(": {}", format.size(made.size_bytes)));
-                let (done, already) = (format!("created{size}, read-only"), "already exists".to_owned());
-                let next = format!("Look into it: volctl snapshot mount {snapshot} PATH");
-                line(&format!("snapshot {snapshot}"), outcome.changed, &done, &already, &next)
-            })
+        Snapshot::Create { snapshots, with, change } => {
+            life::create_snapshots(snapshots, &with, &change, session).await
         }
-        Snapshot::List { of } => list(of, session).await,
+        Snapshot::Rollback(args) => life::rollback(args, session).await,
+        Snapshot::Rename(args) => life::rename_snapshot(args, session).await,
+        Snapshot::Label(args) => life::label_snapshot(args, session).await,
+        Snapshot::Protect(args) => life::protect_snapshot(args, true, session).await,
+        Snapshot::Unprotect(args) => life::protect_snapshot(args, false, session).await,
+        Snapshot::List { of, selected } => list(of, &selected, session).await,
         Snapshot::Show { snapshot } => {
             let snapshot = session.client.snapshot(&snapshot).await?;
             session.show(&snapshot, snapshot.full_name.clone(), &snapshot_facts(&snapshot, format))
@@ -58,13 +52,18 @@ pub async fn run(command: Snapshot, session: &mut Session<'_>) -> Run {
     }
 }
 
-async fn list(of: Option<Scope>, session: &mut Session<'_>) -> Run {
-    let mut list = session.client.snapshots(of.as_ref().map(|of| &of.vg)).await?;
+async fn list(of: Option<Scope>, selected: &Selected, session: &mut Session<'_>) -> Run {
+    let vg = of.as_ref().map(|of| &of.vg);
+    let (mut list, empty) = match selected.joined() {
+        Some(selector) => (session.client.snapshots_selected(vg, &selector).await?, "No snapshots with such labels."),
+        None => {
+            (session.client.snapshots(vg).await?, "No snapshots: volctl snapshot create VG/VOLUME@SNAPSHOT makes one.")
+        }
+    };
     if let Some(volume) = of.and_then(|of| of.volume) {
         list.snapshots.retain(|snapshot| snapshot.volume == volume.as_str());
     }
     let table = snapshot_table(&list.snapshots, session.format);
     let name = |snapshot: &SnapshotInfo| snapshot.full_name.clone();
-    let empty = "No snapshots: volctl snapshot create VG/VOLUME@SNAPSHOT makes one.";
     session.list(&list, list.snapshots.iter().map(name), &table, empty)
 }

@@ -1,5 +1,6 @@
 mod fake;
 mod inspect;
+mod life;
 mod members;
 
 use vol_api::*;

@@ -4,7 +4,7 @@ use vol_api::{Changed, CreateVolume, Mount, Outcome, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
-use super::{Run, Session, paths};
+use super::{Run, Session, life, paths};
 use crate::cli::{Fs, Volume};
 use crate::render::{count, volume_facts, volume_table};
 
@@ -15,13 +15,14 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, change } => {
+        Volume::Create { volume, pool, size, fs, with, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
                 pool: pool.map(|pool| pool.to_string()),
                 size: size.0,
                 fs: Some(fs.as_str().to_owned()),
+                labels: life::labels(&with)?,
             };
             let changed = session.client.create_volume(&request, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {
@@ -37,10 +38,18 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
             })
         }
-        Volume::List(within) => {
-            let list = session.client.volumes(within.vg.as_ref()).await?;
+        Volume::List { within, selected } => {
+            let (list, empty) = match selected.joined() {
+                Some(selector) => (
+                    session.client.volumes_selected(within.vg.as_ref(), &selector).await?,
+                    "No volumes with such labels.",
+                ),
+                None => (
+                    session.client.volumes(within.vg.as_ref()).await?,
+                    "No volumes: volctl volume create VG/VOLUME --size 10G makes one.",
+                ),
+            };
             let table = volume_table(&list.volumes, format);
-            let empty = "No volumes: volctl volume create VG/VOLUME --size 10G makes one.";
             session.list(&list, list.volumes.iter().map(name), &table, empty)
         }
         Volume::Show { volume } => {
@@ -85,6 +94,11 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, "detached", "was not attached", "")
             })
         }
+        Volume::Clone(args) => life::clone_volume(args, session).await,
+        Volume::Rename(args) => life::rename_volume(args, session).await,
+        Volume::Label(args) => life::label_volume(args, session).await,
+        Volume::Protect(args) => life::protect_volume(args, true, session).await,
+        Volume::Unprotect(args) => life::protect_volume(args, false, session).await,
         Volume::Delete { volume, change } => {
             if !change.yes && !change.dry_run {
                 // The dry run first: what is in use is refused before a question is asked.

@@ -12,6 +12,7 @@ use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePat
 
 use super::EngineBackend;
 use super::error::from_engine;
+use super::life::labels;
 use crate::api::{Backend, Change, Read};
 
 /// PVs that carry the metadata, if nothing else is asked for: enough that losing one disk of three loses nothing.
@@ -188,17 +189,18 @@ pub fn create_volume<H: HostMut + 'static>(
         pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,
         size: bytes("size", &request.size)?,
         fs: file_system(request.fs.as_deref())?,
+        labels: labels(&request.labels)?,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(&path)
     })
 }
 
-fn volume_name(path: &VolumePath) -> VolumeName {
+pub(super) fn volume_name(path: &VolumePath) -> VolumeName {
     VolumeName { volume: path.volume.clone(), snapshot: None }
 }
 
-fn snapshot_name(path: &SnapshotPath) -> VolumeName {
+pub(super) fn snapshot_name(path: &SnapshotPath) -> VolumeName {
     VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) }
 }
 
@@ -282,9 +284,9 @@ pub fn create_snapshot<H: HostMut + 'static>(
         volume: VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("volume", &request.volume)? },
         snapshot: parse_field("name", &request.name)?,
     };
-    changed(backend, &path.volume.vg, backend.engine.create_snapshot(&path, dry_run).map_err(from_engine)?, || {
-        backend.snapshot_info(&path)
-    })
+    let labels = labels(&request.labels)?;
+    let done = backend.engine.create_snapshots(std::slice::from_ref(&path), &labels, dry_run);
+    changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(&path))
 }
 
 pub fn mount_snapshot<H: HostMut + 'static>(

@@ -1,8 +1,10 @@
 //! From the model to what clients see.
 
+use std::collections::BTreeMap;
+
 use vol_api::{
-    CheckFinding, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo, SnapshotInfo,
-    Status, VgInfo, VolumeContent, VolumeInfo,
+    CheckFinding, CloneInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo,
+    SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
@@ -10,7 +12,7 @@ use vol_core::plan::agreement;
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
-use vol_types::{Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
+use vol_types::{CloneOf, Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
 
 use super::Facts;
 
@@ -232,9 +234,26 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         device: common.device,
         mounts: common.mounts,
         snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
+        labels: labels(volume),
+        protected: volume.protected,
+        clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
         created_at: time(volume.created_at),
         health: health_of(&problems, false),
         problems,
+    }
+}
+
+fn labels(volume: &Volume) -> BTreeMap<String, String> {
+    volume.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn clone_of(catalog: &Catalog, of: &CloneOf) -> CloneInfo {
+    let there = catalog.volume(of.id).filter(|source| source.state != VolumeState::Deleting);
+    let then = || VolumeName { volume: of.volume.clone(), snapshot: of.snapshot.clone() };
+    CloneInfo {
+        id: of.id.to_string(),
+        name: format!("{}/{}", catalog.vg().name, there.map_or_else(then, VolumeName::of)),
+        exists: there.is_some(),
     }
 }
 
@@ -263,6 +282,8 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         fs: common.fs,
         active: common.active,
         mounts: common.mounts,
+        labels: labels(volume),
+        protected: volume.protected,
         created_at: time(volume.created_at),
     })
 }

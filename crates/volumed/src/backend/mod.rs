@@ -20,6 +20,7 @@ use crate::socket::RunLock;
 mod change;
 mod error;
 mod info;
+mod life;
 mod membership;
 mod open;
 mod restore;

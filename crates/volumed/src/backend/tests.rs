@@ -1,6 +1,7 @@
 //! The backend over a simulated machine: requests of the API in, answers of the API out.
 
 mod degraded;
+mod life;
 mod main_job;
 mod refused;
 mod stack;
@@ -62,11 +63,17 @@ pub fn pool_request() -> CreatePool {
 }
 
 pub fn volume_request(name: &str, size: &str, fs: &str) -> CreateVolume {
-    CreateVolume { vg: "data".into(), name: name.into(), size: size.into(), fs: Some(fs.into()), pool: None }
+    CreateVolume {
+        vg: "data".into(),
+        name: name.into(),
+        size: size.into(),
+        fs: Some(fs.into()),
+        ..CreateVolume::default()
+    }
 }
 
 pub fn snapshot_request(name: &str) -> CreateSnapshot {
-    CreateSnapshot { vg: "data".into(), volume: "pg".into(), name: name.into() }
+    CreateSnapshot { vg: "data".into(), volume: "pg".into(), name: name.into(), ..CreateSnapshot::default() }
 }
 
 pub fn mount_at(path: &str) -> Mount {

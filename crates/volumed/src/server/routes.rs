@@ -1,5 +1,6 @@
 //! The endpoints: path, method, role, and what each asks of the backend. `docs/control-api.md` lists them for people.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,18 +13,38 @@ use vol_api::{
     PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SnapshotList, VgList, VolumeList, WipePv,
     parse_field,
 };
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumePath};
 
 use super::Front;
 use super::call::{Call, NoQuery};
 use super::reply::Refusal;
 use crate::access::Role::{Admin, Provision};
 
+mod life;
+
 /// `?vg=` of lists.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
     vg: Option<String>,
+}
+
+/// `?vg=` and `?selector=` of lists of what has labels.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelQuery {
+    vg: Option<String>,
+    selector: Option<String>,
+}
+
+impl LabelQuery {
+    fn selector(&self) -> Result<Selector, ApiError> {
+        self.selector.as_deref().map_or(Ok(Selector::default()), |text| parse_field("selector", text))
+    }
+}
+
+fn label<'a>(labels: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
+    labels.get(key).map(String::as_str)
 }
 
 /// `?vg=` and `?path=` of `/v1/pvs`.
@@ -52,6 +73,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .merge(groups())
         .merge(volumes())
         .merge(snapshots())
+        .merge(life::life())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(front)
@@ -156,8 +178,11 @@ fn volumes() -> Router<Arc<Front>> {
         .route(
             "/v1/volumes",
             get(|call: Call| {
-                call.read(|b, (), query: ListQuery| {
-                    b.volumes(within(query.vg.as_deref())?.as_ref()).map(|volumes| VolumeList { volumes })
+                call.read(|b, (), query: LabelQuery| {
+                    let selector = query.selector()?;
+                    let mut volumes = b.volumes(within(query.vg.as_deref())?.as_ref())?;
+                    volumes.retain(|volume| selector.fits(|key| label(&volume.labels, key)));
+                    Ok(VolumeList { volumes })
                 })
             })
             .post(|call: Call| call.change_with(Provision, |b, (), r: CreateVolume, dry| b.create_volume(r, dry))),
@@ -202,8 +227,11 @@ fn snapshots() -> Router<Arc<Front>> {
         .route(
             "/v1/snapshots",
             get(|call: Call| {
-                call.read(|b, (), query: ListQuery| {
-                    b.snapshots(within(query.vg.as_deref())?.as_ref()).map(|snapshots| SnapshotList { snapshots })
+                call.read(|b, (), query: LabelQuery| {
+                    let selector = query.selector()?;
+                    let mut snapshots = b.snapshots(within(query.vg.as_deref())?.as_ref())?;
+                    snapshots.retain(|snapshot| selector.fits(|key| label(&snapshot.labels, key)));
+                    Ok(SnapshotList { snapshots })
                 })
             })
             .post(|call: Call| call.change_with(Provision, |b, (), r: CreateSnapshot, dry| b.create_snapshot(r, dry))),

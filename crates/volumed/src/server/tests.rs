@@ -17,7 +17,25 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 45] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 58] = [
+    ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
+    ("GET", "/v1/snapshots?selector=tier", "", "observe"),
+    ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
+    (
+        "POST",
+        "/v1/snapshot-groups",
+        r#"{"vg":"data","snapshots":[{"volume":"pg","name":"t1"},{"volume":"wal","name":"t1"}]}"#,
+        "provision",
+    ),
+    ("POST", "/v1/snapshots/data/pg/before/rollback", "", "provision"),
+    ("POST", "/v1/volumes/data/pg/rename", r#"{"name":"db"}"#, "provision"),
+    ("POST", "/v1/snapshots/data/pg/before/rename", r#"{"name":"then"}"#, "provision"),
+    ("POST", "/v1/volumes/data/pg/labels", r#"{"set":{"tier":"fast"},"remove":["old"]}"#, "provision"),
+    ("POST", "/v1/snapshots/data/pg/before/labels", r#"{"set":{"tier":"fast"}}"#, "provision"),
+    ("POST", "/v1/volumes/data/pg/protect", "", "provision"),
+    ("POST", "/v1/volumes/data/pg/unprotect", "", "provision"),
+    ("POST", "/v1/snapshots/data/pg/before/protect", "", "provision"),
+    ("POST", "/v1/snapshots/data/pg/before/unprotect", "", "provision"),
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -103,6 +121,17 @@ async fn what_is_asked_for_reaches_the_backend() {
     assert_eq!(
         changes,
         [
+            "clone_volume copy",
+            "create_snapshots 2",
+            "rollback data/pg@before",
+            "rename_volume data/pg db",
+            "rename_snapshot data/pg@before then",
+            r#"label_volume data/pg {"tier": "fast"} ["old"]"#,
+            r#"label_snapshot data/pg@before {"tier": "fast"} []"#,
+            "protect_volume data/pg true",
+            "protect_volume data/pg false",
+            "protect_snapshot data/pg@before true",
+            "protect_snapshot data/pg@before false",
             "create_volume pg",
             "unmount_volume data/pg",
             "attach_volume data/vm",
@@ -173,6 +202,11 @@ async fn bad_requests_are_refused_with_a_reason() {
         ("GET", "/v1/pvs/sdb", "", 400, "id: "),
         ("GET", "/v1/vgs?frob=1", "", 400, "query: frob: unknown field `frob`"),
         ("GET", "/v1/pools?vg=-x", "", 400, "vg: a name begins"),
+        ("GET", "/v1/volumes?selector=a,,b", "", 400, "selector: a selector is KEY=VALUE"),
+        ("GET", "/v1/snapshots?selector=-a", "", 400, "selector: the key of a label begins with"),
+        ("GET", "/v1/pools?selector=a", "", 400, "query: selector: unknown field"),
+        ("POST", "/v1/volumes/data/pg/labels", "{\"labels\":{}}", 400, "body: unknown field `labels`"),
+        ("POST", "/v1/clones", "{\"vg\":\"data\",\"name\":\"x\"}", 400, "body: missing field `volume`"),
         ("DELETE", "/v1/vgs/data?dry_run=maybe", "", 400, "query: "),
         ("DELETE", "/v1/vgs/data?dry-run=true", "", 400, "unknown field `dry-run`, expected `dry_run`"),
         ("DELETE", "/v1/vgs/data", "{}", 400, "takes no body"),

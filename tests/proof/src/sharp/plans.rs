@@ -64,8 +64,10 @@ pub fn no_done(plan: &mut Plan) {
 }
 pub fn thin_id_plus_one(plan: &mut Plan) {
     for step in &mut plan.steps {
-        if let Action::CreateThin { thin_id, .. } | Action::SnapshotThin { thin_id, .. } = &mut step.action {
-            *thin_id += 1;
+        match &mut step.action {
+            Action::CreateThin { thin_id, .. } => *thin_id += 1,
+            Action::SnapshotThin { snapshots, .. } => snapshots.iter_mut().for_each(|one| one.thin_id += 1),
+            _ => {}
         }
     }
 }
@@ -110,8 +112,8 @@ pub fn no_deleting(plan: &mut Plan) {
 }
 pub fn no_suspend(plan: &mut Plan) {
     for step in &mut plan.steps {
-        if let Action::SnapshotThin { origin, .. } = &mut step.action {
-            *origin = None;
+        if let Action::SnapshotThin { snapshots, .. } = &mut step.action {
+            snapshots.iter_mut().for_each(|one| one.origin = None);
         }
     }
 }

@@ -9,7 +9,7 @@ use vol_core::plan::snapshot::CreateSnapshot;
 use vol_engine::host::{HostErrorKind, HostRead as _};
 use vol_engine::{CreateVg, CreateVolume, Engine, ThinRequest};
 use vol_sim::{CrashMode, Damage, EffectKind, Fault, ProbeLie, SimHost};
-use vol_types::{Bytes, FsKind, IntentId, SnapshotPath, VolumeId, VolumePath, limit};
+use vol_types::{Bytes, FsKind, IntentId, Labels, SnapshotPath, VolumeId, VolumePath, limit};
 
 use super::scenarios::{
     Scenario, Told, ask, create, group, has, judge_nothing_wrong, must, not_told, on, problems, reboot, request,
@@ -216,13 +216,14 @@ fn batch_conflicts() -> Told {
     let key = |snap: Option<&str>| VolumeName { volume: name("v"), snapshot: snap.map(name) };
     let delete = |key| ThinRequest::Delete { name: key, intent: IntentId::from_uuid(host.new_uuid()) };
     let snapshot = |as_: &str| {
-        ThinRequest::Snapshot(CreateSnapshot {
+        ThinRequest::Snapshot(vec![CreateSnapshot {
             id: VolumeId::from_uuid(host.new_uuid()),
             intent: IntentId::from_uuid(host.new_uuid()),
             of: name("v"),
             name: name(as_),
+            labels: Labels::default(),
             now: 0,
-        })
+        }])
     };
     let wanted =
         vec![snapshot("a"), snapshot("a"), delete(key(None)), snapshot("b"), delete(key(Some("a"))), delete(key(None))];

@@ -15,7 +15,7 @@ use vol_api::*;
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 use crate::access::{Access, Credentials};
-use crate::api::{Backend, Change, Read};
+use crate::api::{Backend, Change, Life, Read};
 use crate::config::Config;
 use crate::server::{Front, Limits, run};
 
@@ -48,6 +48,36 @@ impl Fake {
 
 fn missing<T>() -> Read<T> {
     Err(ApiError::not_found("it does not exist").with_hint("make it"))
+}
+
+impl Life for Fake {
+    fn clone_volume(&self, request: CloneVolume, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("clone_volume {}", request.name), dry_run)
+    }
+    fn create_snapshots(&self, request: SnapshotGroup, dry_run: bool) -> Change<SnapshotList> {
+        self.change(format!("create_snapshots {}", request.snapshots.len()), dry_run)
+    }
+    fn rollback(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("rollback {snapshot}"), dry_run)
+    }
+    fn rename_volume(&self, volume: &VolumePath, request: Rename, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("rename_volume {volume} {}", request.name), dry_run)
+    }
+    fn rename_snapshot(&self, snapshot: &SnapshotPath, request: Rename, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("rename_snapshot {snapshot} {}", request.name), dry_run)
+    }
+    fn label_volume(&self, volume: &VolumePath, request: Relabel, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("label_volume {volume} {:?} {:?}", request.set, request.remove), dry_run)
+    }
+    fn label_snapshot(&self, snapshot: &SnapshotPath, request: Relabel, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("label_snapshot {snapshot} {:?} {:?}", request.set, request.remove), dry_run)
+    }
+    fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("protect_volume {volume} {protect}"), dry_run)
+    }
+    fn protect_snapshot(&self, snapshot: &SnapshotPath, protect: bool, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("protect_snapshot {snapshot} {protect}"), dry_run)
+    }
 }
 
 impl Backend for Fake {

@@ -1,0 +1,59 @@
+//! Bodies of requests about what becomes of volumes and snapshots after they were made.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/clones`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneVolume {
+    pub vg: String,
+    /// The volume that it is made from, or the one whose snapshot it is made from.
+    pub volume: String,
+    /// The volume as it is now if absent.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// Name of the new volume, in the same VG.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One snapshot of a [`SnapshotGroup`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotName {
+    pub volume: String,
+    pub name: String,
+}
+
+/// `POST /v1/snapshot-groups`: snapshots of one instant, of volumes of one pool; all or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotGroup {
+    pub vg: String,
+    pub snapshots: Vec<SnapshotName>,
+    /// Each of them gets these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `POST …/rename` of a volume or a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    /// The new name: of the volume, or of the snapshot alone.
+    pub name: String,
+}
+
+/// `POST …/labels` of a volume or a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relabel {
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Keys; one that is not there is no error.
+    #[serde(default)]
+    pub remove: Vec<String>,
+}

@@ -1,0 +1,130 @@
+//! Clones: writable, thin, made from a snapshot, or from a volume as it is at the moment.
+//!
+//! To the pool a clone is a snapshot like any other; that it is a volume, with a size that is promised to it, stands in our
+//! record alone. It shares every chunk with what it was made from until one of the two writes.
+
+use vol_types::{Bytes, Change, CloneOf, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState};
+
+use crate::catalog::{Catalog, VolumeName};
+use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
+use crate::plan::thin::{Batch, ThinChange};
+use crate::plan::volume::{Created, other_labels, within_policy};
+use crate::plan::{Kernel, agreement};
+use crate::refusal::Refusal;
+use crate::step::{Action, Step};
+
+/// `volume clone`.
+#[derive(Clone, Debug)]
+pub struct CloneVolume {
+    pub id: VolumeId,
+    pub intent: IntentId,
+    /// The volume or snapshot that it is made from, in the same VG.
+    pub of: VolumeName,
+    pub name: Name,
+    pub labels: Labels,
+    pub now: u64,
+}
+
+/// `volume clone`, in one transaction with `batch`. The same request twice is one clone, also when what it was made from is gone since.
+pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &CloneVolume) -> Result<Created, Refusal> {
+    let vg = &catalog.vg().name;
+    let (path, of) = (format!("{vg}/{}", request.name), format!("{vg}/{}", request.of));
+    let name = VolumeName { volume: request.name.clone(), snapshot: None };
+    let source = catalog.volume_named(&request.of);
+    if let Some(present) = catalog.volume_named(&name) {
+        return same_as(present, source, request, &path, &of);
+    }
+    let Some(source) = source else {
+        let (kind, list) = if request.of.snapshot.is_some() { ("snapshot", "snapshot") } else { ("volume", "volume") };
+        return Err(Refusal::not_found(format!("there is no {kind} {of}"))
+            .hint(format!("`volctl {list} list` shows what there is")));
+    };
+    if catalog.pool_named(&request.name).is_some() {
+        return Err(Refusal::exists(format!("the name {path} is taken by a pool"))
+            .hint("pools and volumes of a VG share their names; choose another"));
+    }
+    if source.state != VolumeState::Ready {
+        return Err(Refusal::busy(format!("{of} is just being made or deleted")));
+    }
+    let Some(pool) = catalog.pool(source.pool) else {
+        return Err(Refusal::not_found(format!("the pool of {of} is not there")));
+    };
+    let before = room_for_more(catalog, kernel, batch, pool)?;
+    agreement::not_lost(kernel, source, &of)?;
+    within_policy(catalog, batch, pool, source.size)?;
+    let (thin_id, after) = one_more(&before)?;
+    let clone = Volume {
+        id: request.id,
+        name: request.name.clone(),
+        pool: source.pool,
+        thin_id,
+        size: source.size,
+        state: VolumeState::Creating,
+        content: content_of(source),
+        snapshot: None,
+        created_at: request.now,
+        labels: request.labels.clone(),
+        protected: false,
+        clone_of: Some(Box::new(CloneOf {
+            id: source.id,
+            volume: request.of.volume.clone(),
+            snapshot: request.of.snapshot.clone(),
+        })),
+        reserve: Bytes::ZERO,
+        check_fs: source.check_fs,
+    };
+    let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
+    let taken = taken_of(kernel, source, thin_id);
+    let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
+    Ok(Created::Change(Box::new(ThinChange {
+        title: format!("clone {of} as {path}"),
+        volume: request.id,
+        names: vec![name, request.of.clone()],
+        intent: request.intent,
+        before: Vec::new(),
+        pool: after,
+        promises: source.size,
+        ops: vec![ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: source.thin_id }],
+        message: Step::new(message).requires(as_planned(source, &taken)),
+        begin: vec![Change::Put(Object::Volume(clone))],
+        done: vec![Change::Put(Object::Volume(ready))],
+        then: Vec::new(),
+    })))
+}
+
+/// The volume that has the name already: the clone that is asked for, or something else.
+fn same_as(
+    present: &Volume,
+    source: Option<&Volume>,
+    request: &CloneVolume,
+    path: &str,
+    of: &str,
+) -> Result<Created, Refusal> {
+    if present.state != VolumeState::Ready {
+        return Err(Refusal::busy(format!("volume {path} is just being made")).hint("try again in a moment"));
+    }
+    let made_from = present.clone_of.as_ref();
+    let same = made_from.is_some_and(|made| match source {
+        Some(source) => made.id == source.id,
+        None => made.volume == request.of.volume && made.snapshot == request.of.snapshot,
+    });
+    let mut differs = Vec::new();
+    match made_from {
+        _ if same => {}
+        Some(made) => {
+            let other = VolumeName { volume: made.volume.clone(), snapshot: made.snapshot.clone() };
+            let earlier = if other == request.of { " that was deleted since" } else { "" };
+            differs.push(format!("a clone of {other}{earlier}"));
+        }
+        None => differs.push(format!("no clone of {of}")),
+    }
+    differs.extend(other_labels(present, &request.labels));
+    if differs.is_empty() {
+        return Ok(Created::Unchanged(present.id));
+    }
+    Err(Refusal::exists(format!(
+        "there is a volume {path} already, but it is not what was asked for: {}",
+        differs.join(", ")
+    ))
+    .hint("choose another name, or delete that volume first"))
+}
