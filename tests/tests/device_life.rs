@@ -259,6 +259,7 @@ fn names_labels_and_protection_change_under_a_mounted_volume_and_outlive_the_dae
     assert_eq!(names("tier"), ["db", "wal"]);
     assert_eq!(names("tier=faster,!owner"), ["db"]);
     assert_eq!(names("tier!=faster"), ["wal"]);
+    drop(open);
     unmount(&m, "db");
     for words in [["volume", "delete", &m.of("db"), "--yes"], ["snapshot", "delete", &m.of("db@a"), "--yes"]] {
         let ran = m.run(&words);
