@@ -399,7 +399,7 @@ impl<H: HostMut> Engine<H> {
         self.change_volume(vg, name, dry_run, mount::detach)
     }
 
-    fn change_volume(
+    pub(crate) fn change_volume(
         &self,
         vg: &Name,
         name: &VolumeName,
