@@ -8,8 +8,8 @@
 //! - CAT-6 Only a snapshot or a volume that is ready or being deleted counts as formatted.
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
 //! - CAT-8 A VG that is being made or deleted has no pools.
-//! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
+//! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -55,7 +55,7 @@ pub struct UndeleteWindow(
 
 impl Default for UndeleteWindow {
     fn default() -> Self {
-        Self(Some(Duration::from_hours(24)))
+        Self(Some(Duration::from_secs(24 * 3600)))
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
             state_dir: "/tmp/state".into(),
             run_dir: "/tmp/run".into(),
             io: IoChoice::Plain,
-            undelete_window: UndeleteWindow(Some(Duration::from_hours(7 * 24))),
+            undelete_window: UndeleteWindow(Some(Duration::from_secs(7 * 24 * 3600))),
             log: "warn,volumed=debug".into(),
         };
         assert_eq!(config, expected);
