@@ -45,6 +45,8 @@ pub enum ObjectState {
     #[default]
     Ready,
     Deleting,
+    /// A volume or snapshot that was deleted and is kept for a while.
+    Deleted,
     /// A volume group that is meant for another machine.
     Exported,
 }
@@ -56,6 +58,7 @@ impl ObjectState {
             Self::Creating => "creating",
             Self::Ready => "ready",
             Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
             Self::Exported => "exported",
         }
     }
@@ -196,6 +199,9 @@ pub struct PoolInfo {
     pub mode: Option<PoolMode>,
     pub volume_count: u64,
     pub snapshot_count: u64,
+    /// Volumes and snapshots that were deleted and are kept for a while.
+    #[serde(default)]
+    pub deleted_count: u64,
     pub created_at: String,
 }
 
@@ -269,6 +275,9 @@ pub struct VolumeInfo {
     /// `null` if it is no clone.
     #[serde(default)]
     pub clone_of: Option<CloneInfo>,
+    /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
+    #[serde(default)]
+    pub kept_until: Option<String>,
     pub created_at: String,
     pub health: Health,
     pub problems: Vec<Problem>,
@@ -295,7 +304,32 @@ pub struct SnapshotInfo {
     /// Not deleted until that is taken away.
     #[serde(default)]
     pub protected: bool,
+    /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
+    #[serde(default)]
+    pub kept_until: Option<String>,
     pub created_at: String,
+}
+
+/// A volume or snapshot that was deleted and is kept for a while (`GET /v1/deleted`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedInfo {
+    pub id: String,
+    pub vg: String,
+    /// `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`, as it was called.
+    pub full_name: String,
+    pub pool: String,
+    pub size_bytes: u64,
+    pub deleted_at: String,
+    /// When it is deleted for good, unless its pool needs the space before; `null` if nothing is kept any more: then soon.
+    pub kept_until: Option<String>,
+}
+
+/// What `POST /v1/pools/VG/POOL/purge` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    pub pool: PoolInfo,
+    /// Volumes and snapshots that were deleted for good.
+    pub purged_count: u64,
 }
 
 /// A device-mapper target that the kernel offers.
@@ -426,6 +460,8 @@ lists! {
     PoolList { pools: PoolInfo },
     /// `GET /v1/volumes`.
     VolumeList { volumes: VolumeInfo },
+    /// `GET /v1/deleted`.
+    DeletedList { deleted: DeletedInfo },
     /// `GET /v1/snapshots`.
     SnapshotList { snapshots: SnapshotInfo },
 }

@@ -27,6 +27,7 @@ pub mod restore;
 pub mod rollback;
 pub mod snapshot;
 pub mod thin;
+pub mod trash;
 pub mod vg;
 pub mod volume;
 

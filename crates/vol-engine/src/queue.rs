@@ -33,6 +33,11 @@ pub enum ThinRequest {
         name: VolumeName,
         intent: IntentId,
     },
+    /// For good, what was deleted and is kept. Nothing to be done if it was taken back or is gone.
+    Purge {
+        id: VolumeId,
+        intent: IntentId,
+    },
 }
 
 /// What became of a request: whether something was changed, and the volume.
@@ -63,6 +68,12 @@ impl ThinRequest {
                 let volume = find_volume(catalog, name)?;
                 Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
             }
+            Self::Purge { id, intent } => match catalog.volume(*id) {
+                Some(volume) if volume.state == VolumeState::Deleted => {
+                    Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
+                }
+                _ => Wanted::Unchanged(*id),
+            },
         })
     }
 
@@ -76,6 +87,8 @@ impl ThinRequest {
                 all.iter().any(|one| batch.concerns(&one.full_name()) || batch.concerns(&one.origin_name()))
             }
             Self::Delete { name, .. } => batch.concerns(name),
+            // It has no name that anybody else could mean.
+            Self::Purge { .. } => false,
         }
     }
 
@@ -85,7 +98,7 @@ impl ThinRequest {
         match self {
             Self::Create(_) | Self::Clone(_) => ready(volume),
             Self::Snapshot(all) => all.iter().all(|one| ready(one.id)),
-            Self::Delete { .. } => catalog.volume(volume).is_none(),
+            Self::Delete { .. } | Self::Purge { .. } => catalog.volume(volume).is_none(),
         }
     }
 }

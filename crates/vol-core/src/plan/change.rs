@@ -4,7 +4,7 @@
 use vol_types::{Change, Label, Name, Object, Snapshot, Volume, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
-use crate::plan::Plan;
+use crate::plan::{Plan, trash};
 use crate::refusal::Refusal;
 
 /// How large the one commit of a renaming may become, in bytes: well below the longest record of the on-disk format.
@@ -30,7 +30,10 @@ pub fn rename(catalog: &Catalog, volume: &Volume, new: &Name) -> Result<Plan, Re
     settled(volume, &path)?;
     let mut renamed = vec![Volume { name: new.clone(), ..volume.clone() }];
     if volume.snapshot.is_none() {
-        renamed.extend(catalog.snapshots_of(volume.id).map(|snapshot| Volume {
+        // Those too that were deleted and can be taken back: their name is that of their volume.
+        let kept = trash::kept(catalog, Some(volume.pool))
+            .filter(|one| one.snapshot.as_ref().is_some_and(|it| it.of == volume.id));
+        renamed.extend(catalog.snapshots_of(volume.id).chain(kept).map(|snapshot| Volume {
             snapshot: Some(Snapshot { of: volume.id, of_name: new.clone() }),
             ..snapshot.clone()
         }));
@@ -44,7 +47,7 @@ pub fn rename(catalog: &Catalog, volume: &Volume, new: &Name) -> Result<Plan, Re
         return Err(Refusal::exists(format!("the name {vg}/{new} is taken by a pool"))
             .hint("pools and volumes of a VG share their names; choose another"));
     }
-    for one in &renamed {
+    for one in renamed.iter().filter(|one| one.state.has_name()) {
         let name = VolumeName::of(one);
         if catalog.volume_named(&name).is_some() {
             let (what, hint) = match (&name.snapshot, &volume.snapshot) {

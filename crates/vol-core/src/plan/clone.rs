@@ -72,6 +72,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         })),
         reserve: Bytes::ZERO,
         check_fs: source.check_fs,
+        deleted_at: None,
     };
     let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
     let taken = taken_of(kernel, source, thin_id);

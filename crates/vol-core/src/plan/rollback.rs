@@ -90,6 +90,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: source.check_fs,
+        deleted_at: None,
     };
     let [rolled_back, old] = exchanged(volume, &helper);
     let taken = taken_of(kernel, source, thin_id);

@@ -108,6 +108,7 @@ pub fn create(
             clone_of: None,
             reserve: Bytes::ZERO,
             check_fs: false,
+            deleted_at: None,
         };
         let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
         let taken = taken_of(kernel, origin, thin_id);

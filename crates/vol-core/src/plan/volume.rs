@@ -72,6 +72,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: false,
+        deleted_at: None,
     };
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
@@ -173,7 +174,7 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
 }
 
 /// Refuses what would make the pool promise more than it may: `size` on top of its volumes and of `batch`.
-pub fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
+pub(super) fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
     let data = catalog.pool_data_size(pool);
     let present = u128::from(catalog.members(pool.id).virtual_size().get()) + batch.promises(pool.id);
     let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
@@ -238,9 +239,7 @@ pub fn delete(
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
-    not_protected(volume, &path, "delete")?;
-    not_in_use(kernel, device, &path, "delete")?;
-    not_attached(kernel, volume, &path, "delete")?;
+    not_wanted_any_more(kernel, volume, &path)?;
     let Some(pool) = catalog.pool(volume.pool) else {
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
@@ -253,9 +252,16 @@ pub fn delete(
     Ok(change)
 }
 
+/// Refuses to delete what is protected, mounted or attached.
+pub(super) fn not_wanted_any_more(kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refusal> {
+    not_protected(volume, path, "delete")?;
+    not_in_use(kernel, Device::Volume(volume.id), path, "delete")?;
+    not_attached(kernel, volume, path, "delete")
+}
+
 /// Tombstone, `delete` message and done record.
 pub fn removal(pool: &Pool, volume: &Volume, intent: IntentId) -> ThinChange {
-    let tombstone = Volume { state: VolumeState::Deleting, ..volume.clone() };
+    let tombstone = Volume { state: VolumeState::Deleting, deleted_at: None, ..volume.clone() };
     let thin_id = volume.thin_id;
     ThinChange {
         title: format!("take back the unfinished volume {}", VolumeName::of(volume)),

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 27] = [
+const OPS: [Op; 30] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -21,6 +21,9 @@ const OPS: [Op; 27] = [
     Op::Unmount,
     Op::DeleteVolume,
     Op::DeleteSnapshot,
+    Op::KeepVolume,
+    Op::UndeleteVolume,
+    Op::PurgePool,
     Op::DeletePool,
     Op::DeleteVg,
     Op::ExtendVg,

@@ -456,6 +456,30 @@ fn a_renamed_volume_takes_its_snapshots_along_and_stays_mounted() {
 }
 
 #[test]
+fn a_deleted_snapshot_that_is_kept_comes_back_under_the_new_name_of_its_volume() {
+    let (host, engine) = with_file(FsKind::Ext4);
+    let data = name("data");
+    snapshot(&engine, "pg@a");
+    assert!(changed(engine.keep_volume(&data, &volume("pg@a"), false).unwrap()));
+    rename(&engine, "pg", "db").unwrap();
+    refused(
+        engine.undelete_volume(&data, &volume("pg@a"), false),
+        RefusalCode::NotFound,
+        "no deleted snapshot data/pg@a",
+    );
+    engine.undelete_volume(&data, &volume("db@a"), false).unwrap();
+    rollback(&engine, "db@a").unwrap();
+    // What was deleted and is kept is no source, and not protected any more than it is there.
+    engine.protect(&data, &volume("db@a"), true, false).unwrap();
+    refused(engine.keep_volume(&data, &volume("db@a"), false), RefusalCode::Refused, "it is protected");
+    engine.protect(&data, &volume("db@a"), false, false).unwrap();
+    engine.keep_volume(&data, &volume("db@a"), false).unwrap();
+    refused(rollback(&engine, "db@a"), RefusalCode::NotFound, "no snapshot data/db@a");
+    refused(engine.clone_volume(&clone_request("db@a", "x"), false), RefusalCode::NotFound, "no snapshot data/db@a");
+    sound(&host, &engine, "kept snapshots");
+}
+
+#[test]
 fn a_name_that_is_taken_is_not_given_to_another() {
     let (host, engine) = with_file(FsKind::Ext4);
     engine.create_volume(&volume_request("other", None), false).unwrap();

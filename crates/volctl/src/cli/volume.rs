@@ -67,6 +67,9 @@ pub enum Volume {
         within: Within,
         #[command(flatten)]
         selected: Selected,
+        /// What was deleted and can be taken back, snapshots too, and for how long
+        #[arg(long, conflicts_with = "selectors")]
+        deleted: bool,
     },
     /// Show one volume
     #[command(alias = "inspect")]
@@ -129,9 +132,20 @@ pub enum Volume {
     Protect(OneVolume),
     /// Take the protection of a volume away
     Unprotect(OneVolume),
-    /// Delete a volume and its data
+    /// Delete a volume; it can be taken back for a while
     #[command(alias = "rm")]
     Delete {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// For good, and its space is free at once
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take back the last deletion of a volume
+    Undelete {
         /// Volume group and volume, for example data/pg
         #[arg(value_name = "VG/VOLUME")]
         volume: VolumePath,
@@ -197,9 +211,20 @@ pub enum Snapshot {
     Protect(OneSnapshot),
     /// Take the protection of a snapshot away
     Unprotect(OneSnapshot),
-    /// Delete a snapshot
+    /// Delete a snapshot; it can be taken back for a while
     #[command(alias = "rm")]
     Delete {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        /// For good, and its space is free at once
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take back the last deletion of a snapshot
+    Undelete {
         /// Volume group, volume and snapshot, for example data/pg@before
         #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
         snapshot: SnapshotPath,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use vol_api::{
-    CheckFinding, CloneInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo,
-    SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
+    CheckFinding, CloneInfo, DeletedInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode,
+    PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
@@ -163,6 +163,7 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }),
         volume_count: members.volumes,
         snapshot_count: members.snapshots,
+        deleted_count: members.kept,
         created_at: time(pool.created_at),
     }
 }
@@ -237,6 +238,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         labels: labels(volume),
         protected: volume.protected,
         clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
+        kept_until: None,
         created_at: time(volume.created_at),
         health: health_of(&problems, false),
         problems,
@@ -248,7 +250,7 @@ fn labels(volume: &Volume) -> BTreeMap<String, String> {
 }
 
 fn clone_of(catalog: &Catalog, of: &CloneOf) -> CloneInfo {
-    let there = catalog.volume(of.id).filter(|source| source.state != VolumeState::Deleting);
+    let there = catalog.volume(of.id).filter(|source| source.state.has_name());
     let then = || VolumeName { volume: of.volume.clone(), snapshot: of.snapshot.clone() };
     CloneInfo {
         id: of.id.to_string(),
@@ -262,6 +264,7 @@ const fn state(state: VolumeState) -> ObjectState {
         VolumeState::Creating => ObjectState::Creating,
         VolumeState::Ready => ObjectState::Ready,
         VolumeState::Deleting => ObjectState::Deleting,
+        VolumeState::Deleted => ObjectState::Deleted,
     }
 }
 
@@ -276,7 +279,7 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         volume: of.of_name.to_string(),
         name: volume.name.to_string(),
         full_name: format!("{vg}/{}", VolumeName::of(volume)),
-        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state != VolumeState::Deleting),
+        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state.has_name()),
         pool: common.pool,
         size_bytes: volume.size.get(),
         fs: common.fs,
@@ -284,7 +287,23 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         mounts: common.mounts,
         labels: labels(volume),
         protected: volume.protected,
+        kept_until: None,
         created_at: time(volume.created_at),
+    })
+}
+
+/// What was deleted and is kept for `window` seconds; `None` of anything else.
+pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>) -> Option<DeletedInfo> {
+    let at = volume.deleted_at.filter(|_| volume.state == VolumeState::Deleted)?;
+    let vg = &catalog.vg().name;
+    Some(DeletedInfo {
+        id: volume.id.to_string(),
+        vg: vg.to_string(),
+        full_name: format!("{vg}/{}", VolumeName::of(volume)),
+        pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
+        size_bytes: volume.size.get(),
+        deleted_at: time(at),
+        kept_until: window.map(|window| time(at.saturating_add(window))),
     })
 }
 
@@ -321,7 +340,7 @@ pub fn add_to_status(status: &mut Status, catalog: &Catalog, view: &View) {
     counts.vgs += 1;
     counts.pvs += catalog.pvs().count() as u64;
     counts.pools += catalog.pools().count() as u64;
-    for volume in catalog.volumes() {
+    for volume in catalog.volumes().filter(|one| one.state != VolumeState::Deleted) {
         if volume.snapshot.is_some() {
             counts.snapshots += 1;
         } else {

@@ -34,13 +34,13 @@ fn an_answer_tells_labels_protection_and_what_a_clone_was_made_from() {
     let renamed = backend.rename_snapshot(&snapshot("data/db@before"), Rename { name: "then".into() }, false);
     assert_eq!(done(renamed).full_name, "data/db@then");
     assert_eq!(backend.volume(&volume("data/copy")).unwrap().clone_of.unwrap().name, "data/db@then");
-    done(backend.delete_snapshot(&snapshot("data/db@then"), false));
+    done(backend.delete_snapshot(&snapshot("data/db@then"), true, false));
     let of = backend.volume(&volume("data/copy")).unwrap().clone_of.unwrap();
     assert_eq!((of.name.as_str(), of.exists), ("data/pg@before", false), "as it was when the clone was made");
     assert_eq!(backend.volume(&volume("data/db")).unwrap().clone_of, None);
 
     assert!(done(backend.protect_volume(&volume("data/copy"), true, false)).protected);
-    let (code, message, hint) = failed(backend.delete_volume(&volume("data/copy"), false));
+    let (code, message, hint) = failed(backend.delete_volume(&volume("data/copy"), false, false));
     assert_eq!((code, message.as_str()), ("refused", "cannot delete data/copy: it is protected"));
     assert_eq!(hint, "`volctl volume unprotect data/copy` takes the protection away");
     assert!(!done(backend.protect_volume(&volume("data/copy"), false, false)).protected);
@@ -69,7 +69,7 @@ fn a_group_answers_all_of_its_snapshots_and_a_rollback_its_volume() {
     assert_eq!(failed(backend.create_snapshots(request, false)).0, "exists");
     assert_eq!(done(backend.rollback(&snapshot("data/wal@t1"), false)).name, "wal");
     assert!(done(backend.protect_snapshot(&snapshot("data/pg@t1"), true, false)).protected);
-    assert_eq!(failed(backend.delete_snapshot(&snapshot("data/pg@t1"), false)).0, "refused");
+    assert_eq!(failed(backend.delete_snapshot(&snapshot("data/pg@t1"), true, false)).0, "refused");
     let set = Relabel { set: labels(&[("a", "b")]), ..Relabel::default() };
     assert_eq!(done(backend.label_snapshot(&snapshot("data/pg@t1"), set, false)).labels.len(), 2);
     done(backend.protect_snapshot(&snapshot("data/pg@t1"), false, false));
