@@ -1,8 +1,8 @@
 //! Thin volumes: what they take, share and give back; snapshots; sizes.
 
-use vol_core::observed::{PoolMode, ThinStatus};
-use vol_engine::host::HostErrorKind::{Busy, Io};
-use vol_engine::host::{HostMut, HostRead};
+use vol_core::observed::{DmInfo, PoolMode, ThinStatus};
+use vol_engine::host::HostErrorKind::{Busy, Exists, Io};
+use vol_engine::host::{HostMut, HostRead, ThinOrigin, ThinSnapshot};
 use vol_types::{Bytes, Sectors};
 
 use super::bench::{Bench, CHUNK_BYTES, Pool, Spec, Trouble, node, remove};
@@ -106,6 +106,33 @@ pub fn a_snapshot_leaves_the_origin_live_also_when_it_fails<B: Bench>(b: &B) {
     // An origin that is not active needs no suspending.
     assert_eq!(pool.snapshot(None, 4, 2), Ok(()));
     assert_eq!(b.read(&pool.thin(4, SIZE).unwrap(), 0), Ok(1));
+}
+
+pub fn of_several_snapshots_those_before_the_one_that_fails_are_made<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let origins = [1, 2, 3].map(|id| pool.volume(id, SIZE));
+    for origin in &origins {
+        b.write(origin, 0, 4096, 1).unwrap();
+    }
+    let call = |first: u32| {
+        let one = |(origin, at): (&DmInfo, u32)| ThinOrigin {
+            uuid: Some(origin.uuid.clone()),
+            origin_thin_id: 1 + at,
+            thin_id: first + at,
+        };
+        ThinSnapshot { pool_uuid: pool.uuid.clone(), of: origins.iter().zip(0..).map(one).collect() }
+    };
+    b.host().thin_snapshot(&call(10)).unwrap();
+    assert!([10, 11, 12].into_iter().all(|id| pool.has(id)));
+    pool.message("create_thin 21").unwrap();
+    let error = b.host().thin_snapshot(&call(20)).unwrap_err();
+    assert_eq!((error.kind, error.at), (Exists, 1), "{error}");
+    assert_eq!([20, 21, 22].map(|id| pool.has(id)), [true, true, false]);
+    for origin in &origins {
+        assert!(!b.host().dm_device(&origin.uuid).unwrap().unwrap().suspended);
+        b.write(origin, 0, 4096, 2).unwrap();
+    }
+    assert_eq!(pool.thin(10, SIZE).map(|snapshot| b.read(&snapshot, 0)), Ok(Ok(1)));
 }
 
 pub fn the_size_of_a_thin_is_its_tables<B: Bench>(b: &B) {
