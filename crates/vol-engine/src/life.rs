@@ -52,10 +52,11 @@ impl<H: HostMut> Engine<H> {
                 .hint("snapshots of one instant are of volumes of one pool; take the others by themselves")
                 .into());
         }
+        let ids: Vec<_> = paths.iter().map(|_| VolumeId::from_uuid(self.host().new_uuid())).collect();
         let intent = IntentId::from_uuid(self.host().new_uuid());
         let now = self.host().now();
-        let wanted = paths.iter().map(|path| snapshot::CreateSnapshot {
-            id: VolumeId::from_uuid(self.host().new_uuid()),
+        let wanted = paths.iter().zip(ids).map(|(path, id)| snapshot::CreateSnapshot {
+            id,
             intent,
             of: path.volume.volume.clone(),
             name: path.snapshot.clone(),
