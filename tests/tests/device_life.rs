@@ -48,7 +48,12 @@ fn a_clone_stands_beside_its_origin_and_each_goes_its_own_way() {
         // In the page cache alone when the clone of the mounted volume is made.
         write(&at, "file", "new");
         m.ok(&["volume", "clone", &m.of(origin), &m.of(now)]);
-        m.ok(&["volume", "clone", &m.of(&format!("{origin}@before")), &m.of(then)]);
+        // Of a snapshot that somebody looks into meanwhile.
+        let (snapshot, look) = (m.of(&format!("{origin}@before")), m.path(&format!("{fs}-look")));
+        m.ok(&["snapshot", "mount", &snapshot, &look]);
+        m.ok(&["volume", "clone", &snapshot, &m.of(then)]);
+        assert_eq!(read(&look, "file"), "old");
+        m.ok(&["snapshot", "unmount", &snapshot]);
         assert_eq!(kernel::not_live(), Vec::<String>::new(), "{fs}: after a clone something is suspended");
         let (at_then, at_now) = (mount(&m, then), mount(&m, now));
         let numbers =

@@ -48,7 +48,7 @@ impl Session<'_> {
         if agreed { Ok(()) } else { Err(Failure::new(exit::DECLINED, "declined: nothing was changed", None)) }
     }
 
-    /// Shows what came of a change: the plan of a dry run, or the outcome with `line` as its summary.
+    /// Shows what came of a change: the plan of a dry run, or the outcome with `line` as its summary. Several names have a line each.
     pub(super) fn report<T: Serialize>(
         &mut self,
         changed: &Changed<T>,
@@ -67,7 +67,7 @@ impl Session<'_> {
         };
         match self.output {
             Output::Json => self.print_json(outcome)?,
-            Output::Name => self.print_names([name])?,
+            Output::Name => self.print_names(name.lines().map(str::to_owned))?,
             Output::Table if self.quiet => {}
             Output::Table => {
                 let line = clean(&line(outcome));

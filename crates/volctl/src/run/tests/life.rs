@@ -73,6 +73,8 @@ fn each_verb_sends_what_it_should_and_says_what_was_done() {
             "POST /v1/snapshots/data/pg/before/unprotect",
         ]
     );
+    let ran = daemon.volctl("snapshot create data/pg@t1 data/wal@t1 -o name");
+    assert_eq!((ran.exit, ran.out.as_str()), (0, "data/pg@t1\ndata/wal@t1\n"));
     let daemon = Daemon::start().answer("POST /v1/clones", &Outcome::changed(raw));
     let ran = daemon.volctl("volume clone data/pg data/copy");
     assert!(ran.out.contains("raw, a clone of data/pg. Attach it: volctl volume attach data/copy"), "{}", ran.out);
