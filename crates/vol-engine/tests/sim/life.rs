@@ -576,3 +576,31 @@ fn renaming_a_volume_with_more_snapshots_than_one_commit_holds_is_refused() {
     rename(&engine, "pg", "db").unwrap();
     sound(&host, &engine, "many snapshots");
 }
+
+#[test]
+fn the_longest_labels_of_many_volumes_and_snapshots_fit_their_commits() {
+    let host = Op::CreatePool.before();
+    let engine = start(&host);
+    engine.create_pool(&CreatePool { overcommit_percent: 100_000, ..pool_request() }, false).unwrap();
+    let long = |n| Label::new(&format!("{n}{}", "k".repeat(61)), &"v".repeat(255)).unwrap();
+    let labels: Labels = (10..42).map(|n| long(n)).collect();
+    assert_eq!(labels.len(), 32);
+    let commits = || engine.vgs()[0].view().counters.commits;
+    let before = commits();
+    let wanted: Vec<_> = (0..64)
+        .map(|n| CreateVolume {
+            labels: labels.clone(),
+            size: Bytes::mib(64),
+            ..volume_request(&format!("v{n}"), None)
+        })
+        .collect();
+    let answers = engine.create_volumes(&name("data"), &wanted).unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // In two transactions instead of one, and not one by one.
+    assert_eq!(commits() - before, 4);
+    let all: Vec<_> = (0..32).map(|n| format!("v{n}@t1")).collect();
+    let all = group(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    engine.create_snapshots(&all, &labels, false).unwrap();
+    assert_eq!(commits() - before, 6);
+    sound(&host, &engine, "long labels");
+}
