@@ -583,7 +583,7 @@ fn the_longest_labels_of_many_volumes_and_snapshots_fit_their_commits() {
     let engine = start(&host);
     engine.create_pool(&CreatePool { overcommit_percent: 100_000, ..pool_request() }, false).unwrap();
     let long = |n| Label::new(&format!("{n}{}", "k".repeat(61)), &"v".repeat(255)).unwrap();
-    let labels: Labels = (10..42).map(|n| long(n)).collect();
+    let labels: Labels = (10..42).map(long).collect();
     assert_eq!(labels.len(), 32);
     let commits = || engine.vgs()[0].view().counters.commits;
     let before = commits();
