@@ -51,6 +51,7 @@ fn main() {
         pool: Some(name(POOLS[n % POOLS.len()])),
         size: Bytes::mib(64),
         fs: None,
+        mkfs: vol_types::MkfsOptions::default(),
     };
     let create = |n: usize| drop(engine.create_volume(&request(n), false).expect("a volume"));
 

@@ -10,7 +10,7 @@ use vol_format::label::{self, Label};
 use vol_format::layout::{BLOCK, LABEL_OFFSETS_IN_AREA, WHOLE_DISK_AREA_OFFSET};
 use vol_format::record::{self, ChainHash, Copy};
 use vol_sim::{CrashMode, EffectKind, SimDisk, SimHost};
-use vol_types::{Bytes, FsKind, Intent, IntentId, Name, Object, SizeSpec, ThinOp, limit};
+use vol_types::{Bytes, FsKind, Intent, IntentId, MkfsOptions, Name, Object, SizeSpec, ThinOp, limit};
 
 use crate::record::judged;
 use crate::repair;
@@ -105,7 +105,13 @@ fn base() -> Base {
 }
 
 fn volume(path: &str, fs: Option<FsKind>) -> CreateVolume {
-    CreateVolume { path: path.parse().expect("a path"), pool: None, size: Bytes::mib(96), fs }
+    CreateVolume {
+        path: path.parse().expect("a path"),
+        pool: None,
+        size: Bytes::mib(96),
+        fs,
+        mkfs: MkfsOptions::default(),
+    }
 }
 
 /// Reads a disk's newest sound checkpoint and the log behind it, by the specification and not by the engine.
@@ -228,7 +234,8 @@ fn requests(engine: &Engine<SimHost>) {
         });
         let new = format!("{vg_name}/new-1");
         if let Ok(path) = new.parse() {
-            let request = CreateVolume { path, pool: pool.clone(), size: Bytes::mib(16), fs: None };
+            let request =
+                CreateVolume { path, pool: pool.clone(), size: Bytes::mib(16), fs: None, mkfs: MkfsOptions::default() };
             let _ = engine.create_volume(&request, false);
         }
         if let Some(first) = first {

@@ -63,6 +63,26 @@ pub struct CreateVolume {
     /// `ext4`, `xfs`, `btrfs`, or `none` for a raw block device; `ext4` if absent.
     #[serde(default)]
     pub fs: Option<String>,
+    /// `KEY=VALUE`, each from the list of the file system (`vol_types::mkfs`).
+    #[serde(default)]
+    pub mkfs_options: Vec<String>,
+}
+
+/// `POST /v1/volumes/VG/VOLUME/resize`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// Size as text, for example `40G`; with a `+` before it, so much more than now.
+    pub size: String,
+}
+
+/// `POST /v1/volumes/VG/VOLUME/check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckVolume {
+    /// Put everything right that is wrong, whatever is lost by that.
+    #[serde(default)]
+    pub repair: bool,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/mount` and the same of a snapshot, which is read-only in any case.

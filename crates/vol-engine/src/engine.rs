@@ -8,8 +8,8 @@ use std::time::Duration;
 use vol_core::plan::{mount, pool, snapshot, vg, volume};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Name, Object, PoolId, PvId, SizeSpec, SnapshotPath, Vg, VgId, VgState, VolumeId,
-    VolumePath,
+    Bytes, FsKind, IntentId, MkfsOptions, Name, Object, PoolId, PvId, SizeSpec, SnapshotPath, Vg, VgId, VgState,
+    VolumeId, VolumePath,
 };
 
 use crate::bell::Bell;
@@ -58,6 +58,8 @@ pub struct CreateVolume {
     pub pool: Option<Name>,
     pub size: Bytes,
     pub fs: Option<FsKind>,
+    /// Of no meaning without a file system.
+    pub mkfs: MkfsOptions,
 }
 
 /// The engine over one host.
@@ -317,6 +319,7 @@ impl<H: HostMut> Engine<H> {
             size: request.size,
             fs: request.fs,
             fs_uuid: self.host.new_uuid().into_bytes(),
+            mkfs: request.mkfs.clone(),
             now: self.host.now(),
         })
     }
@@ -358,19 +361,23 @@ impl<H: HostMut> Engine<H> {
             mount::mount(catalog, kernel, volume, target, read_only)
         });
         if let Err(EngineError::Step(_)) = &mounted {
-            // It was activated to be mounted, and is not: a volume that nobody uses is not active.
-            let released = self.change_volume(vg, name, false, |catalog, kernel, volume| {
-                if kernel.mounts_of(vol_core::dm::Device::Volume(volume.id)).is_empty() {
-                    mount::unmount(catalog, kernel, volume, None)
-                } else {
-                    Ok(Plan::default())
-                }
-            });
-            if let Err(error) = released {
-                tracing::warn!(volume = %name, %error, "it could not be deactivated after a failed mount");
-            }
+            self.release_unused(vg, name);
         }
         mounted
+    }
+
+    /// After a plan that failed: it was activated for that, and a volume that nobody uses is not active.
+    pub(crate) fn release_unused(&self, vg: &Name, name: &VolumeName) {
+        let released = self.change_volume(vg, name, false, |catalog, kernel, volume| {
+            if kernel.mounts_of(vol_core::dm::Device::Volume(volume.id)).is_empty() {
+                mount::unmount(catalog, kernel, volume, None)
+            } else {
+                Ok(Plan::default())
+            }
+        });
+        if let Err(error) = released {
+            tracing::warn!(volume = %name, %error, "it could not be deactivated after a failure");
+        }
     }
 
     /// Unmounts from `target`, or from everywhere.
@@ -399,7 +406,7 @@ impl<H: HostMut> Engine<H> {
         self.change_volume(vg, name, dry_run, mount::detach)
     }
 
-    fn change_volume(
+    pub(crate) fn change_volume(
         &self,
         vg: &Name,
         name: &VolumeName,

@@ -11,7 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount2,
 };
-use vol_core::observed::Mount;
+use vol_core::observed::{DevNumber, Mount};
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
 use vol_types::FsKind;
 
@@ -27,15 +27,30 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         Err(e) => return Err(error::io(what, &e)),
     }
     let target = open_target(&what, &call.target)?;
+    let made = make(&what, call, &node)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+}
+
+/// Mounts where nobody sees it, for reading only, and unmounts again: the journal of a file system on a writable device is
+/// replayed by that. The device may stay busy for a moment.
+pub(crate) fn replay(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<()> {
+    let call = MountCall { dev, fs, target: "/".into(), read_only: true, allow_same_uuid: false, no_replay: false };
+    make(what, &call, &dm::node(dev)).map(drop)
+}
+
+/// A mount that is nowhere yet.
+fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
+    let failed = |e: Errno| error::rustix(what, e);
     let fs = fsopen(call.fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         Errno::NODEV => {
             let detail = format!("the kernel has no {}", call.fs.as_str());
-            HostError::new(HostErrorKind::Unsupported, &*what, detail)
+            HostError::new(HostErrorKind::Unsupported, what, detail)
         }
         e => failed(e),
     })?;
     let configure = || -> Result<(), Errno> {
-        fsconfig_set_string(fs.as_fd(), "source", &node)?;
+        fsconfig_set_string(fs.as_fd(), "source", node)?;
         for flag in options(call) {
             fsconfig_set_flag(fs.as_fd(), *flag)?;
         }
@@ -52,9 +67,8 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
     }
     let made = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|e| with_messages(failed(e), fs.as_fd()))?;
-    check_device(&what, &made, call)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+    check_device(what, &made, call)?;
+    Ok(made)
 }
 
 /// Before anybody sees the mount: it is of the device that was asked for. (btrfs has a number of its own.)
@@ -135,6 +149,24 @@ fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
     Ok(at)
 }
 
+/// The directory where a device is mounted, open: as long as it is, it stays mounted. `Changed` if something else is there.
+pub(crate) fn open_mounted(what: &str, dev: DevNumber, at: &Path) -> HostResult<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let dir = openat2(rustix::fs::CWD, at, flags, Mode::empty(), resolve).map_err(|e| error::rustix(what, e))?;
+    let dir = File::from(dir);
+    if files::dev_number(dir.metadata().map_err(|e| error::io(what, &e))?.dev()) == dev {
+        return Ok(dir);
+    }
+    // btrfs has a number of its own; which device it stands on the mount table tells (mount ids: Linux 5.8).
+    let top = statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|e| error::rustix(what, e))?;
+    let lines = mountinfo::of_process("self").map_err(|e| error::io(format!("{what}: read the mount table"), &e))?;
+    match lines.iter().find(|line| line.mount.mount_id == top.stx_mnt_id) {
+        Some(line) if line.mount.dev == dev => Ok(dir),
+        _ => Err(error::changed(what, format!("{dev} is not mounted at {}", at.display()))),
+    }
+}
+
 /// Unmounts what is mounted at the top of the path, if it is this very mount.
 pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
     let what = format!("unmount {}", mount.target.display());
@@ -189,7 +221,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_not_there_is_not_found() {
         let target = std::path::PathBuf::from("/nowhere");
-        let dev = vol_core::observed::DevNumber { major: 253, minor: 9999 };
+        let dev = DevNumber { major: 253, minor: 9999 };
         let mount = Mount { mount_id: u64::MAX, dev, target, fs_type: "ext4".into(), read_only: false };
         assert_eq!(unmount(&mount).unwrap_err().kind, HostErrorKind::NotFound);
     }

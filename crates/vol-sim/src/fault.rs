@@ -72,6 +72,9 @@ pub enum EffectKind {
     Mkfs,
     Mount,
     Unmount,
+    FsGrow,
+    FsCheck,
+    FsTrim,
 }
 
 impl EffectKind {
@@ -79,7 +82,8 @@ impl EffectKind {
     /// a durable write 1 (written, not flushed) · wiping 1 (the first half of the signatures is gone) · making a file 1 (it is
     /// empty) · `dm_create` 2 (no table; table loaded but not live) · `dm_reload` 1 (loaded, not live) · a pool message 1
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · a thin snapshot
-    /// 2 (origin suspended; message sent too) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system).
+    /// 2 (origin suspended; message sent too) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) ·
+    /// growing a file system 1 (it has half of what is new).
     pub const fn stages(self) -> u8 {
         match self {
             Self::DmCreate | Self::ThinSnapshot => 2,
@@ -89,7 +93,8 @@ impl EffectKind {
             | Self::DmReload
             | Self::DmMessage
             | Self::ZeroDevice
-            | Self::Mkfs => 1,
+            | Self::Mkfs
+            | Self::FsGrow => 1,
             _ => 0,
         }
     }

@@ -126,6 +126,18 @@ impl PoolDisk {
         };
         chunks.filter(|chunk| !owned(chunk)).collect()
     }
+    /// Takes the blocks behind these chunks away.
+    pub fn unmap(&mut self, id: u32, chunks: &[u64]) {
+        let Some(thin) = self.thins.get_mut(&id) else { return };
+        for block in chunks.iter().filter_map(|chunk| thin.blocks.remove(chunk)) {
+            if let Some(count) = self.blocks.get_mut(&block) {
+                *count -= 1;
+                if *count == 0 {
+                    self.blocks.remove(&block);
+                }
+            }
+        }
+    }
     /// Gives each of `chunks` a block of its own.
     pub fn map(&mut self, id: u32, chunks: &[u64]) {
         let Some(thin) = self.thins.get_mut(&id) else { return };

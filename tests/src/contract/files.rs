@@ -4,7 +4,7 @@ use uuid::Uuid;
 use vol_core::observed::{DmInfo, Mount, Probe};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NotFound, Tool};
 use vol_engine::host::{DmCreate, HostMut, HostRead, MountCall};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions};
 
 use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
 
@@ -16,7 +16,7 @@ fn pool<B: Bench>(b: &B) -> Pool<'_, B> {
 fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInfo, Uuid) {
     let thin = pool.volume(id, fs.size_min());
     let uuid = Uuid::new_v4();
-    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid, &MkfsOptions::default()).unwrap();
     (thin, uuid)
 }
 
@@ -35,9 +35,9 @@ fn probe_tells<B: Bench>(b: &B, fs: FsKind) {
     let thin = pool.volume(1, fs.size_min());
     assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
     let uuid = Uuid::new_v4();
-    assert_eq!(refused(b.host().mkfs(thin.dev, &volume().uuid(), fs, uuid)), Changed);
+    assert_eq!(refused(b.host().mkfs(thin.dev, &volume().uuid(), fs, uuid, &MkfsOptions::default())), Changed);
     assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
-    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid, &MkfsOptions::default()).unwrap();
     let found = Probe::Found { kind: fs.as_str().to_owned(), uuid: Some(uuid.to_string()) };
     assert_eq!(b.host().probe(thin.dev).unwrap(), found);
     assert!(pool.used() > 0);
@@ -67,7 +67,10 @@ pub fn a_mount_is_listed_and_holds_its_device<B: Bench>(b: &B) {
     b.put_file(&call.target, "file", "text");
     assert_eq!(open_count(b, &thin.uuid), 1);
     assert_eq!(refused(b.host().dm_remove(&thin.uuid)), Busy);
-    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Tool);
+    assert_eq!(
+        refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default())),
+        Tool
+    );
     b.host().unmount(&mounts[0]).unwrap();
     assert_eq!(mounts_at(b, &call), []);
     assert_eq!(refused(b.host().unmount(&mounts[0])), NotFound);
@@ -105,7 +108,10 @@ pub fn a_read_only_device_mounts_read_only<B: Bench>(b: &B) {
     call.read_only = true;
     b.host().mount(&call).unwrap();
     assert!(mounts_at(b, &call)[0].read_only);
-    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Denied);
+    assert_eq!(
+        refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default())),
+        Denied
+    );
 }
 
 pub fn only_the_right_file_system_mounts<B: Bench>(b: &B) {

@@ -86,7 +86,8 @@ pub fn create(
         protected: false,
         clone_of: None,
         reserve: Bytes::ZERO,
-        check_fs: false,
+        // What may be wrong with the one is wrong with the other.
+        check_fs: origin.check_fs,
     };
     let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
     let origin_device = Device::Volume(origin.id);

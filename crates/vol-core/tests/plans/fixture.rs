@@ -127,6 +127,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
         size,
         fs: Some(FsKind::Ext4),
         fs_uuid: [7; 16],
+        mkfs: MkfsOptions::default(),
         now: 0,
     }
 }
@@ -158,6 +159,7 @@ pub fn dm(device: Device, minor: u32) -> (Device, DmInfo) {
         live_table: true,
         inactive_table: false,
         read_only: false,
+        len: Sectors::ZERO,
     };
     (device, info)
 }

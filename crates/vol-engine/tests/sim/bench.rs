@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use vol_core::VolumeName;
+use vol_core::dm::Device;
+use vol_core::plan::fs::NewSize;
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg};
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
@@ -57,7 +59,13 @@ pub fn pool_request() -> CreatePool {
 }
 
 pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
-    CreateVolume { path: format!("data/{volume}").parse().unwrap(), pool: None, size: Bytes::gib(10), fs }
+    CreateVolume {
+        path: format!("data/{volume}").parse().unwrap(),
+        pool: None,
+        size: Bytes::gib(10),
+        fs,
+        mkfs: MkfsOptions::default(),
+    }
 }
 
 pub fn volume(text: &str) -> VolumeName {
@@ -79,6 +87,11 @@ pub enum Op {
     SnapshotMounted,
     SnapshotIdle,
     Unmount,
+    /// Online, with its file system.
+    Resize,
+    ResizeIdle,
+    Check,
+    Trim,
     DeleteVolume,
     DeleteSnapshot,
     DeletePool,
@@ -110,6 +123,11 @@ impl Op {
                 engine.create_snapshot(&"data/pg@before".parse().unwrap(), false).map(drop)
             }
             Self::Unmount => engine.unmount(&data, &volume("pg"), None, false).map(drop),
+            Self::Resize | Self::ResizeIdle => {
+                engine.resize_volume(&data, &volume("pg"), NewSize::To(Bytes::gib(20)), false).map(drop)
+            }
+            Self::Check => engine.check_volume(&data, &volume("pg"), false, false).map(drop),
+            Self::Trim => engine.trim_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteVolume => engine.delete_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteSnapshot => engine.delete_volume(&data, &volume("pg@before"), false).map(drop),
             Self::DeletePool => engine.delete_pool(&data, &name("tank"), false).map(drop),
@@ -147,8 +165,8 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
-            Mount | SnapshotIdle | DeleteVolume => &[CreateVg, CreatePool, CreateFormatted],
-            SnapshotMounted | Unmount => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            Mount | SnapshotIdle | DeleteVolume | ResizeIdle | Check => &[CreateVg, CreatePool, CreateFormatted],
+            SnapshotMounted | Unmount | Resize | Trim => &[CreateVg, CreatePool, CreateFormatted, Mount],
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
@@ -179,7 +197,7 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
     all
 }
 
-/// [`inventory`], and how many PVs each VG has.
+/// [`inventory`], how many PVs each VG has, and how large its volumes are.
 pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     let mut all = inventory(engine);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
@@ -188,6 +206,9 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
+    for vg in engine.vgs() {
+        vg.read(|catalog| all.extend(catalog.volumes().map(|one| format!("{} {}", VolumeName::of(one), one.size))));
+    }
     all
 }
 
@@ -204,6 +225,11 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
     assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
     assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
     for vg in engine.vgs() {
+        for (device, info) in &vg.view().kernel.dm {
+            let Device::Volume(id) = device else { continue };
+            let size = vg.read(|catalog| catalog.volume(*id).map(|volume| volume.size));
+            assert_eq!(info.len.to_bytes(), size, "{story}: a device has not the size of its volume");
+        }
         let found = vg.read(vol_core::check::violations);
         assert_eq!(found, Vec::<String>::new(), "{story}");
         let problems: Vec<_> = vg.view().problems.iter().map(|problem| problem.message.clone()).collect();

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 19] = [
+const OPS: [Op; 23] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -19,6 +19,10 @@ const OPS: [Op; 19] = [
     Op::SnapshotMounted,
     Op::SnapshotIdle,
     Op::Unmount,
+    Op::Resize,
+    Op::ResizeIdle,
+    Op::Check,
+    Op::Trim,
     Op::DeleteVolume,
     Op::DeleteSnapshot,
     Op::DeletePool,
@@ -126,8 +130,15 @@ fn each_request_survives_a_death_at_each_effect() {
 #[test]
 fn recovery_itself_survives_a_death_at_each_of_its_effects() {
     let mut states = 0u64;
-    for op in [Op::CreateVg, Op::CreateFormatted, Op::CreateRaw, Op::SnapshotMounted, Op::DeleteVolume, Op::CreatePool]
-    {
+    for op in [
+        Op::CreateVg,
+        Op::CreateFormatted,
+        Op::CreateRaw,
+        Op::SnapshotMounted,
+        Op::Resize,
+        Op::DeleteVolume,
+        Op::CreatePool,
+    ] {
         let clean = clean(op);
         for number in clean.effects.clone() {
             let first = clean.before.fork();

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use vol_types::{Name, SnapshotPath, VolumePath};
 
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, name, path, scope, size};
+use crate::values::{Scope, SizeText, name, new_size, path, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +52,9 @@ pub enum Volume {
         /// File system
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
+        /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
+        #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
+        mkfs_options: Vec<String>,
         #[command(flatten)]
         change: Change,
     },
@@ -101,6 +104,36 @@ pub enum Volume {
     /// Take the block device of a raw volume away; its data stay
     Detach {
         /// Volume group and volume, for example data/raw
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Grow a volume with its file system, also while it is mounted
+    Resize {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// The new size, for example 40G, or so much more: +10G
+        #[arg(value_parser = new_size, allow_hyphen_values = true)]
+        size: SizeText,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Look for errors in the file system of a volume that is not mounted
+    Check {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// Put everything right that is wrong, whatever is lost by that
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give back to the pool what the file system of a mounted volume does not use
+    Trim {
+        /// Volume group and volume, for example data/pg
         #[arg(value_name = "VG/VOLUME")]
         volume: VolumePath,
         #[command(flatten)]

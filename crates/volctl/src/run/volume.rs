@@ -1,6 +1,6 @@
 //! `volctl volume …`
 
-use vol_api::{Changed, CreateVolume, Mount, Outcome, VolumeInfo};
+use vol_api::{Changed, CheckVolume, CreateVolume, Mount, Outcome, ResizeVolume, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
@@ -15,13 +15,14 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, change } => {
+        Volume::Create { volume, pool, size, fs, mkfs_options, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
                 pool: pool.map(|pool| pool.to_string()),
                 size: size.0,
                 fs: Some(fs.as_str().to_owned()),
+                mkfs_options,
             };
             let changed = session.client.create_volume(&request, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {
@@ -83,6 +84,45 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
             let changed = session.client.detach_volume(&volume, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {
                 line(&format!("volume {volume}"), outcome.changed, "detached", "was not attached", "")
+            })
+        }
+        Volume::Resize { volume, size, change } => {
+            let changed = session.client.resize_volume(&volume, &ResizeVolume { size: size.0 }, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let has =
+                    outcome.object.as_ref().map_or(String::new(), |now| format!(" {}", format.size(now.size_bytes)));
+                let next = match &outcome.object {
+                    Some(now) if now.fs.is_some() && now.mounts.iter().all(|mount| mount.read_only) => {
+                        "Its file system grows when it is mounted writable the next time"
+                    }
+                    _ => "",
+                };
+                let (done, already) = (format!("has{has} now"), format!("had{has} already"));
+                line(&format!("volume {volume}"), outcome.changed, &done, &already, next)
+            })
+        }
+        Volume::Check { volume, repair, change } => {
+            if repair && !change.yes && !change.dry_run {
+                let question = format!(
+                    "Put right whatever is wrong in the file system of {volume}? Files may be lost; a snapshot keeps it as it is: \
+                     volctl snapshot create {volume}@before-repair"
+                );
+                session.client.check_volume(&volume, &CheckVolume { repair }, true).await?;
+                session.confirm(None, &Question::YesNo(question))?;
+            }
+            let changed = session.client.check_volume(&volume, &CheckVolume { repair }, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let clean = "checked: no errors were found";
+                let done = if repair { "checked, and what was wrong put right" } else { clean };
+                line(&format!("volume {volume}"), outcome.changed, done, clean, "")
+            })
+        }
+        Volume::Trim { volume, change } => {
+            let changed = session.client.trim_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let bytes = outcome.object.as_ref().map_or(0, |trim| trim.trimmed_bytes);
+                let done = format!("trimmed: {} discarded", format.size(bytes));
+                line(&format!("volume {volume}"), outcome.changed, &done, "had nothing to discard", "")
             })
         }
         Volume::Delete { volume, change } => {

@@ -183,18 +183,20 @@ pub fn create_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let path = VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("name", &request.name)? };
+    let fs = file_system(request.fs.as_deref())?;
     let wanted = CreateVolume {
         path: path.clone(),
         pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,
         size: bytes("size", &request.size)?,
-        fs: file_system(request.fs.as_deref())?,
+        mkfs: super::fs::mkfs_options(fs, &request.mkfs_options)?,
+        fs,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(&path)
     })
 }
 
-fn volume_name(path: &VolumePath) -> VolumeName {
+pub(super) fn volume_name(path: &VolumePath) -> VolumeName {
     VolumeName { volume: path.volume.clone(), snapshot: None }
 }
 

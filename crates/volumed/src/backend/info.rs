@@ -233,6 +233,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         mounts: common.mounts,
         snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
         created_at: time(volume.created_at),
+        check_fs: volume.check_fs,
         health: health_of(&problems, false),
         problems,
     }

@@ -62,7 +62,13 @@ pub fn pool_request() -> CreatePool {
 }
 
 pub fn volume_request(name: &str, size: &str, fs: &str) -> CreateVolume {
-    CreateVolume { vg: "data".into(), name: name.into(), size: size.into(), fs: Some(fs.into()), pool: None }
+    CreateVolume {
+        vg: "data".into(),
+        name: name.into(),
+        size: size.into(),
+        fs: Some(fs.into()),
+        ..CreateVolume::default()
+    }
 }
 
 pub fn snapshot_request(name: &str) -> CreateSnapshot {
