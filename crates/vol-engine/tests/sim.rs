@@ -20,4 +20,5 @@ mod sim {
     mod restore;
     mod review;
     mod store;
+    mod trash;
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod debug;
+mod fs;
 mod member;
 mod paths;
 mod pool;

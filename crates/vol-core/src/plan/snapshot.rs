@@ -88,6 +88,7 @@ pub fn create(
         reserve: Bytes::ZERO,
         // What may be wrong with the one is wrong with the other.
         check_fs: origin.check_fs,
+        deleted_at: None,
     };
     let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
     let origin_device = Device::Volume(origin.id);

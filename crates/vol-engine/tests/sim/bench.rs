@@ -94,6 +94,9 @@ pub enum Op {
     Trim,
     DeleteVolume,
     DeleteSnapshot,
+    KeepVolume,
+    UndeleteVolume,
+    PurgePool,
     DeletePool,
     DeleteVg,
     ExtendVg,
@@ -130,6 +133,9 @@ impl Op {
             Self::Trim => engine.trim_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteVolume => engine.delete_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteSnapshot => engine.delete_volume(&data, &volume("pg@before"), false).map(drop),
+            Self::KeepVolume => engine.keep_volume(&data, &volume("pg"), false).map(drop),
+            Self::UndeleteVolume => engine.undelete_volume(&data, &volume("pg"), false).map(drop),
+            Self::PurgePool => engine.purge_pool(&data, &name("tank"), false).map(drop),
             Self::DeletePool => engine.delete_pool(&data, &name("tank"), false).map(drop),
             Self::DeleteVg => engine.delete_vg(&data, false).map(drop),
             Self::ExtendVg => engine.extend_vg(&extend_request(&["/dev/sdc"]), false).map(drop),
@@ -165,8 +171,11 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
-            Mount | SnapshotIdle | DeleteVolume | ResizeIdle | Check => &[CreateVg, CreatePool, CreateFormatted],
+            Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
+                &[CreateVg, CreatePool, CreateFormatted]
+            }
             SnapshotMounted | Unmount | Resize | Trim => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            UndeleteVolume | PurgePool => &[CreateVg, CreatePool, CreateFormatted, KeepVolume],
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 23] = [
+const OPS: [Op; 26] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -25,6 +25,9 @@ const OPS: [Op; 23] = [
     Op::Trim,
     Op::DeleteVolume,
     Op::DeleteSnapshot,
+    Op::KeepVolume,
+    Op::UndeleteVolume,
+    Op::PurgePool,
     Op::DeletePool,
     Op::DeleteVg,
     Op::ExtendVg,

@@ -1,12 +1,12 @@
 //! `volctl volume …`
 
-use vol_api::{Changed, CheckVolume, CreateVolume, Mount, Outcome, ResizeVolume, VolumeInfo};
+use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
-use super::{Run, Session, paths};
+use super::{Run, Session, fs, paths};
 use crate::cli::{Fs, Volume};
-use crate::render::{count, volume_facts, volume_table};
+use crate::render::{count, deleted_table, volume_facts, volume_table};
 
 fn name(volume: &VolumeInfo) -> String {
     format!("{}/{}", volume.vg, volume.name)
@@ -38,7 +38,13 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
             })
         }
-        Volume::List(within) => {
+        Volume::List { within, deleted: true } => {
+            let list = session.client.deleted(within.vg.as_ref()).await?;
+            let table = deleted_table(&list.deleted, format);
+            let name = |one: &DeletedInfo| one.full_name.clone();
+            session.list(&list, list.deleted.iter().map(name), &table, "Nothing that was deleted is kept.")
+        }
+        Volume::List { within, deleted: false } => {
             let list = session.client.volumes(within.vg.as_ref()).await?;
             let table = volume_table(&list.volumes, format);
             let empty = "No volumes: volctl volume create VG/VOLUME --size 10G makes one.";
@@ -86,70 +92,56 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, "detached", "was not attached", "")
             })
         }
-        Volume::Resize { volume, size, change } => {
-            let changed = session.client.resize_volume(&volume, &ResizeVolume { size: size.0 }, change.dry_run).await?;
-            session.report(&changed, volume.to_string(), |outcome| {
-                let has =
-                    outcome.object.as_ref().map_or(String::new(), |now| format!(" {}", format.size(now.size_bytes)));
-                let next = match &outcome.object {
-                    Some(now) if now.fs.is_some() && now.mounts.iter().all(|mount| mount.read_only) => {
-                        "Its file system grows when it is mounted writable the next time"
-                    }
-                    _ => "",
-                };
-                let (done, already) = (format!("has{has} now"), format!("had{has} already"));
-                line(&format!("volume {volume}"), outcome.changed, &done, &already, next)
-            })
-        }
-        Volume::Check { volume, repair, change } => {
-            if repair && !change.yes && !change.dry_run {
-                let question = format!(
-                    "Put right whatever is wrong in the file system of {volume}? Files may be lost; a snapshot keeps it as it is: \
-                     volctl snapshot create {volume}@before-repair"
-                );
-                session.client.check_volume(&volume, &CheckVolume { repair }, true).await?;
-                session.confirm(None, &Question::YesNo(question))?;
-            }
-            let changed = session.client.check_volume(&volume, &CheckVolume { repair }, change.dry_run).await?;
-            session.report(&changed, volume.to_string(), |outcome| {
-                let clean = "checked: no errors were found";
-                let done = if repair { "checked, and what was wrong put right" } else { clean };
-                line(&format!("volume {volume}"), outcome.changed, done, clean, "")
-            })
-        }
-        Volume::Trim { volume, change } => {
-            let changed = session.client.trim_volume(&volume, change.dry_run).await?;
-            session.report(&changed, volume.to_string(), |outcome| {
-                let bytes = outcome.object.as_ref().map_or(0, |trim| trim.trimmed_bytes);
-                let done = format!("trimmed: {} discarded", format.size(bytes));
-                line(&format!("volume {volume}"), outcome.changed, &done, "had nothing to discard", "")
-            })
-        }
-        Volume::Delete { volume, change } => {
+        Volume::Resize { volume, size, change } => fs::resize(&volume, size.0, &change, session).await,
+        Volume::Check { volume, repair, change } => fs::check(&volume, repair, &change, session).await,
+        Volume::Trim { volume, change } => fs::trim(&volume, &change, session).await,
+        Volume::Delete { volume, now, change } => {
             if !change.yes && !change.dry_run {
                 // The dry run first: what is in use is refused before a question is asked.
                 let info = session.client.volume(&volume).await?;
-                session.client.delete_volume(&volume, true).await?;
+                session.client.delete_volume(&volume, now, true).await?;
                 let kept = match kept_snapshots(session, &volume, info.snapshot_count).await {
                     None => String::new(),
                     Some(kept) => format!(" {kept}."),
                 };
                 let size = format.size(info.size_bytes);
-                let question = format!("Delete volume {volume} ({size}) and all its data?{kept}");
+                let data = if now { " and all its data, for good" } else { "" };
+                let question = format!("Delete volume {volume} ({size}){data}?{kept}");
                 session.confirm(None, &Question::YesNo(question))?;
             }
-            let changed = session.client.delete_volume(&volume, change.dry_run).await?;
-            let snapshots = match &changed {
-                Changed::Done(Outcome { changed: true, object: Some(was), .. }) => was.snapshot_count,
-                _ => 0,
+            let changed = session.client.delete_volume(&volume, now, change.dry_run).await?;
+            let (snapshots, until) = match &changed {
+                Changed::Done(Outcome { changed: true, object: Some(was), .. }) => {
+                    (was.snapshot_count, was.kept_until.clone())
+                }
+                _ => (0, None),
             };
             let next = kept_snapshots(session, &volume, snapshots).await;
             let next = next.map_or(String::new(), |kept| format!("{kept}: volctl snapshot list"));
+            let next = match &until {
+                Some(_) => {
+                    [format!("Take it back: volctl volume undelete {volume}"), next].join("\n").trim_end().to_owned()
+                }
+                None => next,
+            };
+            let done = deleted(until.as_deref());
             session.report(&changed, volume.to_string(), |outcome| {
-                line(&format!("volume {volume}"), outcome.changed, "deleted", "was already deleted", &next)
+                line(&format!("volume {volume}"), outcome.changed, &done, "was already deleted", &next)
+            })
+        }
+        Volume::Undelete { volume, change } => {
+            let changed = session.client.undelete_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let next = format!("Mount it: volctl volume mount {volume} PATH");
+                line(&format!("volume {volume}"), outcome.changed, "taken back", "was not deleted", &next)
             })
         }
     }
+}
+
+/// What was done, in words.
+pub(super) fn deleted(until: Option<&str>) -> String {
+    until.map_or_else(|| "deleted".to_owned(), |until| format!("deleted, kept until {until}"))
 }
 
 /// That the snapshots of a volume outlive it: `Its snapshot data/pg@before stays`, `Its 2 snapshots stay`; `None` if it has

@@ -6,13 +6,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use vol_api::{ApiError, Df, KernelInfo, PoolInfo, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo};
+use vol_api::{
+    ApiError, DeletedInfo, Df, KernelInfo, PoolInfo, Purged, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo,
+};
 use vol_core::VolumeName;
 use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
 use crate::api::{Backend, Change, Read};
 use crate::socket::RunLock;
@@ -26,12 +28,16 @@ mod open;
 mod restore;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use open::open;
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// How often what is kept is looked through for what is due.
+const PURGE_EVERY: Duration = Duration::from_secs(30);
 
 /// In case nobody rings.
 const MAINTAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +58,8 @@ pub struct Facts {
 pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
+    /// For how long what was deleted is kept; `None`: not at all.
+    window: Option<Duration>,
     refresher: Mutex<Option<Refresher>>,
     maintainer: Mutex<Option<Maintainer>>,
     /// Kept as long as the disks may be written to.
@@ -72,12 +80,25 @@ struct Refresher {
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
-        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None), maintainer: Mutex::new(None), _only: None }
+        Self {
+            engine: Arc::new(engine),
+            facts,
+            window: None,
+            refresher: Mutex::new(None),
+            maintainer: Mutex::new(None),
+            _only: None,
+        }
     }
 
     /// Keeps the lock that makes it the only one on this machine.
     fn holding(self, only: RunLock) -> Self {
         Self { _only: Some(only), ..self }
+    }
+
+    /// Keeps what is deleted for so long.
+    #[must_use]
+    pub fn keeping_deleted(self, window: Option<Duration>) -> Self {
+        Self { window, ..self }
     }
 
     /// Starts the slow timer that refreshes what readers see.
@@ -106,9 +127,17 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn start_maintaining(&self) -> std::io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
         let (engine, told) = (self.engine.clone(), stop.clone());
+        // What was kept when the window was still open is deleted now that it is shut.
+        let window = self.window.map_or(0, |window| window.as_secs());
+        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
         let thread = std::thread::Builder::new().name("maintain".to_owned()).spawn(move || {
+            let mut purged_at = Instant::now();
             while !told.load(Ordering::Acquire) {
-                engine.maintain(MAINTAIN_AT_LEAST_EVERY);
+                engine.maintain(every.min(MAINTAIN_AT_LEAST_EVERY));
+                if purged_at.elapsed() >= every {
+                    engine.purge_due(window);
+                    purged_at = Instant::now();
+                }
             }
         })?;
         *self.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Maintainer { stop, thread });
@@ -242,7 +271,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         for vg in self.vgs_to_list(vg)? {
             let view = vg.view();
             vg.read(|catalog| {
-                let volumes = catalog.volumes().filter(|volume| volume.snapshot.is_none());
+                let volumes =
+                    catalog.volumes().filter(|one| one.snapshot.is_none() && one.state != VolumeState::Deleted);
                 all.extend(volumes.map(|volume| info::volume(catalog, &view, volume)));
             });
         }
@@ -259,7 +289,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         for vg in self.vgs_to_list(vg)? {
             let view = vg.view();
             vg.read(|catalog| {
-                all.extend(catalog.volumes().filter_map(|volume| info::snapshot(catalog, &view, volume)));
+                let there = catalog.volumes().filter(|one| one.state != VolumeState::Deleted);
+                all.extend(there.filter_map(|volume| info::snapshot(catalog, &view, volume)));
             });
         }
         all.sort_by(|a, b| a.full_name.cmp(&b.full_name));
@@ -330,8 +361,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::detach_volume(self, volume, dry_run)
     }
-    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        change::delete_volume(self, volume, dry_run)
+    fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        trash::delete_volume(self, volume, now, dry_run)
     }
     fn resize_volume(&self, volume: &VolumePath, request: vol_api::ResizeVolume, dry_run: bool) -> Change<VolumeInfo> {
         fs::resize(self, volume, &request, dry_run)
@@ -351,8 +382,20 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
         change::unmount_snapshot(self, snapshot, dry_run)
     }
-    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
-        change::delete_snapshot(self, snapshot, dry_run)
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<SnapshotInfo> {
+        trash::delete_snapshot(self, snapshot, now, dry_run)
+    }
+    fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>> {
+        trash::list(self, vg)
+    }
+    fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        trash::undelete_volume(self, volume, dry_run)
+    }
+    fn undelete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        trash::undelete_snapshot(self, snapshot, dry_run)
+    }
+    fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
+        trash::purge_pool(self, pool, dry_run)
     }
     fn init(&self, request: vol_api::Init, dry_run: bool) -> Change<vol_api::InitInfo> {
         change::init(self, &request, dry_run)
