@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use vol_core::plan::{mount, pool, snapshot, vg, volume};
+use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
     Bytes, FsKind, IntentId, MkfsOptions, Name, Object, PoolId, PvId, SizeSpec, SnapshotPath, Vg, VgId, VgState,
@@ -366,14 +367,16 @@ impl<H: HostMut> Engine<H> {
         mounted
     }
 
-    /// After a plan that failed: it was activated for that, and a volume that nobody uses is not active.
+    /// After a plan that failed: it was activated for that, and a volume that nobody uses is not active. udev may look at it just
+    /// then, because a tool has closed it.
     pub(crate) fn release_unused(&self, vg: &Name, name: &VolumeName) {
-        let released = self.change_volume(vg, name, false, |catalog, kernel, volume| {
-            if kernel.mounts_of(vol_core::dm::Device::Volume(volume.id)).is_empty() {
-                mount::unmount(catalog, kernel, volume, None)
-            } else {
-                Ok(Plan::default())
+        let released = self.change_volume(vg, name, false, |_, kernel, volume| {
+            let device = vol_core::dm::Device::Volume(volume.id);
+            let mut plan = Plan::new(format!("deactivate {name}"));
+            if kernel.mounts_of(device).is_empty() && kernel.dm.contains_key(&device) {
+                plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
             }
+            Ok(plan)
         });
         if let Err(error) = released {
             tracing::warn!(volume = %name, %error, "it could not be deactivated after a failure");

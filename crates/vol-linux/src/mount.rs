@@ -1,11 +1,12 @@
 //! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
@@ -158,10 +159,10 @@ pub(crate) fn open_mounted(what: &str, dev: DevNumber, at: &Path) -> HostResult<
     if files::dev_number(dir.metadata().map_err(|e| error::io(what, &e))?.dev()) == dev {
         return Ok(dir);
     }
-    // btrfs has a number of its own; which device it stands on the mount table tells (mount ids: Linux 5.8).
-    let top = statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|e| error::rustix(what, e))?;
+    // btrfs has a number of its own; which device it stands on the mount table tells.
+    let id = mount_id(&dir).map_err(|e| error::io(what, &e))?;
     let lines = mountinfo::of_process("self").map_err(|e| error::io(format!("{what}: read the mount table"), &e))?;
-    match lines.iter().find(|line| line.mount.mount_id == top.stx_mnt_id) {
+    match lines.iter().find(|line| line.mount.mount_id == id) {
         Some(line) if line.mount.dev == dev => Ok(dir),
         _ => Err(error::changed(what, format!("{dev} is not mounted at {}", at.display()))),
     }
@@ -178,16 +179,23 @@ pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
         let detail = format!("{} is mounted at {} now", line.mount.dev, line.mount.target.display());
         return Err(error::changed(what, detail));
     }
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let top = statx(rustix::fs::CWD, &mount.target, flags, StatxFlags::MNT_ID).map_err(|e| error::rustix(&*what, e))?;
-    // Kernels before 5.8 do not tell.
-    if StatxFlags::from_bits_retain(top.stx_mask).contains(StatxFlags::MNT_ID)
-        && same_namespace()
-        && top.stx_mnt_id != mount.mount_id
-    {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(&mount.target, flags, Mode::empty()).map_err(|e| error::rustix(&*what, e))?;
+    let top_id = mount_id(&top).map_err(|e| error::io(&*what, &e))?;
+    // An open directory would keep it busy.
+    drop(top);
+    if same_namespace() && top_id != mount.mount_id {
         return Err(HostError::new(HostErrorKind::Busy, what, "something else is mounted over it"));
     }
     umount2(&mount.target, UnmountFlags::NOFOLLOW).map_err(|e| error::rustix(what, e))
+}
+
+/// The mount that an open file or directory is of (`proc_pid_fdinfo(5)`). Not by `statx(2)`: that asks the file system, and one that
+/// has shut itself down after an error answers with another.
+fn mount_id(file: impl AsFd) -> io::Result<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel does not tell mount ids"))
 }
 
 /// Whether the mount table that we read is that of our own namespace.

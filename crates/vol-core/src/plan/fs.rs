@@ -63,17 +63,18 @@ pub fn resize(
             Refusal::invalid(format!("{more} more than {} is more than a block device can have", volume.size))
         })?,
     };
-    let size = volume::rounded_size(asked, kind(volume), pool)?;
-    if size < volume.size {
+    let shrinks = asked.round_up(pool.chunk_size).is_some_and(|size| !size.is_zero() && size < volume.size);
+    if shrinks {
         return Err(Refusal::new(
             RefusalCode::Refused,
             format!(
-                "{path} has {} and cannot be made smaller: what is behind the new end, at {size}, would be lost",
+                "{path} has {} and cannot be made smaller: what is behind the new end, at {asked}, would be lost",
                 volume.size
             ),
         )
         .hint("make a smaller volume and copy the files; what is not used takes no space in the pool (`volctl volume trim`)"));
     }
+    let size = volume::rounded_size(asked, kind(volume), pool)?;
     let device = Device::Volume(volume.id);
     let info = kernel.dm.get(&device);
     if info.is_some_and(|info| info.suspended || !info.live_table) {

@@ -50,7 +50,8 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 "not all that had been done before could be taken back yet: see `volctl status` and the daemon's log; it is tried again"
             };
             let error = ApiError::new(code, failed.to_string());
-            let nothing_done = !failed.begun && failed.settled && !matches!(failed.source, StepError::InUse(_));
+            let told = matches!(failed.source, StepError::InUse(_) | StepError::Damaged(_));
+            let nothing_done = !failed.begun && failed.settled && !told;
             if nothing_done { error } else { error.with_hint(hint) }
         }
     }
