@@ -18,7 +18,7 @@ use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead, HostResult,
     IoBackend, MetadataRoot, MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind, MkfsOptions};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 /// The test's order, in the file `order` of the daemon's folder: `TURN N before|after kill|hang`. A new turn starts to count at 1.
 const ORDER: &str = "order";
@@ -284,6 +284,9 @@ impl<H: HostMut> HostMut for Dying<H> {
     }
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
         self.effect("mkfs", |host| host.mkfs(dev, dm_uuid, fs, fs_uuid, options))
+    }
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        self.effect("prepare root", |host| host.fs_prepare_root(dev, dm_uuid, fs, root))
     }
     fn mount(&self, call: &MountCall) -> HostResult<()> {
         self.effect("mount", |host| host.mount(call))

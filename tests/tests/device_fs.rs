@@ -311,3 +311,32 @@ fn a_file_system_is_made_with_the_options_that_were_asked_for_and_no_others() {
     m.refused(2, &["not formatted"], &raw);
     assert_eq!(m.sequence(), before);
 }
+
+#[test]
+fn the_root_of_a_new_file_system_is_owned_permitted_and_empty_as_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(m) = Machine::start() else { return };
+    m.with_pool(2);
+    for (fs, small, _) in SIZES {
+        let (volume, at) = (m.of(fs), m.path(fs));
+        let size = format!("{small}M");
+        let args = ["volume", "create", &volume, "--size", &size, "--fs", fs];
+        m.ok(&[&args[..], &["--owner", "999:1001", "--mode", "2750", "--empty-root"]].concat());
+        m.ok(&["volume", "mount", &volume, &at]);
+        let root = fs::metadata(&at).unwrap();
+        assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (999, 1001, 0o2750), "{fs}");
+        assert_eq!(fs::read_dir(&at).unwrap().count(), 0, "{fs}: the root is not empty");
+        m.ok(&["volume", "unmount", &volume]);
+        assert!(m.ok(&["volume", "check", &volume]).contains("no errors"), "{fs}");
+    }
+    m.ok(&["volume", "create", &m.of("usual"), "--size", "64M"]);
+    m.ok(&["volume", "mount", &m.of("usual"), &m.path("usual")]);
+    assert!(Path::new(&m.path("usual/lost+found")).exists());
+    assert_eq!(fs::metadata(m.path("usual")).unwrap().mode() & 0o7777, 0o755);
+    m.refused(2, &["as numbers"], &["volume", "create", &m.of("w"), "--size", "64M", "--owner", "postgres"]);
+    m.refused(
+        2,
+        &["no root directory"],
+        &["volume", "create", &m.of("w"), "--size", "64M", "--fs", "none", "--mode", "700"],
+    );
+}

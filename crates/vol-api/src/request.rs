@@ -66,6 +66,15 @@ pub struct CreateVolume {
     /// `KEY=VALUE`, each from the list of the file system (`vol_types::mkfs`).
     #[serde(default)]
     pub mkfs_options: Vec<String>,
+    /// Of the root directory, as numbers: `UID` or `UID:GID`.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Of the root directory: three or four octal digits.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The root directory of ext4 without `lost+found`.
+    #[serde(default)]
+    pub empty_root: bool,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/resize`.

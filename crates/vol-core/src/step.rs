@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vol_types::{Bytes, Change, FsKind, MkfsOptions, Object, ObjectKey, PoolId, PvId, VolumeId};
+use vol_types::{Bytes, Change, FsKind, MkfsOptions, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId};
 
 use crate::catalog::VolumeName;
 use crate::dm::{Device, Table};
@@ -240,6 +240,12 @@ pub enum Action {
         uuid: [u8; 16],
         options: MkfsOptions,
     },
+    /// Sets owner, mode and content of the root directory of a file system that nobody has seen.
+    PrepareRoot {
+        volume: VolumeId,
+        fs: FsKind,
+        root: RootDir,
+    },
     /// The probe finds just the file system that was made.
     VerifyFs {
         volume: VolumeId,
@@ -312,6 +318,7 @@ impl Action {
             Self::SetTransaction { .. } => "set-transaction",
             Self::CheckPool { .. } => "check-pool",
             Self::Mkfs { .. } => "mkfs",
+            Self::PrepareRoot { .. } => "prepare-root",
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
             Self::Unmount { .. } => "unmount",
@@ -391,6 +398,7 @@ impl fmt::Display for Action {
             }
             Self::Mkfs { fs, options, .. } if options.is_empty() => write!(f, "run mkfs.{}", fs.as_str()),
             Self::Mkfs { fs, options, .. } => write!(f, "run mkfs.{} with {options}", fs.as_str()),
+            Self::PrepareRoot { root, .. } => write!(f, "make the root directory: {root}"),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
             Self::Mount { name, target, read_only, fs, no_replay, .. } => {
                 let access = match (*read_only, *no_replay) {

@@ -251,6 +251,10 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 let number = self.volume_number(*volume)?;
                 self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid), options)?;
             }
+            Action::PrepareRoot { volume, fs, root } => {
+                let number = self.volume_number(*volume)?;
+                self.host.fs_prepare_root(number, &Device::Volume(*volume).uuid(), *fs, root)?;
+            }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
             Action::Mount { volume, fs, target, read_only, allow_same_uuid, no_replay, .. } => {
                 self.host.mount(&MountCall {

@@ -16,7 +16,7 @@ use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
     Signature, TargetLine, ThinStatus,
 };
-use vol_types::{Bytes, FsKind, MkfsOptions};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
 
@@ -251,6 +251,9 @@ pub trait HostMut: HostRead {
 
     /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()>;
+    /// Sets owner and mode of the root directory of a new file system, and takes `lost+found` out of it: mounted where nobody sees
+    /// it, and durable when it returns. `Changed` if the device is not `dm_uuid`.
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()>;
     fn mount(&self, call: &MountCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.
     fn unmount(&self, mount: &Mount) -> HostResult<()>;

@@ -9,9 +9,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use rustix::fs::{AtFlags, Gid, Mode, Uid, fchmod, fchown, syncfs, unlinkat};
 use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict};
 use vol_engine::host::{HostError, HostErrorKind, HostResult};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, RootDir};
 
 use crate::disk::{self, Access};
 use crate::{dm, error, files, mount, tool};
@@ -103,6 +104,34 @@ fn xfs_geometry(what: &str, at: &File) -> HostResult<FsState> {
     let size = geometry.data_blocks.checked_mul(u64::from(geometry.block_size));
     let size = size.ok_or_else(|| error::invalid(what, "the kernel tells a size that cannot be"))?;
     Ok(FsState { size: Bytes(size), errors: false })
+}
+
+/// Makes the root directory of a new file system as it was asked for.
+pub(crate) fn prepare_root(dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+    let what = format!("make the root directory of the {} on {}", fs.as_str(), dm::node(dev).display());
+    let device = tool::open_own(&what, dev, dm_uuid, Access::Read)?;
+    // Whoever else mounted it would see what is half done.
+    wait_until_unused(&dm::node(dev))?;
+    let dir = mount::open_hidden(&what, dev, fs)?;
+    let failed = |e: rustix::io::Errno| error::rustix(&*what, e);
+    if root.empty {
+        match unlinkat(&dir, "lost+found", AtFlags::REMOVEDIR) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    // The owner first: a change of it may take bits of the mode away.
+    if let Some(owner) = root.owner {
+        let gid = owner.gid.map(Gid::from_raw);
+        fchown(&dir, Some(Uid::from_raw(owner.uid)), gid).map_err(failed)?;
+    }
+    if let Some(mode) = root.mode {
+        fchmod(&dir, Mode::from_raw_mode(mode.into())).map_err(failed)?;
+    }
+    syncfs(&dir).map_err(failed)?;
+    drop(dir);
+    wait_until_unused(&dm::node(dev))?;
+    device.sync_all().map_err(|e| error::block(format!("{what}: flush"), &e))
 }
 
 /// Grows a mounted file system to its device, by the tool that knows the format.

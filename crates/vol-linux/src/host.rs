@@ -15,7 +15,7 @@ use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
     MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind, MkfsOptions};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 use crate::disk::{self, Access, inspect, loopdev, probe, wipe};
 use crate::dm::guard::Guards;
@@ -261,6 +261,10 @@ impl HostMut for LinuxHost {
 
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
         tool::mkfs(dev, dm_uuid, fs, fs_uuid, options)
+    }
+
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        fs::prepare_root(dev, dm_uuid, fs, root)
     }
 
     fn mount(&self, call: &MountCall) -> HostResult<()> {

@@ -40,6 +40,15 @@ pub(crate) fn replay(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<()> {
     make(what, &call, &dm::node(dev)).map(drop)
 }
 
+/// The root directory of a file system that is mounted where nobody sees it; unmounted when it is closed.
+pub(crate) fn open_hidden(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<File> {
+    let call = MountCall { dev, fs, target: "/".into(), read_only: false, allow_same_uuid: false, no_replay: false };
+    let made = make(what, &call, &dm::node(dev))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(&made, ".", flags, Mode::empty()).map_err(|e| error::rustix(what, e))?;
+    Ok(File::from(root))
+}
+
 /// A mount that is nowhere yet.
 fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
     let failed = |e: Errno| error::rustix(what, e);

@@ -72,6 +72,7 @@ pub enum EffectKind {
     Mkfs,
     Mount,
     Unmount,
+    PrepareRoot,
     FsGrow,
     FsCheck,
     FsTrim,

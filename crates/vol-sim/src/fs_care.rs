@@ -74,6 +74,19 @@ impl World {
         }
     }
 
+    /// Owners and modes are not modelled: it is looked at that nobody has seen the file system.
+    pub fn prepare_root(&mut self, what: &str, (dev, dm_uuid): (DevNumber, &str), fs: FsKind) -> HostResult<()> {
+        let at = self.own(what, dev, dm_uuid)?;
+        if self.life(at).handed_out {
+            self.violation(format!("the root of {dm_uuid}, which was handed out, was made anew"));
+        }
+        let content = self.content(what, at)?.clone();
+        match &content {
+            Content::Fs { kind, .. } if *kind == fs => self.thin_write(what, at, 0, content),
+            _ => fail(HostErrorKind::Invalid, what, "wrong fs type, bad superblock"),
+        }
+    }
+
     pub fn grow_fs(
         &mut self,
         what: &str,

@@ -9,7 +9,7 @@ use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, FsCheck, FsVerdict, Mo
 use vol_engine::host::{
     BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind, MkfsOptions, defect};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir, defect};
 
 use crate::disk::{Medium, Node, NodeKind, resolve_link};
 use crate::effect::Mishap;
@@ -241,6 +241,13 @@ impl HostMut for SimHost {
         let what = format!("mkfs.{} {dev} {dm_uuid} {fs_uuid}{with}", fs.as_str());
         self.effect(EffectKind::Mkfs, dm_uuid, what, |world, what, mishap| {
             world.make_fs(what, dev, dm_uuid, fs, fs_uuid, mishap)
+        })
+    }
+
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        let what = format!("prepare the root of {} {dev}: {root}", fs.as_str());
+        self.effect(EffectKind::PrepareRoot, dm_uuid, what, |world, what, _| {
+            world.prepare_root(what, (dev, dm_uuid), fs)
         })
     }
 

@@ -20,7 +20,7 @@ pub use defect::defect;
 pub use defect::switch_defect;
 pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
 pub use label::{Label, LabelError, Labels};
-pub use mkfs::{MkfsOptionError, MkfsOptions};
+pub use mkfs::{MkfsOptionError, MkfsOptions, Owner, RootDir};
 pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
 pub use object::*;
 pub use size::{SizeError, SizeSpec, parse_bytes};

@@ -1,4 +1,4 @@
-//! What may be asked of mkfs: a closed list of options for each file system, each with the values that it takes.
+//! What may be asked of a new file system: how its root directory is to be, and of mkfs a closed list of options for each file system, each with the values that it takes.
 //!
 //! An option that is not in the list could name another device, a file, or a geometry that a thin volume does not have. What
 //! mkfs makes of a combination is left to mkfs: if it refuses, the volume is not made.
@@ -106,9 +106,83 @@ pub const fn mkfs_keys(fs: FsKind) -> &'static [MkfsKey] {
 #[error("{0}")]
 pub struct MkfsOptionError(String);
 
-/// Options that were checked, in the order in which they were given, each at most once.
+/// What is asked of a new file system: options that were checked, in the order in which they were given, each at most once, and
+/// its root directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MkfsOptions(Vec<(&'static MkfsKey, String)>);
+pub struct MkfsOptions {
+    chosen: Vec<(&'static MkfsKey, String)>,
+    pub root: RootDir,
+}
+
+/// The root directory of a new file system. What is not said stays as mkfs makes it: of root, mode 0755, on ext4 with `lost+found`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootDir {
+    pub owner: Option<Owner>,
+    /// Permissions with set-user-id, set-group-id and sticky, at most 0o7777.
+    pub mode: Option<u16>,
+    /// Nothing is in it: programs take a directory with `lost+found` for one that is in use. `e2fsck` makes that anew when it needs it.
+    pub empty: bool,
+}
+
+/// Numbers, for names may mean others in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    /// `None`: the group stays as it is.
+    pub gid: Option<u32>,
+}
+
+impl RootDir {
+    /// Whether there is anything to be done.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for RootDir {
+    /// `owner 1000:1000, mode 0750, empty`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let owner = self.owner.map(|owner| match owner.gid {
+            Some(gid) => format!("owner {}:{gid}", owner.uid),
+            None => format!("owner {}", owner.uid),
+        });
+        let mode = self.mode.map(|mode| format!("mode {mode:04o}"));
+        let empty = self.empty.then(|| "empty".to_owned());
+        f.write_str(&[owner, mode, empty].into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl std::str::FromStr for Owner {
+    type Err = MkfsOptionError;
+    /// `UID` or `UID:GID`.
+    fn from_str(text: &str) -> Result<Self, MkfsOptionError> {
+        let bad = || MkfsOptionError(format!("{:?} is no owner: write UID or UID:GID, as numbers", shown(text)));
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            // 2^32 - 1 tells the kernel to change nothing (`chown(2)`).
+            text.parse::<u32>().ok().filter(|id| digits && *id != u32::MAX).ok_or_else(bad)
+        };
+        match text.split_once(':') {
+            Some((uid, gid)) => Ok(Self { uid: number(uid)?, gid: Some(number(gid)?) }),
+            None => Ok(Self { uid: number(text)?, gid: None }),
+        }
+    }
+}
+
+/// Reads permissions: three or four octal digits.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_mode(text: &str) -> Result<u16, MkfsOptionError> {
+    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match u16::from_str_radix(text, 8) {
+        Ok(mode) if octal => Ok(mode),
+        _ => Err(MkfsOptionError(format!(
+            "{:?} is no mode: write three or four octal digits, for example 0750",
+            shown(text)
+        ))),
+    }
+}
 
 impl MkfsOptions {
     /// Reads texts of the form `KEY=VALUE`.
@@ -146,23 +220,24 @@ impl MkfsOptions {
         if has("inode-ratio") && has("inode-count") {
             return error("inode-ratio and inode-count say the same in two ways: give one of them".to_owned());
         }
-        Ok(Self(chosen))
+        Ok(Self { chosen, root: RootDir::default() })
     }
 
+    /// Whether mkfs is given nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.chosen.is_empty()
     }
 
     /// Pairs of a flag and its argument.
     pub fn arguments(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        self.0.iter().map(|(key, value)| (key.flag, format!("{}{value}", key.prefix)))
+        self.chosen.iter().map(|(key, value)| (key.flag, format!("{}{value}", key.prefix)))
     }
 }
 
 impl std::fmt::Display for MkfsOptions {
     /// `label=pg, reserved-percent=0`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, (key, value)) in self.0.iter().enumerate() {
+        for (at, (key, value)) in self.chosen.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}={value}", key.name)?;
         }
@@ -234,6 +309,21 @@ mod tests {
         assert_eq!(parse(FsKind::Xfs, &xfs).unwrap(), ["-i size=1024", "-m reflink=0", "-m rmapbt=1", "-L x"]);
         assert_eq!(parse(FsKind::Btrfs, &["checksum=xxhash"]).unwrap(), ["--csum xxhash"]);
         assert_eq!(parse(FsKind::Btrfs, &[]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn owners_are_numbers_and_modes_are_octal() {
+        assert_eq!("1000".parse(), Ok(Owner { uid: 1000, gid: None }));
+        assert_eq!("0:33".parse(), Ok(Owner { uid: 0, gid: Some(33) }));
+        for bad in ["", ":", "1000:", ":1000", "root", "-1", "+5", "1:2:3", "4294967295", "99999999999", "1 "] {
+            assert!(bad.parse::<Owner>().is_err(), "{bad:?}");
+        }
+        assert_eq!((parse_mode("750"), parse_mode("2770")), (Ok(0o750), Ok(0o2770)));
+        for bad in ["", "7", "75", "07550", "888", "0x7", "u+w", "-750", "+750"] {
+            assert!(parse_mode(bad).is_err(), "{bad:?}");
+        }
+        let root = RootDir { owner: "7:8".parse().ok(), mode: Some(0o70), empty: true };
+        assert_eq!(root.to_string(), "owner 7:8, mode 0070, empty");
     }
 
     #[test]

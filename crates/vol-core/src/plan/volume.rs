@@ -110,6 +110,9 @@ fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) ->
             .requires(Requirement::ProbesEmpty(volume.id)),
     );
     plan.push(Action::VerifyFs { volume: volume.id, fs, uuid });
+    if !options.root.is_usual() {
+        plan.push(Action::PrepareRoot { volume: volume.id, fs, root: options.root });
+    }
     // Down before the commit: an unpublished volume costs the kernel nothing, and a failure here is still a failed creation.
     plan.push(Action::RemoveDm { device });
     let done = Volume { state: VolumeState::Ready, content: Content::Formatted { fs, uuid }, ..volume.clone() };

@@ -7,7 +7,7 @@ use vol_core::plan::fs::NewSize;
 use vol_engine::host::HostErrorKind;
 use vol_engine::{Done, Engine, EngineError, StepError};
 use vol_sim::{Content, CrashMode, EffectKind, Fault, FsFlaw, SimHost};
-use vol_types::{Bytes, FsKind, MkfsOptions, Name, Volume, VolumeId};
+use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir, Volume, VolumeId};
 
 use super::bench::*;
 
@@ -315,4 +315,33 @@ fn options_of_mkfs_reach_it_and_nothing_else() {
     engine.create_volume(&request, false).unwrap();
     let made: Vec<_> = host.trace().into_iter().filter(|line| line.contains("mkfs.ext4")).collect();
     assert!(made.len() == 1 && made[0].contains("with reserved-percent=0, label=pg"), "{made:?}");
+}
+
+#[test]
+fn the_root_directory_is_made_as_asked_for_before_anybody_sees_it() {
+    let host = Op::CreateFormatted.before();
+    let engine = start(&host);
+    host.keep_trace(true);
+    let root = RootDir { owner: "999:999".parse().ok(), mode: Some(0o700), empty: true };
+    let mut mkfs = MkfsOptions::default();
+    mkfs.root = root;
+    let request = vol_engine::CreateVolume { mkfs, ..volume_request("pg", Some(FsKind::Ext4)) };
+    // Killed at it, the volume is as if it had never been asked for.
+    let killed = host.fork();
+    let victim = start(&killed);
+    killed.fail_next(EffectKind::PrepareRoot, Fault::KillDaemonAfter);
+    drop(victim.create_volume(&request, false));
+    assert!(killed.is_dead());
+    killed.restart();
+    let victim = start(&killed);
+    assert!(victim.vgs()[0].read(|catalog| catalog.volume_named(&volume("pg")).is_none()));
+    victim.create_volume(&request, false).unwrap();
+    sound(&killed, &victim, "killed while the root was made");
+    // A failure there is a failed creation.
+    host.fail_next(EffectKind::PrepareRoot, Fault::Error(HostErrorKind::Io));
+    let error = engine.create_volume(&request, false).unwrap_err();
+    assert!(error.to_string().contains("make the root directory: owner 999:999, mode 0700, empty"), "{error}");
+    engine.create_volume(&request, false).unwrap();
+    Op::Mount.run(&engine).unwrap();
+    sound(&host, &engine, "made with a root");
 }

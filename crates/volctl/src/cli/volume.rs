@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use vol_types::{Name, SnapshotPath, VolumePath};
 
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, name, new_size, path, scope, size};
+use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,20 @@ impl Fs {
             Self::None => "none",
         }
     }
+}
+
+/// The root directory of a new file system.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Root {
+    /// Owner of its root directory, as numbers [default: root]
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    pub owner: Option<String>,
+    /// Permissions of its root directory, in octal digits [default: 0755]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<String>,
+    /// Its root directory is empty: ext4 without lost+found, which some programs stumble over
+    #[arg(long)]
+    pub empty_root: bool,
 }
 
 /// Where to mount.
@@ -55,6 +69,8 @@ pub enum Volume {
         /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
         #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
         mkfs_options: Vec<String>,
+        #[command(flatten)]
+        root: Root,
         #[command(flatten)]
         change: Change,
     },

@@ -15,7 +15,7 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, mkfs_options, change } => {
+        Volume::Create { volume, pool, size, fs, mkfs_options, root, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -23,6 +23,9 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 size: size.0,
                 fs: Some(fs.as_str().to_owned()),
                 mkfs_options,
+                owner: root.owner,
+                mode: root.mode,
+                empty_root: root.empty_root,
             };
             let changed = session.client.create_volume(&request, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {

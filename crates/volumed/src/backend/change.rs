@@ -188,7 +188,7 @@ pub fn create_volume<H: HostMut + 'static>(
         path: path.clone(),
         pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,
         size: bytes("size", &request.size)?,
-        mkfs: super::fs::mkfs_options(fs, &request.mkfs_options)?,
+        mkfs: super::fs::format(fs, request)?,
         fs,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {

@@ -3,7 +3,8 @@
 use vol_api::{ApiError, Changed, Outcome, TrimInfo, VolumeInfo};
 use vol_core::plan::fs::NewSize;
 use vol_engine::host::HostMut;
-use vol_types::{FsKind, MkfsOptions, VolumePath, parse_bytes};
+use vol_types::mkfs::parse_mode;
+use vol_types::{FsKind, MkfsOptionError, MkfsOptions, RootDir, VolumePath, parse_bytes};
 
 use super::EngineBackend;
 use super::change::{changed, volume_name};
@@ -20,14 +21,25 @@ fn new_size(text: &str) -> Result<NewSize, ApiError> {
     Ok(if more { NewSize::By(size) } else { NewSize::To(size) })
 }
 
-/// Options of mkfs as a request has them.
-pub(super) fn mkfs_options(fs: Option<FsKind>, texts: &[String]) -> Result<MkfsOptions, ApiError> {
-    let invalid = |text: String| ApiError::invalid(text).with_hint("see docs/file-systems.md for what each takes");
-    match fs {
-        Some(fs) => MkfsOptions::parse(fs, texts).map_err(|error| invalid(error.to_string())),
-        None if texts.is_empty() => Ok(MkfsOptions::default()),
-        None => Err(ApiError::invalid("a raw volume is not formatted: there are no options for mkfs")),
-    }
+/// What a request says of the new file system.
+pub(super) fn format(fs: Option<FsKind>, request: &vol_api::CreateVolume) -> Result<MkfsOptions, ApiError> {
+    let invalid = |field: &str, error: MkfsOptionError| {
+        ApiError::invalid(format!("{field}{error}")).with_hint("see docs/file-systems.md for what can be asked for")
+    };
+    let owner = request.owner.as_deref().map(str::parse).transpose().map_err(|error| invalid("owner: ", error))?;
+    let mode = request.mode.as_deref().map(parse_mode).transpose().map_err(|error| invalid("mode: ", error))?;
+    let root = RootDir { owner, mode, empty: request.empty_root };
+    let Some(fs) = fs else {
+        if request.mkfs_options.is_empty() && root.is_usual() {
+            return Ok(MkfsOptions::default());
+        }
+        return Err(ApiError::invalid(
+            "a raw volume is not formatted: it has no options for mkfs, and no root directory",
+        ));
+    };
+    let mut options = MkfsOptions::parse(fs, &request.mkfs_options).map_err(|error| invalid("", error))?;
+    options.root = root;
+    Ok(options)
 }
 
 pub fn resize<H: HostMut + 'static>(
