@@ -307,8 +307,11 @@ pub struct DeletedInfo {
     pub pool: String,
     pub size_bytes: u64,
     pub deleted_at: String,
-    /// When it is deleted for good, unless its pool needs the space before; `null` if nothing is kept any more: then soon.
+    /// When it is deleted for good, unless its pool needs the space before; `null` if nothing is kept any more (then soon), or it is
+    /// being deleted.
     pub kept_until: Option<String>,
+    /// Of one that cannot be taken back any more, because its space is being given back: how much of its size has been.
+    pub emptied_bytes: Option<u64>,
 }
 
 /// What `POST /v1/pools/VG/POOL/purge` did.

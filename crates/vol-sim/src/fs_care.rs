@@ -163,10 +163,11 @@ impl World {
         let (chunk, kept) = (disk.chunk * 512, used.div_ceil(disk.chunk * 512) as usize);
         let free: Vec<u64> =
             disk.thins.get(&at.id).into_iter().flat_map(|thin| thin.blocks.keys().copied().skip(kept)).collect();
-        let bytes = Bytes(free.len() as u64 * chunk);
-        if !free.is_empty() {
-            self.commit_pool(at.pool, |disk: &mut PoolDisk| disk.unmap(at.id, &free))?;
+        if let Some(first) = free.first() {
+            self.commit_pool(at.pool, |disk: &mut PoolDisk| {
+                disk.unmap(at.id, *first..u64::MAX);
+            })?;
         }
-        Ok(bytes)
+        Ok(Bytes(free.len() as u64 * chunk))
     }
 }

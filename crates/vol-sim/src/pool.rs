@@ -104,14 +104,8 @@ impl PoolDisk {
         self.blocks.len() as u64
     }
     pub fn drop_thin(&mut self, id: u32) {
-        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks.into_values()) {
-            if let Some(count) = self.blocks.get_mut(&block) {
-                *count -= 1;
-                if *count == 0 {
-                    self.blocks.remove(&block);
-                }
-            }
-        }
+        self.unmap(id, 0..u64::MAX);
+        self.thins.remove(&id);
     }
     /// The chunks behind the last one that is mapped, as a file system that takes fresh blocks uses them.
     pub fn fresh(&self, id: u32, count: u64) -> Range<u64> {
@@ -126,10 +120,11 @@ impl PoolDisk {
         };
         chunks.filter(|chunk| !owned(chunk)).collect()
     }
-    /// Takes the blocks behind these chunks away.
-    pub fn unmap(&mut self, id: u32, chunks: &[u64]) {
-        let Some(thin) = self.thins.get_mut(&id) else { return };
-        for block in chunks.iter().filter_map(|chunk| thin.blocks.remove(chunk)) {
+    /// Takes the blocks of these chunks away; whether there were any.
+    pub fn unmap(&mut self, id: u32, chunks: Range<u64>) -> bool {
+        let Some(thin) = self.thins.get_mut(&id) else { return false };
+        let gone: Vec<u64> = thin.blocks.range(chunks).map(|(chunk, _)| *chunk).collect();
+        for block in gone.iter().filter_map(|chunk| thin.blocks.remove(chunk)) {
             if let Some(count) = self.blocks.get_mut(&block) {
                 *count -= 1;
                 if *count == 0 {
@@ -137,6 +132,7 @@ impl PoolDisk {
                 }
             }
         }
+        !gone.is_empty()
     }
     /// Gives each of `chunks` a block of its own.
     pub fn map(&mut self, id: u32, chunks: &[u64]) {

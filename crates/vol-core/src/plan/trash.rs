@@ -3,13 +3,13 @@
 //!
 //! Deleting so is one commit, and nothing in the pool: it works in a pool that is full or takes no messages, too.
 
-use vol_types::{Change, Object, PoolId, Volume, VolumeId, VolumeState};
+use vol_types::{Bytes, Change, Content, Object, PoolId, Volume, VolumeId, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::PoolStatus;
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, pool, volume};
+use crate::plan::{Kernel, Plan, pool, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -34,9 +34,45 @@ pub fn keep(catalog: &Catalog, kernel: &Kernel, one: &Volume, now: u64) -> Resul
     Ok(plan)
 }
 
+/// A volume larger than this is emptied in slices of this size before it is deleted for good: a pool's metadata are locked as
+/// long as one `delete` message or discard takes, and everybody who writes to new chunks waits for that.
+pub const SLICE: Bytes = Bytes::gib(1);
+
+/// Whether its space is being given back already: nothing of it can be had any more.
+pub fn is_emptied(one: &Volume) -> bool {
+    one.state == VolumeState::Deleted && one.content == Content::Blank
+}
+
+/// Makes a large volume ready to be emptied: recorded as such, and active. Empty if there is nothing to be made ready.
+pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, id: VolumeId) -> Result<Plan, Refusal> {
+    let Some(one) = catalog.volume(id).filter(|one| one.state == VolumeState::Deleted && one.size > SLICE) else {
+        return Ok(Plan::default());
+    };
+    let path = path(catalog, one);
+    let Some(pool) = catalog.pool(one.pool) else {
+        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
+    };
+    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    let device = Device::Volume(one.id);
+    let mut plan = Plan::new(format!("give back the space of {path}, which was deleted"));
+    // First of all: what is half empty must never be taken back.
+    if !is_emptied(one) {
+        plan.commit(vec![Change::Put(Object::Volume(Volume { content: Content::Blank, ..one.clone() }))]);
+    }
+    if !kernel.dm.contains_key(&device) {
+        plan.steps.push(
+            Step::new(Action::CreateDm { device, table: volume::table(one), read_only: false })
+                .requires(Requirement::Absent(device)),
+        );
+    }
+    Ok(plan)
+}
+
 /// Of those of this name that were deleted and are kept, the one that was deleted last.
 pub fn last_deleted<'a>(catalog: &'a Catalog, name: &VolumeName) -> Option<&'a Volume> {
-    kept(catalog, None).filter(|one| VolumeName::of(one) == *name).max_by_key(|one| (one.deleted_at, one.id))
+    kept(catalog, None)
+        .filter(|one| VolumeName::of(one) == *name && !is_emptied(one))
+        .max_by_key(|one| (one.deleted_at, one.id))
 }
 
 /// What was deleted and is kept, in one pool or in all.
@@ -81,7 +117,7 @@ pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<Vol
     all.sort_by_key(|one| (one.deleted_at, one.id));
     let mut relieved = Vec::new();
     all.retain(|one| {
-        if one.deleted_at.is_none_or(|at| at.saturating_add(window) <= now) {
+        if is_emptied(one) || one.deleted_at.is_none_or(|at| at.saturating_add(window) <= now) {
             return true;
         }
         let Some(pool) = catalog.pool(one.pool).filter(|pool| !relieved.contains(&pool.id)) else { return false };

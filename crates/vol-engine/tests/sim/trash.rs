@@ -107,17 +107,17 @@ fn what_was_kept_long_enough_is_deleted_for_good_and_nothing_else() {
     host.set_now(1_000_100);
     keep(&engine, "two");
     host.set_now(1_003_599);
-    assert_eq!(engine.purge_due(3600), 0);
+    assert_eq!(engine.purge_due(3600, &|| true), 0);
     host.set_now(1_003_600);
     host.reset_counters();
-    assert_eq!(engine.purge_due(3600), 1);
+    assert_eq!(engine.purge_due(3600, &|| true), 1);
     assert_eq!(host.counters().messages, 2, "its deletion and the swap");
     assert_eq!(kept(&engine), ["two"]);
     // A clock that was set back keeps things longer.
     host.set_now(5);
-    assert_eq!(engine.purge_due(3600), 0);
+    assert_eq!(engine.purge_due(3600, &|| true), 0);
     host.set_now(1_003_700);
-    assert_eq!(engine.purge_due(3600), 1);
+    assert_eq!(engine.purge_due(3600, &|| true), 1);
     assert!(inventory(&engine).iter().any(|line| line.starts_with("volume three Ready")));
     sound(&host, &engine, "purged");
     let error = engine.undelete_volume(&data(), &volume("one"), false).unwrap_err();
@@ -133,15 +133,15 @@ fn a_pool_without_room_gives_up_what_is_kept_the_oldest_first_and_one_at_a_time(
         host.set_now(1_000_000 + at as u64);
         keep(&engine, one);
     }
-    assert_eq!(engine.purge_due(3600), 0, "there is room");
+    assert_eq!(engine.purge_due(3600, &|| true), 0, "there is room");
     let uuid = pool_uuid(&engine);
     host.set_pool_mode(&uuid, SimPoolMode::OutOfDataSpace);
     engine.refresh();
-    assert_eq!(engine.purge_due(3600), 1);
+    assert_eq!(engine.purge_due(3600, &|| true), 1);
     assert_eq!(kept(&engine), ["three", "two"]);
     host.set_pool_mode(&uuid, SimPoolMode::ReadWrite);
     engine.refresh();
-    assert_eq!(engine.purge_due(3600), 0, "there is room again");
+    assert_eq!(engine.purge_due(3600, &|| true), 0, "there is room again");
 }
 
 #[test]
@@ -185,4 +185,68 @@ fn what_is_in_use_is_not_deleted_and_what_promises_too_much_is_not_taken_back() 
     engine.delete_volume(&data(), &volume("v0"), false).unwrap();
     engine.undelete_volume(&data(), &volume("pg"), false).unwrap();
     engine.mount(&data(), &volume("pg"), Path::new("/srv/pg"), false, false).unwrap();
+}
+
+#[test]
+fn a_large_volume_is_emptied_slice_by_slice_before_it_is_deleted() {
+    let host = Op::Mount.before();
+    let engine = start(&host);
+    // Ten slices of it.
+    keep(&engine, "pg");
+    host.keep_trace(true);
+    host.reset_counters();
+    assert_eq!(engine.purge_due(0, &|| true), 1);
+    let slices = host.trace().iter().filter(|line| line.contains("discard")).count();
+    assert_eq!(slices, 10);
+    assert_eq!(inventory(&engine).iter().filter(|line| line.starts_with("volume")).count(), 0);
+    sound(&host, &engine, "emptied");
+}
+
+#[test]
+fn what_is_being_emptied_cannot_be_taken_back_and_is_gone_on_with_after_a_crash() {
+    let host = Op::Mount.before();
+    let engine = start(&host);
+    keep(&engine, "pg");
+    host.fail_next(vol_sim::EffectKind::Discard, vol_sim::Fault::KillDaemonAfter);
+    engine.purge_due(0, &|| true);
+    drop(engine);
+    host.restart();
+    let engine = start(&host);
+    sound(&host, &engine, "half empty");
+    let error = engine.undelete_volume(&data(), &volume("pg"), false).unwrap_err();
+    assert_eq!(error.to_string(), "no deleted volume data/pg is kept");
+    // Whatever the window.
+    assert_eq!(engine.purge_due(3600, &|| true), 1);
+    assert_eq!(inventory(&engine).iter().filter(|line| line.starts_with("volume")).count(), 0);
+    sound(&host, &engine, "gone");
+}
+
+#[test]
+fn a_pool_takes_changes_while_a_volume_is_emptied_and_a_stop_is_heard() {
+    let host = Op::Mount.before();
+    let engine = start(&host);
+    keep(&engine, "pg");
+    let asked = std::cell::Cell::new(0);
+    let id = engine.vgs()[0].read(|catalog| catalog.volumes().next().unwrap().id);
+    let purged = engine.purge_due(0, &|| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 3 {
+            assert_eq!(engine.emptied(id), Some(Bytes::gib(1)));
+            raw(&engine, "meanwhile");
+        }
+        asked.get() < 5
+    });
+    assert_eq!((purged, engine.emptied(id)), (0, None));
+    assert_eq!(engine.purge_due(3600, &|| true), 1);
+    sound(&host, &engine, "stopped and gone on with");
+}
+
+#[test]
+fn a_volume_that_takes_no_discards_is_deleted_in_one_go() {
+    let host = Op::Mount.before();
+    let engine = start(&host);
+    keep(&engine, "pg");
+    host.fail_next(vol_sim::EffectKind::Discard, vol_sim::Fault::Error(vol_engine::host::HostErrorKind::Unsupported));
+    assert_eq!(engine.purge_due(0, &|| true), 1);
+    sound(&host, &engine, "deleted");
 }

@@ -137,7 +137,13 @@ pub fn deleted_table(deleted: &[DeletedInfo], format: Format) -> Table {
             one.pool.clone(),
             format.size(one.size_bytes),
             one.deleted_at.clone(),
-            one.kept_until.clone().unwrap_or_else(|| "now".to_owned()),
+            match (&one.kept_until, one.emptied_bytes) {
+                (_, Some(emptied)) => {
+                    format!("being emptied, {}", percent_text(percent(Some(emptied), one.size_bytes)))
+                }
+                (Some(until), None) => until.clone(),
+                (None, None) => "now".to_owned(),
+            },
         ]);
     }
     table

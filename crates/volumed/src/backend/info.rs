@@ -6,11 +6,11 @@ use vol_api::{
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
-use vol_core::plan::agreement;
+use vol_core::plan::{agreement, trash};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
-use vol_types::{Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
+use vol_types::{Bytes, Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
 
 use super::Facts;
 
@@ -273,7 +273,7 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
 }
 
 /// What was deleted and is kept for `window` seconds; `None` of anything else.
-pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>) -> Option<DeletedInfo> {
+pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>, emptied: Option<Bytes>) -> Option<DeletedInfo> {
     let at = volume.deleted_at.filter(|_| volume.state == VolumeState::Deleted)?;
     let vg = &catalog.vg().name;
     Some(DeletedInfo {
@@ -283,7 +283,8 @@ pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>) -> Optio
         pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
         size_bytes: volume.size.get(),
         deleted_at: time(at),
-        kept_until: window.map(|window| time(at.saturating_add(window))),
+        kept_until: window.filter(|_| !trash::is_emptied(volume)).map(|window| time(at.saturating_add(window))),
+        emptied_bytes: trash::is_emptied(volume).then(|| emptied.unwrap_or(Bytes::ZERO).get()),
     })
 }
 

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vol_api::{
     ApiError, DeletedInfo, Df, KernelInfo, PoolInfo, Purged, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo,
@@ -60,7 +60,7 @@ pub struct EngineBackend<H: HostMut> {
     facts: Facts,
     /// For how long what was deleted is kept; `None`: not at all.
     window: Option<Duration>,
-    refresher: Mutex<Option<Refresher>>,
+    tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
@@ -72,9 +72,43 @@ struct Maintainer {
     thread: JoinHandle<()>,
 }
 
-struct Refresher {
+/// A thread that does something at regular times.
+struct Ticker {
+    name: &'static str,
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: JoinHandle<()>,
+}
+
+impl Ticker {
+    /// `work` is told whether to go on.
+    fn start(
+        name: &'static str,
+        every: Duration,
+        work: impl Fn(&dyn Fn() -> bool) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let told = stop.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let (lock, changed) = &*told;
+            let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let waited = changed.wait_timeout_while(stopped(), every, |stopped| !*stopped);
+                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                    return;
+                }
+                work(&|| !*stopped());
+            }
+        })?;
+        Ok(Self { name, stop, thread })
+    }
+
+    fn stop(self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if self.thread.join().is_err() {
+            tracing::error!("the thread {:?} had failed", self.name);
+        }
+    }
 }
 
 impl<H: HostMut + 'static> EngineBackend<H> {
@@ -84,7 +118,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             engine: Arc::new(engine),
             facts,
             window: None,
-            refresher: Mutex::new(None),
+            tickers: Mutex::default(),
             maintainer: Mutex::new(None),
             _only: None,
         }
@@ -103,41 +137,35 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let (engine, told) = (self.engine.clone(), stop.clone());
-        let thread = std::thread::Builder::new().name("refresh".to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let mut stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
-                let (guard, timeout) =
-                    changed.wait_timeout(stopped, REFRESH_EVERY).unwrap_or_else(PoisonError::into_inner);
-                stopped = guard;
-                if timeout.timed_out() && !*stopped {
-                    drop(stopped);
-                    engine.refresh();
-                    stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        })?;
-        *self.refresher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refresher { stop, thread });
+        let engine = self.engine.clone();
+        self.keep(Ticker::start("refresh", REFRESH_EVERY, move |_| engine.refresh())?);
         Ok(())
+    }
+
+    /// Starts the thread that deletes for good what has been kept long enough.
+    pub fn start_purging(&self) -> std::io::Result<()> {
+        let engine = self.engine.clone();
+        // What was kept when the window was still open is deleted now that it is shut.
+        let window = self.window.map_or(0, |window| window.as_secs());
+        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let work = move |go_on: &dyn Fn() -> bool| {
+            engine.purge_due(window, go_on);
+        };
+        self.keep(Ticker::start("purge", every, work)?);
+        Ok(())
+    }
+
+    fn keep(&self, ticker: Ticker) {
+        self.tickers.lock().unwrap_or_else(PoisonError::into_inner).push(ticker);
     }
 
     /// Starts the thread that does what is to be done in the background when there is something.
     pub fn start_maintaining(&self) -> std::io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
         let (engine, told) = (self.engine.clone(), stop.clone());
-        // What was kept when the window was still open is deleted now that it is shut.
-        let window = self.window.map_or(0, |window| window.as_secs());
-        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
         let thread = std::thread::Builder::new().name("maintain".to_owned()).spawn(move || {
-            let mut purged_at = Instant::now();
             while !told.load(Ordering::Acquire) {
-                engine.maintain(every.min(MAINTAIN_AT_LEAST_EVERY));
-                if purged_at.elapsed() >= every {
-                    engine.purge_due(window);
-                    purged_at = Instant::now();
-                }
+                engine.maintain(MAINTAIN_AT_LEAST_EVERY);
             }
         })?;
         *self.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Maintainer { stop, thread });
@@ -405,14 +433,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn stop(&self) {
-        let refresher = self.refresher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Refresher { stop, thread }) = refresher {
-            *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            stop.1.notify_all();
-            if thread.join().is_err() {
-                tracing::error!("the refreshing thread had failed");
-            }
-        }
+        let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
+        tickers.into_iter().for_each(Ticker::stop);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Maintainer { stop, thread }) = maintainer {
             stop.store(true, Ordering::Release);

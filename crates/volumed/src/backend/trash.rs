@@ -55,7 +55,11 @@ pub fn list<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: Option<&Name>)
     let window = backend.window.map(|window| window.as_secs());
     let mut all = Vec::new();
     for vg in backend.vgs_to_list(vg)? {
-        vg.read(|catalog| all.extend(catalog.volumes().filter_map(|one| info::deleted(catalog, one, window))));
+        vg.read(|catalog| {
+            all.extend(
+                catalog.volumes().filter_map(|one| info::deleted(catalog, one, window, backend.engine.emptied(one.id))),
+            )
+        });
     }
     all.sort_by(|a, b| (&b.deleted_at, &a.full_name).cmp(&(&a.deleted_at, &b.full_name)));
     Ok(all)
