@@ -10,7 +10,7 @@ use vol_format::label::{self, Label};
 use vol_format::layout::{BLOCK, LABEL_OFFSETS_IN_AREA, WHOLE_DISK_AREA_OFFSET};
 use vol_format::record::{self, ChainHash, Copy};
 use vol_sim::{CrashMode, EffectKind, SimDisk, SimHost};
-use vol_types::{Bytes, FsKind, Intent, IntentId, Labels, Name, Object, SizeSpec, ThinOp, limit};
+use vol_types::{Bytes, FsKind, Intent, IntentId, Labels, MkfsOptions, Name, Object, SizeSpec, ThinOp, limit};
 
 use crate::record::judged;
 use crate::repair;
@@ -111,6 +111,7 @@ fn volume(path: &str, fs: Option<FsKind>) -> CreateVolume {
         size: Bytes::mib(96),
         fs,
         labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
     }
 }
 
@@ -234,8 +235,14 @@ fn requests(engine: &Engine<SimHost>) {
         });
         let new = format!("{vg_name}/new-1");
         if let Ok(path) = new.parse() {
-            let request =
-                CreateVolume { path, pool: pool.clone(), size: Bytes::mib(16), fs: None, labels: Labels::default() };
+            let request = CreateVolume {
+                path,
+                pool: pool.clone(),
+                size: Bytes::mib(16),
+                fs: None,
+                labels: Labels::default(),
+                mkfs: MkfsOptions::default(),
+            };
             let _ = engine.create_volume(&request, false);
         }
         if let Some(first) = first {

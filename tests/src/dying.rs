@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
+    Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead, HostResult,
     IoBackend, MetadataRoot, MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 /// The test's order, in the file `order` of the daemon's folder: `TURN N before|after kill|hang`. A new turn starts to count at 1.
 const ORDER: &str = "order";
@@ -285,14 +285,26 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
         self.effect(format!("discard at {offset} len {len}"), |host| host.discard(dev, dm_uuid, offset, len))
     }
-    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
-        self.effect("mkfs", |host| host.mkfs(dev, dm_uuid, fs, fs_uuid))
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
+        self.effect("mkfs", |host| host.mkfs(dev, dm_uuid, fs, fs_uuid, options))
+    }
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        self.effect("prepare root", |host| host.fs_prepare_root(dev, dm_uuid, fs, root))
     }
     fn mount(&self, call: &MountCall) -> HostResult<()> {
         self.effect("mount", |host| host.mount(call))
     }
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         self.effect("unmount", |host| host.unmount(mount))
+    }
+    fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {
+        self.effect("grow file system", |host| host.fs_grow(dev, dm_uuid, fs, at))
+    }
+    fn fs_check(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, how: FsCheck) -> HostResult<FsVerdict> {
+        self.effect("check file system", |host| host.fs_check(dev, dm_uuid, fs, how))
+    }
+    fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
+        self.effect("trim file system", |host| host.fs_trim(dev, at))
     }
 }
 
@@ -339,6 +351,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
         self.host.thin_status(uuid)
+    }
+    fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState> {
+        self.host.fs_state(dev, fs, at)
     }
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.host.dm_targets()

@@ -271,6 +271,28 @@ impl Client {
     pub async fn detach_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/detach"), None::<&()>, dry).await
     }
+    /// Grows a volume with its file system.
+    pub async fn resize_volume(
+        &self,
+        volume: &VolumePath,
+        request: &ResizeVolume,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/resize"), Some(request), dry).await
+    }
+    /// Looks over, or repairs, the file system of a volume that is not mounted.
+    pub async fn check_volume(
+        &self,
+        volume: &VolumePath,
+        request: &CheckVolume,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/check"), Some(request), dry).await
+    }
+    /// Gives back to the pool what a mounted file system does not use.
+    pub async fn trim_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<TrimInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/trim"), None::<&()>, dry).await
+    }
     pub async fn mount_snapshot(
         &self,
         snapshot: &SnapshotPath,

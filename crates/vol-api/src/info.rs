@@ -279,8 +279,19 @@ pub struct VolumeInfo {
     #[serde(default)]
     pub kept_until: Option<String>,
     pub created_at: String,
+    /// The file system is checked before it is mounted writable.
+    #[serde(default)]
+    pub check_fs: bool,
     pub health: Health,
     pub problems: Vec<Problem>,
+}
+
+/// What `POST /v1/volumes/VG/VOLUME/trim` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrimInfo {
+    /// What the file system says that it has discarded. What it discarded before it may leave out (ext4), or tell of again.
+    pub trimmed_bytes: u64,
+    pub volume: VolumeInfo,
 }
 
 /// A snapshot: read-only, in the pool of its volume.

@@ -71,6 +71,35 @@ pub struct CreateVolume {
     pub fs: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// `KEY=VALUE`, each from the list of the file system (`vol_types::mkfs`).
+    #[serde(default)]
+    pub mkfs_options: Vec<String>,
+    /// Of the root directory, as numbers: `UID` or `UID:GID`.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Of the root directory: three or four octal digits.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The root directory of ext4 without `lost+found`.
+    #[serde(default)]
+    pub empty_root: bool,
+}
+
+/// `POST /v1/volumes/VG/VOLUME/resize`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// Size as text, for example `40G`; with a `+` before it, so much more than now.
+    pub size: String,
+}
+
+/// `POST /v1/volumes/VG/VOLUME/check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckVolume {
+    /// Put everything right that is wrong, whatever is lost by that.
+    #[serde(default)]
+    pub repair: bool,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/mount` and the same of a snapshot, which is read-only in any case.

@@ -109,6 +109,8 @@ pub struct DmInfo {
     /// Whether a table is loaded that no resume has made live.
     pub inactive_table: bool,
     pub read_only: bool,
+    /// Length of the live table; zero without one.
+    pub len: Sectors,
 }
 
 /// One line of a dm table, devices as `major:minor`.
@@ -199,4 +201,35 @@ pub enum Probe {
     },
     /// More than one signature contradict each other.
     Ambivalent,
+}
+
+/// What the superblock of a file system says. It was written by a kernel, but may be damaged: it decides only about whether a
+/// tool is run that looks for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsState {
+    /// How far the file system goes; less than the device's size after that has grown.
+    pub size: Bytes,
+    /// The kernel met errors in it and it was not checked since (ext4: `EXT4_ERROR_FS` in `s_state`; others keep no such mark).
+    pub errors: bool,
+}
+
+/// How a file system is looked over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsCheck {
+    /// All of it; what can be put right without a choice to be made is (ext4 only; others are looked at).
+    Safe,
+    /// All of it; the journal is replayed as at a mount, and nothing else is changed.
+    Look,
+    /// All of it; everything is put right, whatever is lost by that (not btrfs, whose tool is not to be trusted with that).
+    Repair,
+}
+
+/// What a check came to. Texts are the last lines that the tool said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FsVerdict {
+    Clean,
+    /// There were errors, and they are put right.
+    Corrected(String),
+    /// There are errors that a person has to decide about.
+    Damaged(String),
 }

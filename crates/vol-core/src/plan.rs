@@ -18,6 +18,7 @@ pub mod agreement;
 pub mod change;
 pub mod clone;
 pub mod disks;
+pub mod fs;
 pub mod health;
 pub mod members;
 pub mod mount;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vol_types::{Bytes, Change, FsKind, Object, ObjectKey, PoolId, PvId, VolumeId};
+use vol_types::{Bytes, Change, FsKind, MkfsOptions, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId};
 
 use crate::catalog::VolumeName;
 use crate::dm::{Device, Table};
-use crate::observed::{DiskIdentity, Mount, Signature};
+use crate::observed::{DiskIdentity, FsCheck, Mount, Signature};
 
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,6 +246,13 @@ pub enum Action {
         volume: VolumeId,
         fs: FsKind,
         uuid: [u8; 16],
+        options: MkfsOptions,
+    },
+    /// Sets owner, mode and content of the root directory of a file system that nobody has seen.
+    PrepareRoot {
+        volume: VolumeId,
+        fs: FsKind,
+        root: RootDir,
     },
     /// The probe finds just the file system that was made.
     VerifyFs {
@@ -265,6 +272,22 @@ pub enum Action {
     },
     Unmount {
         mount: Mount,
+    },
+    /// Looks a file system that is not mounted over; errors that are left end the plan. With `if_marked` only if its superblock
+    /// says that the kernel met errors.
+    CheckFs {
+        volume: VolumeId,
+        fs: FsKind,
+        how: FsCheck,
+        if_marked: bool,
+    },
+    /// Grows a mounted file system to the size of its device, if it is smaller. That it cannot be is a failure only if it `must`:
+    /// a mount is good without it, and the next one tries again.
+    GrowFs {
+        volume: VolumeId,
+        fs: FsKind,
+        target: PathBuf,
+        must: bool,
     },
 }
 
@@ -303,9 +326,12 @@ impl Action {
             Self::SetTransaction { .. } => "set-transaction",
             Self::CheckPool { .. } => "check-pool",
             Self::Mkfs { .. } => "mkfs",
+            Self::PrepareRoot { .. } => "prepare-root",
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
             Self::Unmount { .. } => "unmount",
+            Self::CheckFs { .. } => "check-fs",
+            Self::GrowFs { .. } => "grow-fs",
         }
     }
 }
@@ -381,7 +407,9 @@ impl fmt::Display for Action {
             Self::CheckPool { transaction_id, .. } => {
                 write!(f, "check that the pool is writable and at transaction {transaction_id}")
             }
-            Self::Mkfs { fs, .. } => write!(f, "run mkfs.{}", fs.as_str()),
+            Self::Mkfs { fs, options, .. } if options.is_empty() => write!(f, "run mkfs.{}", fs.as_str()),
+            Self::Mkfs { fs, options, .. } => write!(f, "run mkfs.{} with {options}", fs.as_str()),
+            Self::PrepareRoot { root, .. } => write!(f, "make the root directory: {root}"),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
             Self::Mount { name, target, read_only, fs, no_replay, .. } => {
                 let access = match (*read_only, *no_replay) {
@@ -392,6 +420,18 @@ impl fmt::Display for Action {
                 write!(f, "mount {name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
+            Self::CheckFs { fs, how, if_marked, .. } => {
+                let how = match how {
+                    FsCheck::Safe => "and put right what is safe",
+                    FsCheck::Look => "and change nothing",
+                    FsCheck::Repair => "and put everything right",
+                };
+                let when = if *if_marked { ", if the kernel met errors in it" } else { "" };
+                write!(f, "check the {}{when}, {how}", fs.as_str())
+            }
+            Self::GrowFs { fs, target, .. } => {
+                write!(f, "grow the {} at {}, if it is smaller than its device", fs.as_str(), target.display())
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 mod plans {
     mod agreement;
     pub mod fixture;
+    mod fs;
     mod mount;
     mod pool;
     mod recover;

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use vol_core::plan::{mount, pool, vg, volume};
+use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Labels, Name, Object, PoolId, PvId, SizeSpec, Vg, VgId, VgState, VolumeId, VolumePath,
+    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, PoolId, PvId, SizeSpec, Vg, VgId, VgState, VolumeId,
+    VolumePath,
 };
 
 use crate::bell::Bell;
@@ -58,6 +60,8 @@ pub struct CreateVolume {
     pub size: Bytes,
     pub fs: Option<FsKind>,
     pub labels: Labels,
+    /// Of no meaning without a file system.
+    pub mkfs: MkfsOptions,
 }
 
 /// The engine over one host.
@@ -321,6 +325,7 @@ impl<H: HostMut> Engine<H> {
             fs: request.fs,
             fs_uuid: self.host.new_uuid().into_bytes(),
             labels: request.labels.clone(),
+            mkfs: request.mkfs.clone(),
             now: self.host.now(),
         })
     }
@@ -356,19 +361,25 @@ impl<H: HostMut> Engine<H> {
             mount::mount(catalog, kernel, volume, target, read_only)
         });
         if let Err(EngineError::Step(_)) = &mounted {
-            // It was activated to be mounted, and is not: a volume that nobody uses is not active.
-            let released = self.change_volume(vg, name, false, |catalog, kernel, volume| {
-                if kernel.mounts_of(vol_core::dm::Device::Volume(volume.id)).is_empty() {
-                    mount::unmount(catalog, kernel, volume, None)
-                } else {
-                    Ok(Plan::default())
-                }
-            });
-            if let Err(error) = released {
-                tracing::warn!(volume = %name, %error, "it could not be deactivated after a failed mount");
-            }
+            self.release_unused(vg, name);
         }
         mounted
+    }
+
+    /// After a plan that failed: it was activated for that, and a volume that nobody uses is not active. udev may look at it just
+    /// then, because a tool has closed it.
+    pub(crate) fn release_unused(&self, vg: &Name, name: &VolumeName) {
+        let released = self.change_volume(vg, name, false, |_, kernel, volume| {
+            let device = vol_core::dm::Device::Volume(volume.id);
+            let mut plan = Plan::new(format!("deactivate {name}"));
+            if kernel.mounts_of(device).is_empty() && kernel.dm.contains_key(&device) {
+                plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
+            }
+            Ok(plan)
+        });
+        if let Err(error) = released {
+            tracing::warn!(volume = %name, %error, "it could not be deactivated after a failure");
+        }
     }
 
     /// Unmounts from `target`, or from everywhere.

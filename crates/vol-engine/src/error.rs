@@ -59,6 +59,9 @@ pub enum StepError {
     /// The file system that mkfs left is not the one that was asked for.
     #[error("{0}")]
     Probe(String),
+    /// The check of a file system found errors that a person has to decide about.
+    #[error("{0}")]
+    Damaged(String),
     /// A device or PV that the step names is not there.
     #[error("{0} is not there")]
     Missing(String),

@@ -23,6 +23,7 @@ use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
 
+mod fs;
 mod member;
 
 /// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
@@ -245,10 +246,14 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     return Err(StepError::Pool(problem));
                 }
             }
-            Action::Mkfs { volume, fs, uuid } => {
+            Action::Mkfs { volume, fs, uuid, options } => {
                 let device = Device::Volume(*volume);
                 let number = self.volume_number(*volume)?;
-                self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid))?;
+                self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid), options)?;
+            }
+            Action::PrepareRoot { volume, fs, root } => {
+                let number = self.volume_number(*volume)?;
+                self.host.fs_prepare_root(number, &Device::Volume(*volume).uuid(), *fs, root)?;
             }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
             Action::Mount { volume, fs, target, read_only, allow_same_uuid, no_replay, .. } => {
@@ -269,6 +274,13 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     let by: Vec<_> = nested.into_iter().chain(holders).collect();
                     let by = if by.is_empty() { "a process that could not be found".to_owned() } else { by.join(", ") };
                     return Err(StepError::InUse(format!("{} is in use by {by}", mount.target.display())));
+                }
+                other => other?,
+            },
+            Action::CheckFs { volume, fs, how, if_marked } => self.check_fs(*volume, *fs, *how, *if_marked)?,
+            Action::GrowFs { volume, fs, target, must } => match self.grow_fs(*volume, *fs, target) {
+                Err(error) if !*must => {
+                    tracing::warn!(volume = %volume, %error, "the file system stays smaller than its device for now");
                 }
                 other => other?,
             },

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
+    Signature, TargetLine, ThinStatus,
 };
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
 
@@ -222,6 +222,9 @@ pub trait HostRead: Send + Sync {
     /// What the metadata of a pool say, read from its metadata device (by dm uuid) past the pool. `Invalid` if they are damaged
     /// or blank, `NotFound` if there is no such device or no metadata snapshot is held.
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents>;
+    /// What the superblock of the file system on an active dm device of ours says, and of a mounted one (at `at`) the kernel
+    /// where that knows better. Nothing else of it is read. `Invalid` if it is no superblock of this kind.
+    fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState>;
     /// The dm targets that the kernel has loaded or can load.
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 
@@ -288,8 +291,20 @@ pub trait HostMut: HostRead {
     fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()>;
 
     /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
-    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()>;
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()>;
+    /// Sets owner and mode of the root directory of a new file system, and takes `lost+found` out of it: mounted where nobody sees
+    /// it, and durable when it returns. `Changed` if the device is not `dm_uuid`.
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()>;
     fn mount(&self, call: &MountCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.
     fn unmount(&self, mount: &Mount) -> HostResult<()>;
+    /// Grows the file system of a dm device of ours, which is mounted writable at `at`, to the size of the device. It may be
+    /// that large already. `Changed` if something else is mounted there.
+    fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()>;
+    /// Checks the file system of a dm device of ours that is not mounted; the device must be writable. The journal is replayed
+    /// first, as at a mount. `Busy` if it is in use, `Changed` if the device is not `dm_uuid`.
+    fn fs_check(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, how: FsCheck) -> HostResult<FsVerdict>;
+    /// Discards what the file system mounted at `at`, that of a dm device of ours, does not use (`ioctl_fitrim(2)`); how much it
+    /// says that was. `Changed` if something else is mounted there, `Unsupported` if it or its device cannot discard.
+    fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes>;
 }

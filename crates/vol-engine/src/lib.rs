@@ -11,6 +11,7 @@ mod clone;
 mod engine;
 mod error;
 pub mod exec;
+mod fs;
 pub mod host;
 mod life;
 mod membership;

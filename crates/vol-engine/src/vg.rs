@@ -532,6 +532,15 @@ fn find_problems(
             });
         }
     }
+    for volume in catalog.volumes().filter(|volume| volume.check_fs && volume.snapshot.is_none()) {
+        let name = vol_core::VolumeName::of(volume);
+        problems.push(Problem {
+            code: "fs-check",
+            message: format!("the file system of {name} may have errors: it is checked before it is mounted writable"),
+            hint: format!("look at it now: `volctl volume check {}/{name}`", catalog.vg().name),
+            subject: Some(ObjectKey::Volume(volume.id)),
+        });
+    }
     // An exported VG is to be left alone: that its pools are down is as it should be.
     let used_here = |_: &&vol_types::Pool| catalog.vg().state != VgState::Exported;
     for pool in catalog.pools().filter(used_here) {

@@ -12,6 +12,7 @@ mod sim {
     mod crowd;
     mod failures;
     mod found;
+    mod fs;
     mod histories;
     mod life;
     mod main_job;

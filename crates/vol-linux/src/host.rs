@@ -8,14 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
+    Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
     MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 use crate::disk::{self, Access, inspect, loopdev, probe, wipe};
 use crate::dm::guard::Guards;
@@ -23,7 +23,7 @@ use crate::dm::{self, Dm, contents, window};
 use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::sysfs::SysDevice;
-use crate::{error, files, mount, mountinfo, proc, tool};
+use crate::{error, files, fs, mount, mountinfo, proc, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -154,6 +154,11 @@ impl HostRead for LinuxHost {
         contents::read(&self.dm, &self.io, metadata_uuid, root)
     }
 
+    fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState> {
+        self.check_own(&format!("read the superblock of {dev}"), dev)?;
+        fs::state(dev, fs, at)
+    }
+
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.dm.targets()
     }
@@ -256,12 +261,16 @@ impl HostMut for LinuxHost {
 
     fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
         let what = format!("discard {len} bytes at {offset} of {}", dm::node(dev).display());
-        let device = tool::open_own(&what, dev, dm_uuid)?;
+        let device = tool::open_own(&what, dev, dm_uuid, Access::ReadWrite)?;
         disk::discard(&device, offset, len).map_err(|e| error::sys(what, e))
     }
 
-    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
-        tool::mkfs(dev, dm_uuid, fs, fs_uuid)
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
+        tool::mkfs(dev, dm_uuid, fs, fs_uuid, options)
+    }
+
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        fs::prepare_root(dev, dm_uuid, fs, root)
     }
 
     fn mount(&self, call: &MountCall) -> HostResult<()> {
@@ -270,5 +279,18 @@ impl HostMut for LinuxHost {
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         mount::unmount(mount)
+    }
+
+    fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {
+        fs::grow(dev, dm_uuid, fs, at)
+    }
+
+    fn fs_check(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, how: FsCheck) -> HostResult<FsVerdict> {
+        fs::check(dev, dm_uuid, fs, how)
+    }
+
+    fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
+        self.check_own(&format!("trim {}", at.display()), dev)?;
+        fs::trim(dev, at)
     }
 }

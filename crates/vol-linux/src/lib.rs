@@ -8,6 +8,7 @@ mod disk;
 mod dm;
 mod error;
 mod files;
+mod fs;
 mod host;
 mod io;
 mod mount;

@@ -1,17 +1,18 @@
 //! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount2,
 };
-use vol_core::observed::Mount;
+use vol_core::observed::{DevNumber, Mount};
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
 use vol_types::FsKind;
 
@@ -28,16 +29,40 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         Err(e) => return Err(error::io(what, &e)),
     }
     let target = open_target(&what, &call.target)?;
+    let made = make(&what, call, &node)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+}
+
+/// Mounts where nobody sees it, for reading only, and unmounts again: the journal of a file system on a writable device is
+/// replayed by that. The device may stay busy for a moment.
+pub(crate) fn replay(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<()> {
+    let call = MountCall { dev, fs, target: "/".into(), read_only: true, allow_same_uuid: false, no_replay: false };
+    make(what, &call, &dm::node(dev)).map(drop)
+}
+
+/// The root directory of a file system that is mounted where nobody sees it; unmounted when it is closed.
+pub(crate) fn open_hidden(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<File> {
+    let call = MountCall { dev, fs, target: "/".into(), read_only: false, allow_same_uuid: false, no_replay: false };
+    let made = make(what, &call, &dm::node(dev))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(&made, ".", flags, Mode::empty()).map_err(|e| error::rustix(what, e))?;
+    Ok(File::from(root))
+}
+
+/// A mount that is nowhere yet.
+fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
+    let failed = |e: Errno| error::rustix(what, e);
     let fs = fsopen(call.fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         Errno::NODEV => {
             let detail = format!("the kernel has no {}", call.fs.as_str());
-            HostError::new(HostErrorKind::Unsupported, &*what, detail)
+            HostError::new(HostErrorKind::Unsupported, what, detail)
         }
         e => failed(e),
     })?;
     let device_read_only = SysDevice::of(call.dev).is_ok_and(|device| device.read_only());
     let configure = || -> Result<(), Errno> {
-        fsconfig_set_string(fs.as_fd(), "source", &node)?;
+        fsconfig_set_string(fs.as_fd(), "source", node)?;
         for flag in options(call, device_read_only) {
             fsconfig_set_flag(fs.as_fd(), *flag)?;
         }
@@ -63,9 +88,8 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
     }
     let made = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|e| with_messages(failed(e), fs.as_fd()))?;
-    check_device(&what, &made, call)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+    check_device(what, &made, call)?;
+    Ok(made)
 }
 
 /// Before anybody sees the mount: it is of the device that was asked for. (btrfs has a number of its own.)
@@ -147,6 +171,24 @@ fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
     Ok(at)
 }
 
+/// The directory where a device is mounted, open: as long as it is, it stays mounted. `Changed` if something else is there.
+pub(crate) fn open_mounted(what: &str, dev: DevNumber, at: &Path) -> HostResult<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let dir = openat2(rustix::fs::CWD, at, flags, Mode::empty(), resolve).map_err(|e| error::rustix(what, e))?;
+    let dir = File::from(dir);
+    if files::dev_number(dir.metadata().map_err(|e| error::io(what, &e))?.dev()) == dev {
+        return Ok(dir);
+    }
+    // btrfs has a number of its own; which device it stands on the mount table tells.
+    let id = mount_id(&dir).map_err(|e| error::io(what, &e))?;
+    let lines = mountinfo::of_process("self").map_err(|e| error::io(format!("{what}: read the mount table"), &e))?;
+    match lines.iter().find(|line| line.mount.mount_id == id) {
+        Some(line) if line.mount.dev == dev => Ok(dir),
+        _ => Err(error::changed(what, format!("{dev} is not mounted at {}", at.display()))),
+    }
+}
+
 /// Unmounts what is mounted at the top of the path, if it is this very mount.
 pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
     let what = format!("unmount {}", mount.target.display());
@@ -158,16 +200,23 @@ pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
         let detail = format!("{} is mounted at {} now", line.mount.dev, line.mount.target.display());
         return Err(error::changed(what, detail));
     }
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let top = statx(rustix::fs::CWD, &mount.target, flags, StatxFlags::MNT_ID).map_err(|e| error::rustix(&*what, e))?;
-    // Kernels before 5.8 do not tell.
-    if StatxFlags::from_bits_retain(top.stx_mask).contains(StatxFlags::MNT_ID)
-        && same_namespace()
-        && top.stx_mnt_id != mount.mount_id
-    {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(&mount.target, flags, Mode::empty()).map_err(|e| error::rustix(&*what, e))?;
+    let top_id = mount_id(&top).map_err(|e| error::io(&*what, &e))?;
+    // An open directory would keep it busy.
+    drop(top);
+    if same_namespace() && top_id != mount.mount_id {
         return Err(HostError::new(HostErrorKind::Busy, what, "something else is mounted over it"));
     }
     umount2(&mount.target, UnmountFlags::NOFOLLOW).map_err(|e| error::rustix(what, e))
+}
+
+/// The mount that an open file or directory is of (`proc_pid_fdinfo(5)`). Not by `statx(2)`: that asks the file system, and one that
+/// has shut itself down after an error answers with another.
+fn mount_id(file: impl AsFd) -> io::Result<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel does not tell mount ids"))
 }
 
 /// Whether the mount table that we read is that of our own namespace.
@@ -201,7 +250,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_not_there_is_not_found() {
         let target = std::path::PathBuf::from("/nowhere");
-        let dev = vol_core::observed::DevNumber { major: 253, minor: 9999 };
+        let dev = DevNumber { major: 253, minor: 9999 };
         let mount = Mount { mount_id: u64::MAX, dev, target, fs_type: "ext4".into(), read_only: false };
         assert_eq!(unmount(&mount).unwrap_err().kind, HostErrorKind::NotFound);
     }

@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use uuid::Uuid;
 use vol_core::observed::DevNumber;
 use vol_engine::host::{HostError, HostErrorKind, HostResult};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions};
 
 use crate::disk::{self, Access};
 use crate::sysfs::SysDevice;
@@ -31,21 +31,21 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes a file system on a dm device and flushes it. Never forces: every one of these programs refuses a device that is in
 /// use, and XFS's and btrfs's one that already has a file system.
-pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
+pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
     let node = dm::node(dev);
     let what = format!("mkfs.{} on {}", fs.as_str(), node.display());
-    let device = open_own(&what, dev, dm_uuid)?;
+    let device = open_own(&what, dev, dm_uuid, Access::ReadWrite)?;
     let size = disk::identity(&what, &device)?.size;
     // As long as this is open the number cannot become another device's, and udev keeps away.
     files::keep_udev_away(&device);
     let program = find(&what, &format!("mkfs.{}", fs.as_str()), package(fs))?;
-    run(&what, &program, &mkfs_arguments(fs, fs_uuid, &node), mkfs_limit(size))?;
+    run(&what, &program, &mkfs_arguments(fs, fs_uuid, options, &node), limit(size))?;
     device.sync_all().map_err(|e| error::block(format!("{what}: flush"), &e))
 }
 
 /// Opens a dm device of ours by number and uuid; `Changed` if the number has another.
-pub(crate) fn open_own(what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<File> {
-    let device = disk::open(&dm::node(dev), Access::ReadWrite, 0)?;
+pub(crate) fn open_own(what: &str, dev: DevNumber, dm_uuid: &str, access: Access) -> HostResult<File> {
+    let device = disk::open(&dm::node(dev), access, 0)?;
     let found = disk::identity(what, &device)?.dev;
     let uuid = SysDevice::of(dev).ok().and_then(|device| device.dm_uuid()).unwrap_or_default();
     if found != dev || uuid != dm_uuid {
@@ -54,7 +54,8 @@ pub(crate) fn open_own(what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<
     Ok(device)
 }
 
-fn package(fs: FsKind) -> &'static str {
+/// The Debian package with the tools of a file system.
+pub(crate) fn package(fs: FsKind) -> &'static str {
     match fs {
         FsKind::Ext4 => "e2fsprogs",
         FsKind::Xfs => "xfsprogs",
@@ -63,7 +64,7 @@ fn package(fs: FsKind) -> &'static str {
 }
 
 /// No discard: a blank volume has nothing to give back, and on a huge one it takes long.
-fn mkfs_arguments(fs: FsKind, uuid: Uuid, node: &Path) -> Vec<OsString> {
+fn mkfs_arguments(fs: FsKind, uuid: Uuid, options: &MkfsOptions, node: &Path) -> Vec<OsString> {
     let uuid = uuid.to_string();
     let mut arguments: Vec<OsString> = match fs {
         FsKind::Ext4 => {
@@ -78,18 +79,22 @@ fn mkfs_arguments(fs: FsKind, uuid: Uuid, node: &Path) -> Vec<OsString> {
         FsKind::Xfs => vec!["-q".into(), "-K".into(), "-m".into(), format!("uuid={uuid}").into()],
         FsKind::Btrfs => vec!["-q".into(), "-K".into(), "-U".into(), uuid.into()],
     };
+    for (flag, value) in options.arguments() {
+        arguments.push(flag.into());
+        arguments.push(value.into());
+    }
     arguments.push("--".into());
     arguments.push(node.into());
     arguments
 }
 
 /// A minute, and a second for each GiB up to an hour.
-fn mkfs_limit(size: Bytes) -> Duration {
+pub(crate) fn limit(size: Bytes) -> Duration {
     Duration::from_secs(60 + (size.get() / Bytes::GIB).min(3600))
 }
 
 /// `Unsupported` with the name of the Debian package if the program is not there.
-fn find(what: &str, name: &str, package: &str) -> HostResult<PathBuf> {
+pub(crate) fn find(what: &str, name: &str, package: &str) -> HostResult<PathBuf> {
     let executable =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(executable).ok_or_else(|| {
@@ -99,6 +104,19 @@ fn find(what: &str, name: &str, package: &str) -> HostResult<PathBuf> {
 
 /// Runs a program to its end. `Tool` with the end of its output if it fails, `TimedOut` if it takes longer than `limit`.
 pub(crate) fn run(what: &str, program: &Path, arguments: &[OsString], limit: Duration) -> HostResult<()> {
+    match run_to_end(what, program, arguments, limit)? {
+        (status, _) if status.success() => Ok(()),
+        (status, said) => Err(HostError::new(HostErrorKind::Tool, what, format!("{status}: {said}"))),
+    }
+}
+
+/// As [`run`], for programs whose exit status is an answer: that, and the end of what it said.
+pub(crate) fn run_to_end(
+    what: &str,
+    program: &Path,
+    arguments: &[OsString],
+    limit: Duration,
+) -> HostResult<(ExitStatus, String)> {
     let failed = |e: &io::Error| error::io(format!("{what}: run {}", program.display()), e);
     let (mut reader, writer) = io::pipe().map_err(|e| failed(&e))?;
     let mut command = Command::new(program);
@@ -118,8 +136,7 @@ pub(crate) fn run(what: &str, program: &Path, arguments: &[OsString], limit: Dur
         .map_err(|e| failed(&e))?;
     let mut output = Tail::default();
     match supervise(&mut child, &mut reader, &mut output, limit) {
-        Ok(Some(status)) if status.success() => Ok(()),
-        Ok(Some(status)) => Err(HostError::new(HostErrorKind::Tool, what, format!("{status}: {}", output.text()))),
+        Ok(Some(status)) => Ok((status, output.text())),
         Ok(None) => {
             kill(child);
             let detail = format!("not done after {} s, killed: {}", limit.as_secs(), output.text());
@@ -285,7 +302,12 @@ mod tests {
     #[test]
     fn no_format_is_forced_and_the_device_comes_after_a_double_dash() {
         for fs in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
-            let arguments = mkfs_arguments(fs, Uuid::nil(), Path::new("/dev/dm-7"));
+            let options = MkfsOptions::parse(fs, &["label=--"]);
+            assert!(options.is_err(), "a value could be taken for a flag");
+            let options = MkfsOptions::parse(fs, &["label=pg"]).unwrap();
+            let arguments = mkfs_arguments(fs, Uuid::nil(), &options, Path::new("/dev/dm-7"));
+            let label = arguments.iter().position(|argument| argument == "-L").unwrap();
+            assert_eq!(arguments[label + 1], "pg");
             assert!(!arguments.iter().any(|a| a == "-f" || a == "-F"), "{arguments:?}");
             assert_eq!(arguments[arguments.len() - 2..], [OsString::from("--"), OsString::from("/dev/dm-7")]);
         }

@@ -73,6 +73,10 @@ pub enum EffectKind {
     Mkfs,
     Mount,
     Unmount,
+    PrepareRoot,
+    FsGrow,
+    FsCheck,
+    FsTrim,
 }
 
 impl EffectKind {
@@ -81,7 +85,8 @@ impl EffectKind {
     /// empty) · `dm_create` 2 (no table; table loaded but not live) · `dm_reload` 1 (loaded, not live) · a pool message 1
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
     /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
-    /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system).
+    /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) · growing a file system 1 (it has half of
+    /// what is new).
     pub const fn stages(self) -> u8 {
         match self {
             Self::ThinSnapshot => 5,
@@ -92,7 +97,8 @@ impl EffectKind {
             | Self::DmReload
             | Self::DmMessage
             | Self::ZeroDevice
-            | Self::Mkfs => 1,
+            | Self::Mkfs
+            | Self::FsGrow => 1,
             _ => 0,
         }
     }

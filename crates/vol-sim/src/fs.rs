@@ -30,9 +30,24 @@ pub enum Content {
         kind: FsKind,
         uuid: Uuid,
         files: Arc<BTreeMap<String, Vec<u8>>>,
+        /// How far it goes, in bytes.
+        size: u64,
+        flaw: FsFlaw,
     },
     /// Written as a raw device.
     Raw(Vec<u8>),
+}
+
+/// What is wrong with a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FsFlaw {
+    #[default]
+    None,
+    /// The kernel met errors, and marked the superblock; a check puts them right. (The mark of XFS and btrfs is not modelled
+    /// either: only a check finds it.)
+    Safe,
+    /// A person has to decide; the kernel has marked it.
+    Hard,
 }
 
 /// What a probe says instead of the truth.
@@ -260,14 +275,15 @@ impl World {
             self.violation(format!("mkfs on {dm_uuid} (thin {}), which was formatted or handed out before", at.id));
         }
         self.counters.mkfs += 1;
-        let written = (at.size / 64).clamp(1, 1 << 20);
+        let written = crate::fs_care::first_bytes(at.size);
         let error = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
         self.thin_write(what, at, written, Content::Partial(kind)).or_else(error)?;
         mishap.stage(1)?;
         if defect("host: mkfs leaves half a file system") {
             return Ok(());
         }
-        self.thin_write(what, at, 0, Content::Fs { kind, uuid, files: Arc::default() }).or_else(error)
+        let made = Content::Fs { kind, uuid, files: Arc::default(), size: at.size, flaw: FsFlaw::None };
+        self.thin_write(what, at, 0, made).or_else(error)
     }
 
     pub fn probe_dm(&mut self, dev: DevNumber) -> HostResult<Probe> {

@@ -302,13 +302,13 @@ impl SimHost {
 }
 
 impl World {
-    fn thin_by_uuid(&self, what: &str, dm_uuid: &str) -> HostResult<ThinAt> {
+    pub(crate) fn thin_by_uuid(&self, what: &str, dm_uuid: &str) -> HostResult<ThinAt> {
         let minor = self.dm_minor(what, dm_uuid)?;
         self.thin_at(what, crate::mapper::dm_dev(minor))
     }
 
     /// The topmost mount at `target` and the volume it shows.
-    fn mounted_at(&self, what: &str, target: &Path) -> HostResult<(Mount, ThinAt)> {
+    pub(crate) fn mounted_at(&self, what: &str, target: &Path) -> HostResult<(Mount, ThinAt)> {
         let Some(mounted) = self.mounts.iter().rev().find(|mounted| mounted.mount.target == target) else {
             return fail(HostErrorKind::NotFound, what, "nothing is mounted there");
         };

@@ -38,7 +38,7 @@
 //! zeroing a device in use · a device of ours with the wrong visibility · a device that is suspended now.
 //!
 //! # Not modelled
-//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard,
+//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard but for trim,
 //! external origins, metadata snapshots, damage to pool metadata beyond the superblock, content of linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
@@ -50,6 +50,7 @@ mod disk;
 mod effect;
 mod fault;
 mod fs;
+mod fs_care;
 mod handle;
 mod host;
 mod image;
@@ -68,7 +69,7 @@ pub use crash::{CrashMode, PendingSector};
 pub use disk::{Damage, DiskImage, SimDisk};
 pub use effect::{Counters, Effect};
 pub use fault::{EffectKind, Fault, ReadFault};
-pub use fs::{Content, ProbeLie};
+pub use fs::{Content, FsFlaw, ProbeLie};
 pub use host::{PoolView, SimHost, ThinView};
 pub use mapper::DM_MAJOR;
 pub use moments::Moment;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vol_core::dm::Device;
 use vol_core::observed::{DevNumber, DmInfo, TargetLine};
 use vol_engine::host::{DmCreate, HostErrorKind, HostResult};
+use vol_types::Sectors;
 
 use crate::disk::MediumId;
 use crate::effect::Mishap;
@@ -108,6 +109,7 @@ impl World {
             live_table: device.live.is_some(),
             inactive_table: device.inactive.is_some(),
             read_only: device.read_only,
+            len: Sectors(device.sectors()),
         })
     }
 

@@ -133,9 +133,9 @@ fn hash_pool(disk: &PoolDisk, mix: &mut Mix) {
         match &thin.content {
             Content::Nothing => 0u8.hash(mix),
             Content::Partial(kind) => (1u8, *kind as u8).hash(mix),
-            Content::Fs { kind, uuid, files } => {
+            Content::Fs { kind, uuid, files, size, flaw } => {
                 let files: &BTreeMap<String, Vec<u8>> = files;
-                (2u8, *kind as u8, uuid.as_bytes(), files).hash(mix);
+                (2u8, *kind as u8, uuid.as_bytes(), files, size, *flaw as u8).hash(mix);
             }
             Content::Raw(bytes) => (3u8, bytes).hash(mix),
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, Mount, PoolContents, PoolStatus, Probe, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolStatus, Probe, TargetLine,
+    ThinStatus,
 };
 use vol_engine::host::{BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot};
-use vol_types::Bytes;
+use vol_types::{Bytes, FsKind};
 
 use crate::disk::NodeKind;
 use crate::fault::ReadFault;
@@ -101,6 +102,12 @@ impl HostRead for SimHost {
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
         let (world, minor) = self.ask_dm("read the pool metadata on", metadata_uuid)?;
         world.pool_contents(&format!("read the pool metadata on {metadata_uuid}"), minor, root)
+    }
+
+    fn fs_state(&self, dev: DevNumber, fs: FsKind, _: Option<&Path>) -> HostResult<FsState> {
+        let world = self.lock();
+        world.alive("read a superblock")?;
+        world.fs_state(dev, fs)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

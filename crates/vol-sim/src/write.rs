@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
-use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, Mount, Signature, TargetLine};
+use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, FsCheck, FsVerdict, Mount, Signature, TargetLine};
 use vol_engine::host::{
     BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
 };
-use vol_types::{Bytes, FsKind, defect};
+use vol_types::{Bytes, FsKind, MkfsOptions, RootDir, defect};
 
 use crate::disk::{Medium, Node, NodeKind, resolve_link};
 use crate::effect::Mishap;
@@ -239,10 +239,18 @@ impl HostMut for SimHost {
         })
     }
 
-    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
-        let what = format!("mkfs.{} {dev} {dm_uuid} {fs_uuid}", fs.as_str());
+    fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
+        let with = if options.is_empty() { String::new() } else { format!(" with {options}") };
+        let what = format!("mkfs.{} {dev} {dm_uuid} {fs_uuid}{with}", fs.as_str());
         self.effect(EffectKind::Mkfs, dm_uuid, what, |world, what, mishap| {
             world.make_fs(what, dev, dm_uuid, fs, fs_uuid, mishap)
+        })
+    }
+
+    fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
+        let what = format!("prepare the root of {} {dev}: {root}", fs.as_str());
+        self.effect(EffectKind::PrepareRoot, dm_uuid, what, |world, what, _| {
+            world.prepare_root(what, (dev, dm_uuid), fs)
         })
     }
 
@@ -254,6 +262,23 @@ impl HostMut for SimHost {
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         let what = format!("unmount {}", mount.target.display());
         self.effect(EffectKind::Unmount, &mount.target, what, |world, what, _| world.unmount_fs(what, mount))
+    }
+
+    fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {
+        let what = format!("grow {} {dev} at {}", fs.as_str(), at.display());
+        self.effect(EffectKind::FsGrow, dm_uuid, what, |world, what, mishap| {
+            world.grow_fs(what, (dev, dm_uuid), fs, at, mishap)
+        })
+    }
+
+    fn fs_check(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, how: FsCheck) -> HostResult<FsVerdict> {
+        let what = format!("check {} {dev}: {how:?}", fs.as_str());
+        self.effect(EffectKind::FsCheck, dm_uuid, what, |world, what, _| world.check_fs(what, (dev, dm_uuid), fs, how))
+    }
+
+    fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
+        let what = format!("trim {dev} at {}", at.display());
+        self.effect(EffectKind::FsTrim, at, what, |world, what, _| world.trim_fs(what, dev, at))
     }
 }
 

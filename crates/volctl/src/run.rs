@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod debug;
+mod fs;
 mod life;
 mod member;
 mod paths;

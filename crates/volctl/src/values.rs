@@ -43,6 +43,23 @@ pub fn size(text: &str) -> Result<SizeText, String> {
     Ok(SizeText(text.to_owned()))
 }
 
+/// `UID` or `UID:GID`.
+pub fn owner(text: &str) -> Result<String, String> {
+    text.parse::<vol_types::Owner>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub fn mode(text: &str) -> Result<String, String> {
+    vol_types::mkfs::parse_mode(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A size, or with a `+` so much more.
+pub fn new_size(text: &str) -> Result<SizeText, String> {
+    let size = text.trim().strip_prefix('+').unwrap_or(text);
+    parse_bytes(size)
+        .map_err(|error| format!("{error} (a size: 40G, 1.5T, or with a + before it so much more: +10G)"))?;
+    Ok(SizeText(text.to_owned()))
+}
+
 pub fn size_or_share(text: &str) -> Result<SizeText, String> {
     match text.parse::<SizeSpec>() {
         Ok(_) => Ok(SizeText(text.to_owned())),

@@ -9,9 +9,9 @@
 
 use vol_api::backup::Backup;
 use vol_api::{
-    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendVg, GiveUpPool,
-    ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo,
-    ScanRequest, SnapshotInfo, Status, VgInfo, VolumeInfo, WipePv,
+    ApiError, Changed, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendVg,
+    GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg,
+    ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -78,6 +78,12 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo>;
     /// Takes back the last deletion of a volume of this name.
     fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// Grows a volume with its file system.
+    fn resize_volume(&self, volume: &VolumePath, request: ResizeVolume, dry_run: bool) -> Change<VolumeInfo>;
+    /// Of a volume that is not mounted. Errors that are left are `degraded`.
+    fn check_volume(&self, volume: &VolumePath, request: CheckVolume, dry_run: bool) -> Change<VolumeInfo>;
+    /// Of a volume that is mounted writable.
+    fn trim_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<TrimInfo>;
     fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo>;
     fn mount_snapshot(&self, snapshot: &SnapshotPath, request: Mount, dry_run: bool) -> Change<SnapshotInfo>;
     fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;

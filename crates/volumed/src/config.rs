@@ -177,7 +177,8 @@ impl Config {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
         for key in table.keys() {
             if !KEYS.contains(&key.as_str()) {
-                let near = nearest(key).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+                let near = vol_types::near::nearest(key, KEYS.iter().copied())
+                    .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
                 return Err(format!("unknown key {key:?}{near} (known: {})", KEYS.join(", ")));
             }
         }
@@ -237,27 +238,6 @@ impl Config {
         tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| format!("log: {:?}: {error}", self.log))?;
         Ok(())
     }
-}
-
-/// The known key with the fewest edits, if it is near enough to have been meant.
-fn nearest(key: &str) -> Option<&'static str> {
-    let (distance, near) = KEYS.iter().map(|known| (edits(key, known), *known)).min()?;
-    (distance <= near.len() / 2).then_some(near)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or(i + 1);
-            next.push((left + 1).min(above + 1).min(diagonal + usize::from(from != *to)));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

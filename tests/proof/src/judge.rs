@@ -106,7 +106,7 @@ fn content(
 ) -> (&'static str, u32) {
     let number = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).map_or(u32::MAX, u32::from_le_bytes);
     match (&volume.content, inside) {
-        (Content::Formatted { fs, uuid }, Some(vol_sim::Content::Fs { kind, uuid: there, files }))
+        (Content::Formatted { fs, uuid }, Some(vol_sim::Content::Fs { kind, uuid: there, files, .. }))
             if fs == kind && uuid == there.as_bytes() =>
         {
             (fs.as_str(), files.get("f").map_or(0, |bytes| number(bytes)))

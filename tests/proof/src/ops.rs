@@ -9,7 +9,7 @@ use vol_core::{RefusalCode, VolumeName};
 use vol_engine::host::{HostMut as _, HostRead as _};
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError};
 use vol_sim::{SimDisk, SimHost};
-use vol_types::{Bytes, FsKind, Labels, Name, SizeSpec, SnapshotPath, VolumePath, limit};
+use vol_types::{Bytes, FsKind, Labels, MkfsOptions, Name, SizeSpec, SnapshotPath, VolumePath, limit};
 
 /// How many disks a machine has, and how many copies of the metadata are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -443,7 +443,14 @@ fn pool_request(pool: Pool) -> CreatePool {
 
 fn volume_request(vol: Vol) -> CreateVolume {
     let path = VolumePath { vg: Group::Data.name(), volume: vol.name() };
-    CreateVolume { path, pool: Some(vol.pool().name()), size: vol.size(), fs: vol.fs(), labels: Labels::default() }
+    CreateVolume {
+        path,
+        pool: Some(vol.pool().name()),
+        size: vol.size(),
+        fs: vol.fs(),
+        labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
+    }
 }
 
 impl fmt::Display for Op {

@@ -1,10 +1,10 @@
 //! File systems: made, probed, mounted.
 
 use uuid::Uuid;
-use vol_core::observed::{DmInfo, Mount, Probe};
+use vol_core::observed::{DmInfo, FsCheck, FsVerdict, Mount, Probe};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NotFound, Tool};
 use vol_engine::host::{DmCreate, HostMut, HostRead, MountCall};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions};
 
 use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
 
@@ -16,7 +16,7 @@ fn pool<B: Bench>(b: &B) -> Pool<'_, B> {
 fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInfo, Uuid) {
     let thin = pool.volume(id, fs.size_min());
     let uuid = Uuid::new_v4();
-    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid, &MkfsOptions::default()).unwrap();
     (thin, uuid)
 }
 
@@ -35,9 +35,9 @@ fn probe_tells<B: Bench>(b: &B, fs: FsKind) {
     let thin = pool.volume(1, fs.size_min());
     assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
     let uuid = Uuid::new_v4();
-    assert_eq!(refused(b.host().mkfs(thin.dev, &volume().uuid(), fs, uuid)), Changed);
+    assert_eq!(refused(b.host().mkfs(thin.dev, &volume().uuid(), fs, uuid, &MkfsOptions::default())), Changed);
     assert_eq!(b.host().probe(thin.dev).unwrap(), Probe::Nothing);
-    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid).unwrap();
+    b.host().mkfs(thin.dev, &thin.uuid, fs, uuid, &MkfsOptions::default()).unwrap();
     let found = Probe::Found { kind: fs.as_str().to_owned(), uuid: Some(uuid.to_string()) };
     assert_eq!(b.host().probe(thin.dev).unwrap(), found);
     assert!(pool.used() > 0);
@@ -67,7 +67,10 @@ pub fn a_mount_is_listed_and_holds_its_device<B: Bench>(b: &B) {
     b.put_file(&call.target, "file", "text");
     assert_eq!(open_count(b, &thin.uuid), 1);
     assert_eq!(refused(b.host().dm_remove(&thin.uuid)), Busy);
-    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Tool);
+    assert_eq!(
+        refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default())),
+        Tool
+    );
     b.host().unmount(&mounts[0]).unwrap();
     assert_eq!(mounts_at(b, &call), []);
     assert_eq!(refused(b.host().unmount(&mounts[0])), NotFound);
@@ -105,7 +108,10 @@ pub fn a_read_only_device_mounts_read_only<B: Bench>(b: &B) {
     call.read_only = true;
     b.host().mount(&call).unwrap();
     assert!(mounts_at(b, &call)[0].read_only);
-    assert_eq!(refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4())), Denied);
+    assert_eq!(
+        refused(b.host().mkfs(thin.dev, &thin.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default())),
+        Denied
+    );
 }
 
 pub fn only_the_right_file_system_mounts<B: Bench>(b: &B) {
@@ -165,4 +171,56 @@ pub fn an_xfs_and_its_snapshot_need_leave_to_be_mounted_together<B: Bench>(b: &B
     b.host().mount(&MountCall { allow_same_uuid: true, ..beside.clone() }).unwrap();
     assert_eq!(b.get_file(&beside.target, "file").as_deref(), Some("old"));
     assert_eq!(b.get_file(&mounted.target, "file").as_deref(), Some("new"));
+}
+
+pub fn a_mounted_file_system_grows_to_its_device<B: Bench>(b: &B) {
+    let pool = pool(b);
+    for (id, fs) in [(1, FsKind::Ext4), (2, FsKind::Xfs)] {
+        let (thin, _) = formatted(b, &pool, id, fs);
+        let (small, large) = (fs.size_min(), Bytes(fs.size_min().get() * 2));
+        let call = call(b, &thin, fs);
+        assert_eq!(refused(b.host().fs_grow(thin.dev, &thin.uuid, fs, &call.target)), NotFound);
+        b.host().mount(&call).unwrap();
+        b.put_file(&call.target, "file", "text");
+        b.host().dm_reload(&thin.uuid, &pool.thin_table(id, large)).unwrap();
+        assert_eq!(b.host().dm_device(&thin.uuid).unwrap().unwrap().len.to_bytes(), Some(large));
+        let size = |at| b.host().fs_state(thin.dev, fs, at).unwrap().size;
+        assert_eq!(size(Some(&*call.target)), small);
+        assert_eq!(refused(b.host().fs_grow(thin.dev, &volume().uuid(), fs, &call.target)), Changed);
+        b.host().fs_grow(thin.dev, &thin.uuid, fs, &call.target).unwrap();
+        assert_eq!(size(Some(&*call.target)), large);
+        // It is that large already.
+        b.host().fs_grow(thin.dev, &thin.uuid, fs, &call.target).unwrap();
+        assert_eq!(b.get_file(&call.target, "file").as_deref(), Some("text"));
+        b.host().unmount(&mounts_at(b, &call)[0]).unwrap();
+        assert_eq!(size(None), large, "it is on the disk");
+        let other = if fs == FsKind::Ext4 { FsKind::Xfs } else { FsKind::Ext4 };
+        assert_eq!(kind(b.host().fs_state(thin.dev, other, None)).unwrap_err(), Invalid);
+    }
+}
+
+pub fn a_sound_file_system_is_clean_and_one_in_use_is_not_checked<B: Bench>(b: &B) {
+    let pool = pool(b);
+    for (id, fs) in [(1, FsKind::Ext4), (2, FsKind::Xfs)] {
+        let (thin, _) = formatted(b, &pool, id, fs);
+        let call = call(b, &thin, fs);
+        b.host().mount(&call).unwrap();
+        b.put_file(&call.target, "file", "text");
+        assert_eq!(kind(b.host().fs_check(thin.dev, &thin.uuid, fs, FsCheck::Look)).unwrap_err(), Busy);
+        b.host().unmount(&mounts_at(b, &call)[0]).unwrap();
+        assert!(!b.host().fs_state(thin.dev, fs, None).unwrap().errors);
+        for how in [FsCheck::Look, FsCheck::Safe] {
+            assert_eq!(b.host().fs_check(thin.dev, &thin.uuid, fs, how).unwrap(), FsVerdict::Clean);
+        }
+        assert_eq!(kind(b.host().fs_check(thin.dev, &volume().uuid(), fs, FsCheck::Look)).unwrap_err(), Changed);
+        b.host().mount(&call).unwrap();
+        assert_eq!(b.get_file(&call.target, "file").as_deref(), Some("text"));
+        b.host().unmount(&mounts_at(b, &call)[0]).unwrap();
+        remove(b, &thin);
+        let device = volume();
+        b.note(&device.uuid());
+        let table = pool.thin_table(id, fs.size_min());
+        let thin = b.host().dm_create(&DmCreate { read_only: true, ..creation(device, table) }).unwrap();
+        assert_eq!(kind(b.host().fs_check(thin.dev, &thin.uuid, fs, FsCheck::Look)).unwrap_err(), Denied);
+    }
 }

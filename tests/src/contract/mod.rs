@@ -113,6 +113,8 @@ macro_rules! contract_clauses {
             "KC-90" files::an_xfs_and_its_snapshot_need_leave_to_be_mounted_together;
             "KC-91" thins::a_discard_gives_back_whole_chunks_and_leaves_what_others_share;
             "KC-92" thins::of_several_snapshots_those_before_the_one_that_fails_are_made;
+            "KC-93" files::a_mounted_file_system_grows_to_its_device;
+            "KC-94" files::a_sound_file_system_is_clean_and_one_in_use_is_not_checked;
         }
     };
 }

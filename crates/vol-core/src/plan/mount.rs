@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::health::{self, Access};
 use crate::plan::vg::is_plain_absolute;
-use crate::plan::{Kernel, Plan, agreement, volume};
+use crate::plan::{Kernel, Plan, agreement, fs as file_system, volume};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -85,7 +85,9 @@ pub fn mount(
         Some(info) if !mounts.is_empty() => no_replay = info.read_only && volume.snapshot.is_none(),
         active => {
             agreement::not_lost(kernel, volume, &path)?;
-            no_replay = health::access(catalog, kernel, pool, read_only)? == Access::ReadOnly;
+            // What is to be checked stays as it is as well: a journal may be what is wrong.
+            let unchecked = read_only && volume.check_fs && volume.snapshot.is_none();
+            no_replay = health::access(catalog, kernel, pool, read_only)? == Access::ReadOnly || unchecked;
             let read_only = volume.snapshot.is_some() || no_replay;
             let differs = active.is_some_and(|info| info.read_only != read_only);
             if differs {
@@ -97,9 +99,15 @@ pub fn mount(
                 plan.steps.push(
                     Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)),
                 );
+            } else if active.is_some_and(|info| file_system::is_short(volume, info)) {
+                plan.steps.push(file_system::reload(volume));
             }
         }
     }
+    if mounts.is_empty() && !read_only {
+        file_system::before_mount(volume, fs, &mut plan);
+    }
+    let first = mounts.is_empty();
     let target: PathBuf = target.to_owned();
     plan.steps.push(
         Step::new(Action::Mount {
@@ -114,8 +122,11 @@ pub fn mount(
             no_replay,
         })
         .requires(Requirement::Active(device))
-        .requires(Requirement::NothingMountedAt(target)),
+        .requires(Requirement::NothingMountedAt(target.clone())),
     );
+    if first && !read_only {
+        plan.push(Action::GrowFs { volume: volume.id, fs, target, must: false });
+    }
     Ok(plan)
 }
 

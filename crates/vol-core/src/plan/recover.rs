@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, pool, rollback, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, fs, pool, rollback, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -52,6 +52,7 @@ pub fn next(
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
         .or_else(|| intents(catalog, kernel, &open))
         .or_else(|| half_made_volumes(catalog, kernel, fresh_intent, &open))
+        .or_else(|| short_devices(catalog, kernel, &open))
 }
 
 /// The object of this VG that a device belongs to.
@@ -263,5 +264,22 @@ fn half_made_volumes(
             change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
         Some(Recovery { subject, plan: thin::alone(change) })
+    })
+}
+
+/// Devices of volumes that were resized, and did not grow with them. Their file systems grow at the next mount, or when the
+/// request is made again.
+fn short_devices(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    kernel.dm.iter().find_map(|(device, info)| {
+        let Device::Volume(id) = device else { return None };
+        let volume = catalog.volume(*id).filter(|volume| volume.state == VolumeState::Ready)?;
+        let subject = ObjectKey::Volume(volume.id);
+        writable_transaction(kernel, catalog.pool(volume.pool)?)?;
+        if !open(&subject) || !fs::is_short(volume, info) {
+            return None;
+        }
+        let mut plan = Plan::new(format!("finish resizing {}", crate::catalog::VolumeName::of(volume)));
+        plan.steps.push(fs::reload(volume));
+        Some(Recovery { subject, plan })
     })
 }

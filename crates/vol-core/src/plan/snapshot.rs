@@ -107,7 +107,8 @@ pub fn create(
             protected: false,
             clone_of: None,
             reserve: Bytes::ZERO,
-            check_fs: false,
+            // What may be wrong with the one is wrong with the other.
+            check_fs: origin.check_fs,
             deleted_at: None,
         };
         let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };

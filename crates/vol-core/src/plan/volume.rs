@@ -1,8 +1,8 @@
 //! Making and deleting thin volumes.
 
 use vol_types::{
-    Bytes, Change, Content, FsKind, IntentId, Labels, Name, Object, ObjectKey, Pool, ThinOp, Volume, VolumeId,
-    VolumeState, defect, limit,
+    Bytes, Change, Content, FsKind, IntentId, Labels, MkfsOptions, Name, Object, ObjectKey, Pool, ThinOp, Volume,
+    VolumeId, VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -25,6 +25,7 @@ pub struct CreateVolume {
     pub fs: Option<FsKind>,
     pub fs_uuid: [u8; 16],
     pub labels: Labels,
+    pub mkfs: MkfsOptions,
     pub now: u64,
 }
 
@@ -41,7 +42,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     let vg = &catalog.vg().name;
     let path = format!("{vg}/{}", request.name);
     let pool = pool::find(catalog, request.pool.as_ref())?;
-    let size = rounded_size(request, pool)?;
+    let size = rounded_size(request.size, request.fs, pool)?;
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     if let Some(present) = catalog.volume_named(&name)
         && !defect("a name is given twice")
@@ -91,12 +92,12 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         message: Step::new(Action::CreateThin { pool: volume.pool, thin_id }),
         begin: vec![Change::Put(Object::Volume(volume.clone()))],
         done: vec![Change::Put(Object::Volume(after))],
-        then: request.fs.map(|fs| format(&volume, fs, request.fs_uuid)).unwrap_or_default(),
+        then: request.fs.map(|fs| format(&volume, fs, request.fs_uuid, &request.mkfs)).unwrap_or_default(),
     })))
 }
 
 /// mkfs on a volume that has just been made, is recorded as *formatting*, and that nobody has seen.
-fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16]) -> Vec<Step> {
+fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) -> Vec<Step> {
     let mut plan = Plan::default();
     let device = Device::Volume(volume.id);
     plan.steps.push(
@@ -104,12 +105,15 @@ fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16]) -> Vec<Step> {
             .requires(Requirement::Absent(device)),
     );
     plan.steps.push(
-        Step::new(Action::Mkfs { volume: volume.id, fs, uuid })
+        Step::new(Action::Mkfs { volume: volume.id, fs, uuid, options: options.clone() })
             .requires(Requirement::Active(device))
             .requires(Requirement::NotOpen(device))
             .requires(Requirement::ProbesEmpty(volume.id)),
     );
     plan.push(Action::VerifyFs { volume: volume.id, fs, uuid });
+    if !options.root.is_usual() {
+        plan.push(Action::PrepareRoot { volume: volume.id, fs, root: options.root });
+    }
     // Down before the commit: an unpublished volume costs the kernel nothing, and a failure here is still a failed creation.
     plan.push(Action::RemoveDm { device });
     let done = Volume { state: VolumeState::Ready, content: Content::Formatted { fs, uuid }, ..volume.clone() };
@@ -143,8 +147,7 @@ pub fn take_thin_id(pool: &Pool) -> Result<Pool, Refusal> {
 }
 
 /// The size in whole chunks, if kernel and file system can have it.
-fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
-    let size = request.size;
+pub(super) fn rounded_size(size: Bytes, fs: Option<FsKind>, pool: &Pool) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::invalid(format!("{size} is more than a block device can have ({})", limit::VOLUME_SIZE_MAX));
     if size.is_zero() {
@@ -154,7 +157,7 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
     if rounded > limit::VOLUME_SIZE_MAX {
         return Err(too_large());
     }
-    if let Some(fs) = request.fs {
+    if let Some(fs) = fs {
         if rounded < fs.size_min() {
             return Err(Refusal::invalid(format!(
                 "{size} is too small for {}, which needs {} or more",

@@ -128,6 +128,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
         fs: Some(FsKind::Ext4),
         fs_uuid: [7; 16],
         labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
         now: 0,
     }
 }
@@ -159,6 +160,7 @@ pub fn dm(device: Device, minor: u32) -> (Device, DmInfo) {
         live_table: true,
         inactive_table: false,
         read_only: false,
+        len: Sectors::ZERO,
     };
     (device, info)
 }

@@ -12,7 +12,9 @@ fn a_mount_activates_first_and_is_done_once() {
     let pg = catalog.volumes().next().unwrap();
     let mut kernel = kernel(&catalog, 1);
     let plan = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap();
-    assert_eq!(text(&plan)[1], "mount pg at /srv/pg (ext4, rw,nosuid,nodev)");
+    assert_eq!(text(&plan)[1], "check the ext4, if the kernel met errors in it, and put right what is safe");
+    assert_eq!(text(&plan)[2], "mount pg at /srv/pg (ext4, rw,nosuid,nodev)");
+    assert_eq!(text(&plan)[3], "grow the ext4 at /srv/pg, if it is smaller than its device");
     mounted(&mut kernel, pg.id, "/srv/pg");
     assert!(mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap().is_empty());
     let read_only = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), true).unwrap_err();

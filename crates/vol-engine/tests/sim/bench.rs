@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use vol_core::VolumeName;
+use vol_core::dm::Device;
+use vol_core::plan::fs::NewSize;
 use vol_engine::{
     CloneVolume, CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
 };
@@ -59,8 +61,14 @@ pub fn pool_request() -> CreatePool {
 }
 
 pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
-    let labels = Labels::default();
-    CreateVolume { path: format!("data/{volume}").parse().unwrap(), pool: None, size: Bytes::gib(10), fs, labels }
+    CreateVolume {
+        path: format!("data/{volume}").parse().unwrap(),
+        pool: None,
+        size: Bytes::gib(10),
+        fs,
+        labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
+    }
 }
 
 pub fn volume(text: &str) -> VolumeName {
@@ -92,6 +100,11 @@ pub enum Op {
     SnapshotMounted,
     SnapshotIdle,
     Unmount,
+    /// Online, with its file system.
+    Resize,
+    ResizeIdle,
+    Check,
+    Trim,
     DeleteVolume,
     DeleteSnapshot,
     KeepVolume,
@@ -137,6 +150,11 @@ impl Op {
                 engine.create_snapshot(&"data/pg@before".parse().unwrap(), false).map(drop)
             }
             Self::Unmount => engine.unmount(&data, &volume("pg"), None, false).map(drop),
+            Self::Resize | Self::ResizeIdle => {
+                engine.resize_volume(&data, &volume("pg"), NewSize::To(Bytes::gib(20)), false).map(drop)
+            }
+            Self::Check => engine.check_volume(&data, &volume("pg"), false, false).map(drop),
+            Self::Trim => engine.trim_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteVolume => engine.delete_volume(&data, &volume("pg"), false).map(drop),
             Self::DeleteSnapshot => engine.delete_volume(&data, &volume("pg@before"), false).map(drop),
             Self::KeepVolume => engine.keep_volume(&data, &volume("pg"), false).map(drop),
@@ -191,8 +209,10 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
-            Mount | SnapshotIdle | DeleteVolume | KeepVolume => &[CreateVg, CreatePool, CreateFormatted],
-            SnapshotMounted | Unmount => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
+                &[CreateVg, CreatePool, CreateFormatted]
+            }
+            SnapshotMounted | Unmount | Resize | Trim => &[CreateVg, CreatePool, CreateFormatted, Mount],
             UndeleteVolume | PurgePool => &[CreateVg, CreatePool, CreateFormatted, KeepVolume],
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
@@ -242,7 +262,7 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
     catalog.volumes().map(of).collect()
 }
 
-/// [`inventory`], what else is known of the volumes, and how many PVs each VG has.
+/// [`inventory`], what else is known of the volumes, how many PVs each VG has, and how large its volumes are.
 pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     let mut all = inventory(engine);
     let mut volumes: Vec<_> = engine.vgs().iter().flat_map(|vg| vg.read(details)).collect();
@@ -254,6 +274,9 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
+    for vg in engine.vgs() {
+        vg.read(|catalog| all.extend(catalog.volumes().map(|one| format!("{} {}", VolumeName::of(one), one.size))));
+    }
     all
 }
 
@@ -270,6 +293,11 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
     assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
     assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
     for vg in engine.vgs() {
+        for (device, info) in &vg.view().kernel.dm {
+            let Device::Volume(id) = device else { continue };
+            let size = vg.read(|catalog| catalog.volume(*id).map(|volume| volume.size));
+            assert_eq!(info.len.to_bytes(), size, "{story}: a device has not the size of its volume");
+        }
         let found = vg.read(vol_core::check::violations);
         assert_eq!(found, Vec::<String>::new(), "{story}");
         let problems: Vec<_> = vg.view().problems.iter().map(|problem| problem.message.clone()).collect();

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 30] = [
+const OPS: [Op; 34] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -19,6 +19,10 @@ const OPS: [Op; 30] = [
     Op::SnapshotMounted,
     Op::SnapshotIdle,
     Op::Unmount,
+    Op::Resize,
+    Op::ResizeIdle,
+    Op::Check,
+    Op::Trim,
     Op::DeleteVolume,
     Op::DeleteSnapshot,
     Op::KeepVolume,
@@ -150,6 +154,7 @@ fn recovery_itself_survives_a_death_at_each_of_its_effects() {
         Op::CreateFormatted,
         Op::CreateRaw,
         Op::SnapshotMounted,
+        Op::Resize,
         Op::DeleteVolume,
         Op::CreatePool,
         Op::SnapshotGroup,

@@ -321,15 +321,18 @@ fn ours(info: &DeviceInfo) -> Option<DmInfo> {
         return None;
     }
     let flags = info.flags();
+    let dev = DevNumber { major: info.device().major, minor: info.device().minor };
     Some(DmInfo {
         name: info.name().map(ToString::to_string).unwrap_or_default(),
         uuid,
-        dev: DevNumber { major: info.device().major, minor: info.device().minor },
+        dev,
         open_count: u32::try_from(info.open_count()).unwrap_or(0),
         suspended: flags.contains(DmFlags::DM_SUSPEND),
         live_table: flags.contains(DmFlags::DM_ACTIVE_PRESENT),
         inactive_table: flags.contains(DmFlags::DM_INACTIVE_PRESENT),
         read_only: flags.contains(DmFlags::DM_READONLY),
+        // The ioctl does not tell it without the table.
+        len: crate::sysfs::sectors(dev),
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 use vol_core::observed::{DmInfo, Mount, Probe};
 use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, MkfsOptions};
 
 use crate::support::Bench;
 
@@ -35,10 +35,10 @@ fn every_file_system_is_made_recognised_mounted_and_unmounted() {
         let info = pool.volume(thin_id, Bytes::mib(512));
         assert_eq!(bench.host.probe(info.dev).unwrap(), Probe::Nothing);
         let uuid = Uuid::new_v4();
-        let wrong = bench.host.mkfs(info.dev, "VOLUMED-another", fs, uuid).unwrap_err();
+        let wrong = bench.host.mkfs(info.dev, "VOLUMED-another", fs, uuid, &MkfsOptions::default()).unwrap_err();
         assert_eq!(wrong.kind, HostErrorKind::Changed);
         assert_eq!(bench.host.probe(info.dev).unwrap(), Probe::Nothing);
-        bench.host.mkfs(info.dev, &info.uuid, fs, uuid).unwrap();
+        bench.host.mkfs(info.dev, &info.uuid, fs, uuid, &MkfsOptions::default()).unwrap();
         let found = Probe::Found { kind: fs.as_str().to_owned(), uuid: Some(uuid.to_string()) };
         assert_eq!(bench.host.probe(info.dev).unwrap(), found);
 
@@ -53,7 +53,10 @@ fn every_file_system_is_made_recognised_mounted_and_unmounted() {
         fs::write(target.join("file"), "content").unwrap();
 
         // In use: no second format, no removal.
-        assert_eq!(bench.host.mkfs(info.dev, &info.uuid, fs, Uuid::new_v4()).unwrap_err().kind, HostErrorKind::Tool);
+        assert_eq!(
+            bench.host.mkfs(info.dev, &info.uuid, fs, Uuid::new_v4(), &MkfsOptions::default()).unwrap_err().kind,
+            HostErrorKind::Tool
+        );
         assert!(bench.host.holders(info.dev).contains(&format!("mounted at {}", target.display())));
         let open = fs::File::open(target.join("file")).unwrap();
         assert_eq!(bench.host.unmount(&mount).unwrap_err().kind, HostErrorKind::Busy);
@@ -74,8 +77,8 @@ fn a_file_system_that_is_there_is_not_formatted_over_by_xfs_and_btrfs() {
     let pool = bench.pool(Bytes::mib(256));
     for (thin_id, fs) in (1..).zip([FsKind::Xfs, FsKind::Btrfs]) {
         let info = pool.volume(thin_id, Bytes::mib(512));
-        bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
-        let error = bench.host.mkfs(info.dev, &info.uuid, fs, Uuid::new_v4()).unwrap_err();
+        bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
+        let error = bench.host.mkfs(info.dev, &info.uuid, fs, Uuid::new_v4(), &MkfsOptions::default()).unwrap_err();
         assert_eq!(error.kind, HostErrorKind::Tool, "{error}");
         assert!(matches!(bench.host.probe(info.dev).unwrap(), Probe::Found { kind, .. } if kind == "ext4"));
     }
@@ -90,7 +93,7 @@ fn a_mount_does_not_follow_links_and_says_why_it_failed() {
     let blank = bench.host.mount(&call(&info, FsKind::Ext4, &target)).unwrap_err();
     println!("mounting a blank volume: {blank}");
     assert_eq!(mount_at(&bench, &target), None);
-    bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+    bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
     std::os::unix::fs::symlink("/etc", bench.dir().join("link")).unwrap();
     for bad in ["link", "link/new"] {
         let error = bench.host.mount(&call(&info, FsKind::Ext4, &bench.dir().join(bad))).unwrap_err();
@@ -107,7 +110,7 @@ fn only_the_mount_on_top_is_unmounted() {
     let mut mounts = Vec::new();
     for thin_id in [1, 2] {
         let info = pool.volume(thin_id, Bytes::mib(64));
-        bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+        bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
         bench.will_unmount(&target);
         bench.host.mount(&call(&info, FsKind::Ext4, &target)).unwrap();
         let all = bench.host.mounts().unwrap();
@@ -123,7 +126,7 @@ fn a_device_mounted_in_another_namespace_is_reported_with_the_process() {
     let Some(bench) = Bench::with_dm() else { return };
     let pool = bench.pool(Bytes::mib(64));
     let info = pool.volume(1, Bytes::mib(64));
-    bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+    bench.host.mkfs(info.dev, &info.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
     let target = bench.dir().join("target");
     bench.will_unmount(&target);
     bench.host.mount(&call(&info, FsKind::Ext4, &target)).unwrap();

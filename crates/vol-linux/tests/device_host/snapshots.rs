@@ -8,7 +8,7 @@ use vol_core::dm::Device;
 use vol_core::observed::DmInfo;
 use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall, ThinOrigin, ThinSnapshot};
 use vol_linux::{IoChoice, LinuxHost, LinuxOptions};
-use vol_types::{Bytes, FsKind, PoolId, VolumeId};
+use vol_types::{Bytes, FsKind, MkfsOptions, PoolId, VolumeId};
 
 use crate::file_systems::{ALL, call, mount_at};
 use crate::support::{Bench, Pool, guard_command, tool, wait_for};
@@ -27,7 +27,7 @@ fn a_snapshot_of_a_mounted_volume_has_what_was_written_and_stands_beside_it() {
     let pool = bench.pool(Bytes::mib(768));
     for (thin_id, fs) in (1..).zip(ALL) {
         let origin = pool.volume(thin_id, Bytes::mib(512));
-        bench.host.mkfs(origin.dev, &origin.uuid, fs, Uuid::new_v4()).unwrap();
+        bench.host.mkfs(origin.dev, &origin.uuid, fs, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
         let target = bench.dir().join(fs.as_str());
         bench.will_unmount(&target);
         bench.host.mount(&call(&origin, fs, &target)).unwrap();
@@ -193,7 +193,7 @@ fn a_snapshot_whose_daemon_dies_is_resumed_by_the_guard() {
     let Some(bench) = Bench::with_dm() else { return };
     let pool = bench.pool(Bytes::mib(128));
     let origin = pool.volume(1, Bytes::mib(64));
-    bench.host.mkfs(origin.dev, &origin.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+    bench.host.mkfs(origin.dev, &origin.uuid, FsKind::Ext4, Uuid::new_v4(), &MkfsOptions::default()).unwrap();
     let target = bench.dir().join("origin");
     bench.will_unmount(&target);
     bench.host.mount(&call(&origin, FsKind::Ext4, &target)).unwrap();
@@ -218,7 +218,10 @@ fn all_origins_of_a_group_are_resumed_by_the_guard_when_its_daemon_dies() {
         .iter()
         .zip(1..)
         .map(|(origin, n)| {
-            bench.host.mkfs(origin.dev, &origin.uuid, FsKind::Ext4, Uuid::new_v4()).unwrap();
+            bench
+                .host
+                .mkfs(origin.dev, &origin.uuid, FsKind::Ext4, Uuid::new_v4(), &vol_types::MkfsOptions::default())
+                .unwrap();
             let target = bench.dir().join(format!("origin-{n}"));
             bench.will_unmount(&target);
             bench.host.mount(&call(origin, FsKind::Ext4, &target)).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vol_engine::host::{DurableWrite, HostErrorKind, HostMut, HostRead};
 use vol_sim::{CrashMode, EffectKind, Fault};
-use vol_types::FsKind;
+use vol_types::{FsKind, MkfsOptions};
 
 use crate::machine::{Pool, durable, host, kind, open};
 
@@ -135,7 +135,7 @@ fn the_counters_say_what_an_operation_cost() {
     device.read_at(0, 4096).expect("read");
     pool.message("create_thin 1").expect("create");
     let thin = pool.open_thin(1).expect("open");
-    host.mkfs(thin.dev, &thin.uuid, FsKind::Ext4, uuid::Uuid::nil()).expect("mkfs");
+    host.mkfs(thin.dev, &thin.uuid, FsKind::Ext4, uuid::Uuid::nil(), &MkfsOptions::default()).expect("mkfs");
     pool.snapshot(2, 1, true).expect("snapshot");
     let counted = host.counters();
     assert_eq!((counted.opens, counted.writes, counted.flushes, counted.mkfs), (1, 2, 2, 1));

@@ -10,7 +10,7 @@ use vol_engine::host::{
     BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostRead, HostResult, MountCall, ThinSnapshot,
 };
 use vol_sim::{SimDisk, SimHost};
-use vol_types::{Bytes, FsKind, PoolId, Sectors, VolumeId};
+use vol_types::{Bytes, FsKind, MkfsOptions, PoolId, Sectors, VolumeId};
 
 pub const CHUNK: u64 = 128;
 const SDA: &str = "/dev/sda";
@@ -120,7 +120,9 @@ impl Pool {
     pub fn mounted(&self, thin_id: u32) -> PathBuf {
         self.message(&format!("create_thin {thin_id}")).expect("create");
         let device = self.open_thin(thin_id).expect("open");
-        self.host.mkfs(device.dev, &device.uuid, FsKind::Ext4, Uuid::from_bytes([9; 16])).expect("mkfs");
+        self.host
+            .mkfs(device.dev, &device.uuid, FsKind::Ext4, Uuid::from_bytes([9; 16]), &MkfsOptions::default())
+            .expect("mkfs");
         let target = PathBuf::from(format!("/mnt/{thin_id}"));
         self.host.mount(&mount(device.dev, &target)).expect("mount");
         target

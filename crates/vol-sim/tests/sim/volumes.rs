@@ -4,7 +4,7 @@ use uuid::Uuid;
 use vol_core::observed::Probe;
 use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall};
 use vol_sim::{Content, CrashMode, EffectKind, Fault, ProbeLie};
-use vol_types::FsKind;
+use vol_types::{FsKind, MkfsOptions};
 
 use crate::machine::{Pool, host, kind, mount, volume};
 
@@ -40,12 +40,13 @@ fn only_a_whole_file_system_of_the_right_kind_mounts() {
     let device = pool.open_thin(1).expect("open");
     assert_eq!(kind(host.mount(&mount(device.dev, "/mnt"))), HostErrorKind::Invalid);
     host.fail_next(EffectKind::Mkfs, Fault::KillDaemonInside(1));
-    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID).expect_err("killed");
+    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID, &MkfsOptions::default()).expect_err("killed");
     host.restart();
     assert_eq!(host.content(&device.uuid), Ok(Content::Partial(FsKind::Ext4)));
     assert_eq!(kind(host.mount(&mount(device.dev, "/mnt"))), HostErrorKind::Invalid);
     assert_eq!(host.probe(device.dev), Ok(Probe::Nothing), "the trap: half a file system looks like nothing");
-    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID).expect("the kernel does not mind");
+    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID, &MkfsOptions::default())
+        .expect("the kernel does not mind");
     assert!(host.violations()[0].contains("formatted or handed out"));
     assert_eq!(host.mkfs_runs(&pool.uuid(), 1), 2);
     let xfs = MountCall { fs: FsKind::Xfs, ..mount(device.dev, "/mnt") };
@@ -61,7 +62,7 @@ fn mkfs_wants_the_very_device_idle_writable_and_large_enough() {
     pool.message("create_thin 2").expect("create");
     let (one, two) =
         (host.dm_device(&volume(1).uuid()).expect("info").expect("there"), pool.open_thin(2).expect("open"));
-    let mkfs = |dev, uuid: &str, fs| kind(host.mkfs(dev, uuid, fs, FS_UUID));
+    let mkfs = |dev, uuid: &str, fs| kind(host.mkfs(dev, uuid, fs, FS_UUID, &MkfsOptions::default()));
     assert_eq!(mkfs(two.dev, &one.uuid, FsKind::Ext4), HostErrorKind::Changed);
     assert_eq!(mkfs(one.dev, &one.uuid, FsKind::Ext4), HostErrorKind::Tool);
     assert_eq!(mkfs(two.dev, &two.uuid, FsKind::Xfs), HostErrorKind::Tool, "32 MiB are too small for XFS");
@@ -80,7 +81,8 @@ fn a_volume_that_was_handed_out_is_neither_probed_nor_formatted_and_nor_is_its_s
     let snapshot = pool.open_thin(2).expect("open");
     assert_eq!(host.content(&snapshot.uuid), Ok(Content::Raw(b"database".to_vec())));
     assert_eq!(host.probe(snapshot.dev), Ok(Probe::Nothing));
-    host.mkfs(snapshot.dev, &snapshot.uuid, FsKind::Ext4, FS_UUID).expect("the kernel does not mind");
+    host.mkfs(snapshot.dev, &snapshot.uuid, FsKind::Ext4, FS_UUID, &MkfsOptions::default())
+        .expect("the kernel does not mind");
     let found = host.violations();
     assert!(found.len() == 2 && found[0].contains("probe") && found[1].contains("mkfs"), "{found:?}");
 }
@@ -96,7 +98,8 @@ fn a_volume_that_was_mounted_once_stays_handed_out_whatever_is_in_it() {
     assert_eq!(host.content(&volume(1).uuid()), Ok(Content::Nothing));
     assert!(host.violations().is_empty());
     assert_eq!(host.probe(mounted.dev), Ok(Probe::Nothing));
-    host.mkfs(mounted.dev, &volume(1).uuid(), FsKind::Ext4, FS_UUID).expect("the kernel does not mind");
+    host.mkfs(mounted.dev, &volume(1).uuid(), FsKind::Ext4, FS_UUID, &MkfsOptions::default())
+        .expect("the kernel does not mind");
     let found = host.violations();
     assert!(found.len() == 2 && found[0].contains("probe") && found[1].contains("mkfs"), "{found:?}");
 }
@@ -108,7 +111,7 @@ fn a_probe_tells_what_is_there_unless_it_is_made_to_lie() {
     pool.message("create_thin 1").expect("create");
     let device = pool.open_thin(1).expect("open");
     assert_eq!(host.probe(device.dev), Ok(Probe::Nothing));
-    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID).expect("mkfs");
+    host.mkfs(device.dev, &device.uuid, FsKind::Ext4, FS_UUID, &MkfsOptions::default()).expect("mkfs");
     let found = Probe::Found { kind: "ext4".into(), uuid: Some(FS_UUID.to_string()) };
     assert_eq!(host.probe(device.dev), Ok(found.clone()));
     host.lie_in_probe("*", Some(ProbeLie::Nothing));
@@ -164,7 +167,7 @@ fn xfs_refuses_a_second_mount_of_its_uuid_unless_told() {
     };
     pool.message("create_thin 1").expect("create");
     let origin = thin(1, 1 << 20);
-    host.mkfs(origin.dev, &origin.uuid, FsKind::Xfs, FS_UUID).expect("mkfs");
+    host.mkfs(origin.dev, &origin.uuid, FsKind::Xfs, FS_UUID, &MkfsOptions::default()).expect("mkfs");
     let call = |dev, target: &str| MountCall { fs: FsKind::Xfs, ..mount(dev, target) };
     host.mount(&call(origin.dev, "/one")).expect("mount");
     pool.snapshot(2, 1, true).expect("snapshot");

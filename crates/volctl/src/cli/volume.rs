@@ -7,7 +7,7 @@ use super::life::{
     CloneArgs, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot, RenameVolume, Selected, WithLabels,
 };
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, name, path, scope, size};
+use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +29,20 @@ impl Fs {
             Self::None => "none",
         }
     }
+}
+
+/// The root directory of a new file system.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Root {
+    /// Owner of its root directory, as numbers [default: root]
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    pub owner: Option<String>,
+    /// Permissions of its root directory, in octal digits [default: 0755]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<String>,
+    /// Its root directory is empty: ext4 without lost+found, which some programs stumble over
+    #[arg(long)]
+    pub empty_root: bool,
 }
 
 /// Where to mount.
@@ -55,6 +69,11 @@ pub enum Volume {
         /// File system
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
+        /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
+        #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
+        mkfs_options: Vec<String>,
+        #[command(flatten)]
+        root: Root,
         #[command(flatten)]
         with: WithLabels,
         #[command(flatten)]
@@ -132,6 +151,36 @@ pub enum Volume {
     Protect(OneVolume),
     /// Take the protection of a volume away
     Unprotect(OneVolume),
+    /// Grow a volume with its file system, also while it is mounted
+    Resize {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// The new size, for example 40G, or so much more: +10G
+        #[arg(value_parser = new_size, allow_hyphen_values = true)]
+        size: SizeText,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Look for errors in the file system of a volume that is not mounted
+    Check {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// Put everything right that is wrong, whatever is lost by that
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give back to the pool what the file system of a mounted volume does not use
+    Trim {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Delete a volume; it can be taken back for a while
     #[command(alias = "rm")]
     Delete {

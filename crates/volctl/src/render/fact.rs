@@ -120,6 +120,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("used", with_percent(format, volume.used_bytes, volume.size_bytes)),
             ("content", content(volume)),
             ("file system id", or_unknown(volume.fs_uuid.as_deref())),
+            ("file system check", if volume.check_fs { "needed" } else { "not needed" }.to_owned()),
             ("active", yes(volume.active)),
             ("device", or_unknown(volume.device.as_deref())),
             ("mounted at", mounts_text(&volume.mounts)),

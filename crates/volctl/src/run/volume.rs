@@ -4,7 +4,7 @@ use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
-use super::{Run, Session, life, paths};
+use super::{Run, Session, fs, life, paths};
 use crate::cli::{Fs, Volume};
 use crate::render::{count, deleted_table, volume_facts, volume_table};
 
@@ -15,7 +15,7 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, with, change } => {
+        Volume::Create { volume, pool, size, fs, with, mkfs_options, root, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -23,6 +23,10 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 size: size.0,
                 fs: Some(fs.as_str().to_owned()),
                 labels: life::labels(&with)?,
+                mkfs_options,
+                owner: root.owner,
+                mode: root.mode,
+                empty_root: root.empty_root,
             };
             let changed = session.client.create_volume(&request, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {
@@ -105,6 +109,9 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
         Volume::Label(args) => life::label_volume(args, session).await,
         Volume::Protect(args) => life::protect_volume(args, true, session).await,
         Volume::Unprotect(args) => life::protect_volume(args, false, session).await,
+        Volume::Resize { volume, size, change } => fs::resize(&volume, size.0, &change, session).await,
+        Volume::Check { volume, repair, change } => fs::check(&volume, repair, &change, session).await,
+        Volume::Trim { volume, change } => fs::trim(&volume, &change, session).await,
         Volume::Delete { volume, now, change } => {
             if !change.yes && !change.dry_run {
                 // The dry run first: what is in use is refused before a question is asked.

@@ -184,11 +184,13 @@ pub fn create_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let path = VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("name", &request.name)? };
+    let fs = file_system(request.fs.as_deref())?;
     let wanted = CreateVolume {
         path: path.clone(),
         pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,
         size: bytes("size", &request.size)?,
-        fs: file_system(request.fs.as_deref())?,
+        mkfs: super::fs::format(fs, request)?,
+        fs,
         labels: labels(&request.labels)?,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {

@@ -32,14 +32,17 @@ pub fn from_engine(error: EngineError) -> ApiError {
             let code = match &failed.source {
                 StepError::Host(error) => code_of(error.kind),
                 StepError::Store(StoreError::Full { .. }) => ErrorCode::NoSpace,
-                StepError::Store(StoreError::Frozen(_)) | StepError::Pool(_) | StepError::Taken { .. } => {
-                    ErrorCode::Degraded
-                }
+                StepError::Store(StoreError::Frozen(_))
+                | StepError::Pool(_)
+                | StepError::Taken { .. }
+                | StepError::Damaged(_) => ErrorCode::Degraded,
                 StepError::Store(StoreError::Invariant(_)) => ErrorCode::Internal,
                 StepError::Requirement(_) | StepError::InUse(_) => ErrorCode::Busy,
                 _ => ErrorCode::Io,
             };
-            let hint = if matches!(failed.source, StepError::InUse(_)) && failed.settled {
+            let hint = if matches!(failed.source, StepError::Damaged(_)) {
+                "it can still be read: mount it with --read-only and save what matters; `volctl volume check --repair` puts it right; see fs_check in docs/troubleshooting.md"
+            } else if matches!(failed.source, StepError::InUse(_)) && failed.settled {
                 "stop what has it open, then try again; `lsof` or `fuser -v` on the device shows more"
             } else if failed.settled {
                 "what had been done before that was taken back"
@@ -47,7 +50,8 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 "not all that had been done before could be taken back yet: see `volctl status` and the daemon's log; it is tried again"
             };
             let error = ApiError::new(code, failed.to_string());
-            let nothing_done = !failed.begun && failed.settled && !matches!(failed.source, StepError::InUse(_));
+            let told = matches!(failed.source, StepError::InUse(_) | StepError::Damaged(_));
+            let nothing_done = !failed.begun && failed.settled && !told;
             if nothing_done { error } else { error.with_hint(hint) }
         }
     }

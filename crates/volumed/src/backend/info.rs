@@ -240,6 +240,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
         kept_until: None,
         created_at: time(volume.created_at),
+        check_fs: volume.check_fs,
         health: health_of(&problems, false),
         problems,
     }

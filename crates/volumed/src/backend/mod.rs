@@ -21,6 +21,7 @@ use crate::socket::RunLock;
 
 mod change;
 mod error;
+mod fs;
 mod info;
 mod life;
 mod membership;
@@ -391,6 +392,15 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
         trash::delete_volume(self, volume, now, dry_run)
+    }
+    fn resize_volume(&self, volume: &VolumePath, request: vol_api::ResizeVolume, dry_run: bool) -> Change<VolumeInfo> {
+        fs::resize(self, volume, &request, dry_run)
+    }
+    fn check_volume(&self, volume: &VolumePath, request: vol_api::CheckVolume, dry_run: bool) -> Change<VolumeInfo> {
+        fs::check(self, volume, &request, dry_run)
+    }
+    fn trim_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<vol_api::TrimInfo> {
+        fs::trim(self, volume, dry_run)
     }
     fn create_snapshot(&self, request: vol_api::CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
         change::create_snapshot(self, &request, dry_run)

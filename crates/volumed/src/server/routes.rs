@@ -9,9 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendVg, GiveUpPool, ImportClone, Init,
-    Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SnapshotList, VgList, VolumeList,
-    WipePv, parse_field,
+    ApiError, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendVg, GiveUpPool,
+    ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanRequest,
+    SnapshotList, VgList, VolumeList, WipePv, parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumePath};
 
@@ -234,6 +234,28 @@ fn volumes() -> Router<Arc<Front>> {
         .route(
             "/v1/volumes/{vg}/{volume}/detach",
             post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.detach_volume(&volume, dry))),
+        )
+        .merge(file_systems())
+}
+
+/// Growing volumes, and looking after their file systems.
+fn file_systems() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/volumes/{vg}/{volume}/resize",
+            post(|call: Call| {
+                call.change_with(Provision, |b, path: VolumePath, r: ResizeVolume, dry| b.resize_volume(&path, r, dry))
+            }),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/check",
+            post(|call: Call| {
+                call.change_with(Provision, |b, path: VolumePath, r: CheckVolume, dry| b.check_volume(&path, r, dry))
+            }),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/trim",
+            post(|call: Call| call.change(Provision, |b, path: VolumePath, dry| b.trim_volume(&path, dry))),
         )
 }
 

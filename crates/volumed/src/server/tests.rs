@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 65] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 68] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -58,6 +58,9 @@ const ENDPOINTS: [(&str, &str, &str, &str); 65] = [
     ("POST", "/v1/volumes/data/vm/attach?dry_run=true", "", "provision"),
     ("POST", "/v1/volumes/data/vm/attach-read-only", "", "provision"),
     ("POST", "/v1/volumes/data/vm/detach", "", "provision"),
+    ("POST", "/v1/volumes/data/pg/resize", r#"{"size":"+10G"}"#, "provision"),
+    ("POST", "/v1/volumes/data/pg/check", r#"{"repair":true}"#, "provision"),
+    ("POST", "/v1/volumes/data/pg/trim", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg?now=true", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg?now=true&dry_run=true", "", "provision"),
@@ -144,6 +147,9 @@ async fn what_is_asked_for_reaches_the_backend() {
             "attach_volume data/vm",
             "attach_volume_read_only data/vm",
             "detach_volume data/vm",
+            "resize_volume data/pg +10G",
+            "check_volume data/pg true",
+            "trim_volume data/pg",
             "delete_volume data/pg",
             "delete_volume data/pg now",
             "undelete_volume data/pg",

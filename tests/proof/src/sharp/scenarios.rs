@@ -6,7 +6,7 @@ use vol_engine::host::{HostErrorKind, HostRead as _};
 use vol_engine::{CreateVolume, Engine};
 use vol_format::record;
 use vol_sim::{CrashMode, Damage, Fault, SimHost};
-use vol_types::{Bytes, Change, Labels, Object, Pool, VolumePath};
+use vol_types::{Bytes, Change, Labels, MkfsOptions, Object, Pool, VolumePath};
 
 use super::stories;
 use crate::judge::{self, start};
@@ -72,7 +72,14 @@ pub fn group(disks: u8) -> Result<(SimHost, Engine<SimHost>), String> {
 
 pub fn request(volume: &str) -> CreateVolume {
     let path = VolumePath { vg: Group::Data.name(), volume: name(volume) };
-    CreateVolume { path, pool: None, size: Bytes::mib(1), fs: None, labels: Labels::default() }
+    CreateVolume {
+        path,
+        pool: None,
+        size: Bytes::mib(1),
+        fs: None,
+        labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
+    }
 }
 
 pub fn create(engine: &Engine<SimHost>, volume: &str) -> Told {

@@ -213,6 +213,15 @@ impl Backend for Fake {
     fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
         self.change(format!("purge_pool {pool}"), dry_run)
     }
+    fn resize_volume(&self, volume: &VolumePath, request: ResizeVolume, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("resize_volume {volume} {}", request.size), dry_run)
+    }
+    fn check_volume(&self, volume: &VolumePath, request: CheckVolume, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("check_volume {volume} {}", request.repair), dry_run)
+    }
+    fn trim_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<TrimInfo> {
+        self.change(format!("trim_volume {volume}"), dry_run)
+    }
     fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
         self.change(format!("create_snapshot {}", request.name), dry_run)
     }

@@ -1,0 +1,173 @@
+//! File systems that are there: their superblock, growing, checking and trimming them.
+
+use std::path::Path;
+
+use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict};
+use vol_engine::host::{HostErrorKind, HostResult};
+use vol_types::{Bytes, FsKind};
+
+use crate::effect::Mishap;
+use crate::fs::{Content, FsFlaw, ThinAt};
+use crate::host::SimHost;
+use crate::mapper::DM_MAJOR;
+use crate::pool::PoolDisk;
+use crate::world::{World, fail};
+
+impl SimHost {
+    /// Damages the file system on an active volume.
+    pub fn spoil_fs(&self, dm_uuid: &str, now: FsFlaw) -> HostResult<()> {
+        let mut world = self.lock();
+        let at = world.thin_by_uuid("spoil", dm_uuid)?;
+        let mut content = world.content("spoil", at)?.clone();
+        if let Content::Fs { flaw, .. } = &mut content {
+            *flaw = now;
+        }
+        world.thin_write("spoil", at, 0, content)
+    }
+
+    /// Takes a file out of the file system that is mounted at `target`; its chunks stay mapped.
+    pub fn remove_file(&self, target: impl AsRef<Path>, name: &str) -> HostResult<()> {
+        let what = format!("remove {name} at {}", target.as_ref().display());
+        let mut world = self.lock();
+        let (_, at) = world.mounted_at(&what, target.as_ref())?;
+        let mut content = world.content(&what, at)?.clone();
+        if let Content::Fs { files, .. } = &mut content {
+            std::sync::Arc::make_mut(files).remove(name);
+        }
+        world.thin_write(&what, at, 0, content)
+    }
+}
+
+/// What a new file system takes of its volume.
+pub(crate) fn first_bytes(size: u64) -> u64 {
+    (size / 64).clamp(1, 1 << 20)
+}
+
+impl World {
+    /// The superblock of a file system of this kind.
+    pub fn fs_state(&self, dev: DevNumber, fs: FsKind) -> HostResult<FsState> {
+        let what = format!("read the superblock on {dev}");
+        let at = self.thin_at(&what, dev)?;
+        match self.content(&what, at)? {
+            Content::Fs { kind, size, flaw, .. } if *kind == fs => {
+                Ok(FsState { size: Bytes(*size), errors: fs == FsKind::Ext4 && *flaw != FsFlaw::None })
+            }
+            _ => fail(HostErrorKind::Invalid, what, "no superblock of this kind"),
+        }
+    }
+
+    fn own(&self, what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinAt> {
+        if dev.major != DM_MAJOR || self.dm.get(&dev.minor).is_none_or(|device| device.uuid != dm_uuid) {
+            return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
+        }
+        self.thin_at(what, dev)
+    }
+
+    fn writable_at(&self, what: &str, dev: DevNumber, target: &Path) -> HostResult<()> {
+        match self.mounts.iter().rev().find(|mounted| mounted.mount.target == target) {
+            None => fail(HostErrorKind::NotFound, what, "nothing is mounted there"),
+            Some(mounted) if mounted.mount.dev != dev => {
+                fail(HostErrorKind::Changed, what, "something else is mounted there")
+            }
+            Some(mounted) if mounted.mount.read_only => fail(HostErrorKind::Denied, what, "it is mounted read-only"),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Owners and modes are not modelled: it is looked at that nobody has seen the file system.
+    pub fn prepare_root(&mut self, what: &str, (dev, dm_uuid): (DevNumber, &str), fs: FsKind) -> HostResult<()> {
+        let at = self.own(what, dev, dm_uuid)?;
+        if self.life(at).handed_out {
+            self.violation(format!("the root of {dm_uuid}, which was handed out, was made anew"));
+        }
+        let content = self.content(what, at)?.clone();
+        match &content {
+            Content::Fs { kind, .. } if *kind == fs => self.thin_write(what, at, 0, content),
+            _ => fail(HostErrorKind::Invalid, what, "wrong fs type, bad superblock"),
+        }
+    }
+
+    pub fn grow_fs(
+        &mut self,
+        what: &str,
+        (dev, dm_uuid): (DevNumber, &str),
+        fs: FsKind,
+        target: &Path,
+        mishap: Mishap,
+    ) -> HostResult<()> {
+        let at = self.own(what, dev, dm_uuid)?;
+        self.writable_at(what, dev, target)?;
+        let mut content = self.content(what, at)?.clone();
+        let Content::Fs { kind, size, .. } = &mut content else {
+            return fail(HostErrorKind::Tool, what, "no file system");
+        };
+        if *kind != fs {
+            return fail(HostErrorKind::Tool, what, "another file system");
+        }
+        let (from, to) = (*size, (*size).max(at.size));
+        // It grows group by group.
+        let half = mishap.stage(1).is_err();
+        *size = if half { from + (to - from) / 2 } else { to };
+        let written = if to > from { first_bytes(to - from) } else { 0 };
+        let tool = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
+        self.thin_write(what, at, written, content).or_else(tool)?;
+        mishap.stage(1)
+    }
+
+    pub fn check_fs(
+        &mut self,
+        what: &str,
+        (dev, dm_uuid): (DevNumber, &str),
+        fs: FsKind,
+        how: FsCheck,
+    ) -> HostResult<FsVerdict> {
+        let at = self.own(what, dev, dm_uuid)?;
+        if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
+            return fail(HostErrorKind::Busy, what, "it is mounted");
+        }
+        if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
+            return fail(HostErrorKind::Denied, what, "the device is read-only");
+        }
+        let mut content = self.content(what, at)?.clone();
+        let Content::Fs { kind, flaw, .. } = &mut content else {
+            return fail(HostErrorKind::Tool, what, "no file system");
+        };
+        if *kind != fs {
+            return fail(HostErrorKind::Tool, what, "another file system");
+        }
+        let repairs = match how {
+            FsCheck::Look => false,
+            FsCheck::Safe => fs == FsKind::Ext4 && *flaw == FsFlaw::Safe,
+            FsCheck::Repair => fs != FsKind::Btrfs,
+        };
+        match *flaw {
+            FsFlaw::None => Ok(FsVerdict::Clean),
+            _ if !repairs => Ok(FsVerdict::Damaged("inode 12 is wrong".to_owned())),
+            _ => {
+                *flaw = FsFlaw::None;
+                self.thin_write(what, at, 0, content)?;
+                Ok(FsVerdict::Corrected("inode 12 is right now".to_owned()))
+            }
+        }
+    }
+
+    /// What lies behind the files, as many bytes as they have, is given back.
+    pub fn trim_fs(&mut self, what: &str, dev: DevNumber, target: &Path) -> HostResult<Bytes> {
+        self.writable_at(what, dev, target)?;
+        let at = self.thin_at(what, dev)?;
+        let Content::Fs { files, size, .. } = self.content(what, at)? else {
+            return fail(HostErrorKind::Unsupported, what, "no file system");
+        };
+        let used = first_bytes(*size) + files.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+        let Some(disk) = self.pool_disk(at.pool) else { return fail(HostErrorKind::Io, what, "the pool is gone") };
+        let (chunk, kept) = (disk.chunk * 512, used.div_ceil(disk.chunk * 512) as usize);
+        let free: Vec<u64> =
+            disk.thins.get(&at.id).into_iter().flat_map(|thin| thin.blocks.keys().copied().skip(kept)).collect();
+        if let Some(first) = free.first() {
+            self.commit_pool(at.pool, |disk: &mut PoolDisk| {
+                disk.unmap(at.id, *first..u64::MAX);
+            })?;
+        }
+        Ok(Bytes(free.len() as u64 * chunk))
+    }
+}
