@@ -233,6 +233,33 @@ fn a_rollback_brings_back_what_the_snapshot_holds() {
 }
 
 #[test]
+fn what_a_volume_held_before_a_rollback_is_kept_like_what_is_deleted() {
+    let Some(m) = Machine::with("undelete_window = \"1h\"\n") else { return };
+    m.with_pool(2);
+    let at = mounted(&m, "pg", "ext4");
+    let before = m.of("pg@before");
+    write(&at, "file", "old");
+    m.ok(&["snapshot", "create", &before]);
+    write(&at, "file", "new");
+    unmount(&m, "pg");
+    let said = m.ok(&["snapshot", "rollback", &before, "--yes"]);
+    assert!(said.contains("What it held is kept until"), "{said}");
+    let at = mount(&m, "pg");
+    assert_eq!(read(&at, "file"), "old");
+    unmount(&m, "pg");
+    let list = m.json(&["volume", "list", "--deleted"]);
+    let kept = list["deleted"][0]["full_name"].as_str().unwrap_or_else(|| panic!("nothing is kept: {list}")).to_owned();
+    m.ok(&["snapshot", "undelete", &kept]);
+    m.ok(&["snapshot", "rollback", &kept, "--yes", "--now"]);
+    let at = mount(&m, "pg");
+    assert_eq!(read(&at, "file"), "new");
+    unmount(&m, "pg");
+    // With --now nothing is kept.
+    assert_eq!(m.json(&["volume", "list", "--deleted"])["deleted"].as_array().unwrap().len(), 0);
+    assert_eq!(m.json(&["status"])["health"], "ok");
+}
+
+#[test]
 fn names_labels_and_protection_change_under_a_mounted_volume_and_outlive_the_daemon() {
     let Some(mut m) = Machine::start() else { return };
     m.with_pool(2);

@@ -66,8 +66,9 @@ impl<H: HostMut> Engine<H> {
         self.submit(&*self.vg(vg)?, ThinRequest::Snapshot(wanted.collect()), dry_run)
     }
 
-    /// Gives a volume the content and the size of one of its snapshots; what it held is gone.
-    pub fn rollback(&self, path: &SnapshotPath, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+    /// Gives a volume the content and the size of one of its snapshots. What it held is a deleted snapshot then, which can be taken
+    /// back for a while, or gone if it is not to be kept.
+    pub fn rollback(&self, path: &SnapshotPath, keep: bool, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         let uuid = || self.host().new_uuid();
         let wanted = rollback::Rollback {
             helper: VolumeId::from_uuid(uuid()),
@@ -75,6 +76,7 @@ impl<H: HostMut> Engine<H> {
             removal: IntentId::from_uuid(uuid()),
             of: path.volume.volume.clone(),
             snapshot: path.snapshot.clone(),
+            keep,
             now: self.host().now(),
         };
         let vg = self.vg(&path.volume.vg)?;

@@ -13,7 +13,7 @@ pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
 use crate::values::{file, name, path, pv, pv_disk, size, size_or_share};
 pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
-    RenameVolume, Selected, WithLabels,
+    RenameVolume, RollbackArgs, Selected, WithLabels,
 };
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 

@@ -3,7 +3,7 @@
 use hyper::Method;
 use vol_types::{Name, SnapshotPath, VolumePath};
 
-use super::{Client, ClientError, percent_encode, snapshot_url};
+use super::{Client, ClientError, now_query, percent_encode, snapshot_url};
 use crate::info::{SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
 use crate::outcome::Changed;
 use crate::request::{CloneVolume, Relabel, Rename, SnapshotGroup};
@@ -28,9 +28,15 @@ impl Client {
     ) -> Result<Changed<SnapshotList>, ClientError> {
         self.change(Method::POST, "snapshot-groups", Some(body), dry).await
     }
-    /// Gives the volume what the snapshot holds.
-    pub async fn rollback(&self, snapshot: &SnapshotPath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
-        self.change(Method::POST, &format!("{}/rollback", snapshot_url(snapshot)), None::<&()>, dry).await
+    /// Gives the volume what the snapshot holds. `now`: what it held is deleted for good, without a time in which it can be had again.
+    pub async fn rollback(
+        &self,
+        snapshot: &SnapshotPath,
+        now: bool,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        let path = format!("{}/rollback{}", snapshot_url(snapshot), now_query(now));
+        self.change(Method::POST, &path, None::<&()>, dry).await
     }
     pub async fn rename_volume(
         &self,

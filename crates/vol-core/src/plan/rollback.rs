@@ -2,8 +2,9 @@
 //!
 //! The snapshot stays too, so what the volume gets is a snapshot of it. In one transaction a *helper* is made, which is recorded as one
 //! more snapshot of the volume; with the end of the transaction volume and helper exchange their thin ids. The helper, which then
-//! holds what the volume held, is deleted in a transaction of its own. Cut short before the kernel's transaction id has moved, the helper is taken
-//! back; cut short after it, all the rest is done by recovery ([`finished`], and what it does with anything that is *deleting*).
+//! holds what the volume held, is a deleted snapshot: kept for a while (see [`super::trash`]), or deleted at once in a transaction of
+//! its own. Cut short before the kernel's transaction id has moved, the helper is taken back; cut short after it, all the rest is done
+//! by recovery ([`finished`], and what it does with anything that is *deleting*).
 
 use vol_types::{Bytes, Change, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState};
 
@@ -26,6 +27,8 @@ pub struct Rollback {
     pub removal: IntentId,
     pub of: Name,
     pub snapshot: Name,
+    /// What the volume held before can be taken back for a while.
+    pub keep: bool,
     pub now: u64,
 }
 
@@ -38,7 +41,7 @@ pub struct Planned {
     pub thin_id: u32,
 }
 
-/// `snapshot rollback`. What the volume holds now is gone afterwards, so nothing of it may be in use.
+/// `snapshot rollback`. What the volume holds now is not in it afterwards, so nothing of it may be in use.
 pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Result<Planned, Refusal> {
     let vg = &catalog.vg().name;
     let (path, from) = (format!("{vg}/{}", request.of), format!("{vg}/{}@{}", request.of, request.snapshot));
@@ -86,12 +89,16 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         snapshot: Some(Snapshot { of: volume.id, of_name: volume.name.clone() }),
         created_at: request.now,
         labels: Labels::default(),
-        protected: false,
+        // Until the end of the transaction this says what is to become of it.
+        protected: request.keep,
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: source.check_fs,
         deleted_at: None,
     };
+    if catalog.volume_named(&VolumeName::of(&helper)).is_some() {
+        return Err(Refusal::busy(format!("the name {vg}/{} is taken", VolumeName::of(&helper))).hint("try again"));
+    }
     let [rolled_back, old] = exchanged(volume, &helper);
     let taken = taken_of(kernel, source, thin_id);
     let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
@@ -114,17 +121,21 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
     }
     let swapped = Pool { transaction_id: change.pool.transaction_id.saturating_add(1), ..change.pool.clone() };
     let mut plan = thin::alone(change);
-    plan.steps.extend(thin::alone(volume::removal(&swapped, &old, request.removal)).steps);
+    if !request.keep {
+        plan.steps.extend(thin::alone(volume::removal(&swapped, &old, request.removal)).steps);
+    }
     Ok(Planned { plan, volume: volume.id, thin_id })
 }
 
-/// A name that nobody else thinks of: it is seen only while the rollback is under way.
+/// A name that nobody else thinks of: it is that of the helper, and of what the volume held as long as that is kept.
 fn helper_name(id: VolumeId) -> Result<Name, Refusal> {
     let hex: String = id.to_string().chars().filter(char::is_ascii_hexdigit).collect();
-    Name::new(&format!("rollback-{hex}")).map_err(|error| Refusal::invalid(error.to_string()))
+    // With so many digits it is not met with twice.
+    Name::new(&format!("rollback-{}", hex.get(..12).unwrap_or(&hex)))
+        .map_err(|error| Refusal::invalid(error.to_string()))
 }
 
-/// The volume with what the helper holds, and the helper with what the volume held, to be deleted.
+/// The volume with what the helper holds, and the helper with what the volume held: deleted and kept, or to be deleted.
 fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
     let rolled_back = Volume {
         thin_id: helper.thin_id,
@@ -138,10 +149,19 @@ fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
         thin_id: volume.thin_id,
         size: volume.size,
         content: volume.content.clone(),
-        state: VolumeState::Deleting,
-        ..helper.clone()
+        check_fs: volume.check_fs,
+        ..discarded(helper)
     };
     [rolled_back, old]
+}
+
+/// The helper when it is over.
+fn discarded(helper: &Volume) -> Volume {
+    let (state, deleted_at) = match helper.protected {
+        true => (VolumeState::Deleted, Some(helper.created_at)),
+        false => (VolumeState::Deleting, None),
+    };
+    Volume { state, deleted_at, protected: false, ..helper.clone() }
 }
 
 /// What recovery records of a rollback whose transaction the kernel has closed; nothing if the helper is not there.
@@ -152,7 +172,7 @@ pub fn finished(catalog: &Catalog, helper: VolumeId) -> Vec<Change> {
         Some(volume) if volume.state == VolumeState::Ready && helper.state == VolumeState::Creating => {
             exchanged(volume, helper).to_vec()
         }
-        // Without the volume that it is for it is of no use.
+        // Without the volume that it is for it is of no use: it holds what the snapshot holds.
         _ => vec![Volume { state: VolumeState::Deleting, ..helper.clone() }],
     };
     after.into_iter().map(|volume| Change::Put(Object::Volume(volume))).collect()

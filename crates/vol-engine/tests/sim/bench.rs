@@ -174,7 +174,7 @@ impl Op {
             Self::SnapshotGroup => {
                 engine.create_snapshots(&group(&["pg@t1", "raw@t1"]), &Labels::default(), false).map(drop)
             }
-            Self::Rollback => engine.rollback(&"data/pg@before".parse().unwrap(), false).map(drop),
+            Self::Rollback => engine.rollback(&"data/pg@before".parse().unwrap(), false, false).map(drop),
             Self::RenameVolume => engine.rename_volume(&data, &volume("pg"), &name("db"), false).map(drop),
             Self::RenameSnapshot => engine.rename_volume(&data, &volume("pg@before"), &name("then"), false).map(drop),
             Self::Label => {

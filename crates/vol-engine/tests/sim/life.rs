@@ -65,7 +65,7 @@ fn snapshot(engine: &Engine<SimHost>, text: &str) {
 }
 
 fn rollback(engine: &Engine<SimHost>, text: &str) -> Result<Done<VolumeId>, EngineError> {
-    engine.rollback(&format!("data/{text}").parse().unwrap(), false)
+    engine.rollback(&format!("data/{text}").parse().unwrap(), false, false)
 }
 
 fn rename(engine: &Engine<SimHost>, old: &str, new: &str) -> Result<Done<VolumeId>, EngineError> {
@@ -422,6 +422,78 @@ fn a_rollback_cut_short_leaves_the_old_content_or_the_new_and_nothing_in_between
         }
     }
     assert_eq!(seen.len(), 2, "all deaths came to the same");
+}
+
+/// What a rollback left in the volume's place, of which there is one at most.
+fn kept(engine: &Engine<SimHost>) -> Option<VolumeName> {
+    let all: Vec<_> =
+        engine.vgs()[0].read(|catalog| vol_core::plan::trash::kept(catalog, None).map(VolumeName::of).collect());
+    assert!(all.len() <= 1, "{all:?}");
+    all.into_iter().next()
+}
+
+#[test]
+fn what_a_volume_held_before_a_rollback_can_be_taken_back() {
+    let (host, engine) = with_file(FsKind::Ext4);
+    snapshot(&engine, "pg@before");
+    write(&host, &engine, "pg", "new");
+    let messages = host.counters().messages;
+    assert!(changed(engine.rollback(&"data/pg@before".parse().unwrap(), true, false).unwrap()));
+    assert_eq!(host.counters().messages - messages, 2, "one transaction: a snapshot and the swap");
+    assert_eq!(read(&host, &engine, "pg"), "old");
+    let kept = kept(&engine).unwrap();
+    assert!(kept.snapshot.as_ref().unwrap().as_str().starts_with("rollback-"), "{kept}");
+    let data = name("data");
+    engine.undelete_volume(&data, &kept, false).unwrap();
+    let text = kept.to_string();
+    assert!(!object(&engine, &text).unwrap().protected);
+    assert_eq!(read(&host, &engine, &text), "new");
+    // Forward again.
+    rollback(&engine, &text).unwrap();
+    assert_eq!(read(&host, &engine, "pg"), "new");
+    delete(&engine, &text).unwrap();
+    sound(&host, &engine, "taken back");
+}
+
+#[test]
+fn a_rollback_that_keeps_what_was_there_loses_it_at_no_death() {
+    let (before, engine) = with_file(FsKind::Ext4);
+    snapshot(&engine, "pg@before");
+    write(&before, &engine, "pg", "new");
+    drop(engine);
+    before.keep_trace(false);
+    let probe = before.fork();
+    let path: SnapshotPath = "data/pg@before".parse().unwrap();
+    let (engine, first) = (start(&probe), probe.effects() + 1);
+    engine.rollback(&path, true, false).unwrap();
+    let mut kept_after = 0;
+    for number in first..=probe.effects() {
+        for death in [Fault::KillDaemonBefore, Fault::KillDaemonAfter, Fault::PowerCutBefore, Fault::PowerCutAfter] {
+            let host = before.fork();
+            let engine = start(&host);
+            host.fail_effect(number, death);
+            let acknowledged = engine.rollback(&path, true, false).is_ok();
+            drop(engine);
+            if death.cuts_power() {
+                host.settle(CrashMode::Random);
+            }
+            host.restart();
+            let engine = start(&host);
+            let story = format!("{death:?} at {number}");
+            sound(&host, &engine, &story);
+            let found = read(&host, &engine, "pg");
+            match kept(&engine) {
+                None => assert!(found == "new" && !acknowledged, "{story}: {found:?}, and nothing is kept"),
+                Some(kept) => {
+                    assert_eq!(found, "old", "{story}");
+                    engine.undelete_volume(&name("data"), &kept, false).unwrap();
+                    assert_eq!(read(&host, &engine, &kept.to_string()), "new", "{story}: what is kept is another");
+                    kept_after += 1;
+                }
+            }
+        }
+    }
+    assert!(kept_after > 4, "only {kept_after} deaths came after the rollback");
 }
 
 #[test]

@@ -144,6 +144,18 @@ pub struct OneVolume {
     pub change: Change,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// Volume group, volume and snapshot, for example data/pg@before
+    #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+    pub snapshot: SnapshotPath,
+    /// What the volume holds is lost for good, and its space is free at once
+    #[arg(long)]
+    pub now: bool,
+    #[command(flatten)]
+    pub change: Change,
+}
+
 /// A snapshot, and nothing else.
 #[derive(Clone, Debug, Args)]
 pub struct OneSnapshot {

@@ -4,7 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use vol_types::{Name, SnapshotPath, VolumePath};
 
 use super::life::{
-    CloneArgs, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot, RenameVolume, Selected, WithLabels,
+    CloneArgs, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot, RenameVolume, RollbackArgs,
+    Selected, WithLabels,
 };
 use super::{Change, Within};
 use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
@@ -250,8 +251,8 @@ pub enum Snapshot {
         #[command(flatten)]
         change: Change,
     },
-    /// Give a volume the content and the size of one of its snapshots; what it holds now is lost
-    Rollback(OneSnapshot),
+    /// Give a volume the content and the size of one of its snapshots; what it holds now can be taken back for a while
+    Rollback(RollbackArgs),
     /// Give a snapshot another name
     Rename(RenameSnapshot),
     /// Set labels of a snapshot, or take them away

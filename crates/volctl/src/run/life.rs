@@ -9,7 +9,7 @@ use super::change::{Question, line};
 use super::{Run, Session};
 use crate::cli::{
     Change, CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
-    RenameVolume, WithLabels,
+    RenameVolume, RollbackArgs, WithLabels,
 };
 use crate::render::count;
 use crate::{Failure, exit};
@@ -138,21 +138,27 @@ async fn create_group(
     })
 }
 
-pub async fn rollback(args: OneSnapshot, session: &mut Session<'_>) -> Run {
-    let OneSnapshot { snapshot, change } = args;
+pub async fn rollback(args: RollbackArgs, session: &mut Session<'_>) -> Run {
+    let RollbackArgs { snapshot, now, change } = args;
     let volume = &snapshot.volume;
     if !change.yes && !change.dry_run {
         // The dry run first: what cannot be is refused before a question is asked.
-        session.client.rollback(&snapshot, true).await?;
-        let question = format!("Roll volume {volume} back to {snapshot}? All that was written since is lost.");
-        session.confirm(None, &Question::YesNo(question))?;
+        session.client.rollback(&snapshot, now, true).await?;
+        let lost =
+            if now { " All that was written since is lost for good." } else { " All that was written since goes." };
+        session.confirm(None, &Question::YesNo(format!("Roll volume {volume} back to {snapshot}?{lost}")))?;
     }
     let format = session.format;
-    let changed = session.client.rollback(&snapshot, change.dry_run).await?;
+    let changed = session.client.rollback(&snapshot, now, change.dry_run).await?;
     session.report(&changed, volume.to_string(), |outcome| {
-        let size = outcome.object.as_ref().map_or(String::new(), |made| format!(": {}", format.size(made.size_bytes)));
+        let object = outcome.object.as_ref();
+        let size = object.map_or(String::new(), |made| format!(": {}", format.size(made.size_bytes)));
+        let kept = object.and_then(|made| made.kept_until.as_deref());
+        let next = kept.map_or(String::new(), |until| {
+            format!("What it held is kept until {until}, as a deleted snapshot: volctl volume list --deleted")
+        });
         let done = format!("rolled back to {snapshot}{size}");
-        line(&format!("volume {volume}"), outcome.changed, &done, &done, "")
+        line(&format!("volume {volume}"), outcome.changed, &done, &done, &next)
     })
 }
 

@@ -10,8 +10,9 @@ pub trait Life {
     fn clone_volume(&self, request: CloneVolume, dry_run: bool) -> Change<VolumeInfo>;
     /// Of one instant; all or none.
     fn create_snapshots(&self, request: SnapshotGroup, dry_run: bool) -> Change<SnapshotList>;
-    /// The answer is the volume, with what the snapshot holds.
-    fn rollback(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<VolumeInfo>;
+    /// The answer is the volume, with what the snapshot holds; its `kept_until` is that of what it held before, which is kept as a
+    /// deleted snapshot unless it is to be gone `now`.
+    fn rollback(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<VolumeInfo>;
     /// The answer is under the new name.
     fn rename_volume(&self, volume: &VolumePath, request: Rename, dry_run: bool) -> Change<VolumeInfo>;
     fn rename_snapshot(&self, snapshot: &SnapshotPath, request: Rename, dry_run: bool) -> Change<SnapshotInfo>;

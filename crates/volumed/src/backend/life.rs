@@ -67,9 +67,14 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
         })
     }
 
-    fn rollback(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<VolumeInfo> {
-        let done = self.engine.rollback(snapshot, dry_run).map_err(from_engine)?;
-        changed(self, &snapshot.volume.vg, done, || self.volume_info(&snapshot.volume))
+    fn rollback(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        let window = self.window.filter(|_| !now);
+        let until = |window: std::time::Duration| self.engine.host().now().saturating_add(window.as_secs());
+        let kept_until = window.map(|window| vol_api::rfc3339(until(window)));
+        let done = self.engine.rollback(snapshot, window.is_some(), dry_run).map_err(from_engine)?;
+        changed(self, &snapshot.volume.vg, done, || {
+            Ok(VolumeInfo { kept_until, ..self.volume_info(&snapshot.volume)? })
+        })
     }
 
     fn rename_volume(&self, volume: &VolumePath, request: Rename, dry_run: bool) -> Change<VolumeInfo> {

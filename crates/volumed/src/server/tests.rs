@@ -27,7 +27,7 @@ const ENDPOINTS: [(&str, &str, &str, &str); 68] = [
         r#"{"vg":"data","snapshots":[{"volume":"pg","name":"t1"},{"volume":"wal","name":"t1"}]}"#,
         "provision",
     ),
-    ("POST", "/v1/snapshots/data/pg/before/rollback", "", "provision"),
+    ("POST", "/v1/snapshots/data/pg/before/rollback?now=true", "", "provision"),
     ("POST", "/v1/volumes/data/pg/rename", r#"{"name":"db"}"#, "provision"),
     ("POST", "/v1/snapshots/data/pg/before/rename", r#"{"name":"then"}"#, "provision"),
     ("POST", "/v1/volumes/data/pg/labels", r#"{"set":{"tier":"fast"},"remove":["old"]}"#, "provision"),
@@ -133,7 +133,7 @@ async fn what_is_asked_for_reaches_the_backend() {
         [
             "clone_volume copy",
             "create_snapshots 2",
-            "rollback data/pg@before",
+            "rollback data/pg@before true",
             "rename_volume data/pg db",
             "rename_snapshot data/pg@before then",
             r#"label_volume data/pg {"tier": "fast"} ["old"]"#,

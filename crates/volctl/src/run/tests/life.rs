@@ -104,10 +104,18 @@ fn a_rollback_is_asked_for_after_it_was_found_possible() {
     assert_eq!(ran.exit, 9, "{}", ran.err);
     let mut person = Person::answering("n");
     assert_eq!(daemon.volctl_with("snapshot rollback data/pg@before", &mut person).exit, 9);
-    assert!(person.asked.concat().contains("All that was written since is lost."), "{:?}", person.asked);
+    assert!(person.asked.concat().contains("All that was written since goes."), "{:?}", person.asked);
     assert!(daemon.requests().iter().all(|request| request.ends_with("dry_run=true")), "{:?}", daemon.requests());
     let ran = daemon.volctl_with("snapshot rollback data/pg@before", &mut Person::answering("y"));
     assert_eq!(ran.exit, 0, "{}", ran.err);
+    let kept = VolumeInfo { kept_until: Some("2026-11-22T10:40:00Z".into()), ..volume() };
+    let daemon = Daemon::start()
+        .answer("POST /v1/snapshots/data/pg/before/rollback", &Outcome::changed(kept))
+        .answer("POST /v1/snapshots/data/pg/before/rollback?now=true", &Outcome::changed(volume()));
+    let ran = daemon.volctl("snapshot rollback data/pg@before --yes");
+    assert!(ran.out.contains("What it held is kept until 2026-11-22T10:40:00Z, as a deleted snapshot"), "{}", ran.out);
+    let ran = daemon.volctl("snapshot rollback data/pg@before --yes --now");
+    assert_eq!(ran.out, "volume data/pg rolled back to data/pg@before: 10.0 GiB.\n");
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_group_answers_all_of_its_snapshots_and_a_rollback_its_volume() {
     assert_eq!(names, ["data/pg@t1", "data/wal@t1"]);
     assert!(made.iter().all(|one| one.labels == labels(&[("set", "1")])));
     assert_eq!(failed(backend.create_snapshots(request, false)).0, "exists");
-    assert_eq!(done(backend.rollback(&snapshot("data/wal@t1"), false)).name, "wal");
+    assert_eq!(done(backend.rollback(&snapshot("data/wal@t1"), true, false)).name, "wal");
     assert!(done(backend.protect_snapshot(&snapshot("data/pg@t1"), true, false)).protected);
     assert_eq!(failed(backend.delete_snapshot(&snapshot("data/pg@t1"), true, false)).0, "refused");
     let set = Relabel { set: labels(&[("a", "b")]), ..Relabel::default() };

@@ -25,7 +25,7 @@ pub fn life() -> Router<Arc<Front>> {
         )
         .route(
             &format!("{SNAPSHOT}/rollback"),
-            post(|call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.rollback(&path, dry))),
+            post(|call: Call| call.delete(Provision, |b, path: SnapshotPath, now, dry| b.rollback(&path, now, dry))),
         )
         .route(
             &format!("{VOLUME}/rename"),

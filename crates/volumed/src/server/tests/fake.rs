@@ -57,8 +57,8 @@ impl Life for Fake {
     fn create_snapshots(&self, request: SnapshotGroup, dry_run: bool) -> Change<SnapshotList> {
         self.change(format!("create_snapshots {}", request.snapshots.len()), dry_run)
     }
-    fn rollback(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<VolumeInfo> {
-        self.change(format!("rollback {snapshot}"), dry_run)
+    fn rollback(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("rollback {snapshot} {now}"), dry_run)
     }
     fn rename_volume(&self, volume: &VolumePath, request: Rename, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("rename_volume {volume} {}", request.name), dry_run)
