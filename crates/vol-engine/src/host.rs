@@ -6,6 +6,7 @@
 //! its worker threads. Implementations: `vol-linux` (the real host) and `vol-sim` (disks and dm-thin with faults).
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Kin, Mount, PoolContents, PoolSharing, PoolStatus, Probe, Signature,
+    TargetLine, ThinStatus,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -141,6 +142,20 @@ pub enum MetadataRoot {
     Held,
 }
 
+/// What [`HostRead::pool_sharing`] reads.
+#[derive(Clone, Copy)]
+pub struct SharingCall<'a> {
+    /// dm uuid of the pool's metadata device.
+    pub metadata_uuid: &'a str,
+    pub root: MetadataRoot,
+    /// Where thin ids belong; those that are not named are on their own.
+    pub kin: &'a BTreeMap<u32, Kin>,
+    /// After this time it is given up, with `TimedOut`.
+    pub limit: Duration,
+    /// Whether to go on; if not it is given up, with `Busy`. Asked between blocks.
+    pub go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// How the daemon's own I/O is done, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoBackend {
@@ -185,6 +200,9 @@ pub trait HostRead: Send + Sync {
     /// What the metadata of a pool say, read from its metadata device (by dm uuid) past the pool. `Invalid` if they are damaged
     /// or blank, `NotFound` if there is no such device or no metadata snapshot is held.
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents>;
+    /// As [`HostRead::pool_contents`], with who shares chunks with whom: reads all of the pool's mappings. `Unsupported` if they
+    /// are too many.
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing>;
     /// The dm targets that the kernel has loaded or can load.
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 

@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolStatus, Probe, Signature, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, Mount, PoolContents, PoolSharing, PoolStatus, Probe, Signature,
+    TargetLine, ThinStatus,
 };
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
-    MountCall, ThinSnapshot,
+    MountCall, SharingCall, ThinSnapshot,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -152,6 +152,10 @@ impl HostRead for LinuxHost {
 
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
         contents::read(&self.dm, &self.io, metadata_uuid, root)
+    }
+
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
+        contents::read_sharing(&self.dm, &self.io, call)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
