@@ -149,3 +149,49 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_plan_that_takes_the_pool_down_ends_the_reading_and_none_begins_until_it_is_done() {
+        let pool = PoolId::from_uuid(uuid::Uuid::from_u128(1));
+        let leases = Leases::default();
+        let lease = leases.of(pool);
+        let mut plan = Plan::new("delete it");
+        plan.push(Action::RemoveDm { device: Device::Pool(pool) });
+        plan.push(Action::RemoveDm { device: Device::PoolMetadata(pool) });
+        let (begun, reading) = std::sync::mpsc::channel();
+        let aside = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let held = lease.take();
+                begun.send(()).unwrap();
+                let begin = Instant::now();
+                while lease.may_read() && begin.elapsed() < Duration::from_secs(60) {
+                    std::thread::yield_now();
+                }
+                drop(held);
+                begin.elapsed()
+            });
+            reading.recv().unwrap();
+            let aside = leases.stand_aside(&plan);
+            assert!(reader.join().unwrap() < Duration::from_secs(60), "it was not told");
+            aside
+        });
+        assert!(!lease.may_read());
+        drop(aside);
+        assert!(lease.may_read());
+    }
+
+    #[test]
+    fn a_plan_that_leaves_the_pool_alone_waits_for_no_reading() {
+        let leases = Leases::default();
+        let lease = leases.of(PoolId::from_uuid(uuid::Uuid::from_u128(1)));
+        let _reading = lease.take();
+        let _aside = leases.stand_aside(&Plan::default());
+        assert!(lease.may_read() && lease.try_take().is_none());
+    }
+}

@@ -19,4 +19,5 @@ mod sim {
     mod restore;
     mod review;
     mod store;
+    mod usage;
 }
