@@ -22,6 +22,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
 use crate::request::*;
+use crate::usage::{PoolUsage, VgMap, VolumeUsage};
 
 /// A read is answered from memory; a minute is for a host that swaps.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -329,6 +330,19 @@ impl Client {
         dry: bool,
     ) -> Result<Changed<SnapshotInfo>, ClientError> {
         self.delete(&snapshot_url(snapshot), dry).await
+    }
+}
+
+/// Who takes how much, and what lies where.
+impl Client {
+    pub async fn pool_usage(&self, pool: &PoolPath) -> Result<PoolUsage, ClientError> {
+        self.get(&format!("pools/{pool}/usage")).await
+    }
+    pub async fn volume_usage(&self, volume: &VolumePath) -> Result<VolumeUsage, ClientError> {
+        self.get(&format!("volumes/{volume}/usage")).await
+    }
+    pub async fn vg_map(&self, vg: &Name) -> Result<VgMap, ClientError> {
+        self.get(&format!("vgs/{vg}/map")).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who takes how much of a pool (`docs/usage.md`), from its own metadata. Asked for by requests, so bounded: one reading at a time
 //! per pool, what was read serves all who ask shortly after, and no change of the VG waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub struct PoolReading {
     pub allocated: Bytes,
     /// By thin id, those that are not ours among them.
     pub thins: BTreeMap<u32, ThinSpace>,
+    /// Thin ids that were no volume's of ours when the reading began.
+    pub strays: BTreeSet<u32>,
     /// By volume; of those that are gone and have snapshots left, too.
     pub families: BTreeMap<VolumeId, FamilySpace>,
 }
@@ -158,7 +160,9 @@ impl OpenVg {
                 go_on: &|| lease.may_read(),
             })
         })?;
-        Ok(Arc::new(reading(pool, read_at, &sharing, &families)))
+        let mut reading = reading(pool, read_at, &sharing, &families);
+        reading.strays = reading.thins.keys().filter(|id| !kin.contains_key(id)).copied().collect();
+        Ok(Arc::new(reading))
     }
 }
 
@@ -205,6 +209,7 @@ fn reading(pool: &Pool, read_at: u64, found: &PoolSharing, families: &BTreeMap<V
         transaction_id: found.contents.transaction_id,
         allocated: bytes(found.mapped),
         thins: found.contents.thins.iter().map(thin).collect(),
+        strays: BTreeSet::new(),
         families: families.iter().map(space).collect(),
     }
 }

@@ -196,8 +196,10 @@ fn no_death_and_no_error_during_a_reading_leaves_a_metadata_snapshot_for_longer_
                 let effects = probe.effects();
                 read(&engine, LONG).unwrap();
                 let sent = probe.effect_log().into_iter().filter(|effect| effect.number > effects);
-                let numbers: Vec<u64> =
-                    sent.filter(|effect| effect.kind == EffectKind::DmMessage).map(|one| one.number - effects).collect();
+                let numbers: Vec<u64> = sent
+                    .filter(|effect| effect.kind == EffectKind::DmMessage)
+                    .map(|one| one.number - effects)
+                    .collect();
                 numbers[nth] + host.effects()
             };
             host.on_power_cut(CrashMode::LoseAll);
@@ -287,6 +289,7 @@ fn strays_are_counted_and_a_pool_can_be_deleted_after_it_was_read() {
     host.add_stray_thin(&pool_uuid(&engine), 77).unwrap();
     let reading = read(&engine, LONG).unwrap();
     assert_eq!(reading.thins[&77].allocated, Bytes(0));
+    assert_eq!(reading.strays, [77].into());
     let host = Op::DeletePool.before();
     let engine = start(&host);
     assert_eq!(read(&engine, LONG).unwrap().thins.len(), 0);

@@ -1,6 +1,7 @@
 mod fake;
 mod inspect;
 mod members;
+mod space;
 
 use vol_api::*;
 

@@ -3,6 +3,7 @@
 mod degraded;
 mod main_job;
 mod refused;
+mod space;
 mod stack;
 
 use std::fmt::Debug;

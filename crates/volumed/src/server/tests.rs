@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 45] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 48] = [
     ("GET", "/v1/status", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
@@ -30,6 +30,9 @@ const ENDPOINTS: [(&str, &str, &str, &str); 45] = [
     ("GET", "/v1/pools?vg=data", "", "observe"),
     ("GET", "/v1/pools/data/tank", "", "observe"),
     ("GET", "/v1/volumes", "", "observe"),
+    ("GET", "/v1/vgs/data/map", "", "observe"),
+    ("GET", "/v1/pools/data/tank/usage", "", "provision"),
+    ("GET", "/v1/volumes/data/pg/usage", "", "provision"),
     ("GET", "/v1/volumes/data/pg", "", "observe"),
     ("GET", "/v1/snapshots", "", "observe"),
     ("GET", "/v1/snapshots/data/pg/before", "", "observe"),
