@@ -123,6 +123,7 @@ pub struct PvMap {
 pub struct VgMap {
     pub vg: String,
     pub extent_size_bytes: u64,
+    /// By path; those that are missing at the end.
     pub pvs: Vec<PvMap>,
 }
 

@@ -12,6 +12,7 @@ pub mod linux;
 pub mod maps;
 pub mod messages;
 pub mod pools;
+pub mod sharing;
 pub mod sim;
 pub mod space;
 pub mod thins;
@@ -111,6 +112,7 @@ macro_rules! contract_clauses {
             "KC-88" files::a_volume_may_be_mounted_at_two_places;
             "KC-89" files::a_mount_over_a_mount_hides_it;
             "KC-90" files::an_xfs_and_its_snapshot_need_leave_to_be_mounted_together;
+            "KC-91" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
         }
     };
 }

@@ -140,11 +140,14 @@ fn pool_usage(catalog: &Catalog, view: &View, pool: &Pool, reading: &PoolReading
 pub fn map<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name) -> Read<VgMap> {
     let vg = backend.open_vg(vg)?;
     let view = vg.view();
-    Ok(vg.read(|catalog| VgMap {
+    let mut map = vg.read(|catalog| VgMap {
         vg: catalog.vg().name.to_string(),
         extent_size_bytes: catalog.vg().extent_size.get(),
         pvs: catalog.pvs().map(|pv| pv_map(catalog, &view, pv)).collect(),
-    }))
+    });
+    // Those that are missing come last.
+    map.pvs.sort_by(|a, b| (a.path.is_none(), &a.path, &a.id).cmp(&(b.path.is_none(), &b.path, &b.id)));
+    Ok(map)
 }
 
 /// The segments of pools on a PV, in order.
