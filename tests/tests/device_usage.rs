@@ -123,7 +123,7 @@ fn usage_is_what_thin_ls_says_and_what_deleting_frees() {
     let freed = |delete: &[&str]| {
         let before = kernel::pool_used(&pool);
         for name in delete {
-            m.ok(&["snapshot", "delete", name, "--yes"]);
+            m.ok(&["snapshot", "delete", name, "--now", "--yes"]);
         }
         before - kernel::pool_used(&pool)
     };
@@ -145,6 +145,10 @@ fn usage_is_what_thin_ls_says_and_what_deleting_frees() {
             .unwrap();
     let before = kernel::pool_used(&pool);
     m.ok(&["volume", "delete", &raw, "--yes"]);
+    let kept = usage(&m);
+    assert_eq!(kept["deleted_bytes"].as_u64().unwrap(), with_snapshots, "it can be taken back");
+    assert_eq!(before, kernel::pool_used(&pool));
+    m.ok(&["pool", "purge", &m.of("tank"), "--yes"]);
     assert_eq!(before - kernel::pool_used(&pool), with_snapshots / chunk);
     let text = m.ok(&["pool", "usage", &m.of("tank")]);
     assert!(text.contains("NAME") && text.contains("\nreclaimable:"), "{text}");
@@ -181,7 +185,7 @@ fn readings_go_on_beside_writes_and_changes_and_disturb_none() {
         for number in 0.. {
             m.ok(&["snapshot", "create", &m.of(&format!("raw@s{number}"))]);
             if number >= 3 {
-                m.ok(&["snapshot", "delete", &m.of(&format!("raw@s{}", number - 3)), "--yes"]);
+                m.ok(&["snapshot", "delete", &m.of(&format!("raw@s{}", number - 3)), "--now", "--yes"]);
             }
             if begin.elapsed() > Duration::from_secs(15) {
                 break;
@@ -214,8 +218,8 @@ fn another_programs_metadata_snapshot_is_left_alone_and_a_dead_daemons_is_releas
     m.ok(&["volume", "usage", &m.of("fs")]);
     assert!(!metadata_snapshot(), "{}", m.log());
     m.refused(3, &["lake"], &["pool", "usage", &m.of("lake")]);
-    m.ok(&["snapshot", "delete", &m.of("fs@one"), "--yes"]);
-    m.ok(&["volume", "delete", &m.of("fs"), "--yes"]);
+    m.ok(&["snapshot", "delete", &m.of("fs@one"), "--now", "--yes"]);
+    m.ok(&["volume", "delete", &m.of("fs"), "--now", "--yes"]);
     m.ok(&["pool", "usage", &m.of("tank")]);
     m.ok(&["pool", "delete", &m.of("tank"), "--yes"]);
 }

@@ -14,7 +14,7 @@ pub struct VolumeUsage {
     pub size_bytes: u64,
     /// Written to and not discarded since, shared or not. `null`, as all below, for what was made after the reading.
     pub allocated_bytes: Option<u64>,
-    /// What deleting the volume would free, its snapshots staying.
+    /// What deleting the volume for good would free, its snapshots staying.
     pub exclusive_bytes: Option<u64>,
     /// The rest of what is allocated: others have it too.
     pub shared_bytes: Option<u64>,
@@ -60,6 +60,8 @@ pub struct PoolUsage {
     pub shared_bytes: u64,
     /// Sum over the volumes; deleting all snapshots frees so much at least.
     pub reclaimable_bytes: u64,
+    /// What is deleted and kept, and nothing else has: `volctl pool purge` would free it.
+    pub deleted_bytes: u64,
     /// What thin ids have for themselves that no volume of ours has (see `pool_stray_thin`).
     pub strays_bytes: u64,
     pub metadata_size_bytes: u64,

@@ -21,6 +21,7 @@ mod restore;
 mod scan;
 mod store;
 mod strays;
+mod trash;
 mod usage;
 mod vg;
 mod wipe;

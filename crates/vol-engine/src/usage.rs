@@ -28,7 +28,7 @@ const METADATA_PERCENT_MAX: u64 = 90;
 pub struct ThinSpace {
     /// What it has written to and not discarded since, shared or not.
     pub allocated: Bytes,
-    /// What deleting it alone would free.
+    /// What deleting it alone, for good, would free.
     pub exclusive: Bytes,
 }
 
@@ -55,6 +55,8 @@ pub struct PoolReading {
     pub thins: BTreeMap<u32, ThinSpace>,
     /// Thin ids that were no volume's of ours when the reading began.
     pub strays: BTreeSet<u32>,
+    /// What deleting for good all that is deleted and kept would free.
+    pub deleted: Bytes,
     /// By volume; of those that are gone and have snapshots left, too.
     pub families: BTreeMap<VolumeId, FamilySpace>,
 }
@@ -166,6 +168,9 @@ impl OpenVg {
     }
 }
 
+/// The set, and the family, of what is deleted or being deleted.
+const GONE: u32 = u32::MAX;
+
 /// The family of a volume: itself and its snapshots.
 const fn family(volume: &Volume) -> VolumeId {
     match &volume.snapshot {
@@ -183,7 +188,11 @@ fn families(catalog: &Catalog, pool: PoolId) -> (BTreeMap<VolumeId, u32>, BTreeM
     let mut families = BTreeMap::new();
     let mut kin = BTreeMap::new();
     for volume in catalog.volumes_of(pool) {
-        let next = u32::try_from(families.len()).unwrap_or(u32::MAX);
+        if !volume.state.has_name() {
+            kin.insert(volume.thin_id, Kin { set: GONE, family: GONE });
+            continue;
+        }
+        let next = u32::try_from(families.len()).unwrap_or(GONE);
         let family = *families.entry(family(volume)).or_insert(next);
         let (own, snapshots) = sets(family);
         let set = if volume.snapshot.is_some() { snapshots } else { own };
@@ -208,6 +217,7 @@ fn reading(pool: &Pool, read_at: u64, found: &PoolSharing, families: &BTreeMap<V
         read_at,
         transaction_id: found.contents.transaction_id,
         allocated: bytes(found.mapped),
+        deleted: of(&found.sets, GONE),
         thins: found.contents.thins.iter().map(thin).collect(),
         strays: BTreeSet::new(),
         families: families.iter().map(space).collect(),

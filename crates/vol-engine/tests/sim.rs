@@ -19,5 +19,6 @@ mod sim {
     mod restore;
     mod review;
     mod store;
+    mod trash;
     mod usage;
 }

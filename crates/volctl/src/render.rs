@@ -11,7 +11,7 @@ mod tests;
 mod whole;
 
 pub use fact::{pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
-pub use list::{pool_table, pv_table, snapshot_table, vg_table, volume_table};
+pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use space::{map_text, pool_usage_text, segments_text, volume_usage_text};
 pub use table::{Align, Table};
 pub use whole::{df_tables, plan_text, status_text};

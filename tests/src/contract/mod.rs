@@ -112,7 +112,8 @@ macro_rules! contract_clauses {
             "KC-88" files::a_volume_may_be_mounted_at_two_places;
             "KC-89" files::a_mount_over_a_mount_hides_it;
             "KC-90" files::an_xfs_and_its_snapshot_need_leave_to_be_mounted_together;
-            "KC-91" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
+            "KC-91" thins::a_discard_gives_back_whole_chunks_and_leaves_what_others_share;
+            "KC-92" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
         }
     };
 }

@@ -297,3 +297,24 @@ fn strays_are_counted_and_a_pool_can_be_deleted_after_it_was_read() {
     read(&engine, LONG).unwrap_err();
     sound(&host, &engine, "deleted");
 }
+
+#[test]
+fn what_is_deleted_and_kept_is_what_a_purge_frees_and_still_shares() {
+    let (host, engine) = attached();
+    write(&host, &engine, "raw", 0, 4);
+    snapshot(&engine, "raw@one");
+    write(&host, &engine, "raw", 0, 1);
+    snapshot(&engine, "raw@two");
+    engine.keep_volume(&name("data"), &volume("raw@one"), false).unwrap();
+    let chunk = pool_of(&engine).chunk_size.get();
+    let reading = read(&engine, LONG).unwrap();
+    assert_eq!((reading.deleted.get() / chunk, reading.strays.len()), (1, 0), "the old chunk 0");
+    assert_eq!(thin(&engine, &reading, "raw"), (4, 0));
+    assert_eq!(family(&engine, &reading, id(&engine, "raw")), (0, 1), "the snapshot that is kept has 1 to 3 as well");
+    let before = used(&host, &engine);
+    assert_eq!(engine.purge_pool(&name("data"), &name("tank"), false).unwrap(), 1);
+    assert_eq!(before - used(&host, &engine), 1);
+    let reading = read(&engine, Duration::ZERO).unwrap();
+    assert_eq!((reading.deleted, family(&engine, &reading, id(&engine, "raw"))), (Bytes(0), (0, 4)));
+    sound(&host, &engine, "purged");
+}

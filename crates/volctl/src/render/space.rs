@@ -55,6 +55,9 @@ pub fn pool_usage_text(usage: &PoolUsage, format: Format) -> String {
     line("exclusive", Some(usage.exclusive_bytes), usage.size_bytes, "of one volume or snapshot");
     line("shared", Some(usage.shared_bytes), usage.size_bytes, "of several");
     line("reclaimable", Some(usage.reclaimable_bytes), usage.size_bytes, "if all snapshots were deleted");
+    if usage.deleted_bytes > 0 {
+        line("deleted", Some(usage.deleted_bytes), usage.size_bytes, "and kept; volctl pool purge frees it");
+    }
     if usage.strays_bytes > 0 {
         line("strays", Some(usage.strays_bytes), usage.size_bytes, "of thin ids that are no volumes");
     }

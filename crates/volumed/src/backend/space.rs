@@ -129,6 +129,7 @@ fn pool_usage(catalog: &Catalog, view: &View, pool: &Pool, reading: &PoolReading
         exclusive_bytes: exclusive,
         shared_bytes: reading.allocated.get().saturating_sub(exclusive),
         reclaimable_bytes: reading.families.values().map(|family| family.snapshots.get()).sum(),
+        deleted_bytes: reading.deleted.get(),
         strays_bytes: strays.map(|(_, space)| space.exclusive.get()).sum(),
         metadata_size_bytes: known.metadata_size_bytes,
         metadata_used_bytes: known.metadata_used_bytes,

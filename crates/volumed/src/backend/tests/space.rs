@@ -45,12 +45,17 @@ fn usage_adds_up_and_what_was_made_since_is_unknown() {
     assert_eq!(Some(after.allocated_bytes), backend.pool(&pool("data/tank")).unwrap().used_bytes);
     assert_eq!(backend.volume_usage(&volume("data/raw")).unwrap(), *raw);
     done(backend.detach_volume(&volume("data/raw"), false));
-    done(backend.delete_volume(&volume("data/raw"), false));
+    done(backend.create_volume(volume_request("gone", "1G", "none"), false));
+    done(backend.attach_volume(&volume("data/gone"), false));
+    fill(&host, &backend, "data/gone", 3);
+    done(backend.detach_volume(&volume("data/gone"), false));
+    done(backend.delete_volume(&volume("data/gone"), false, false));
+    done(backend.delete_volume(&volume("data/raw"), true, false));
     wait_out();
     let orphaned = backend.pool_usage(&pool("data/tank")).unwrap();
     assert_eq!((orphaned.volumes.len(), orphaned.snapshots.len()), (1, 1));
     assert_eq!((orphaned.snapshots[0].exclusive_bytes, orphaned.strays_bytes), (Some(5 * chunk), 0));
-    assert_eq!(orphaned.reclaimable_bytes, 5 * chunk);
+    assert_eq!((orphaned.reclaimable_bytes, orphaned.deleted_bytes), (5 * chunk, 3 * chunk));
     assert_eq!(host.violations(), Vec::<String>::new());
 }
 
