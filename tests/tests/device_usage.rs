@@ -83,7 +83,7 @@ fn write(device: &str, chunk: u64, chunks: impl IntoIterator<Item = u64>) {
 
 #[test]
 fn usage_is_what_thin_ls_says_and_what_deleting_frees() {
-    let Some(m) = Machine::start() else { return };
+    let Some(m) = Machine::with("undelete_window = \"1h\"\n") else { return };
     m.with_pool(2);
     let raw = m.of("raw");
     m.ok(&["volume", "create", &raw, "--size", "20G", "--fs", "none"]);

@@ -17,6 +17,7 @@ fn wait_out() {
 #[test]
 fn usage_adds_up_and_what_was_made_since_is_unknown() {
     let (host, backend) = furnished();
+    let backend = backend.keeping_deleted(Some(std::time::Duration::from_secs(3600)));
     done(backend.attach_volume(&volume("data/raw"), false));
     fill(&host, &backend, "data/raw", 5);
     let chunk = backend.pool(&pool("data/tank")).unwrap().chunk_size_bytes;
