@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
-    Signature, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead, HostResult,
-    IoBackend, MetadataRoot, MountCall, ThinSnapshot,
+    IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -348,6 +348,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
         self.host.pool_contents(metadata_uuid, root)
+    }
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
+        self.host.pool_sharing(call)
     }
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
         self.host.thin_status(uuid)

@@ -22,6 +22,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
 use crate::request::*;
+use crate::usage::{PoolUsage, VgMap, VolumeUsage};
 
 mod life;
 
@@ -387,6 +388,19 @@ impl Client {
 
 const fn now_query(now: bool) -> &'static str {
     if now { "?now=true" } else { "" }
+}
+
+/// Who takes how much, and what lies where.
+impl Client {
+    pub async fn pool_usage(&self, pool: &PoolPath) -> Result<PoolUsage, ClientError> {
+        self.get(&format!("pools/{pool}/usage")).await
+    }
+    pub async fn volume_usage(&self, volume: &VolumePath) -> Result<VolumeUsage, ClientError> {
+        self.get(&format!("volumes/{volume}/usage")).await
+    }
+    pub async fn vg_map(&self, vg: &Name) -> Result<VgMap, ClientError> {
+        self.get(&format!("vgs/{vg}/map")).await
+    }
 }
 
 /// Names hold only characters that need no encoding in a URL.

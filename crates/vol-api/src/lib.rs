@@ -16,6 +16,7 @@ mod info;
 mod outcome;
 mod request;
 mod time;
+mod usage;
 
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorBody, ErrorCode, parse_field};
@@ -23,6 +24,7 @@ pub use info::*;
 pub use outcome::{Changed, Outcome, Plan, PlanStep};
 pub use request::*;
 pub use time::rfc3339;
+pub use usage::*;
 
 /// The version that stands in every path and in [`Status::api_version`].
 pub const API_VERSION: &str = "v1";

@@ -173,6 +173,27 @@ pub struct PoolContents {
     pub thins: BTreeMap<u32, ThinRecord>,
 }
 
+/// Where a thin id belongs, for [`PoolSharing`]. A set lies in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kin {
+    pub set: u32,
+    pub family: u32,
+}
+
+/// Who shares a pool's chunks with whom. All numbers are chunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolSharing {
+    pub contents: PoolContents,
+    /// Mapped by any thin id, each counted once.
+    pub mapped: u64,
+    /// By thin id: mapped by no other.
+    pub exclusive: BTreeMap<u32, u64>,
+    /// By set: mapped by no thin id outside of it.
+    pub sets: BTreeMap<u32, u64>,
+    /// By family: mapped by no thin id outside of it.
+    pub families: BTreeMap<u32, u64>,
+}
+
 /// Status line of a thin volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThinStatus {

@@ -16,7 +16,8 @@ use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, limit};
 
 use crate::error::StepError;
 use crate::exec::{self, Failed, Session};
-use crate::host::{HostError, HostErrorKind, HostMut, HostResult, MetadataRoot};
+use crate::host::{HostMut, HostResult, MetadataRoot};
+use crate::lease::Held;
 use crate::vg::{OpenVg, Problem};
 
 /// Refreshes between two comparisons of one pool: an hour, at one refresh in five seconds.
@@ -37,8 +38,6 @@ struct Audit {
     told: Option<u64>,
     /// Refreshes since the last attempt.
     rounds: u32,
-    /// A metadata snapshot of ours may still be held: releasing it failed.
-    held: bool,
 }
 
 /// The comparisons of one VG's pools.
@@ -83,6 +82,7 @@ const fn transaction(status: &PoolStatus) -> Option<u64> {
 impl OpenVg {
     /// Executes a plan. What it meets of somebody else's thin ids is known before recovery comes to it.
     pub(crate) fn run<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, plan: &Plan) -> Result<(), Failed> {
+        let _aside = self.leases().stand_aside(plan);
         exec::run(host, session, self.catalog_lock(), plan).inspect_err(|failed| self.audits().note(failed))
     }
 
@@ -125,19 +125,23 @@ impl OpenVg {
         let pools: Vec<Pool> =
             self.read(|catalog| catalog.pools().filter(|pool| pool.state == PoolState::Ready).cloned().collect());
         self.audits().0.retain(|id, _| pools.iter().any(|pool| pool.id == *id));
+        self.leases().keep(|id| pools.iter().any(|pool| pool.id == id));
         let mut any = false;
         for pool in pools {
             let Some(status) = kernel.pools.get(&pool.id) else { continue };
             if !due(&mut self.audits(), &pool, status) {
                 continue;
             }
+            // Somebody reads it already: the next refresh asks again.
+            let lease = self.leases().of(pool.id);
+            let Some(mut held) = lease.try_take() else { continue };
             any = true;
-            let ours_held = at_start || self.audits().0.get(&pool.id).is_some_and(|audit| audit.held);
-            let Looked { contents, held } = look(host, pool.id, status, ours_held);
+            let contents = look(host, pool.id, status, &mut held, at_start);
+            drop(held);
             let found = contents.map(|contents| self.read(|catalog| agreement::compare(catalog, &pool, &contents)));
             let mut audits = self.audits();
             let audit = audits.0.entry(pool.id).or_default();
-            (audit.rounds, audit.told, audit.held, audit.error) = (0, transaction(status), held, None);
+            (audit.rounds, audit.told, audit.error) = (0, transaction(status), None);
             match found {
                 Ok(findings) => audit.findings = Some(Arc::new(findings)),
                 Err(error) => {
@@ -150,56 +154,23 @@ impl OpenVg {
     }
 }
 
-struct Looked {
-    contents: HostResult<PoolContents>,
-    /// The metadata snapshot could not be released.
-    held: bool,
-}
-
-/// Reads a pool's own metadata. Of a pool that runs this takes a metadata snapshot, of which there is one at most: it is held
-/// for as long as the reading takes (a block of 4 KiB for about 100 thin ids), and released whatever comes of that. One that
-/// is there already was left by a daemon that died, if `ours_held`; else it is somebody else's, and nothing is done.
-fn look<H: HostMut + ?Sized>(host: &H, pool: PoolId, status: &PoolStatus, ours_held: bool) -> Looked {
+/// Reads a pool's own metadata. Of a pool that runs this takes its metadata snapshot for as long as the reading takes (a block of
+/// 4 KiB for about 100 thin ids).
+fn look<H: HostMut + ?Sized>(
+    host: &H,
+    pool: PoolId,
+    status: &PoolStatus,
+    held: &mut Held,
+    at_start: bool,
+) -> HostResult<PoolContents> {
     let metadata = Device::PoolMetadata(pool).uuid();
-    let uuid = Device::Pool(pool).uuid();
-    let usage = match status {
-        PoolStatus::Working(usage) if usage.mode != PoolMode::ReadOnly && !usage.needs_check => usage,
+    match status {
+        PoolStatus::Working(usage) if usage.mode != PoolMode::ReadOnly && !usage.needs_check => {
+            held.with_snapshot(host, pool, usage, at_start, || host.pool_contents(&metadata, MetadataRoot::Held))
+        }
         // It takes no messages and writes nothing any more, so what was committed last can be read under it.
         PoolStatus::Working(_) | PoolStatus::Fail | PoolStatus::Error => {
-            return Looked { contents: host.pool_contents(&metadata, MetadataRoot::Committed), held: false };
-        }
-    };
-    let busy = || {
-        Err(HostError::new(
-            HostErrorKind::Busy,
-            "take a metadata snapshot",
-            "another program holds one (thin_dump --metadata-snap, thin_delta); it is tried again later",
-        ))
-    };
-    if usage.metadata_snapshot {
-        if !ours_held {
-            return Looked { contents: busy(), held: false };
-        }
-        tracing::info!(pool = %uuid, "releasing the metadata snapshot that a daemon left behind");
-        if let Err(error) = host.dm_message(&uuid, "release_metadata_snap") {
-            return Looked { contents: Err(error), held: true };
-        }
-    }
-    match host.dm_message(&uuid, "reserve_metadata_snap") {
-        Ok(()) => {}
-        Err(error) if error.kind == HostErrorKind::Busy => return Looked { contents: busy(), held: false },
-        Err(error) => {
-            // An error may come late. Releasing what is not held is refused, and does nothing.
-            let _ = host.dm_message(&uuid, "release_metadata_snap");
-            return Looked { contents: Err(error), held: true };
-        }
-    }
-    let contents = host.pool_contents(&metadata, MetadataRoot::Held);
-    match host.dm_message(&uuid, "release_metadata_snap") {
-        Ok(()) => Looked { contents, held: false },
-        Err(error) => {
-            tracing::warn!(pool = %uuid, %error, "the metadata snapshot could not be released; it is tried again");
-            Looked { contents: contents.and(Err(error)), held: true }
+            host.pool_contents(&metadata, MetadataRoot::Committed)
         }
     }
 }

@@ -6,6 +6,7 @@
 //! its worker threads. Implementations: `vol-linux` (the real host) and `vol-sim` (disks and dm-thin with faults).
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
-    Signature, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Kin, Mount, PoolContents, PoolSharing,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -178,6 +179,20 @@ pub enum MetadataRoot {
     Held,
 }
 
+/// What [`HostRead::pool_sharing`] reads.
+#[derive(Clone, Copy)]
+pub struct SharingCall<'a> {
+    /// dm uuid of the pool's metadata device.
+    pub metadata_uuid: &'a str,
+    pub root: MetadataRoot,
+    /// Where thin ids belong; those that are not named are on their own.
+    pub kin: &'a BTreeMap<u32, Kin>,
+    /// After this time it is given up, with `TimedOut`.
+    pub limit: Duration,
+    /// Whether to go on; if not it is given up, with `Busy`. Asked between blocks.
+    pub go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// How the daemon's own I/O is done, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoBackend {
@@ -225,6 +240,9 @@ pub trait HostRead: Send + Sync {
     /// What the superblock of the file system on an active dm device of ours says, and of a mounted one (at `at`) the kernel
     /// where that knows better. Nothing else of it is read. `Invalid` if it is no superblock of this kind.
     fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState>;
+    /// As [`HostRead::pool_contents`], with who shares chunks with whom: reads all of the pool's mappings. `Unsupported` if they
+    /// are too many.
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing>;
     /// The dm targets that the kernel has loaded or can load.
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 

@@ -18,6 +18,7 @@ use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
+use crate::lease::Leases;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
 use crate::store::{self, CheckpointJob, StoreCounters};
@@ -76,6 +77,8 @@ pub struct OpenVg {
     rounds_unsettled: AtomicU32,
     /// How the pools' own metadata compare with ours.
     audits: Mutex<Audits>,
+    /// Who reads them.
+    leases: Leases,
 }
 
 impl OpenVg {
@@ -90,6 +93,7 @@ impl OpenVg {
             opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
+            leases: Leases::default(),
         }
     }
 
@@ -323,7 +327,10 @@ impl OpenVg {
             if matches!(subject, ObjectKey::Vg(_)) {
                 self.keep_erased(host, &missing);
             }
-            match exec::run(host, session, &self.catalog, &plan) {
+            let aside = self.leases.stand_aside(&plan);
+            let done = exec::run(host, session, &self.catalog, &plan);
+            drop(aside);
+            match done {
                 // An unfinished VG is gone when its labels are: its catalog ends here.
                 Ok(()) if matches!(subject, ObjectKey::Vg(_)) => {
                     session.close();
@@ -403,6 +410,10 @@ impl OpenVg {
             self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
+    }
+
+    pub(crate) const fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {

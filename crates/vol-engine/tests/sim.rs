@@ -22,4 +22,5 @@ mod sim {
     mod review;
     mod store;
     mod trash;
+    mod usage;
 }

@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolStatus, Probe,
-    Signature, TargetLine, ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
-    MountCall, ThinSnapshot,
+    MountCall, SharingCall, ThinSnapshot,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -157,6 +157,10 @@ impl HostRead for LinuxHost {
     fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState> {
         self.check_own(&format!("read the superblock of {dev}"), dev)?;
         fs::state(dev, fs, at)
+    }
+
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
+        contents::read_sharing(&self.dm, &self.io, call)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

@@ -1,7 +1,9 @@
 //! What is read of a pool's metadata past the pool: what was committed last, or the metadata snapshot; and the test's own
 //! messages to a pool, behind the daemon's back.
 
-use vol_core::observed::{PoolContents, ThinRecord};
+use std::collections::{BTreeMap, BTreeSet};
+
+use vol_core::observed::{Kin, PoolContents, PoolSharing, ThinRecord};
 use vol_engine::host::{HostErrorKind, HostResult, MetadataRoot};
 
 use crate::effect::Mishap;
@@ -10,7 +12,21 @@ use crate::mapper::dm_dev;
 use crate::pool::{BLOCK, MAGIC, PoolDisk, checksum};
 use crate::world::{World, fail};
 
+/// A metadata snapshot.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub contents: PoolContents,
+    pub mappings: Mappings,
+}
+
+/// By thin id: the data blocks behind its chunks.
+pub(crate) type Mappings = BTreeMap<u32, Vec<u64>>;
+
 impl PoolDisk {
+    pub fn mappings(&self) -> Mappings {
+        self.thins.iter().map(|(id, thin)| (*id, thin.blocks.values().copied().collect())).collect()
+    }
+
     /// As the kernel's records have it.
     pub fn contents(&self) -> PoolContents {
         let record = |thin: &crate::pool::Thin| ThinRecord {
@@ -27,22 +43,76 @@ impl PoolDisk {
 }
 
 impl World {
-    pub fn pool_contents(&self, what: &str, minor: u32, root: MetadataRoot) -> HostResult<PoolContents> {
+    fn pool_on(&self, what: &str, minor: u32) -> HostResult<&PoolDisk> {
         let bytes = self.read_linear(what, dm_dev(minor), 0, BLOCK)?;
         if bytes.iter().all(|byte| *byte == 0) {
             return fail(HostErrorKind::Invalid, what, "the first block is blank");
         }
         let state = u64::from_le_bytes(<[u8; 8]>::try_from(&bytes[64..72]).unwrap_or_default());
         let sound = bytes[..4] == checksum(&bytes[4..]).to_le_bytes() && bytes[32..40] == MAGIC.to_le_bytes();
-        let Some(disk) = self.pool_states.get(&state).filter(|_| sound) else {
-            return fail(HostErrorKind::Invalid, what, "the superblock is damaged");
-        };
+        match self.pool_states.get(&state).filter(|_| sound) {
+            Some(disk) => Ok(disk),
+            None => fail(HostErrorKind::Invalid, what, "the superblock is damaged"),
+        }
+    }
+
+    pub fn pool_contents(&self, what: &str, minor: u32, root: MetadataRoot) -> HostResult<PoolContents> {
+        let disk = self.pool_on(what, minor)?;
         match (root, &disk.held) {
             (MetadataRoot::Committed, _) => Ok(disk.contents()),
-            (MetadataRoot::Held, Some(held)) => Ok(PoolContents { needs_check: disk.needs_check, ..(**held).clone() }),
+            (MetadataRoot::Held, Some(held)) => {
+                Ok(PoolContents { needs_check: disk.needs_check, ..held.contents.clone() })
+            }
             (MetadataRoot::Held, None) => fail(HostErrorKind::NotFound, what, "no metadata snapshot is held"),
         }
     }
+
+    pub fn pool_sharing(
+        &self,
+        what: &str,
+        minor: u32,
+        root: MetadataRoot,
+        kin: &BTreeMap<u32, Kin>,
+    ) -> HostResult<PoolSharing> {
+        let contents = self.pool_contents(what, minor, root)?;
+        let disk = self.pool_on(what, minor)?;
+        let mappings = match (root, &disk.held) {
+            (MetadataRoot::Held, Some(held)) => held.mappings.clone(),
+            _ => disk.mappings(),
+        };
+        Ok(shared(contents, &mappings, kin))
+    }
+}
+
+/// From the mappings in full; the real host walks trees instead.
+fn shared(contents: PoolContents, mappings: &Mappings, kin: &BTreeMap<u32, Kin>) -> PoolSharing {
+    let mut users: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+    for (id, blocks) in mappings {
+        for block in blocks {
+            users.entry(*block).or_default().insert(*id);
+        }
+    }
+    let mut found = PoolSharing { contents, mapped: users.len() as u64, ..PoolSharing::default() };
+    found.exclusive = mappings.keys().map(|id| (*id, 0)).collect();
+    for of in kin.iter().filter(|(id, _)| mappings.contains_key(id)).map(|(_, of)| of) {
+        found.sets.insert(of.set, 0);
+        found.families.insert(of.family, 0);
+    }
+    for users in users.values() {
+        let Some(first) = users.first() else { continue };
+        if users.len() == 1 {
+            *found.exclusive.entry(*first).or_default() += 1;
+        }
+        let Some(of) = kin.get(first) else { continue };
+        let all = |part: fn(&Kin) -> u32| users.iter().all(|id| kin.get(id).map(part) == Some(part(of)));
+        if all(|of| of.set) {
+            *found.sets.entry(of.set).or_default() += 1;
+        }
+        if all(|of| of.family) {
+            *found.families.entry(of.family).or_default() += 1;
+        }
+    }
+    found
 }
 
 impl SimHost {

@@ -6,6 +6,7 @@ use vol_engine::host::{HostErrorKind, HostResult, ThinSnapshot};
 use vol_types::defect;
 use vol_types::limit::THIN_ID_MAX;
 
+use crate::contents::Held;
 use crate::effect::Mishap;
 use crate::fault::Fault;
 use crate::mapper::dm_dev;
@@ -74,7 +75,9 @@ impl Message {
             }
             Self::Delete(id) => disk.drop_thin(id),
             Self::SetTransactionId { to, .. } => disk.transaction_id = to,
-            Self::ReserveSnapshot => disk.held = Some(Arc::new(disk.contents())),
+            Self::ReserveSnapshot => {
+                disk.held = Some(Arc::new(Held { contents: disk.contents(), mappings: disk.mappings() }));
+            }
             Self::ReleaseSnapshot => disk.held = None,
         }
     }

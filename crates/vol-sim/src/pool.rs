@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vol_core::observed::{DevNumber, PoolContents, PoolMode, PoolStatus, PoolUsage, ThinStatus};
+use vol_core::observed::{DevNumber, PoolMode, PoolStatus, PoolUsage, ThinStatus};
 use vol_engine::host::{HostErrorKind, HostResult};
 use vol_types::Sectors;
 
+use crate::contents::Held;
 use crate::fs::Content;
 use crate::mapper::DM_MAJOR;
 use crate::table::PoolTarget;
@@ -41,7 +42,7 @@ pub(crate) struct PoolDisk {
     pub blocks: BTreeMap<u64, u32>,
     pub next_block: u64,
     /// The metadata snapshot; durable, so it outlives a reboot.
-    pub held: Option<Arc<PoolContents>>,
+    pub held: Option<Arc<Held>>,
     /// The number of the state that was there before it was reserved.
     pub before_hold: Option<u64>,
 }
@@ -298,7 +299,7 @@ impl World {
         match (held, &changed.held) {
             (None, Some(_)) => changed.before_hold = Some(active.state),
             (Some(held), None) => {
-                back = changed.before_hold.take().filter(|_| !self.keep_states && *held == changed.contents());
+                back = changed.before_hold.take().filter(|_| !self.keep_states && held.contents == changed.contents());
             }
             _ => {}
         }

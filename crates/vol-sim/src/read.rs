@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
-    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolStatus, Probe, TargetLine,
-    ThinStatus,
+    DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolSharing, PoolStatus, Probe,
+    TargetLine, ThinStatus,
 };
-use vol_engine::host::{BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot};
+use vol_engine::host::{
+    BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
+};
 use vol_types::{Bytes, FsKind};
 
 use crate::disk::NodeKind;
@@ -108,6 +110,16 @@ impl HostRead for SimHost {
         let world = self.lock();
         world.alive("read a superblock")?;
         world.fs_state(dev, fs)
+    }
+
+    fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
+        let uuid = call.metadata_uuid;
+        let (world, minor) = self.ask_dm("read the mappings on", uuid)?;
+        let what = format!("read the mappings on {uuid}");
+        if !(call.go_on)() {
+            return fail(HostErrorKind::Busy, what, "it is not to go on");
+        }
+        world.pool_sharing(&what, minor, call.root, call.kin)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

@@ -98,6 +98,14 @@ pub enum Command {
     Status,
     /// Space: what there is, what is used, what was promised
     Df,
+    /// Draw what lies where on the physical volumes of a volume group
+    Map {
+        #[command(flatten)]
+        within: Within,
+        /// Columns of the drawing [default: the terminal's]
+        #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..))]
+        width: Option<u16>,
+    },
     /// Completions for a shell, on standard output
     Completion {
         /// The shell
@@ -353,6 +361,12 @@ pub enum Pool {
     /// Show one pool
     #[command(alias = "inspect")]
     Show {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+    },
+    /// Show who takes how much of a pool: allocated, exclusive, shared, reclaimable
+    Usage {
         /// Volume group and pool, for example data/tank
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,

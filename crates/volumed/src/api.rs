@@ -46,6 +46,12 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>>;
     fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo>;
 
+    /// From the pool's own metadata, so it may take seconds; no change waits for it.
+    fn pool_usage(&self, pool: &PoolPath) -> Read<vol_api::PoolUsage>;
+    /// As [`Backend::pool_usage`], of one volume and its snapshots.
+    fn volume_usage(&self, volume: &VolumePath) -> Read<vol_api::VolumeUsage>;
+    fn vg_map(&self, vg: &Name) -> Read<vol_api::VgMap>;
+
     fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo>;
     fn delete_vg(&self, vg: &Name, dry_run: bool) -> Change<VgInfo>;
     fn extend_vg(&self, vg: &Name, request: ExtendVg, dry_run: bool) -> Change<VgInfo>;

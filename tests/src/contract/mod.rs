@@ -12,6 +12,7 @@ pub mod linux;
 pub mod maps;
 pub mod messages;
 pub mod pools;
+pub mod sharing;
 pub mod sim;
 pub mod space;
 pub mod thins;
@@ -115,6 +116,7 @@ macro_rules! contract_clauses {
             "KC-92" thins::of_several_snapshots_those_before_the_one_that_fails_are_made;
             "KC-93" files::a_mounted_file_system_grows_to_its_device;
             "KC-94" files::a_sound_file_system_is_clean_and_one_in_use_is_not_checked;
+            "KC-95" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
         }
     };
 }

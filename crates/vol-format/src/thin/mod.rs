@@ -1,7 +1,8 @@
-//! A small reader of the kernel's metadata of a thin pool: which thin ids there are, and where its counters stand.
+//! A small reader of the kernel's metadata of a thin pool: which thin ids there are, where its counters stand, and who shares
+//! how much with whom.
 //!
-//! It reads the superblock and the tree of device details, never the mappings, and writes nothing. Source: kernel
-//! `drivers/md/dm-thin-metadata.c` (`thin_disk_superblock`, `disk_device_details`, `sb_check`),
+//! [`read`] takes the superblock and the tree of device details, [`read_sharing`] the mappings too; neither writes. Source:
+//! kernel `drivers/md/dm-thin-metadata.c` (`thin_disk_superblock`, `disk_device_details`, `sb_check`, `pack_block_time`),
 //! `drivers/md/persistent-data/dm-btree-internal.h` (`node_header`), `dm-btree-spine.c` (`node_check`),
 //! `dm-block-manager.c` (`dm_bm_checksum`). All numbers are little-endian; a block has 4096 bytes.
 //!
@@ -11,9 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod node;
+mod sharing;
 mod superblock;
 
 use node::Node;
+pub use sharing::{Kin, Sharing, read_sharing};
 use superblock::Superblock;
 
 /// Size of a block: the kernel's (`dm-thin-metadata.h`, `THIN_METADATA_BLOCK_SIZE`) is that of ours.
@@ -83,6 +86,9 @@ pub enum ThinError<E> {
     Newer(u32),
     #[error("no metadata snapshot is held")]
     NothingHeld,
+    /// More than can be told apart in memory.
+    #[error("the pool's mappings are spread over more than {0} chunks, which is too many to be counted")]
+    TooLarge(u64),
 }
 
 /// Reads a pool's metadata. `read` gives the block of this number, [`BLOCK`] bytes.
@@ -90,11 +96,26 @@ pub enum ThinError<E> {
 /// # Errors
 /// See [`ThinError`]; any damage ends the reading, so what is returned is whole.
 pub fn read<E>(root: Root, mut read: impl FnMut(u64) -> Result<Vec<u8>, E>) -> Result<ThinMetadata, ThinError<E>> {
-    let mut fetch = |block: u64| {
-        let bytes = read(block).map_err(ThinError::Read)?;
-        <Box<[u8; BLOCK]>>::try_from(bytes)
-            .map_err(|_| ThinError::Damaged { block, what: "it has not the size of a block" })
-    };
+    Ok(read_ids(root, &mut |block| fetched(block, read(block)))?.0)
+}
+
+/// What is read, as a block.
+fn fetched<E>(block: u64, bytes: Result<Vec<u8>, E>) -> Fetched<E> {
+    let whole = <Box<[u8; BLOCK]>>::try_from(bytes.map_err(ThinError::Read)?);
+    whole.map_err(|_| ThinError::Damaged { block, what: "it has not the size of a block" })
+}
+
+/// Where the mappings are.
+struct Mappings {
+    root: u64,
+    /// Chunks that the pool has.
+    data_blocks: u64,
+}
+
+fn read_ids<E>(
+    root: Root,
+    mut fetch: &mut impl FnMut(u64) -> Fetched<E>,
+) -> Result<(ThinMetadata, Mappings), ThinError<E>> {
     let first = Superblock::read(0, &*fetch(0)?)?;
     let held_root = (first.held_root != 0).then_some(first.held_root);
     let from = match (root, held_root) {
@@ -106,7 +127,8 @@ pub fn read<E>(root: Root, mut read: impl FnMut(u64) -> Result<Vec<u8>, E>) -> R
         (Root::Held, Some(block)) => Superblock::read(block, &*fetch(block)?)?,
     };
     let devices = devices(from.device_details_root, first.metadata_blocks, &mut fetch)?;
-    Ok(ThinMetadata {
+    let mappings = Mappings { root: from.data_mapping_root, data_blocks: first.data_blocks };
+    let metadata = ThinMetadata {
         transaction_id: from.transaction_id,
         time: from.time,
         needs_check: first.needs_check,
@@ -114,18 +136,32 @@ pub fn read<E>(root: Root, mut read: impl FnMut(u64) -> Result<Vec<u8>, E>) -> R
         data_block_size: from.data_block_size,
         metadata_blocks: first.metadata_blocks,
         devices,
-    })
+    };
+    Ok((metadata, mappings))
 }
 
 type Fetched<E> = Result<Box<[u8; BLOCK]>, ThinError<E>>;
 
-/// Walks the tree of details from left to right.
+/// The tree of details.
 fn devices<E>(
     root: u64,
     blocks: u64,
     fetch: &mut impl FnMut(u64) -> Fetched<E>,
 ) -> Result<BTreeMap<u32, Details>, ThinError<E>> {
     let mut devices = BTreeMap::new();
+    ids(root, blocks, fetch, |id, details| {
+        devices.insert(id, details);
+    })?;
+    Ok(devices)
+}
+
+/// Walks a tree of which the keys are thin ids from left to right.
+fn ids<E, V: node::Value>(
+    root: u64,
+    blocks: u64,
+    fetch: &mut impl FnMut(u64) -> Fetched<E>,
+    mut each: impl FnMut(u32, V),
+) -> Result<(), ThinError<E>> {
     let mut seen = BTreeSet::new();
     let mut last: Option<u64> = None;
     // Each with its level; the leftmost is at the end.
@@ -149,19 +185,19 @@ fn devices<E>(
                 open.extend(children.into_iter().rev().map(|child| (child, level.saturating_add(1))));
             }
             Node::Leaf(entries) => {
-                for (key, details) in entries {
+                for (key, value) in entries {
                     let id = u32::try_from(key).ok().filter(|_| key <= ID_MAX);
                     let id = id.ok_or_else(|| damaged("a thin id has more than 24 bits"))?;
                     if last.is_some_and(|last| last >= key) {
                         return Err(damaged("thin ids are out of order"));
                     }
                     last = Some(key);
-                    devices.insert(id, details);
+                    each(id, value);
                 }
             }
         }
     }
-    Ok(devices)
+    Ok(())
 }
 
 /// `dm_bm_checksum`: CRC-32C without the final inversion over all but the checksum itself, and a number that tells the kinds

@@ -1,4 +1,5 @@
-//! Nodes of the tree of device details: thin id to [`Details`].
+//! Nodes of the trees: of device details (thin id to [`Details`]), of roots (thin id to the root of its mappings) and of
+//! mappings (chunk of a thin volume to chunk of the pool).
 
 use super::{BLOCK, Details, ThinError, checksum, u32_at, u64_at};
 
@@ -22,14 +23,44 @@ const WORD: usize = 8;
 /// Size of `disk_device_details`.
 const DETAILS: usize = 24;
 
-pub enum Node {
-    /// Blocks of the children, from left to right.
-    Inner(Vec<u64>),
-    Leaf(Vec<(u64, Details)>),
+/// What a leaf holds for each key.
+pub trait Value: Sized {
+    /// In bytes.
+    const SIZE: usize;
+    fn read(bytes: &[u8; BLOCK], at: usize) -> Self;
 }
 
-impl Node {
-    /// Checks what the kernel checks (`node_check`), and that it is a node of this tree.
+impl Value for Details {
+    const SIZE: usize = DETAILS;
+
+    fn read(bytes: &[u8; BLOCK], at: usize) -> Self {
+        Self {
+            mapped_blocks: u64_at(bytes, at),
+            transaction_id: u64_at(bytes, at.saturating_add(8)),
+            creation_time: u32_at(bytes, at.saturating_add(16)),
+            snapshotted_time: u32_at(bytes, at.saturating_add(20)),
+        }
+    }
+}
+
+/// The root of a tree of mappings, or a mapping (`pack_block_time`: the chunk above 24 bits of the snapshot clock).
+impl Value for u64 {
+    const SIZE: usize = WORD;
+
+    fn read(bytes: &[u8; BLOCK], at: usize) -> Self {
+        u64_at(bytes, at)
+    }
+}
+
+pub enum Node<V> {
+    /// Blocks of the children, from left to right.
+    Inner(Vec<u64>),
+    /// Keys and what they hold, as they stand there.
+    Leaf(Vec<(u64, V)>),
+}
+
+impl<V: Value> Node<V> {
+    /// Checks what the kernel checks (`node_check`), and that it is a node of this kind of tree.
     pub fn read<E>(at: u64, bytes: &[u8; BLOCK]) -> Result<Self, ThinError<E>> {
         let damaged = |what| Err(ThinError::Damaged { block: at, what });
         if u32_at(bytes, CSUM) != checksum(bytes, CHECKSUM_KIND) {
@@ -40,7 +71,7 @@ impl Node {
         }
         let (value_size, leaf) = match u32_at(bytes, FLAGS) {
             INTERNAL => (WORD, false),
-            LEAF => (DETAILS, true),
+            LEAF => (V::SIZE, true),
             _ => return damaged("the node is neither inner node nor leaf"),
         };
         if usize::try_from(u32_at(bytes, VALUE_SIZE)) != Ok(value_size) {
@@ -64,17 +95,7 @@ impl Node {
         if !leaf {
             return Ok(Self::Inner((0..entries).map(|index| u64_at(bytes, value(index))).collect()));
         }
-        let entry = |index: usize| {
-            let key = u64_at(bytes, index.saturating_mul(WORD).saturating_add(KEYS));
-            let at = value(index);
-            let details = Details {
-                mapped_blocks: u64_at(bytes, at),
-                transaction_id: u64_at(bytes, at.saturating_add(8)),
-                creation_time: u32_at(bytes, at.saturating_add(16)),
-                snapshotted_time: u32_at(bytes, at.saturating_add(20)),
-            };
-            (key, details)
-        };
-        Ok(Self::Leaf((0..entries).map(entry).collect()))
+        let key = |index: usize| u64_at(bytes, index.saturating_mul(WORD).saturating_add(KEYS));
+        Ok(Self::Leaf((0..entries).map(|index| (key(index), V::read(bytes, value(index)))).collect()))
     }
 }

@@ -20,6 +20,9 @@ const VERSION: usize = 40;
 const TIME: usize = 44;
 const TRANS_ID: usize = 48;
 const HELD_ROOT: usize = 56;
+/// `nr_blocks` of the `disk_sm_root` of the data space map (`dm-space-map-common.h`); a metadata snapshot has zero there.
+const DATA_BLOCKS: usize = 64;
+const DATA_MAPPING_ROOT: usize = 320;
 const DEVICE_DETAILS_ROOT: usize = 328;
 const DATA_BLOCK_SIZE: usize = 336;
 const METADATA_BLOCK_SIZE: usize = 340;
@@ -36,6 +39,9 @@ pub struct Superblock {
     pub needs_check: bool,
     /// 0: none.
     pub held_root: u64,
+    /// Chunks of the pool; zero in a metadata snapshot.
+    pub data_blocks: u64,
+    pub data_mapping_root: u64,
     pub device_details_root: u64,
     pub data_block_size: u32,
     pub metadata_blocks: u64,
@@ -71,6 +77,8 @@ impl Superblock {
             time: u32_at(bytes, TIME),
             needs_check: u32_at(bytes, FLAGS) & NEEDS_CHECK != 0,
             held_root: u64_at(bytes, HELD_ROOT),
+            data_blocks: u64_at(bytes, DATA_BLOCKS),
+            data_mapping_root: u64_at(bytes, DATA_MAPPING_ROOT),
             device_details_root: u64_at(bytes, DEVICE_DETAILS_ROOT),
             data_block_size: u32_at(bytes, DATA_BLOCK_SIZE),
             metadata_blocks: u64_at(bytes, METADATA_NR_BLOCKS).min(BLOCKS_MAX),

@@ -12,3 +12,4 @@ mod record;
 mod sample;
 mod spec;
 mod thin;
+mod thin_sharing;

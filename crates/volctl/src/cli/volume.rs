@@ -98,6 +98,12 @@ pub enum Volume {
         #[arg(value_name = "VG/VOLUME")]
         volume: VolumePath,
     },
+    /// Show what a volume and its snapshots take of their pool
+    Usage {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+    },
     /// Mount a volume
     Mount {
         /// Volume group and volume, for example data/pg

@@ -3,7 +3,7 @@
 use vol_api::{CreatePool, GiveUpPool, PoolInfo};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session};
+use super::{Run, Session, space};
 use crate::cli::Pool;
 use crate::render::{pool_facts, pool_table};
 
@@ -49,6 +49,7 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             let pool = session.client.pool(&pool).await?;
             session.show(&pool, name(&pool), &pool_facts(&pool, format))
         }
+        Pool::Usage { pool } => space::pool(&pool, session).await,
         Pool::Purge { pool, change } => {
             if !change.yes && !change.dry_run {
                 let count = session.client.pool(&pool).await?.deleted_count;

@@ -4,10 +4,10 @@ use vol_api::{PvCheck, PvCheckList, PvInfo, ScanRequest, WipePv};
 use vol_types::PvId;
 
 use super::change::{Question, plan_of};
-use super::{Run, Session, paths};
+use super::{Run, Session, paths, space};
 use crate::cli::{Change, Output, Pv, PvText};
 use crate::dump;
-use crate::render::{count, pv_facts, pv_table};
+use crate::render::{count, pv_table};
 use crate::values::resolve;
 use crate::{Failure, exit};
 
@@ -30,8 +30,7 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
         }
         Pv::Show { pv } => {
             let pv = find(pv, session).await?;
-            let facts = pv_facts(&pv, session.format);
-            session.show(&pv, name(&pv), &facts)
+            space::show_pv(&pv, name(&pv), session).await
         }
         Pv::Wipe { disk, force, change } => wipe(&disk, force, &change, session).await,
         Pv::Check { pvs, offline } => check(pvs, offline, session).await,

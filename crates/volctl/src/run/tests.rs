@@ -3,6 +3,7 @@ mod fs;
 mod inspect;
 mod life;
 mod members;
+mod space;
 
 use vol_api::*;
 

@@ -27,6 +27,7 @@ mod life;
 mod membership;
 mod open;
 mod restore;
+mod space;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -328,6 +329,16 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
 
     fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo> {
         self.snapshot_info(snapshot)
+    }
+
+    fn pool_usage(&self, pool: &PoolPath) -> Read<vol_api::PoolUsage> {
+        space::pool(self, pool)
+    }
+    fn volume_usage(&self, volume: &VolumePath) -> Read<vol_api::VolumeUsage> {
+        space::volume(self, volume)
+    }
+    fn vg_map(&self, vg: &Name) -> Read<vol_api::VgMap> {
+        space::map(self, vg)
     }
 
     fn create_vg(&self, request: vol_api::CreateVg, dry_run: bool) -> Change<VgInfo> {

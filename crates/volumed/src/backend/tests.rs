@@ -4,6 +4,7 @@ mod degraded;
 mod life;
 mod main_job;
 mod refused;
+mod space;
 mod stack;
 
 use std::fmt::Debug;

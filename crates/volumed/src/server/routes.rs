@@ -74,6 +74,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .merge(volumes())
         .merge(snapshots())
         .merge(life::life())
+        .merge(usage())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(front)
@@ -296,6 +297,20 @@ fn snapshots() -> Router<Arc<Front>> {
             &format!("{ONE}/unmount"),
             post(|call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.unmount_snapshot(&path, dry))),
         )
+}
+
+/// For provision, although they change nothing: the pool commits for each reading, and the daemon reads all of its mappings.
+fn usage() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/v1/pools/{vg}/{pool}/usage",
+            get(|call: Call| call.read_as(Provision, |b, pool: PoolPath, NoQuery {}| b.pool_usage(&pool))),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/usage",
+            get(|call: Call| call.read_as(Provision, |b, volume: VolumePath, NoQuery {}| b.volume_usage(&volume))),
+        )
+        .route("/v1/vgs/{vg}/map", get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.vg_map(&vg))))
 }
 
 async fn not_found(uri: Uri) -> impl IntoResponse {

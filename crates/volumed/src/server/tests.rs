@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 68] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 71] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -48,6 +48,9 @@ const ENDPOINTS: [(&str, &str, &str, &str); 68] = [
     ("GET", "/v1/pools?vg=data", "", "observe"),
     ("GET", "/v1/pools/data/tank", "", "observe"),
     ("GET", "/v1/volumes", "", "observe"),
+    ("GET", "/v1/vgs/data/map", "", "observe"),
+    ("GET", "/v1/pools/data/tank/usage", "", "provision"),
+    ("GET", "/v1/volumes/data/pg/usage", "", "provision"),
     ("GET", "/v1/volumes/data/pg", "", "observe"),
     ("GET", "/v1/snapshots", "", "observe"),
     ("GET", "/v1/deleted?vg=data", "", "observe"),

@@ -134,6 +134,15 @@ impl Backend for Fake {
     fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo> {
         Ok(SnapshotInfo { full_name: snapshot.to_string(), ..SnapshotInfo::default() })
     }
+    fn pool_usage(&self, pool: &PoolPath) -> Read<PoolUsage> {
+        Ok(PoolUsage { pool: pool.pool.to_string(), ..PoolUsage::default() })
+    }
+    fn volume_usage(&self, volume: &VolumePath) -> Read<VolumeUsage> {
+        Ok(VolumeUsage { volume: volume.volume.to_string(), ..VolumeUsage::default() })
+    }
+    fn vg_map(&self, vg: &Name) -> Read<VgMap> {
+        Ok(VgMap { vg: vg.to_string(), ..VgMap::default() })
+    }
     fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo> {
         self.change(format!("create_vg {}", request.name), dry_run)
     }
