@@ -195,6 +195,21 @@ pub struct PoolInfo {
     pub volume_count: u64,
     pub snapshot_count: u64,
     pub created_at: String,
+    /// How far it grows by itself: `vg` (as far as the VG has space), `up_to` or `off`.
+    #[serde(default)]
+    pub growth: String,
+    /// With `up_to`: the bound.
+    #[serde(default)]
+    pub growth_limit_bytes: Option<u64>,
+    /// How much it may still grow by itself; several pools of a VG may count on the same space.
+    #[serde(default)]
+    pub growable_bytes: u64,
+    /// `queue` or `error`.
+    #[serde(default)]
+    pub when_full: String,
+    /// With no more than this share of its data free, what it may still grow by included, it makes no new volumes and snapshots.
+    #[serde(default)]
+    pub reserve_percent: u64,
 }
 
 /// What is in a volume, as far as the daemon knows.

@@ -16,6 +16,7 @@ use crate::step::{Action, Step};
 
 pub mod agreement;
 pub mod disks;
+pub mod grow;
 pub mod health;
 pub mod members;
 pub mod mount;

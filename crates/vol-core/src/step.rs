@@ -234,6 +234,14 @@ pub enum Action {
         pool: PoolId,
         transaction_id: u64,
     },
+    /// The kernel uses a pool's data and metadata up to at least this size: it looks at them when a table is made live, and
+    /// says so nowhere but in its log if it does not take them (`dm-thin.c`, `maybe_resize_data_dev`).
+    CheckPoolSize {
+        pool: PoolId,
+        data_chunks: u64,
+        /// In blocks of 4 KiB.
+        metadata_blocks: u64,
+    },
     Mkfs {
         volume: VolumeId,
         fs: FsKind,
@@ -294,6 +302,7 @@ impl Action {
             Self::SnapshotThin { .. } => "snapshot-thin",
             Self::SetTransaction { .. } => "set-transaction",
             Self::CheckPool { .. } => "check-pool",
+            Self::CheckPoolSize { .. } => "check-pool-size",
             Self::Mkfs { .. } => "mkfs",
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
@@ -369,6 +378,9 @@ impl fmt::Display for Action {
             Self::SetTransaction { from, to, .. } => write!(f, "pool message: set_transaction_id {from} {to}"),
             Self::CheckPool { transaction_id, .. } => {
                 write!(f, "check that the pool is writable and at transaction {transaction_id}")
+            }
+            Self::CheckPoolSize { data_chunks, metadata_blocks, .. } => {
+                write!(f, "check that the pool has {data_chunks} chunks, and {metadata_blocks} blocks of metadata")
             }
             Self::Mkfs { fs, .. } => write!(f, "run mkfs.{}", fs.as_str()),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),

@@ -3,6 +3,7 @@
 mod plans {
     mod agreement;
     pub mod fixture;
+    mod grow;
     mod mount;
     mod pool;
     mod recover;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockEr
 use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
-use vol_core::plan::{Kernel, health};
+use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal};
 use vol_format::layout::Geometry;
@@ -290,13 +290,15 @@ impl OpenVg {
         Ok(plan)
     }
 
-    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up.
+    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says.
     fn unsettled(&self) -> bool {
         let view = self.view();
         self.read(|catalog| {
             let exported = catalog.vg().state == VgState::Exported;
             let down = |pool: &vol_types::Pool| !exported && !view.kernel.pools.contains_key(&pool.id);
-            catalog.unfinished().next().is_some() || catalog.pools().any(down)
+            let behind =
+                |pool: &vol_types::Pool| !exported && grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
+            catalog.unfinished().next().is_some() || catalog.pools().any(|pool| down(pool) || behind(pool))
         })
     }
 
@@ -556,7 +558,10 @@ fn fill_problem(pool: &vol_types::Pool, kernel: &Kernel) -> Option<Problem> {
         return Some(Problem {
             code: "pool-full",
             message: format!("pool {} {what}: writes to its volumes fail now", pool.name),
-            hint: "delete volumes or snapshots at once; then unmount and mount what has become read-only".to_owned(),
+            hint:
+                "give it space at once: `volctl pool extend`, or delete volumes or snapshots; writes that wait then go \
+                   on, and what has become read-only is unmounted and mounted again"
+                    .to_owned(),
             subject: Some(ObjectKey::Pool(pool.id)),
         });
     }

@@ -18,5 +18,6 @@ mod sim {
     mod refused;
     mod restore;
     mod review;
+    mod space;
     mod store;
 }

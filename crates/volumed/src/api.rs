@@ -9,9 +9,9 @@
 
 use vol_api::backup::Backup;
 use vol_api::{
-    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ExtendVg, GiveUpPool, ImportClone, Init,
-    InitInfo, Mount, PoolInfo, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo,
-    Status, VgInfo, VolumeInfo, WipePv,
+    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ExtendPool, ExtendVg, GiveUpPool,
+    ImportClone, Init, InitInfo, Mount, PoolInfo, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo,
+    ScanRequest, SetPool, SnapshotInfo, Status, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -57,6 +57,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A pool of which a disk is gone, with everything in it.
     fn give_up_pool(&self, pool: &PoolPath, request: GiveUpPool, dry_run: bool) -> Change<PoolInfo>;
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo>;
+    fn extend_pool(&self, pool: &PoolPath, request: ExtendPool, dry_run: bool) -> Change<PoolInfo>;
+    fn set_pool(&self, pool: &PoolPath, request: SetPool, dry_run: bool) -> Change<PoolInfo>;
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo>;
     fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;

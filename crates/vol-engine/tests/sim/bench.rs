@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vol_core::VolumeName;
+use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg};
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
@@ -53,6 +54,7 @@ pub fn pool_request() -> CreatePool {
         size: SizeSpec::PercentFree(80),
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
+        policy: SpacePolicy::default(),
     }
 }
 
@@ -90,6 +92,11 @@ pub enum Op {
     ImportVg,
     /// A disk that was taken out of the VG and came back.
     WipePv,
+    /// More data, and the metadata that they need.
+    ExtendPool,
+    ExtendMetadata,
+    /// Writes fail at once when it is full: the one policy that the kernel is told.
+    SetPool,
 }
 
 impl Op {
@@ -120,6 +127,9 @@ impl Op {
             Self::ExportVg => engine.export_vg(&data, false).map(drop),
             Self::ImportVg => engine.import_vg(&data, false).map(drop),
             Self::WipePv => engine.wipe_pv(Path::new("/dev/sdc"), false, false).map(drop),
+            Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
+            Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
+            Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
         }
     }
 
@@ -146,6 +156,7 @@ impl Op {
         match self {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
+            ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
             CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
             Mount | SnapshotIdle | DeleteVolume => &[CreateVg, CreatePool, CreateFormatted],
             SnapshotMounted | Unmount => &[CreateVg, CreatePool, CreateFormatted, Mount],
@@ -179,7 +190,48 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
     all
 }
 
-/// [`inventory`], and how many PVs each VG has.
+/// `pool extend data/tank` to these sizes.
+pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
+    let size = |text: &str| text.parse().unwrap();
+    ExtendPool { name: name("tank"), data: data.map(size), metadata: metadata.map(size) }
+}
+
+/// `pool set data/tank` with another value for everything.
+pub fn set_pool() -> SetPool {
+    SetPool {
+        name: name("tank"),
+        growth: Some(Growth::Off),
+        when_full: Some(WhenFull::Error),
+        reserve_percent: Some(10),
+        overcommit_percent: Some(200),
+    }
+}
+
+/// What is recorded of each pool's space, and what its device says of it; these must not differ.
+fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
+    use vol_core::observed::PoolStatus;
+    let mut all = Vec::new();
+    for vg in engine.vgs() {
+        let view = vg.view();
+        vg.read(|catalog| {
+            for pool in catalog.pools() {
+                let (data, metadata) = (catalog.pool_data_size(pool), catalog.pool_metadata_size(pool));
+                all.push(format!("pool {}: {data} + {metadata}, {:?}, {:?}", pool.name, pool.growth, pool.when_full));
+                if let Some(PoolStatus::Working(usage)) = view.kernel.pools.get(&pool.id) {
+                    all.push(format!(
+                        "kernel: {} + {}, {}",
+                        Bytes(usage.total_data * pool.chunk_size.get()),
+                        Bytes(usage.total_metadata * 4096),
+                        if usage.error_when_full { "Error" } else { "Queue" }
+                    ));
+                }
+            }
+        });
+    }
+    all
+}
+
+/// [`inventory`], how many PVs each VG has, and the space of its pools.
 pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     let mut all = inventory(engine);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
@@ -188,6 +240,7 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
+    all.extend(pool_space(engine));
     all
 }
 

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 19] = [
+const OPS: [Op; 22] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -29,6 +29,9 @@ const OPS: [Op; 19] = [
     Op::ExportVg,
     Op::ImportVg,
     Op::WipePv,
+    Op::ExtendPool,
+    Op::ExtendMetadata,
+    Op::SetPool,
 ];
 
 const DEATHS: [Fault; 8] = [

@@ -89,6 +89,9 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
                     pool.overcommit_limit_percent
                 ),
             ),
+            ("grows", growth_text(pool, format)),
+            ("when full", if pool.when_full == "error" { "writes fail at once" } else { "writes wait" }.to_owned()),
+            ("reserve", format!("{} %: below it nothing new is made", pool.reserve_percent)),
             ("volumes", pool.volume_count.to_string()),
             ("snapshots", pool.snapshot_count.to_string()),
             ("transaction id", pool.transaction_id.to_string()),
@@ -96,6 +99,15 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
         ],
         &pool.problems,
     )
+}
+
+fn growth_text(pool: &PoolInfo, format: Format) -> String {
+    let more = || format!("{} more now", format.size(pool.growable_bytes));
+    match pool.growth.as_str() {
+        "off" => "not by itself".to_owned(),
+        "up_to" => format!("by itself, up to {} ({})", format.size(pool.growth_limit_bytes), more()),
+        _ => format!("by itself, as far as the volume group has space ({})", more()),
+    }
 }
 
 pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {

@@ -6,11 +6,11 @@ use vol_api::{
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
-use vol_core::plan::agreement;
+use vol_core::plan::{agreement, grow};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
-use vol_types::{Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
+use vol_types::{Content, Growth, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState, WhenFull};
 
 use super::Facts;
 
@@ -162,6 +162,23 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         volume_count: members.volumes,
         snapshot_count: members.snapshots,
         created_at: time(pool.created_at),
+        growth: match pool.growth {
+            Growth::VgSpace => "vg",
+            Growth::UpTo(_) => "up_to",
+            Growth::Off => "off",
+        }
+        .to_owned(),
+        growth_limit_bytes: match pool.growth {
+            Growth::UpTo(bound) => Some(bound.get()),
+            Growth::VgSpace | Growth::Off => None,
+        },
+        growable_bytes: grow::room(catalog, pool).get(),
+        when_full: match pool.when_full {
+            WhenFull::Queue => "queue",
+            WhenFull::Error => "error",
+        }
+        .to_owned(),
+        reserve_percent: u64::from(pool.reserve_percent),
     }
 }
 

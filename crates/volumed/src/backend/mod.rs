@@ -23,6 +23,7 @@ mod info;
 mod membership;
 mod open;
 mod restore;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -307,6 +308,12 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn create_pool(&self, request: vol_api::CreatePool, dry_run: bool) -> Change<PoolInfo> {
         change::create_pool(self, &request, dry_run)
+    }
+    fn extend_pool(&self, pool: &PoolPath, request: vol_api::ExtendPool, dry_run: bool) -> Change<PoolInfo> {
+        space::extend(self, pool, &request, dry_run)
+    }
+    fn set_pool(&self, pool: &PoolPath, request: vol_api::SetPool, dry_run: bool) -> Change<PoolInfo> {
+        space::set(self, pool, &request, dry_run)
     }
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
         change::delete_pool(self, pool, dry_run)
