@@ -167,3 +167,96 @@ fn full_and_extended(fs: &str, size: &str) {
         _ => tool::run("xfs_repair", &["-n", &source]),
     };
 }
+
+/// What fio wrote is right, and the pool was never full: it grew ahead of the writer.
+fn grown_ahead(fs: &str) {
+    let Some(m) = with_tank("256M", &[]) else { return };
+    let at = m.path("srv");
+    m.ok(&["volume", "create", &m.of("pg"), "--size", "2G", "--fs", fs]);
+    m.ok(&["volume", "mount", &m.of("pg"), &at]);
+    let device = pool_device(&m, "pg");
+    let mut writer = fio(&at, "1500M");
+    while writer.try_wait().unwrap().is_none() {
+        // The kernel's own word, as often as can be asked. A writer that is faster than the daemon waits for a moment; it never fails.
+        let status = kernel::status(&device);
+        assert!(status.contains(" queue_if_no_space "), "writes were failed: {status}{}", m.log());
+        sleep(Duration::from_millis(50));
+    }
+    succeeds(&m, writer);
+    let now = wait_for(&m, "a pool that has grown", |pool| pool["size_bytes"].as_u64() > Some(1500 * MIB));
+    assert_eq!((&now["health"], &now["mode"]), (&"ok".into(), &"read_write".into()), "{now:#}");
+    assert!(now["size_bytes"].as_u64() < Some(4096 * MIB), "it grew far ahead of demand: {now:#}");
+    assert_eq!(sectors(&device), now["size_bytes"].as_u64().unwrap() / 512);
+    let log = std::fs::read_to_string(m.path("log")).unwrap();
+    assert!(log.contains("grown ahead of demand: extend pool"), "{log}");
+    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    m.ok(&["volume", "unmount", &m.of("pg")]);
+}
+
+#[test]
+fn a_pool_grows_ahead_of_a_writer_on_ext4() {
+    grown_ahead("ext4");
+}
+
+#[test]
+fn a_pool_grows_ahead_of_a_writer_on_xfs() {
+    grown_ahead("xfs");
+}
+
+#[test]
+fn a_pool_that_filled_while_the_daemon_was_dead_grows_when_it_is_back() {
+    let Some(mut m) = with_tank("192M", &[]) else { return };
+    let at = m.path("srv");
+    m.ok(&["volume", "create", &m.of("pg"), "--size", "1G"]);
+    m.ok(&["volume", "mount", &m.of("pg"), &at]);
+    let device = pool_device(&m, "pg");
+    m.kill9();
+    let writer = fio(&at, "400M");
+    let begin = Instant::now();
+    while !kernel::status(&device).contains("out_of_data_space") {
+        assert!(begin.elapsed() < PATIENCE, "it does not fill: {}", kernel::status(&device));
+        sleep(Duration::from_millis(100));
+    }
+    m.start_daemon();
+    succeeds(&m, writer);
+    assert_eq!(tank(&m)["mode"], "read_write");
+    m.ok(&["volume", "unmount", &m.of("pg")]);
+}
+
+#[test]
+fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
+    let Some(m) = with_tank("192M", &["--grow-to", "256M"]) else { return };
+    m.ok(&["volume", "create", &m.of("raw"), "--size", "1G", "--fs", "none"]);
+    m.ok(&["volume", "attach", &m.of("raw")]);
+    let node = m.json(&["volume", "show", &m.of("raw")])["device"].as_str().unwrap().to_owned();
+    let write = |count: &str| {
+        tool::run("sh", &["-c", &format!("dd if=/dev/urandom of={node} bs=1M count={count} oflag=direct")])
+    };
+    write("180");
+    wait_for(&m, "a pool at its bound", |pool| pool["size_bytes"] == 256 * MIB);
+    write("248");
+    let full = wait_for(&m, "an alarm", |pool| pool["problems"].as_array().is_some_and(|all| !all.is_empty()));
+    assert_eq!((&full["size_bytes"], &full["problems"][0]["code"]), (&(256 * MIB).into(), &"pool_almost_full".into()));
+    // 8 MiB of 256 are free: less than 5 %.
+    m.refused(
+        6,
+        &["reserve of 5 %", "pool extend"],
+        &["volume", "create", &m.of("more"), "--size", "1G", "--fs", "none"],
+    );
+    m.refused(6, &["reserve of 5 %"], &["snapshot", "create", &m.of("raw@now")]);
+    m.ok(&["pool", "set", &m.of("tank"), "--reserve", "0"]);
+    m.ok(&["snapshot", "create", &m.of("raw@now")]);
+
+    // Without a bound it takes what the group has, and says when that is all.
+    m.ok(&["pool", "create", &m.of("hog"), "--size", "99%FREE"]);
+    m.ok(&["pool", "set", &m.of("tank"), "--grow-to", "vg"]);
+    let now = wait_for(&m, "the end of the space", |pool| pool["problems"][0]["code"] == "pool_cannot_grow");
+    assert!(now["problems"][0]["hint"].as_str().unwrap().contains("volctl vg extend"), "{now:#}");
+    sleep(Duration::from_secs(11));
+    let log = std::fs::read_to_string(m.path("log")).unwrap();
+    let told = log.lines().filter(|line| line.contains("should grow and cannot") && !line.contains("over:")).count();
+    assert_eq!(told, 1, "{log}");
+    m.ok(&["vg", "extend", &m.vg, m.disk(2)]);
+    wait_for(&m, "a pool that has grown", |pool| pool["health"] == "ok");
+    m.ok(&["volume", "detach", &m.of("raw")]);
+}

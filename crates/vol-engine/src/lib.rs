@@ -31,6 +31,7 @@ pub use membership::{ExtendVg, PvName, ReduceVg};
 pub use queue::{Answer, ThinRequest};
 pub use restore::{BackedUp, RestoreVg};
 pub use scan::UnknownPv;
+pub use space::PoolSpace;
 pub use store::{StoreCounters, StoreError};
 pub use vg::{OpenVg, Problem, View};
 pub use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};

@@ -20,6 +20,7 @@ use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
+use crate::space::{self, PoolSpace, Spaces};
 use crate::store::{self, CheckpointJob, StoreCounters};
 
 /// Something that is not as it should be.
@@ -48,6 +49,8 @@ pub struct View {
     /// Metadata copies that are there, and that there should be.
     pub copies: (usize, usize),
     pub counters: StoreCounters,
+    /// How the active pools fill.
+    pub space: BTreeMap<vol_types::PoolId, PoolSpace>,
 }
 
 /// What a plan that changes the members of a VG is made from.
@@ -76,6 +79,7 @@ pub struct OpenVg {
     rounds_unsettled: AtomicU32,
     /// How the pools' own metadata compare with ours.
     audits: Mutex<Audits>,
+    spaces: Mutex<Spaces>,
 }
 
 impl OpenVg {
@@ -90,6 +94,7 @@ impl OpenVg {
             opening_problems: Mutex::new(opening_problems),
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
+            spaces: Mutex::default(),
         }
     }
 
@@ -116,7 +121,7 @@ impl OpenVg {
     }
 
     /// PVs of the catalog that are not there.
-    fn missing(&self, session: &Session) -> Vec<PvId> {
+    pub(crate) fn missing(&self, session: &Session) -> Vec<PvId> {
         self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| !session.pvs.contains_key(id)).collect())
     }
 
@@ -411,6 +416,10 @@ impl OpenVg {
         self.audits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn spaces(&self) -> MutexGuard<'_, Spaces> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Who is to be told of work to be done in the background.
     pub(crate) fn hang_up(&self, bell: Arc<Bell>) {
         // Inserted twice it has the same bell already.
@@ -438,6 +447,8 @@ impl OpenVg {
         let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
+        let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
+        problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
@@ -454,6 +465,7 @@ impl OpenVg {
             layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
+            space,
         };
         self.tell(&view.problems);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
@@ -540,38 +552,6 @@ fn find_problems(
         if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }
-        problems.extend(fill_problem(pool, kernel));
     }
     problems
-}
-
-/// A pool that is nearly full is a problem before it is full.
-fn fill_problem(pool: &vol_types::Pool, kernel: &Kernel) -> Option<Problem> {
-    use vol_core::observed::{PoolMode, PoolStatus};
-    let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { return None };
-    let percent = |used: u64, total: u64| u128::from(used) * 100 / u128::from(total.max(1));
-    let data = percent(usage.used_data, usage.total_data);
-    let metadata = percent(usage.used_metadata, usage.total_metadata);
-    let full = usage.used_data >= usage.total_data || usage.mode == PoolMode::OutOfDataSpace;
-    if full || usage.used_metadata >= usage.total_metadata {
-        let what = if full { "is full" } else { "has no metadata left" };
-        return Some(Problem {
-            code: "pool-full",
-            message: format!("pool {} {what}: writes to its volumes fail now", pool.name),
-            hint:
-                "give it space at once: `volctl pool extend`, or delete volumes or snapshots; writes that wait then go \
-                   on, and what has become read-only is unmounted and mounted again"
-                    .to_owned(),
-            subject: Some(ObjectKey::Pool(pool.id)),
-        });
-    }
-    let (code, message) = if data >= 90 {
-        ("pool-nearly-full", format!("pool {} is {data} % full", pool.name))
-    } else if metadata >= 80 {
-        ("pool-metadata-nearly-full", format!("the metadata of pool {} is {metadata} % full", pool.name))
-    } else {
-        return None;
-    };
-    let hint = "delete volumes or snapshots that are no longer needed; when it is full, writes fail".to_owned();
-    Some(Problem { code, message, hint, subject: Some(ObjectKey::Pool(pool.id)) })
 }

@@ -5,12 +5,13 @@
 //! that a table may use are never anybody else's; a record that is ahead of the tables is caught up with by recovery.
 
 use vol_types::{
-    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Pool, PoolState, PvId, Segment, WhenFull, limit,
+    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Pool, PoolId, PoolState, PvId, Segment, WhenFull, limit,
 };
 
 use crate::allocate::FreeSpace;
 use crate::catalog::Catalog;
 use crate::dm::{self, Device};
+use crate::fill::{Fill, Trend};
 use crate::observed::{PoolMode, PoolStatus, PoolUsage};
 use crate::plan::{Kernel, Plan, health, pool};
 use crate::refusal::{Refusal, RefusalCode};
@@ -313,17 +314,128 @@ pub fn is_behind(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) ->
 /// How much a pool's data may still grow by themselves: by what is free in the VG now, for this pool and for others, up to its
 /// bound. The free extents of disks that are missing count: they come back with them.
 pub fn room(catalog: &Catalog, pool: &Pool) -> Bytes {
-    let free = catalog.bytes(catalog.free_extents_total());
+    catalog.bytes(room_in(catalog, pool, catalog.free_extents_total()))
+}
+
+/// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
+/// into, and to repair them onto.
+fn room_in(catalog: &Catalog, pool: &Pool, free: Extents) -> Extents {
+    let spare = catalog.pools().map(|pool| dm::extents_of(&pool.metadata)).max().unwrap_or(Extents::ZERO);
+    let free = free.saturating_sub(spare);
     match pool.growth {
-        Growth::Off => Bytes::ZERO,
+        Growth::Off => Extents::ZERO,
         Growth::VgSpace => free,
         Growth::UpTo(bound) => {
-            let extent = catalog.vg().extent_size.get();
-            let left = bound.saturating_sub(catalog.pool_data_size(pool)).get();
             // In whole extents: the last part of one is not given.
-            free.min(Bytes(left / extent * extent))
+            let bound = Extents(bound.get() / catalog.vg().extent_size.get());
+            free.min(bound.saturating_sub(dm::extents_of(&pool.data)))
         }
     }
+}
+
+/// A pool that may grow has at least this share of its data free, and more while it is small or fills fast.
+const FREE_SHARE: u64 = pool::LOW_WATER_SHARE;
+/// What is large enough to be free for a while, however large the pool is.
+const FREE_ENOUGH: u64 = Bytes::GIB;
+/// Percent of its metadata in use from which a pool is given more.
+const METADATA_PERCENT: u64 = 70;
+
+/// Below so much free data a pool grows: a thirty-second of it, a fifth of a small one, and what may be written soon
+/// ([`crate::fill::History::ahead`]). Never more than all of it.
+pub fn wanted_free(size: Bytes, ahead: Bytes) -> Bytes {
+    let size = size.get();
+    let ahead = ahead.get().min(size);
+    Bytes((size / FREE_SHARE).max((size / 5).min(FREE_ENOUGH)).max(ahead))
+}
+
+/// What a pool is to grow by now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    pub data: Extents,
+    pub metadata: Extents,
+    /// It should grow, and its bound would let it, but the VG has no space for that.
+    pub unmet: bool,
+}
+
+impl Demand {
+    pub const fn is_none(&self) -> bool {
+        self.data.is_zero() && self.metadata.is_zero()
+    }
+}
+
+/// What a pool is to grow by, ahead of demand: so much that what is free is as wanted, and a tenth of its size, at most to twice its
+/// size at once. `ahead` is what may be written soon.
+pub fn demand(catalog: &Catalog, missing: &[PvId], pool: &Pool, usage: &PoolUsage, ahead: Bytes) -> Demand {
+    if pool.growth == Growth::Off || pool.state != PoolState::Ready {
+        return Demand::default();
+    }
+    let extent = catalog.vg().extent_size.get();
+    let free_extents = FreeSpace::of(catalog, |pv| !missing.contains(&pv)).total();
+    let size = catalog.pool_data_size(pool);
+    let used = usage.used_data.saturating_mul(pool.chunk_size.get());
+    let (free, wanted) = (size.get().saturating_sub(used), wanted_free(size, ahead).get());
+    let mut data = Extents::ZERO;
+    if free < wanted {
+        let more = (wanted - free).saturating_add(size.get() / 10).min(size.get());
+        data = Extents(more.div_ceil(extent).max(1));
+    }
+    let metadata_now = dm::extents_of(&pool.metadata);
+    let mut metadata = metadata_for(catalog, pool, data.min(room_in(catalog, pool, free_extents)));
+    if usage.used_metadata.saturating_mul(100) >= usage.total_metadata.saturating_mul(METADATA_PERCENT) {
+        // So many that they are half empty afterwards.
+        let target = Bytes(usage.used_metadata.saturating_mul(2 * METADATA_BLOCK)).min(limit::POOL_METADATA_MAX);
+        let target = Extents(target.get().div_ceil(extent));
+        metadata = metadata.max(target.saturating_sub(metadata_now));
+    }
+    // Without metadata nothing at all goes on, so they come first.
+    let given_metadata = metadata.min(free_extents);
+    let left = room_in(catalog, pool, free_extents.saturating_sub(given_metadata));
+    let given_data = data.min(left);
+    let at_bound = matches!(pool.growth, Growth::UpTo(bound) if bound.get() < size.get().saturating_add(extent));
+    Demand {
+        data: given_data,
+        metadata: given_metadata,
+        unmet: (given_metadata < metadata && given_metadata.is_zero())
+            || (!data.is_zero() && given_data.is_zero() && !at_bound),
+    }
+}
+
+/// The growth that a pool needs now, without being asked; an empty plan if it needs none.
+pub fn automatic(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    id: PoolId,
+    ahead: Bytes,
+) -> Result<Plan, Refusal> {
+    let (Some(pool), Some(PoolStatus::Working(usage))) = (catalog.pool(id), kernel.pools.get(&id)) else {
+        return Ok(Plan::default());
+    };
+    let demand = demand(catalog, missing, pool, usage, ahead);
+    if demand.is_none() {
+        return Ok(Plan::default());
+    }
+    may_grow(catalog, kernel, missing, pool)?;
+    grown(catalog, kernel, missing, pool, demand.data, demand.metadata)
+}
+
+/// How full a pool is, what it may still grow by counted in unless it `cannot_grow`.
+pub fn fill(catalog: &Catalog, pool: &Pool, usage: &PoolUsage, cannot_grow: bool, trend: Option<Trend>) -> Fill {
+    let percent = |used: u64, of: u64| {
+        u32::try_from((u128::from(used) * 100 / u128::from(of.max(1))).min(1000)).unwrap_or(u32::MAX)
+    };
+    let size = catalog.pool_data_size(pool).get();
+    let used = usage.used_data.saturating_mul(pool.chunk_size.get());
+    let room = if cannot_grow { 0 } else { room(catalog, pool).get() };
+    let reach = size.saturating_add(room);
+    let mut metadata = usage.total_metadata;
+    if pool.growth != Growth::Off && !cannot_grow {
+        let free = catalog.bytes(catalog.free_extents_total()).get() / METADATA_BLOCK;
+        let most = metadata_blocks(limit::POOL_METADATA_MAX).max(metadata);
+        metadata = metadata.saturating_add(free).min(most);
+    }
+    let time = trend.and_then(|trend| Some((trend.time_to_fill(Bytes(reach.saturating_sub(used)))?, trend.confidence)));
+    Fill { data: percent(used, reach), metadata: percent(usage.used_metadata, metadata), time_to_full: time }
 }
 
 /// `pool set`.

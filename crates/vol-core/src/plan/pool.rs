@@ -1,14 +1,15 @@
 //! Making a thin pool out of extents, activating it, and taking it apart.
 
 use vol_types::{
-    Bytes, Change, Extents, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, WhenFull, limit,
+    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, WhenFull,
+    limit,
 };
 
 use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::grow::SpacePolicy;
+use crate::plan::grow::{self, SpacePolicy};
 use crate::plan::{Kernel, Plan, agreement};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
@@ -287,7 +288,8 @@ pub fn find<'a>(catalog: &'a Catalog, name: Option<&Name>) -> Result<&'a Pool, R
     }
 }
 
-/// Whether the pool has room for what comes next; a pool that is full refuses new volumes and snapshots.
+/// Whether the pool has room for what comes next. Volumes and snapshots are refused when it is full, when no more than its reserve is
+/// free (what it may still grow by counts as free), and when its metadata are nearly full.
 pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> Result<(), Refusal> {
     let Some(PoolStatus::Working(usage)) = status else { return Ok(()) };
     let name = format!("{}/{}", catalog.vg().name, pool.name);
@@ -297,6 +299,22 @@ pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> 
             catalog.pool_data_size(pool)
         ))
         .hint(format!("give it space: `volctl pool extend {name} --size +10G`; or delete what is no longer needed")));
+    }
+    let free = (usage.total_data - usage.used_data).saturating_mul(pool.chunk_size.get());
+    let reach = free.saturating_add(grow::room(catalog, pool).get());
+    let kept = u128::from(catalog.pool_data_size(pool).get()) * u128::from(pool.reserve_percent) / 100;
+    if u128::from(reach) <= kept {
+        let grows = if pool.growth == Growth::Off { "" } else { ", and it cannot grow by more than that" };
+        return Err(Refusal::no_space(format!(
+            "pool {name} has {} of {} free{grows}; its reserve of {} % is kept for what is there",
+            Bytes(reach),
+            catalog.pool_data_size(pool),
+            pool.reserve_percent
+        ))
+        .hint(format!(
+            "give it space: `volctl pool extend {name} --size +10G`; or delete what is no longer needed; \
+             or lower the reserve: `volctl pool set {name} --reserve 0`"
+        )));
     }
     // The kernel refuses every message, `delete` too, once metadata is full: stop well before.
     if usage.used_metadata.saturating_mul(10) >= usage.total_metadata.saturating_mul(9) {

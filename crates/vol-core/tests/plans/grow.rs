@@ -232,10 +232,108 @@ fn a_policy_that_makes_no_sense_is_refused() {
 fn a_pool_may_grow_as_far_as_its_bound_and_the_free_space_let_it() {
     let catalog = vg_with_pool();
     let room = |growth| grow::room(&catalog, &Pool { growth, ..tank(&catalog).clone() });
-    assert_eq!(room(Growth::VgSpace), Bytes::mib(1600));
+    // 1600 MiB are free; as much as the metadata have is left for them, to grow into and to be repaired onto.
+    assert_eq!(room(Growth::VgSpace), Bytes::mib(1592));
     assert_eq!(room(Growth::Off), Bytes::ZERO);
     assert_eq!(room(Growth::UpTo(Bytes::mib(6392 + 100))), Bytes::mib(100));
     assert_eq!(room(Growth::UpTo(Bytes::mib(6392 + 3))), Bytes::ZERO, "an extent that is not whole is not given");
-    assert_eq!(room(Growth::UpTo(Bytes::gib(100))), Bytes::mib(1600));
+    assert_eq!(room(Growth::UpTo(Bytes::gib(100))), Bytes::mib(1592));
     assert_eq!(room(Growth::UpTo(Bytes::gib(1))), Bytes::ZERO);
+}
+
+/// What the pool `tank` of 80 % of the VG would grow by with so much of its 102,272 chunks in use.
+fn demand(growth: Growth, used: u64, ahead: u64) -> grow::Demand {
+    let catalog = vg_with_pool();
+    let pool = Pool { growth, ..tank(&catalog).clone() };
+    let Some(PoolStatus::Working(mut usage)) = kernel(&catalog, 0).pools.values().next().cloned() else { panic!() };
+    usage.used_data = used;
+    grow::demand(&catalog, &[], &pool, &usage, Bytes(ahead))
+}
+
+#[test]
+fn a_pool_grows_ahead_of_demand_and_not_before() {
+    let (all, none) = (102_272, grow::Demand::default());
+    // A gibibyte is to be free of a pool of 6 GiB: 16,384 chunks.
+    assert_eq!(demand(Growth::VgSpace, 0, 0), none);
+    assert_eq!(demand(Growth::VgSpace, all - 16_384, 0), none);
+    let grown = demand(Growth::VgSpace, all - 16_383, 0);
+    assert_eq!((grown.data, grown.metadata, grown.unmet), (Extents(160), Extents(0), false), "a tenth, and an extent");
+    // What half a gibibyte lacks to a whole one, and a tenth: 524 and 639.2 MiB.
+    assert_eq!(demand(Growth::VgSpace, all - 8000, 0).data, Extents(291));
+    // 3000 MiB may be written soon.
+    assert_eq!(demand(Growth::VgSpace, all - 48_000, 3000 * Bytes::MIB), none);
+    assert!(demand(Growth::VgSpace, all - 47_999, 3000 * Bytes::MIB).data > Extents(150));
+    assert_eq!(demand(Growth::Off, all, 1 << 40), none);
+}
+
+#[test]
+fn a_growth_ends_at_its_bound_and_at_the_end_of_the_space() {
+    let all = 102_272;
+    // 400 extents are free, of which 2 stay for the metadata.
+    let most = demand(Growth::VgSpace, all, 1 << 40);
+    assert_eq!((most.data, most.metadata, most.unmet), (Extents(398), Extents(0), false));
+    let bounded = demand(Growth::UpTo(Bytes::mib(6392 + 41)), all, 1 << 40);
+    assert_eq!((bounded.data, bounded.unmet), (Extents(10), false));
+    let there = demand(Growth::UpTo(Bytes::mib(6392 + 3)), all, 1 << 40);
+    assert_eq!((there.data, there.unmet), (Extents(0), false), "at its bound a pool is as it should be");
+    // Nothing is free.
+    let mut catalog = vg_with_pool();
+    let kernel = kernel_with(&catalog, |_| ());
+    let plan = grow::extend(&catalog, &kernel, &[], &request(Some("100%FREE"), None)).unwrap();
+    apply(&mut catalog, &plan);
+    let Some(PoolStatus::Working(mut usage)) = kernel_with(&catalog, |_| ()).pools.values().next().cloned() else {
+        panic!()
+    };
+    usage.used_data = usage.total_data;
+    let none = grow::demand(&catalog, &[], tank(&catalog), &usage, Bytes::ZERO);
+    assert_eq!(none, grow::Demand { unmet: true, ..grow::Demand::default() });
+}
+
+#[test]
+fn metadata_that_fill_are_doubled_before_the_data_take_the_rest() {
+    let catalog = vg_with_pool();
+    let wanted = |used| {
+        let Some(PoolStatus::Working(mut usage)) = kernel(&catalog, 0).pools.values().next().cloned() else { panic!() };
+        usage.used_metadata = used;
+        grow::demand(&catalog, &[], tank(&catalog), &usage, Bytes::ZERO).metadata
+    };
+    // 2048 blocks of 4 KiB are 2 extents.
+    assert_eq!([wanted(1433), wanted(1434), wanted(2048)], [Extents(0), Extents(1), Extents(2)]);
+}
+
+#[test]
+fn growth_without_being_asked_is_the_same_plan_and_none_when_nothing_is_needed() {
+    let catalog = vg_with_pool();
+    let id = tank(&catalog).id;
+    let idle = grow::automatic(&catalog, &kernel_with(&catalog, |_| ()), &[], id, Bytes::ZERO).unwrap();
+    assert!(idle.is_empty());
+    let full = kernel_with(&catalog, |usage| usage.used_data = usage.total_data);
+    let plan = grow::automatic(&catalog, &full, &[], id, Bytes::ZERO).unwrap();
+    assert_eq!(plan.steps.iter().map(|step| step.action.kind()).collect::<Vec<_>>()[..2], ["commit", "reload-dm"]);
+    let sick = kernel_with(&catalog, |usage| (usage.used_data, usage.needs_check) = (usage.total_data, true));
+    assert!(grow::automatic(&catalog, &sick, &[], id, Bytes::ZERO).is_err());
+}
+
+#[test]
+fn a_pool_with_no_more_than_its_reserve_makes_nothing_new() {
+    use vol_core::plan::pool::has_room;
+    let catalog = vg_with_pool();
+    let with = |growth, reserve_percent, used: u64| {
+        let pool = Pool { growth, reserve_percent, ..tank(&catalog).clone() };
+        let kernel = kernel_with(&catalog, |usage| usage.used_data = used);
+        has_room(&catalog, &pool, kernel.pools.get(&pool.id)).map_err(|refusal| {
+            assert_eq!(refusal.code, RefusalCode::NoSpace);
+            refusal.message
+        })
+    };
+    // 5 % of 102,272 chunks are 5113 and a half.
+    assert_eq!(with(Growth::Off, 5, 102_272 - 5114), Ok(()));
+    let refused = with(Growth::Off, 5, 102_272 - 5113).unwrap_err();
+    assert!(refused.contains("data/tank has 320 MiB of 6.24 GiB free; its reserve of 5 %"), "{refused}");
+    assert_eq!(with(Growth::Off, 0, 102_271), Ok(()));
+    assert!(with(Growth::Off, 0, 102_272).unwrap_err().contains("is full"));
+    // What it may grow by is as good as free, until it is really full.
+    assert_eq!(with(Growth::VgSpace, 5, 102_271), Ok(()));
+    assert!(with(Growth::VgSpace, 5, 102_272).unwrap_err().contains("is full"));
+    assert!(with(Growth::UpTo(Bytes::mib(6400)), 5, 102_271).unwrap_err().contains("cannot grow by more"));
 }

@@ -231,7 +231,12 @@ fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
     all
 }
 
-/// [`inventory`], how many PVs each VG has, and the space of its pools.
+/// [`inventory_with_pvs`], and the space of the pools.
+pub fn inventory_with_space(engine: &Engine<SimHost>) -> Vec<String> {
+    [inventory_with_pvs(engine), pool_space(engine)].concat()
+}
+
+/// [`inventory`], and how many PVs each VG has.
 pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     let mut all = inventory(engine);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
@@ -240,7 +245,6 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
-    all.extend(pool_space(engine));
     all
 }
 

@@ -58,9 +58,9 @@ fn clean(op: Op) -> Clean {
     before.keep_trace(false);
     let host = before.fork();
     let engine = start(&host);
-    let (old, first) = (inventory_with_pvs(&engine), host.effects() + 1);
+    let (old, first) = (inventory_with_space(&engine), host.effects() + 1);
     op.run(&engine).unwrap_or_else(|error| panic!("{op:?}: {error}"));
-    let new = inventory_with_pvs(&engine);
+    let new = inventory_with_space(&engine);
     sound(&host, &engine, &format!("{op:?} without faults"));
     Clean { old, new, effects: first..=host.effects(), before }
 }
@@ -70,7 +70,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     host.clear_faults();
     let engine = start(host);
     sound(host, &engine, story);
-    let found = inventory_with_pvs(&engine);
+    let found = inventory_with_space(&engine);
     assert!(found == clean.old || found == clean.new, "{story}: neither before nor after, but {found:#?}");
     if op == Op::CreateFileVg && found == clean.old {
         // A crash may leave an empty file behind, which nobody but its owner may take for rubbish: the refusal says so.
@@ -79,7 +79,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     }
     wipe_unknown(&engine);
     let again = op.run(&engine);
-    let done = inventory_with_pvs(&engine);
+    let done = inventory_with_space(&engine);
     assert!(done == clean.new, "{story}: made again it came to {again:?} and {done:#?}");
     sound(host, &engine, story);
     assert_eq!(engine.unknown_pvs(), Vec::new(), "{story}");
@@ -114,7 +114,7 @@ fn each_request_survives_a_death_at_each_effect() {
                     host.restart();
                     if acknowledged {
                         let engine = start(&host.fork());
-                        assert_eq!(inventory_with_pvs(&engine), clean.new, "{story}: acknowledged and lost");
+                        assert_eq!(inventory_with_space(&engine), clean.new, "{story}: acknowledged and lost");
                     }
                     judge(&clean, op, &host, &story);
                     states += 1;
@@ -191,7 +191,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
                 if result.is_ok() {
-                    assert_eq!(inventory_with_pvs(&engine), clean.new, "{story}");
+                    assert_eq!(inventory_with_space(&engine), clean.new, "{story}");
                 }
                 drop(engine);
                 // The daemon and the machine are started anew: whatever failed, nothing half-made is found.
@@ -202,7 +202,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 host.crash(CrashMode::LoseAll);
                 host.restart();
                 let engine = start(&host);
-                let found = inventory_with_pvs(&engine);
+                let found = inventory_with_space(&engine);
                 assert!(found == clean.old || found == clean.new, "{story}: found {found:#?}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
                 states += 1;

@@ -130,6 +130,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
     let size = catalog.pool_data_size(pool);
     let members = catalog.members(pool.id);
     let virtual_size = members.virtual_size();
+    let space = view.space.get(&pool.id);
+    let time_to_full = space.and_then(|space| space.time_to_full);
     PoolInfo {
         id: pool.id.to_string(),
         vg: catalog.vg().name.to_string(),
@@ -179,6 +181,9 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }
         .to_owned(),
         reserve_percent: u64::from(pool.reserve_percent),
+        fill_bytes_per_second: space.and_then(|space| space.trend).map(|trend| trend.bytes_per_second),
+        time_to_full_seconds: time_to_full.map(|(seconds, _)| seconds),
+        time_to_full_confidence: time_to_full.map(|(_, confidence)| confidence.as_str().to_owned()),
     }
 }
 
@@ -361,6 +366,11 @@ pub fn add_to_df(df: &mut Df, catalog: &Catalog, view: &View) {
         volume_count: pool.volume_count,
         snapshot_count: pool.snapshot_count,
         snapshot_clock: pool.snapshot_clock,
+        growable_bytes: pool.growable_bytes,
+        fill_bytes_per_second: pool.fill_bytes_per_second,
+        time_to_full_seconds: pool.time_to_full_seconds,
+        time_to_full_confidence: pool.time_to_full_confidence,
+        problem_codes: pool.problems.into_iter().map(|problem| problem.code).collect(),
     }));
 }
 

@@ -54,6 +54,7 @@ pub struct EngineBackend<H: HostMut> {
     facts: Facts,
     refresher: Mutex<Option<Refresher>>,
     maintainer: Mutex<Option<Maintainer>>,
+    space_guard: Mutex<Option<space::Guard>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -72,7 +73,14 @@ struct Refresher {
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
-        Self { engine: Arc::new(engine), facts, refresher: Mutex::new(None), maintainer: Mutex::new(None), _only: None }
+        Self {
+            engine: Arc::new(engine),
+            facts,
+            refresher: Mutex::new(None),
+            maintainer: Mutex::new(None),
+            space_guard: Mutex::new(None),
+            _only: None,
+        }
     }
 
     /// Keeps the lock that makes it the only one on this machine.
@@ -112,6 +120,13 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             }
         })?;
         *self.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Maintainer { stop, thread });
+        Ok(())
+    }
+
+    /// Starts the thread that lets pools grow ahead of demand.
+    pub fn start_guarding_space(&self) -> std::io::Result<()> {
+        let guard = space::Guard::start(self.engine.clone())?;
+        *self.space_guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
         Ok(())
     }
 
@@ -366,6 +381,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             if thread.join().is_err() {
                 tracing::error!("the refreshing thread had failed");
             }
+        }
+        let guard = self.space_guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(guard) = guard {
+            guard.stop();
         }
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Maintainer { stop, thread }) = maintainer {

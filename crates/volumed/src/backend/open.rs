@@ -47,6 +47,7 @@ pub fn open<H: HostMut + 'static>(
     let backend = EngineBackend::new(engine, facts).holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
     backend.start_maintaining().context("the maintaining thread")?;
+    backend.start_guarding_space().context("the thread that lets pools grow")?;
     Ok(Arc::new(backend))
 }
 
