@@ -101,6 +101,7 @@ fn objects() -> Vec<Object> {
                 .map(|of| Box::new(CloneOf { id: volume_id(of), volume: name("pg"), snapshot: Some(name("s")) })),
             reserve: Bytes::mib(1),
             check_fs: of.is_some(),
+            deleted_at: (state == VolumeState::Deleted).then_some(7),
         })
     };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
@@ -138,6 +139,7 @@ fn objects() -> Vec<Object> {
         volume(0x42, "half", VolumeState::Creating, Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
         volume(0x43, "pg", VolumeState::Ready, formatted(FsKind::Xfs), None),
         volume(0x44, "raw", VolumeState::Deleting, Content::Raw, None),
+        volume(0x47, "kept", VolumeState::Deleted, Content::Raw, None),
         volume(0x45, "before", VolumeState::Ready, formatted(FsKind::Ext4), Some(0x43)),
         Object::Intent(Intent {
             id: IntentId::from_bytes([0x55; 16]),

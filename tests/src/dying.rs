@@ -282,6 +282,9 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn zero_device(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<()> {
         self.effect("zero device", |host| host.zero_device(dev, offset, len))
     }
+    fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
+        self.effect(format!("discard at {offset} len {len}"), |host| host.discard(dev, dm_uuid, offset, len))
+    }
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
         self.effect("mkfs", |host| host.mkfs(dev, dm_uuid, fs, fs_uuid))
     }

@@ -56,6 +56,10 @@ impl Machine {
         if !config.contains("metrics_listen") {
             text.push_str("\nmetrics_listen = \"off\"\n");
         }
+        // What a test deletes is gone, unless it is about what is kept.
+        if !config.contains("undelete_window") {
+            text.push_str("undelete_window = \"off\"\n");
+        }
         fs::write(machine.path("volumed.toml"), text).unwrap();
         machine.start_daemon();
         Some(machine)

@@ -140,6 +140,8 @@ pub struct VolumeRecord {
     pub clone_of: Option<CloneRecord>,
     pub reserve_bytes: u64,
     pub check_fs: bool,
+    /// Seconds since 1970; of a volume that was deleted and is kept.
+    pub deleted_at: Option<u64>,
 }
 
 /// What a clone was made from.
@@ -340,7 +342,7 @@ fn pool_record(pool: &Pool) -> Result<PoolRecord, BackupError> {
 }
 
 fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
-    if volume.state != VolumeState::Ready {
+    if !volume.state.is_settled() {
         return Err(BackupError::Unfinished(format!("volume {}", volume.name)));
     }
     let uuid = |uuid: &[u8; 16]| vol_types::VolumeId::from_bytes(*uuid).to_string();
@@ -374,6 +376,7 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
         }),
         reserve_bytes: volume.reserve.get(),
         check_fs: volume.check_fs,
+        deleted_at: volume.deleted_at,
     })
 }
 
@@ -516,7 +519,7 @@ impl VolumeRecord {
             pool: id("volumes.pool", &self.pool)?,
             thin_id: self.thin_id,
             size: Bytes(self.size_bytes),
-            state: VolumeState::Ready,
+            state: if self.deleted_at.is_some() { VolumeState::Deleted } else { VolumeState::Ready },
             content,
             snapshot: self.snapshot.as_ref().map(snapshot).transpose()?,
             created_at: self.created_at,
@@ -525,6 +528,7 @@ impl VolumeRecord {
             clone_of: self.clone_of.as_ref().map(clone_of).transpose()?.map(Box::new),
             reserve: Bytes(self.reserve_bytes),
             check_fs: self.check_fs,
+            deleted_at: self.deleted_at,
         })
     }
 }

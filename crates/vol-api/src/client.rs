@@ -104,7 +104,11 @@ impl Client {
             Some(body) => serde_json::to_vec(body).map_err(|error| self.protocol(error.to_string()))?,
             None => Vec::new(),
         };
-        let query = if dry { "?dry_run=true" } else { "" };
+        let query = match (dry, path.contains('?')) {
+            (false, _) => "",
+            (true, false) => "?dry_run=true",
+            (true, true) => "&dry_run=true",
+        };
         let answer = self.send(method, &format!("{path}{query}"), json.into(), self.change_timeout).await?;
         if dry {
             self.decode::<Plan>(&answer).map(Changed::Planned)
@@ -207,6 +211,9 @@ impl Client {
     }
     pub async fn volume(&self, volume: &VolumePath) -> Result<VolumeInfo, ClientError> {
         self.get(&format!("volumes/{volume}")).await
+    }
+    pub async fn deleted(&self, vg: Option<&Name>) -> Result<DeletedList, ClientError> {
+        self.list("deleted", vg).await
     }
     pub async fn snapshots(&self, vg: Option<&Name>) -> Result<SnapshotList, ClientError> {
         self.list("snapshots", vg).await
@@ -332,16 +339,42 @@ impl Client {
     pub async fn delete_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
         self.delete(&format!("pools/{pool}"), dry).await
     }
-    pub async fn delete_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
-        self.delete(&format!("volumes/{volume}"), dry).await
+    /// `now`: for good, without a time in which it can be taken back.
+    pub async fn delete_volume(
+        &self,
+        volume: &VolumePath,
+        now: bool,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.delete(&format!("volumes/{volume}{}", now_query(now)), dry).await
     }
+    /// As [`Client::delete_volume`].
     pub async fn delete_snapshot(
+        &self,
+        snapshot: &SnapshotPath,
+        now: bool,
+        dry: bool,
+    ) -> Result<Changed<SnapshotInfo>, ClientError> {
+        self.delete(&format!("{}{}", snapshot_url(snapshot), now_query(now)), dry).await
+    }
+    pub async fn undelete_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/undelete"), None::<&()>, dry).await
+    }
+    pub async fn undelete_snapshot(
         &self,
         snapshot: &SnapshotPath,
         dry: bool,
     ) -> Result<Changed<SnapshotInfo>, ClientError> {
-        self.delete(&snapshot_url(snapshot), dry).await
+        self.change(Method::POST, &format!("{}/undelete", snapshot_url(snapshot)), None::<&()>, dry).await
     }
+    /// Deletes for good what is kept in a pool.
+    pub async fn purge_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<Purged>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/purge"), None::<&()>, dry).await
+    }
+}
+
+const fn now_query(now: bool) -> &'static str {
+    if now { "?now=true" } else { "" }
 }
 
 /// Names hold only characters that need no encoding in a URL.

@@ -43,6 +43,8 @@ pub enum ObjectState {
     #[default]
     Ready,
     Deleting,
+    /// A volume or snapshot that was deleted and is kept for a while.
+    Deleted,
     /// A volume group that is meant for another machine.
     Exported,
 }
@@ -54,6 +56,7 @@ impl ObjectState {
             Self::Creating => "creating",
             Self::Ready => "ready",
             Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
             Self::Exported => "exported",
         }
     }
@@ -194,6 +197,9 @@ pub struct PoolInfo {
     pub mode: Option<PoolMode>,
     pub volume_count: u64,
     pub snapshot_count: u64,
+    /// Volumes and snapshots that were deleted and are kept for a while.
+    #[serde(default)]
+    pub deleted_count: u64,
     pub created_at: String,
     /// How far it grows by itself: `vg` (as far as the VG has space), `up_to` or `off`.
     #[serde(default)]
@@ -274,6 +280,9 @@ pub struct VolumeInfo {
     pub device: Option<String>,
     pub mounts: Vec<MountInfo>,
     pub snapshot_count: u64,
+    /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
+    #[serde(default)]
+    pub kept_until: Option<String>,
     pub created_at: String,
     pub health: Health,
     pub problems: Vec<Problem>,
@@ -295,7 +304,35 @@ pub struct SnapshotInfo {
     pub fs: Option<String>,
     pub active: bool,
     pub mounts: Vec<MountInfo>,
+    /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
+    #[serde(default)]
+    pub kept_until: Option<String>,
     pub created_at: String,
+}
+
+/// A volume or snapshot that was deleted and is kept for a while (`GET /v1/deleted`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedInfo {
+    pub id: String,
+    pub vg: String,
+    /// `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`, as it was called.
+    pub full_name: String,
+    pub pool: String,
+    pub size_bytes: u64,
+    pub deleted_at: String,
+    /// When it is deleted for good, unless its pool needs the space before; `null` if nothing is kept any more (then soon), or it is
+    /// being deleted.
+    pub kept_until: Option<String>,
+    /// Of one that cannot be taken back any more, because its space is being given back: how much of its size has been.
+    pub emptied_bytes: Option<u64>,
+}
+
+/// What `POST /v1/pools/VG/POOL/purge` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    pub pool: PoolInfo,
+    /// Volumes and snapshots that were deleted for good.
+    pub purged_count: u64,
 }
 
 /// A device-mapper target that the kernel offers.
@@ -441,6 +478,8 @@ lists! {
     PoolList { pools: PoolInfo },
     /// `GET /v1/volumes`.
     VolumeList { volumes: VolumeInfo },
+    /// `GET /v1/deleted`.
+    DeletedList { deleted: DeletedInfo },
     /// `GET /v1/snapshots`.
     SnapshotList { snapshots: SnapshotInfo },
 }

@@ -9,6 +9,7 @@
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
 //! - CAT-8 A VG that is being made or deleted has no pools.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
+//! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +58,7 @@ fn names(catalog: &Catalog, found: &mut Vec<String>) {
             found.push(format!("CAT-2: two pools are named {}", pool.name));
         }
     }
-    for volume in catalog.volumes().filter(|volume| volume.state != VolumeState::Deleting) {
+    for volume in catalog.volumes().filter(|volume| volume.state.has_name()) {
         let name = VolumeName::of(volume);
         if !seen.insert(name.clone()) {
             found.push(format!("CAT-2: the name {name} is used twice"));
@@ -84,6 +85,9 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
         }
         if volume.reserve > volume.size || (volume.snapshot.is_some() && !volume.reserve.is_zero()) {
             found.push(format!("CAT-9: {name} has a reserve of {} bytes", volume.reserve.get()));
+        }
+        if (volume.state == VolumeState::Deleted) != volume.deleted_at.is_some() {
+            found.push(format!("CAT-10: {name} is {:?}, and was deleted at {:?}", volume.state, volume.deleted_at));
         }
         let formatted = matches!(volume.content, Content::Formatted { .. });
         if formatted && volume.snapshot.is_none() && volume.state == VolumeState::Creating {

@@ -25,6 +25,7 @@ pub mod recover;
 pub mod restore;
 pub mod snapshot;
 pub mod thin;
+pub mod trash;
 pub mod vg;
 pub mod volume;
 

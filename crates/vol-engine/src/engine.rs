@@ -76,6 +76,8 @@ pub struct Engine<H> {
     pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
     /// Disks that the last scan found labelled for a VG that does not know them.
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
+    /// Deleted volumes whose space is being given back, and how far that has come.
+    pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -89,6 +91,7 @@ impl<H: HostMut> Engine<H> {
             scan_problems: RwLock::default(),
             stray_devices: RwLock::default(),
             unknown: RwLock::default(),
+            emptying: Mutex::default(),
         }
     }
 
@@ -403,7 +406,7 @@ impl<H: HostMut> Engine<H> {
         self.change_volume(vg, name, dry_run, mount::detach)
     }
 
-    fn change_volume(
+    pub(crate) fn change_volume(
         &self,
         vg: &Name,
         name: &VolumeName,

@@ -248,6 +248,10 @@ pub trait HostMut: HostRead {
     /// Writes zeroes over `len` bytes of a dm device of ours, and makes them durable.
     fn zero_device(&self, dev: DevNumber, offset: u64, len: u64) -> HostResult<()>;
 
+    /// Gives back the space of a range of a thin volume (`BLKDISCARD`): what is read there afterwards is anything. Chunks that
+    /// lie in it only in part keep their space. `Changed` if the device is not `dm_uuid`, `Unsupported` if it takes no discards.
+    fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()>;
+
     /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()>;
     fn mount(&self, call: &MountCall) -> HostResult<()>;

@@ -21,6 +21,7 @@ mod scan;
 mod space;
 mod store;
 mod strays;
+mod trash;
 mod vg;
 mod wipe;
 

@@ -27,7 +27,15 @@ use crate::vg::OpenVg;
 pub enum ThinRequest {
     Create(volume::CreateVolume),
     Snapshot(snapshot::CreateSnapshot),
-    Delete { name: VolumeName, intent: IntentId },
+    Delete {
+        name: VolumeName,
+        intent: IntentId,
+    },
+    /// For good, what was deleted and is kept. Nothing to be done if it was taken back or is gone.
+    Purge {
+        id: VolumeId,
+        intent: IntentId,
+    },
 }
 
 /// What became of a request: whether something was changed, and the volume.
@@ -51,6 +59,12 @@ impl ThinRequest {
                 let volume = find_volume(catalog, name)?;
                 Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
             }
+            Self::Purge { id, intent } => match catalog.volume(*id) {
+                Some(volume) if volume.state == VolumeState::Deleted => {
+                    Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
+                }
+                _ => Wanted::Unchanged(*id),
+            },
         })
     }
 
@@ -64,6 +78,8 @@ impl ThinRequest {
                 batch.concerns(&own) || batch.concerns(&plain(&request.of))
             }
             Self::Delete { name, .. } => batch.concerns(name),
+            // It has no name that anybody else could mean.
+            Self::Purge { .. } => false,
         }
     }
 
@@ -73,7 +89,7 @@ impl ThinRequest {
             Self::Create(_) | Self::Snapshot(_) => {
                 catalog.volume(volume).is_some_and(|found| found.state == VolumeState::Ready)
             }
-            Self::Delete { .. } => catalog.volume(volume).is_none(),
+            Self::Delete { .. } | Self::Purge { .. } => catalog.volume(volume).is_none(),
         }
     }
 }

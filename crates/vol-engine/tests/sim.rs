@@ -20,4 +20,5 @@ mod sim {
     mod review;
     mod space;
     mod store;
+    mod trash;
 }

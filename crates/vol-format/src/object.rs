@@ -43,7 +43,7 @@ kinds! {
     3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
         8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
-        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs;
+        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
 }
 
@@ -85,7 +85,7 @@ enum ThinOpKind {
 codes! {
     vg_state VgState: Creating = 1 Ready = 2 Deleting = 3 Erasing = 4 Exported = 5;
     pool_state PoolState: Creating = 1 Ready = 2 Deleting = 3;
-    volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3;
+    volume_state VolumeState: Creating = 1 Ready = 2 Deleting = 3 Deleted = 4;
     content_kind ContentKind: Blank = 1 Formatting = 2 Formatted = 3 Raw = 4;
     when_full WhenFull: Queue = 1 Error = 2;
     fs_kind FsKind: Ext4 = 1 Xfs = 2 Btrfs = 3;
@@ -322,6 +322,9 @@ fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
     if it.check_fs {
         body.u8(volume::check_fs, 1)?;
     }
+    if let Some(deleted_at) = it.deleted_at {
+        body.u64(volume::deleted_at, deleted_at)?;
+    }
     Ok(())
 }
 
@@ -387,6 +390,7 @@ fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
         clone_of: fields.optional(volume::clone_of)?.map(read_clone_of).transpose()?.map(Box::new),
         reserve: fields.unless_usual(volume::reserve, Bytes::ZERO, |value| value.u64().map(Bytes))?,
         check_fs: fields.unless_usual(volume::check_fs, false, flag)?,
+        deleted_at: fields.unless_usual(volume::deleted_at, None, |value| value.u64().map(Some))?,
     };
     fields.end().map(|()| it)
 }

@@ -259,6 +259,12 @@ impl HostMut for LinuxHost {
         device.zero(offset, len)
     }
 
+    fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
+        let what = format!("discard {len} bytes at {offset} of {}", dm::node(dev).display());
+        let device = tool::open_own(&what, dev, dm_uuid)?;
+        disk::discard(&device, offset, len).map_err(|e| error::sys(what, e))
+    }
+
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
         tool::mkfs(dev, dm_uuid, fs, fs_uuid)
     }

@@ -44,7 +44,7 @@ pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> 
 }
 
 /// Opens a dm device of ours by number and uuid; `Changed` if the number has another.
-fn open_own(what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<File> {
+pub(crate) fn open_own(what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<File> {
     let device = disk::open(&dm::node(dev), Access::ReadWrite, 0)?;
     let found = disk::identity(what, &device)?.dev;
     let uuid = SysDevice::of(dev).ok().and_then(|device| device.dm_uuid()).unwrap_or_default();

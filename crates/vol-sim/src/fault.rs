@@ -69,6 +69,7 @@ pub enum EffectKind {
     DmMessage,
     ThinSnapshot,
     ZeroDevice,
+    Discard,
     Mkfs,
     Mount,
     Unmount,

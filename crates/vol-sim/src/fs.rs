@@ -145,6 +145,39 @@ impl World {
         self.commit_pool(at.pool, change)
     }
 
+    /// What a discard does to a thin volume: whole chunks lose their blocks (`dm-thin.c`, `process_discard_bio`). The model
+    /// keeps no bytes by chunk, so the content is gone with the first of them.
+    pub fn discard_thin(&mut self, what: &str, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
+        if self.dm_uuid_of(dev).is_none_or(|uuid| uuid != dm_uuid) {
+            return fail(HostErrorKind::Changed, what, "another device");
+        }
+        let at = self.thin_at(what, dev)?;
+        let end = offset.checked_add(len).filter(|end| *end <= at.size);
+        let (Some(end), Some(active)) = (end, self.active_pool(at.pool).cloned()) else {
+            return fail(HostErrorKind::Invalid, what, "beyond the end of the device");
+        };
+        if active.mode > SimPoolMode::OutOfDataSpace || self.refuses_writes(active.data) {
+            return fail(HostErrorKind::Io, what, "the pool takes no discards");
+        }
+        if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
+            self.violation(format!("discarded {dev}, which is mounted"));
+        }
+        let chunk = self.pool_disk(at.pool).map_or(1, |disk| disk.chunk * 512);
+        let chunks = offset.div_ceil(chunk)..end / chunk;
+        let mapped = |disk: &PoolDisk| {
+            disk.thins.get(&at.id).is_some_and(|thin| thin.blocks.range(chunks.clone()).next().is_some())
+        };
+        if chunks.is_empty() || !self.pool_disk(at.pool).is_some_and(mapped) {
+            return Ok(());
+        }
+        self.commit_pool(at.pool, |disk| {
+            disk.unmap(at.id, chunks);
+            if let Some(thin) = disk.thins.get_mut(&at.id) {
+                thin.content = Content::Nothing;
+            }
+        })
+    }
+
     /// Writes raw bytes into a thin volume or a linear device, as its user does.
     pub fn dm_write(&mut self, what: &str, dev: DevNumber, offset: u64, bytes: &[u8]) -> HostResult<()> {
         let Some(device) = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR) else {

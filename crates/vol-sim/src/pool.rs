@@ -105,14 +105,8 @@ impl PoolDisk {
         self.blocks.len() as u64
     }
     pub fn drop_thin(&mut self, id: u32) {
-        for block in self.thins.remove(&id).into_iter().flat_map(|thin| thin.blocks.into_values()) {
-            if let Some(count) = self.blocks.get_mut(&block) {
-                *count -= 1;
-                if *count == 0 {
-                    self.blocks.remove(&block);
-                }
-            }
-        }
+        self.unmap(id, 0..u64::MAX);
+        self.thins.remove(&id);
     }
     /// The chunks behind the last one that is mapped, as a file system that takes fresh blocks uses them.
     pub fn fresh(&self, id: u32, count: u64) -> Range<u64> {
@@ -126,6 +120,20 @@ impl PoolDisk {
             block.is_some_and(|block| self.blocks.get(block) == Some(&1))
         };
         chunks.filter(|chunk| !owned(chunk)).collect()
+    }
+    /// Takes the blocks of these chunks away; whether there were any.
+    pub fn unmap(&mut self, id: u32, chunks: Range<u64>) -> bool {
+        let Some(thin) = self.thins.get_mut(&id) else { return false };
+        let gone: Vec<u64> = thin.blocks.range(chunks).map(|(chunk, _)| *chunk).collect();
+        for block in gone.iter().filter_map(|chunk| thin.blocks.remove(chunk)) {
+            if let Some(count) = self.blocks.get_mut(&block) {
+                *count -= 1;
+                if *count == 0 {
+                    self.blocks.remove(&block);
+                }
+            }
+        }
+        !gone.is_empty()
     }
     /// Gives each of `chunks` a block of its own.
     pub fn map(&mut self, id: u32, chunks: &[u64]) {

@@ -236,6 +236,13 @@ impl HostMut for SimHost {
         })
     }
 
+    fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
+        let what = format!("discard {dev} {dm_uuid} at {offset} len {len}");
+        self.effect(EffectKind::Discard, dm_uuid, what, |world, what, _| {
+            world.discard_thin(what, dev, dm_uuid, offset, len)
+        })
+    }
+
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid) -> HostResult<()> {
         let what = format!("mkfs.{} {dev} {dm_uuid} {fs_uuid}", fs.as_str());
         self.effect(EffectKind::Mkfs, dm_uuid, what, |world, what, mishap| {

@@ -162,6 +162,8 @@ pub struct Volume {
     pub reserve: Bytes,
     /// Its pool was repaired, so its file system is checked before it is mounted again.
     pub check_fs: bool,
+    /// When it was deleted, in seconds since 1970: set in the state [`VolumeState::Deleted`] alone.
+    pub deleted_at: Option<u64>,
 }
 
 /// What a clone was made from. That may be gone since.
@@ -187,6 +189,19 @@ pub enum VolumeState {
     Ready,
     /// Tombstone: the deletion was accepted, recovery finishes it.
     Deleting,
+    /// Deleted, and kept for a while: its name is free, its data are all there, and it can be taken back.
+    Deleted,
+}
+
+impl VolumeState {
+    /// Nothing is half done: recovery has nothing to do with it.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Ready | Self::Deleted)
+    }
+    /// It has its name; one that is deleted or being deleted has given it back.
+    pub const fn has_name(self) -> bool {
+        matches!(self, Self::Creating | Self::Ready)
+    }
 }
 
 /// Whether something may be formatted is answered here and nowhere else: mkfs runs only on the way from `Blank`.

@@ -376,6 +376,14 @@ pub enum Pool {
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,
     },
+    /// Delete for good what was deleted in a pool and can still be taken back
+    Purge {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Delete a pool that holds no volume
     #[command(alias = "rm")]
     Delete {

@@ -10,7 +10,7 @@ mod tests;
 mod whole;
 
 pub use fact::{pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
-pub use list::{pool_table, pv_table, snapshot_table, vg_table, volume_table};
+pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use table::{Align, Table};
 pub use whole::{df_tables, plan_text, status_text};
 

@@ -9,9 +9,9 @@
 
 use vol_api::backup::Backup;
 use vol_api::{
-    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ExtendPool, ExtendVg, GiveUpPool,
-    ImportClone, Init, InitInfo, Mount, PoolInfo, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg, ScanInfo,
-    ScanRequest, SetPool, SnapshotInfo, Status, VgInfo, VolumeInfo, WipePv,
+    ApiError, Changed, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendPool, ExtendVg,
+    GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg, RestoreVg,
+    ScanInfo, ScanRequest, SetPool, SnapshotInfo, Status, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -38,6 +38,8 @@ pub trait Backend: Send + Sync + 'static {
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo>;
     fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>>;
+    /// Volumes and snapshots that were deleted and are kept for a while.
+    fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>>;
     fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo>;
 
     fn create_vg(&self, request: CreateVg, dry_run: bool) -> Change<VgInfo>;
@@ -70,11 +72,18 @@ pub trait Backend: Send + Sync + 'static {
     fn attach_volume_read_only(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// Takes the device away again; not attached is unchanged.
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
-    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// Kept for a while, unless `now` or the configuration say otherwise.
+    fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo>;
+    /// Takes back the last deletion of a volume of this name.
+    fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo>;
     fn mount_snapshot(&self, snapshot: &SnapshotPath, request: Mount, dry_run: bool) -> Change<SnapshotInfo>;
     fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;
-    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;
+    /// As [`Backend::delete_volume`].
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<SnapshotInfo>;
+    fn undelete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo>;
+    /// Deletes for good what is kept in a pool.
+    fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged>;
     fn init(&self, request: Init, dry_run: bool) -> Change<InitInfo>;
     fn scan(&self, request: ScanRequest, dry_run: bool) -> Change<ScanInfo>;
 

@@ -7,11 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::cli::Args;
 
+/// The longest time for which deleted volumes are kept.
+const WINDOW_MAX_SECONDS: u64 = 365 * 86_400;
 /// Read if it exists and no other is given.
 pub const DEFAULT_FILE: &str = "/etc/volumed/volumed.toml";
 
@@ -43,6 +46,43 @@ pub enum IoChoice {
     Plain,
 }
 
+/// For how long what was deleted can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndeleteWindow(
+    /// `None`: deleted is deleted.
+    pub Option<Duration>,
+);
+
+impl Default for UndeleteWindow {
+    fn default() -> Self {
+        Self(Some(Duration::from_secs(24 * 3600)))
+    }
+}
+
+impl FromStr for UndeleteWindow {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let seconds = || {
+            let unit = text.chars().last()?;
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            let seconds = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 86_400,
+                _ => return None,
+            };
+            number.checked_mul(seconds).filter(|seconds| (1..=WINDOW_MAX_SECONDS).contains(seconds))
+        };
+        seconds()
+            .map(|seconds| Self(Some(Duration::from_secs(seconds))))
+            .ok_or_else(|| format!("{text:?} is neither a time such as \"24h\" (s, m, h or d, up to 365d) nor \"off\""))
+    }
+}
+
 /// What the daemon runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -60,6 +100,7 @@ pub struct Config {
     /// Lock file and sockets.
     pub run_dir: PathBuf,
     pub io: IoChoice,
+    pub undelete_window: UndeleteWindow,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
     pub log: String,
 }
@@ -91,6 +132,7 @@ struct File {
     state_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     io: IoChoice,
+    undelete_window: Option<String>,
     log: Option<String>,
 }
 
@@ -98,7 +140,7 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is.
-pub(crate) const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 10] = [
     "socket",
     "metrics_listen",
     "admin_group",
@@ -107,6 +149,7 @@ pub(crate) const KEYS: [&str; 9] = [
     "state_dir",
     "run_dir",
     "io",
+    "undelete_window",
     "log",
 ];
 
@@ -142,6 +185,9 @@ impl Config {
         if let Some(listen) = &file.metrics_listen {
             listen.parse::<MetricsListen>().map_err(|error| format!("metrics_listen: {error}"))?;
         }
+        if let Some(window) = &file.undelete_window {
+            window.parse::<UndeleteWindow>().map_err(|error| format!("undelete_window: {error}"))?;
+        }
         let config = Self::from_file(file);
         config.check()?;
         Ok(config)
@@ -160,6 +206,7 @@ impl Config {
             state_dir: file.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/volumed")),
             run_dir,
             io: file.io,
+            undelete_window: file.undelete_window.and_then(|window| window.parse().ok()).unwrap_or_default(),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         }
     }
@@ -239,6 +286,7 @@ mod tests {
             state_dir = "/tmp/state"
             run_dir = "/tmp/run"
             io = "plain"
+            undelete_window = "7d"
             log = "warn,volumed=debug"
             "#,
         )
@@ -252,6 +300,7 @@ mod tests {
             state_dir: "/tmp/state".into(),
             run_dir: "/tmp/run".into(),
             io: IoChoice::Plain,
+            undelete_window: UndeleteWindow(Some(Duration::from_secs(7 * 24 * 3600))),
             log: "warn,volumed=debug".into(),
         };
         assert_eq!(config, expected);
@@ -270,6 +319,11 @@ mod tests {
         assert!(error("metrics_listen = \"9709\"").contains("neither ADDRESS:PORT nor \"off\""));
         assert!(error("socket = \"control.sock\"").contains("not an absolute path"));
         assert!(error("io = \"fast\"").contains("unknown variant `fast`"));
+        for wrong in ["", "24", "h", "0s", "-1h", "1w", "366d", "1.5h", "24ü", "OFF"] {
+            let text = error(&format!("undelete_window = {wrong:?}"));
+            assert!(text.contains("a time such as"), "{wrong}: {text}");
+        }
+        assert_eq!(Config::parse("undelete_window = \"off\"").unwrap().undelete_window, UndeleteWindow(None));
         assert!(error("log = \"volumed=loud\"").starts_with("log:"));
         assert!(error("log = \"loud\"").contains("none of off, error, warn"));
         assert!(error("socket = 5").contains("invalid type"));

@@ -28,7 +28,7 @@ fn main() {
         dir: PathBuf::from("/tmp/at"),
     };
     fs::create_dir_all(&site.dir).expect("a folder");
-    let config = "run_dir = \"/tmp/run\"\nstate_dir = \"/tmp/state\"\nsocket = \"/tmp/run/control.sock\"\nmetrics_listen = \"off\"\n";
+    let config = "run_dir = \"/tmp/run\"\nstate_dir = \"/tmp/state\"\nsocket = \"/tmp/run/control.sock\"\nmetrics_listen = \"off\"\nundelete_window = \"off\"\n";
     fs::write("/tmp/volumed.toml", config).expect("a configuration");
     let (stage, pair) = (&STAGES[number(2)], STAGES[number(2)].pairs[number(3)]);
     let ways = [pair.there, pair.back];

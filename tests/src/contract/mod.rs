@@ -111,7 +111,8 @@ macro_rules! contract_clauses {
             "KC-88" files::a_volume_may_be_mounted_at_two_places;
             "KC-89" files::a_mount_over_a_mount_hides_it;
             "KC-90" files::an_xfs_and_its_snapshot_need_leave_to_be_mounted_together;
-            "KC-91" space::what_becomes_of_writes_when_full_is_changed_with_the_table;
+            "KC-91" thins::a_discard_gives_back_whole_chunks_and_leaves_what_others_share;
+            "KC-92" space::what_becomes_of_writes_when_full_is_changed_with_the_table;
         }
     };
 }

@@ -1,7 +1,7 @@
 //! Thin volumes: what they take, share and give back; snapshots; sizes.
 
 use vol_core::observed::{PoolMode, ThinStatus};
-use vol_engine::host::HostErrorKind::{Busy, Io};
+use vol_engine::host::HostErrorKind::{Busy, Changed, Io};
 use vol_engine::host::{HostMut, HostRead};
 use vol_types::{Bytes, Sectors};
 
@@ -185,4 +185,28 @@ pub fn zeroing_takes_blocks<B: Bench>(b: &B) {
     assert_eq!(pool.used(), 16);
     assert_eq!(super::bench::refused(b.host().zero_device(thin.dev, 0, SIZE.get() + 4096)), Io);
     assert_eq!(pool.health().1, PoolMode::ReadWrite);
+}
+
+pub fn a_discard_gives_back_whole_chunks_and_leaves_what_others_share<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    b.write(&thin, 0, 4 * CHUNK_BYTES, 1).unwrap();
+    pool.snapshot(Some(&thin), 2, 1).unwrap();
+    b.write(&thin, 4 * CHUNK_BYTES, 4 * CHUNK_BYTES, 2).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (8, 8));
+    let discard = |offset, len| b.host().discard(thin.dev, &thin.uuid, offset, len);
+    // Half a chunk at each end stays.
+    discard(4 * CHUNK_BYTES + 4096, 2 * CHUNK_BYTES).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (7, 7));
+    // What the snapshot shares is unmapped here, and not free.
+    discard(0, 4 * CHUNK_BYTES).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (7, 3));
+    let snapshot = pool.thin(2, SIZE).unwrap();
+    assert_eq!((pool.mapped(&snapshot), b.read(&snapshot, 0)), (4, Ok(1)));
+    // Where nothing is mapped there is nothing to be done.
+    discard(0, SIZE.get()).unwrap();
+    discard(0, SIZE.get()).unwrap();
+    assert_eq!((pool.used(), pool.mapped(&thin)), (4, 0));
+    assert!(discard(0, SIZE.get() + 4096).is_err(), "beyond its end");
+    assert_eq!(super::bench::refused(b.host().discard(thin.dev, &snapshot.uuid, 0, 4096)), Changed);
 }

@@ -62,6 +62,7 @@ fn objects() -> Vec<Object> {
             clone_of: None,
             reserve: Bytes::ZERO,
             check_fs: false,
+            deleted_at: None,
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(6)),
@@ -78,6 +79,7 @@ fn objects() -> Vec<Object> {
             clone_of: None,
             reserve: Bytes::ZERO,
             check_fs: false,
+            deleted_at: None,
         }),
     ]
 }

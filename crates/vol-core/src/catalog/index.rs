@@ -7,11 +7,13 @@ use vol_types::{Bytes, ObjectKey, PoolId, PoolState, Volume, VolumeId, VolumeSta
 
 use super::VolumeName;
 
-/// Volumes and snapshots of one pool, those being deleted left out.
+/// Volumes and snapshots of one pool; those that are deleted or being deleted do not count as such.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     pub volumes: u64,
     pub snapshots: u64,
+    /// Both of them, deleted and kept for a while.
+    pub kept: u64,
     /// Sum of the sizes of the volumes. Snapshots do not count: they are read-only, so they can pin what was written but
     /// never ask for more by themselves. Held in 128 bits, so that it can be taken back exactly.
     virtual_bytes: u128,
@@ -34,11 +36,13 @@ pub struct Index {
 
 impl Index {
     pub fn add(&mut self, volume: &Volume) {
-        if volume.state != VolumeState::Ready {
+        if !volume.state.is_settled() {
             self.unfinished.insert(ObjectKey::Volume(volume.id));
         }
-        // A volume being deleted has given its name back.
-        if volume.state == VolumeState::Deleting {
+        if volume.state == VolumeState::Deleted {
+            self.members.entry(volume.pool).or_default().kept += 1;
+        }
+        if !volume.state.has_name() {
             return;
         }
         self.names.insert(VolumeName::of(volume), volume.id);
@@ -57,25 +61,23 @@ impl Index {
 
     pub fn remove(&mut self, volume: &Volume) {
         self.unfinished.remove(&ObjectKey::Volume(volume.id));
-        if volume.state == VolumeState::Deleting {
+        if volume.state == VolumeState::Deleted {
+            self.leave(volume.pool, |members| members.kept = members.kept.saturating_sub(1));
+        }
+        if !volume.state.has_name() {
             return;
         }
         let name = VolumeName::of(volume);
         if self.names.get(&name) == Some(&volume.id) {
             self.names.remove(&name);
         }
-        if let Some(members) = self.members.get_mut(&volume.pool) {
-            match &volume.snapshot {
-                None => {
-                    members.volumes = members.volumes.saturating_sub(1);
-                    members.virtual_bytes = members.virtual_bytes.saturating_sub(u128::from(volume.size.get()));
-                }
-                Some(_) => members.snapshots = members.snapshots.saturating_sub(1),
+        self.leave(volume.pool, |members| match &volume.snapshot {
+            None => {
+                members.volumes = members.volumes.saturating_sub(1);
+                members.virtual_bytes = members.virtual_bytes.saturating_sub(u128::from(volume.size.get()));
             }
-            if *members == Members::default() {
-                self.members.remove(&volume.pool);
-            }
-        }
+            Some(_) => members.snapshots = members.snapshots.saturating_sub(1),
+        });
         if let Some(snapshot) = &volume.snapshot
             && let Some(all) = self.snapshots.get_mut(&snapshot.of)
         {
@@ -83,6 +85,14 @@ impl Index {
             if all.is_empty() {
                 self.snapshots.remove(&snapshot.of);
             }
+        }
+    }
+
+    fn leave(&mut self, pool: PoolId, take: impl FnOnce(&mut Members)) {
+        let Some(members) = self.members.get_mut(&pool) else { return };
+        take(members);
+        if *members == Members::default() {
+            self.members.remove(&pool);
         }
     }
 

@@ -21,7 +21,12 @@ fn empty() -> Catalog {
 }
 
 fn volume() -> impl Strategy<Value = Volume> {
-    let state = prop_oneof![Just(VolumeState::Creating), Just(VolumeState::Ready), Just(VolumeState::Deleting)];
+    let state = prop_oneof![
+        Just(VolumeState::Creating),
+        Just(VolumeState::Ready),
+        Just(VolumeState::Deleting),
+        Just(VolumeState::Deleted)
+    ];
     (0u8..6, 0u8..6, 0u8..2, state, proptest::option::of(0u8..6), 1u64..100).prop_map(
         |(id, name, pool, state, of, size)| Volume {
             id: VolumeId::from_uuid(uuid(id)),
@@ -41,6 +46,7 @@ fn volume() -> impl Strategy<Value = Volume> {
             clone_of: None,
             reserve: Bytes::ZERO,
             check_fs: false,
+            deleted_at: None,
         },
     )
 }
@@ -63,7 +69,7 @@ proptest! {
         for change in changes {
             catalog.apply(change);
         }
-        let live = |volume: &&Volume| volume.state != VolumeState::Deleting;
+        let live = |volume: &&Volume| volume.state.has_name();
         for pool in [0, 1].map(|n| PoolId::from_uuid(uuid(n))) {
             let found = catalog.members(pool);
             let of_pool = || catalog.volumes_of(pool).filter(live);
@@ -76,7 +82,7 @@ proptest! {
             let walked = catalog.volumes().filter(live).filter(|one| one.snapshot.as_ref().is_some_and(|of| of.of == id));
             prop_assert_eq!(catalog.snapshots_of(id).count(), walked.count());
         }
-        let unfinished = catalog.volumes().filter(|volume| volume.state != VolumeState::Ready).count();
+        let unfinished = catalog.volumes().filter(|volume| !volume.state.is_settled()).count();
         prop_assert_eq!(catalog.unfinished().count(), unfinished + catalog.intents().count());
         for name in catalog.volumes().filter(live).map(VolumeName::of) {
             prop_assert!(catalog.volume_named(&name).is_none_or(|found| VolumeName::of(found) == name));

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Intent, Pool, PoolId, ThinOp, Volume, VolumeId, VolumeState, limit};
+use vol_types::{Intent, Pool, PoolId, ThinOp, Volume, VolumeId, limit};
 
 use crate::catalog::Catalog;
 use crate::observed::{PoolContents, ThinRecord};
@@ -52,7 +52,7 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
     let mut lost = BTreeSet::new();
     for volume in catalog.volumes_of(pool.id) {
         ours.insert(volume.thin_id);
-        if volume.state == VolumeState::Ready && !contents.thins.contains_key(&volume.thin_id) {
+        if volume.state.is_settled() && !contents.thins.contains_key(&volume.thin_id) {
             lost.insert(volume.id);
         }
     }

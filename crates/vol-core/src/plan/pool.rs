@@ -1,8 +1,8 @@
 //! Making a thin pool out of extents, activating it, and taking it apart.
 
 use vol_types::{
-    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, WhenFull,
-    limit,
+    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, VolumeState,
+    WhenFull, limit,
 };
 
 use crate::allocate::FreeSpace;
@@ -248,7 +248,20 @@ pub fn deactivate(kernel: &Kernel, pool: PoolId, plan: &mut Plan) {
 /// `pool delete`: only an empty pool.
 pub fn delete(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, Refusal> {
     let vg = &catalog.vg().name;
-    let inside: Vec<_> = catalog.volumes_of(pool.id).map(|volume| format!("{vg}/{}", VolumeName::of(volume))).collect();
+    let has_name = |volume: &&vol_types::Volume| volume.state != VolumeState::Deleted;
+    let inside: Vec<_> =
+        catalog.volumes_of(pool.id).filter(has_name).map(|volume| format!("{vg}/{}", VolumeName::of(volume))).collect();
+    let kept = catalog.members(pool.id).kept;
+    if inside.is_empty() && kept > 0 {
+        return Err(Refusal::busy(format!(
+            "pool {vg}/{} still holds {kept} deleted volumes or snapshots, which can be taken back",
+            pool.name
+        ))
+        .hint(format!(
+            "`volctl volume list --deleted` shows them; `volctl pool purge {vg}/{}` deletes them for good",
+            pool.name
+        )));
+    }
     if !inside.is_empty() {
         let first: Vec<_> = inside.iter().take(5).map(String::as_str).collect();
         let more = if inside.len() > first.len() {

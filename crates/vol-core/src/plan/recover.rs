@@ -265,7 +265,7 @@ fn half_made_volumes(
     fresh_intent: IntentId,
     open: &dyn Fn(&ObjectKey) -> bool,
 ) -> Option<Recovery> {
-    catalog.volumes().filter(|volume| volume.state != VolumeState::Ready).find_map(|volume| {
+    catalog.volumes().filter(|volume| !volume.state.is_settled()).find_map(|volume| {
         let subject = ObjectKey::Volume(volume.id);
         let pool = catalog.pool(volume.pool)?;
         // An intent that could not be settled owns the pool; nothing is begun on top of it.

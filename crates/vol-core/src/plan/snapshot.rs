@@ -87,6 +87,7 @@ pub fn create(
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: false,
+        deleted_at: None,
     };
     let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
     let origin_device = Device::Volume(origin.id);

@@ -71,6 +71,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: false,
+        deleted_at: None,
     };
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
@@ -171,7 +172,7 @@ fn rounded_size(request: &CreateVolume, pool: &Pool) -> Result<Bytes, Refusal> {
     Ok(rounded)
 }
 
-fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
+pub(super) fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size: Bytes) -> Result<(), Refusal> {
     let data = catalog.pool_data_size(pool);
     let present = u128::from(catalog.members(pool.id).virtual_size().get()) + batch.promises(pool.id);
     let limit = u128::from(data.get()) * u128::from(pool.overcommit_percent) / 100;
@@ -225,12 +226,7 @@ pub fn delete(
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
-    not_in_use(kernel, device, &path, "delete")?;
-    if volume.content == Content::Raw && volume.snapshot.is_none() && kernel.dm.contains_key(&device) {
-        // Who attached it may open it at any moment; nobody else can know that it is not wanted any more.
-        return Err(Refusal::busy(format!("cannot delete {path}: it is attached"))
-            .hint(format!("detach it first: `volctl volume detach {path}`")));
-    }
+    not_wanted_any_more(kernel, volume, &path)?;
     let Some(pool) = catalog.pool(volume.pool) else {
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
@@ -243,9 +239,21 @@ pub fn delete(
     Ok(change)
 }
 
+/// Refuses to delete what is mounted or attached.
+pub(super) fn not_wanted_any_more(kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refusal> {
+    let device = Device::Volume(volume.id);
+    not_in_use(kernel, device, path, "delete")?;
+    if volume.content == Content::Raw && volume.snapshot.is_none() && kernel.dm.contains_key(&device) {
+        // Who attached it may open it at any moment; nobody else can know that it is not wanted any more.
+        return Err(Refusal::busy(format!("cannot delete {path}: it is attached"))
+            .hint(format!("detach it first: `volctl volume detach {path}`")));
+    }
+    Ok(())
+}
+
 /// Tombstone, `delete` message and done record.
 pub fn removal(pool: &Pool, volume: &Volume, intent: IntentId) -> ThinChange {
-    let tombstone = Volume { state: VolumeState::Deleting, ..volume.clone() };
+    let tombstone = Volume { state: VolumeState::Deleting, deleted_at: None, ..volume.clone() };
     let thin_id = volume.thin_id;
     ThinChange {
         title: format!("take back the unfinished volume {}", VolumeName::of(volume)),

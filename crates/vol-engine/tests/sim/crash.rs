@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 22] = [
+const OPS: [Op; 25] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -21,6 +21,9 @@ const OPS: [Op; 22] = [
     Op::Unmount,
     Op::DeleteVolume,
     Op::DeleteSnapshot,
+    Op::KeepVolume,
+    Op::UndeleteVolume,
+    Op::PurgePool,
     Op::DeletePool,
     Op::DeleteVg,
     Op::ExtendVg,
@@ -52,6 +55,14 @@ struct Clean {
     effects: std::ops::RangeInclusive<u64>,
 }
 
+impl Clean {
+    /// Before, after, or on its way: emptying a large volume is not done at once, and is gone on with when it is asked for again.
+    fn allows(&self, found: &[String]) -> bool {
+        let begun = self.old.iter().map(|line| line.replace("pg Deleted formatted ext4", "pg Deleted Blank"));
+        found == self.old || found == self.new || begun.eq(found.iter().cloned())
+    }
+}
+
 /// One run without faults: what there was, what there is, and which effects made the difference.
 fn clean(op: Op) -> Clean {
     let before = op.before();
@@ -71,7 +82,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     let engine = start(host);
     sound(host, &engine, story);
     let found = inventory_with_space(&engine);
-    assert!(found == clean.old || found == clean.new, "{story}: neither before nor after, but {found:#?}");
+    assert!(clean.allows(&found), "{story}: neither before nor after, but {found:#?}");
     if op == Op::CreateFileVg && found == clean.old {
         // A crash may leave an empty file behind, which nobody but its owner may take for rubbish: the refusal says so.
         use vol_engine::host::HostMut as _;
@@ -203,7 +214,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 host.restart();
                 let engine = start(&host);
                 let found = inventory_with_space(&engine);
-                assert!(found == clean.old || found == clean.new, "{story}: found {found:#?}");
+                assert!(clean.allows(&found), "{story}: found {found:#?}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
                 states += 1;
             }

@@ -99,6 +99,7 @@ fn fmt_20_what_is_left_out_when_it_is_usual_is_refused_when_it_is_written_out() 
         assert!(with(tag, &usual).is_err(), "tag {tag} with {usual:?}");
     }
     assert!(with(11, &[1]).is_ok() && with(13, &[1, 0, 0, 0, 0, 0, 0, 0]).is_ok() && with(14, &[1]).is_ok());
+    assert!(with(16, &[0; 8]).is_ok() && with(16, &[0; 7]).is_err());
     let (ab, ba, aa) = (b"\x01a\x01x\x01b\x00", b"\x01b\x00\x01a\x01x", b"\x01a\x01x\x01a\x01y");
     assert!(with(10, ab).is_ok());
     // In one order only, one value for each key, whole, and nothing that is no label.
@@ -124,7 +125,7 @@ fn fmt_20_an_unknown_code_a_bad_name_and_trailing_bytes_are_refused_by_the_name_
     assert_eq!(with(2, b""), "volume name");
     assert_eq!(with(4, &[1, 2, 3]), "volume thin_id");
     assert_eq!(with(6, &[0]), "volume state");
-    assert_eq!(with(6, &[4]), "volume state");
+    assert_eq!(with(6, &[5]), "volume state");
     assert_eq!(with(7, &[]), "volume content");
     assert_eq!(with(7, &[1, 1]), "volume content");
     assert_eq!(with(7, &[2]), "volume content");

@@ -54,6 +54,7 @@ fn volume(number: u8, name_text: &str, content: Content, snapshot: Option<Snapsh
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: false,
+        deleted_at: None,
     })
 }
 
@@ -242,14 +243,20 @@ fn any_content() -> impl Strategy<Value = Content> {
 }
 
 fn any_volume() -> impl Strategy<Value = Object> {
-    let state = prop_oneof![Just(VolumeState::Creating), Just(VolumeState::Ready), Just(VolumeState::Deleting)];
+    let state = prop_oneof![
+        Just(VolumeState::Creating),
+        Just(VolumeState::Ready),
+        Just(VolumeState::Deleting),
+        Just(VolumeState::Deleted)
+    ];
     let snapshot =
         (any::<[u8; 16]>(), any_name()).prop_map(|(of, of_name)| Snapshot { of: VolumeId::from_bytes(of), of_name });
     let numbers = any::<([u8; 16], [u8; 16], u32, u64, u64)>();
-    let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), any::<bool>());
+    let rest = (any::<bool>(), any::<Option<u64>>());
+    let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), rest);
     (numbers, any_name(), state, any_content(), proptest::option::of(snapshot), more).prop_map(
         |(numbers, name, state, content, snapshot, more)| {
-            let (labels, protected, clone_of, reserve, check_fs) = more;
+            let (labels, protected, clone_of, reserve, (check_fs, deleted_at)) = more;
             let (id, pool, thin_id, size, created_at) = numbers;
             let (id, pool, size) = (VolumeId::from_bytes(id), PoolId::from_bytes(pool), Bytes(size));
             Object::Volume(Volume {
@@ -267,6 +274,7 @@ fn any_volume() -> impl Strategy<Value = Object> {
                 clone_of,
                 reserve: Bytes(reserve),
                 check_fs,
+                deleted_at,
             })
         },
     )

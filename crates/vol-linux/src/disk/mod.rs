@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use vol_core::observed::DiskIdentity;
 use vol_engine::host::{HostError, HostErrorKind, HostResult};
 use vol_types::Bytes;
@@ -95,4 +96,14 @@ pub(crate) fn reread_partitions(path: &Path) {
         // SAFETY: the command takes no argument.
         let _ = unsafe { libc::ioctl(file.as_raw_fd(), REREAD) };
     }
+}
+
+/// `include/uapi/linux/fs.h`.
+const BLKDISCARD: libc::Ioctl = 0x1277;
+
+/// Gives back the space of a range; both numbers multiples of the sector size.
+pub(crate) fn discard(device: &File, offset: u64, len: u64) -> Result<(), Errno> {
+    let range = [offset, len];
+    // SAFETY: the kernel reads two u64 (`block/ioctl.c`, `blk_ioctl_discard`), which `range` holds for the length of the call.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), BLKDISCARD, range.as_ptr()) }).map(drop)
 }

@@ -57,7 +57,13 @@ pub enum Volume {
     },
     /// List volumes
     #[command(alias = "ls")]
-    List(Within),
+    List {
+        #[command(flatten)]
+        within: Within,
+        /// What was deleted and can be taken back, snapshots too, and for how long
+        #[arg(long)]
+        deleted: bool,
+    },
     /// Show one volume
     #[command(alias = "inspect")]
     Show {
@@ -106,9 +112,20 @@ pub enum Volume {
         #[command(flatten)]
         change: Change,
     },
-    /// Delete a volume and its data
+    /// Delete a volume; it can be taken back for a while
     #[command(alias = "rm")]
     Delete {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// For good, and its space is free at once
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take back the last deletion of a volume
+    Undelete {
         /// Volume group and volume, for example data/pg
         #[arg(value_name = "VG/VOLUME")]
         volume: VolumePath,
@@ -160,9 +177,20 @@ pub enum Snapshot {
         #[command(flatten)]
         change: Change,
     },
-    /// Delete a snapshot
+    /// Delete a snapshot; it can be taken back for a while
     #[command(alias = "rm")]
     Delete {
+        /// Volume group, volume and snapshot, for example data/pg@before
+        #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
+        snapshot: SnapshotPath,
+        /// For good, and its space is free at once
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take back the last deletion of a snapshot
+    Undelete {
         /// Volume group, volume and snapshot, for example data/pg@before
         #[arg(value_name = "VG/VOLUME@SNAPSHOT")]
         snapshot: SnapshotPath,

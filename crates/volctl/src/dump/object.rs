@@ -27,6 +27,7 @@ const fn volume_state(state: VolumeState) -> &'static str {
         VolumeState::Creating => "creating",
         VolumeState::Ready => "ready",
         VolumeState::Deleting => "deleting",
+        VolumeState::Deleted => "deleted",
     }
 }
 
@@ -101,7 +102,7 @@ pub fn to_json(object: &Object) -> Value {
                 "clone_of": volume.clone_of.as_ref().map(|of| json!({
                     "id": of.id.to_string(), "volume": of.volume.as_str(), "snapshot": of.snapshot.as_ref().map(Name::as_str),
                 })),
-                "reserve_bytes": volume.reserve.get(), "check_fs": volume.check_fs,
+                "reserve_bytes": volume.reserve.get(), "check_fs": volume.check_fs, "deleted_at_seconds": volume.deleted_at,
             })
         }
         Object::Intent(intent) => json!({

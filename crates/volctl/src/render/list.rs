@@ -1,6 +1,6 @@
 //! One table per kind of object.
 
-use vol_api::{PoolInfo, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
+use vol_api::{DeletedInfo, PoolInfo, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
 
 use super::Align::{Left, Right};
 use super::{Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
@@ -126,6 +126,27 @@ pub(super) fn content(volume: &VolumeInfo) -> String {
         (Some(fs), vol_api::VolumeContent::Formatted) => fs.clone(),
         (_, content) => content.as_str().to_owned(),
     }
+}
+
+pub fn deleted_table(deleted: &[DeletedInfo], format: Format) -> Table {
+    let mut table =
+        Table::new(&[("DELETED", Left), ("POOL", Left), ("SIZE", Right), ("DELETED AT", Left), ("KEPT UNTIL", Left)]);
+    for one in deleted {
+        table.push([
+            one.full_name.clone(),
+            one.pool.clone(),
+            format.size(one.size_bytes),
+            one.deleted_at.clone(),
+            match (&one.kept_until, one.emptied_bytes) {
+                (_, Some(emptied)) => {
+                    format!("being emptied, {}", percent_text(percent(Some(emptied), one.size_bytes)))
+                }
+                (Some(until), None) => until.clone(),
+                (None, None) => "now".to_owned(),
+            },
+        ]);
+    }
+    table
 }
 
 pub fn snapshot_table(snapshots: &[SnapshotInfo], format: Format) -> Table {

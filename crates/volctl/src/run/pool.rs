@@ -12,6 +12,10 @@ fn name(pool: &PoolInfo) -> String {
     format!("{}/{}", pool.vg, pool.name)
 }
 
+fn count_of(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
@@ -86,6 +90,19 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             let changed = session.client.set_pool(&pool, &request, change.dry_run).await?;
             session.report(&changed, pool.to_string(), |outcome| {
                 line(&format!("pool {pool}"), outcome.changed, "changed", "is set so already", "")
+            })
+        }
+        Pool::Purge { pool, change } => {
+            if !change.yes && !change.dry_run {
+                let count = session.client.pool(&pool).await?.deleted_count;
+                let what = count_of(count, "deleted volume or snapshot", "deleted volumes and snapshots");
+                session.confirm(None, &Question::YesNo(format!("Delete {what} of pool {pool} for good?")))?;
+            }
+            let changed = session.client.purge_pool(&pool, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                let purged = outcome.object.as_ref().map_or(0, |purged| purged.purged_count);
+                let done = format!("{purged} deleted for good");
+                line(&format!("pool {pool}"), outcome.changed, &done, "held nothing that was deleted", "")
             })
         }
         Pool::Delete { pool, lost: true, force, change } => {

@@ -4,6 +4,7 @@ use vol_api::{CreateSnapshot, Mount, SnapshotInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
+use super::volume::deleted;
 use super::{Run, Session, paths};
 use crate::cli::{Scope, Snapshot};
 use crate::render::{snapshot_facts, snapshot_table};
@@ -45,14 +46,23 @@ pub async fn run(command: Snapshot, session: &mut Session<'_>) -> Run {
                 line(&format!("snapshot {snapshot}"), outcome.changed, "unmounted", "was not mounted", "")
             })
         }
-        Snapshot::Delete { snapshot, change } => {
+        Snapshot::Delete { snapshot, now, change } => {
             if !change.yes && !change.dry_run {
-                session.client.delete_snapshot(&snapshot, true).await?;
+                session.client.delete_snapshot(&snapshot, now, true).await?;
                 session.confirm(None, &Question::YesNo(format!("Delete snapshot {snapshot}?")))?;
             }
-            let changed = session.client.delete_snapshot(&snapshot, change.dry_run).await?;
+            let changed = session.client.delete_snapshot(&snapshot, now, change.dry_run).await?;
             session.report(&changed, snapshot.to_string(), |outcome| {
-                line(&format!("snapshot {snapshot}"), outcome.changed, "deleted", "was already deleted", "")
+                let until = outcome.object.as_ref().and_then(|was| was.kept_until.as_deref());
+                let next = until.map(|_| format!("Take it back: volctl snapshot undelete {snapshot}"));
+                let (done, next) = (deleted(until), next.unwrap_or_default());
+                line(&format!("snapshot {snapshot}"), outcome.changed, &done, "was already deleted", &next)
+            })
+        }
+        Snapshot::Undelete { snapshot, change } => {
+            let changed = session.client.undelete_snapshot(&snapshot, change.dry_run).await?;
+            session.report(&changed, snapshot.to_string(), |outcome| {
+                line(&format!("snapshot {snapshot}"), outcome.changed, "taken back", "was not deleted", "")
             })
         }
     }

@@ -187,7 +187,7 @@ fn deleting_a_volume_asks_once_it_is_known_to_be_possible() {
         .answer("DELETE /v1/volumes/data/pg", &Outcome::changed(volume()));
     let mut person = Person::answering("y");
     assert_eq!(daemon.volctl_with("volume rm data/pg", &mut person).exit, 0);
-    assert_eq!(person.asked, ["Delete volume data/pg (10.0 GiB) and all its data? Its 2 snapshots stay. [y/N] "]);
+    assert_eq!(person.asked, ["Delete volume data/pg (10.0 GiB)? Its 2 snapshots stay. [y/N] "]);
 
     let busy = error(ErrorCode::Busy, "volume data/pg is mounted at /srv/pg");
     let daemon = daemon.answer_with("DELETE /v1/volumes/data/pg?dry_run=true", 409, busy);

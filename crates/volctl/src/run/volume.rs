@@ -1,12 +1,12 @@
 //! `volctl volume …`
 
-use vol_api::{Changed, CreateVolume, Mount, Outcome, VolumeInfo};
+use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
 use super::{Run, Session, paths};
 use crate::cli::{Fs, Volume};
-use crate::render::{count, volume_facts, volume_table};
+use crate::render::{count, deleted_table, volume_facts, volume_table};
 
 fn name(volume: &VolumeInfo) -> String {
     format!("{}/{}", volume.vg, volume.name)
@@ -37,7 +37,13 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
             })
         }
-        Volume::List(within) => {
+        Volume::List { within, deleted: true } => {
+            let list = session.client.deleted(within.vg.as_ref()).await?;
+            let table = deleted_table(&list.deleted, format);
+            let name = |one: &DeletedInfo| one.full_name.clone();
+            session.list(&list, list.deleted.iter().map(name), &table, "Nothing that was deleted is kept.")
+        }
+        Volume::List { within, deleted: false } => {
             let list = session.client.volumes(within.vg.as_ref()).await?;
             let table = volume_table(&list.volumes, format);
             let empty = "No volumes: volctl volume create VG/VOLUME --size 10G makes one.";
@@ -85,31 +91,53 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 line(&format!("volume {volume}"), outcome.changed, "detached", "was not attached", "")
             })
         }
-        Volume::Delete { volume, change } => {
+        Volume::Delete { volume, now, change } => {
             if !change.yes && !change.dry_run {
                 // The dry run first: what is in use is refused before a question is asked.
                 let info = session.client.volume(&volume).await?;
-                session.client.delete_volume(&volume, true).await?;
+                session.client.delete_volume(&volume, now, true).await?;
                 let kept = match kept_snapshots(session, &volume, info.snapshot_count).await {
                     None => String::new(),
                     Some(kept) => format!(" {kept}."),
                 };
                 let size = format.size(info.size_bytes);
-                let question = format!("Delete volume {volume} ({size}) and all its data?{kept}");
+                let data = if now { " and all its data, for good" } else { "" };
+                let question = format!("Delete volume {volume} ({size}){data}?{kept}");
                 session.confirm(None, &Question::YesNo(question))?;
             }
-            let changed = session.client.delete_volume(&volume, change.dry_run).await?;
-            let snapshots = match &changed {
-                Changed::Done(Outcome { changed: true, object: Some(was), .. }) => was.snapshot_count,
-                _ => 0,
+            let changed = session.client.delete_volume(&volume, now, change.dry_run).await?;
+            let (snapshots, until) = match &changed {
+                Changed::Done(Outcome { changed: true, object: Some(was), .. }) => {
+                    (was.snapshot_count, was.kept_until.clone())
+                }
+                _ => (0, None),
             };
             let next = kept_snapshots(session, &volume, snapshots).await;
             let next = next.map_or(String::new(), |kept| format!("{kept}: volctl snapshot list"));
+            let next = match &until {
+                Some(_) => {
+                    [format!("Take it back: volctl volume undelete {volume}"), next].join("\n").trim_end().to_owned()
+                }
+                None => next,
+            };
+            let done = deleted(until.as_deref());
             session.report(&changed, volume.to_string(), |outcome| {
-                line(&format!("volume {volume}"), outcome.changed, "deleted", "was already deleted", &next)
+                line(&format!("volume {volume}"), outcome.changed, &done, "was already deleted", &next)
+            })
+        }
+        Volume::Undelete { volume, change } => {
+            let changed = session.client.undelete_volume(&volume, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let next = format!("Mount it: volctl volume mount {volume} PATH");
+                line(&format!("volume {volume}"), outcome.changed, "taken back", "was not deleted", &next)
             })
         }
     }
+}
+
+/// What was done, in words.
+pub(super) fn deleted(until: Option<&str>) -> String {
+    until.map_or_else(|| "deleted".to_owned(), |until| format!("deleted, kept until {until}"))
 }
 
 /// That the snapshots of a volume outlive it: `Its snapshot data/pg@before stays`, `Its 2 snapshots stay`; `None` if it has

@@ -195,11 +195,11 @@ pub fn create_volume<H: HostMut + 'static>(
     })
 }
 
-fn volume_name(path: &VolumePath) -> VolumeName {
+pub(super) fn volume_name(path: &VolumePath) -> VolumeName {
     VolumeName { volume: path.volume.clone(), snapshot: None }
 }
 
-fn snapshot_name(path: &SnapshotPath) -> VolumeName {
+pub(super) fn snapshot_name(path: &SnapshotPath) -> VolumeName {
     VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) }
 }
 
@@ -264,16 +264,6 @@ pub fn detach_volume<H: HostMut + 'static>(
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
-pub fn delete_volume<H: HostMut + 'static>(
-    backend: &EngineBackend<H>,
-    path: &VolumePath,
-    dry_run: bool,
-) -> Change<VolumeInfo> {
-    let was = backend.volume_info(path)?;
-    let done = backend.engine.delete_volume(&path.vg, &volume_name(path), dry_run);
-    changed(backend, &path.vg, done.map_err(from_engine)?, || Ok(was))
-}
-
 pub fn create_snapshot<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     request: &vol_api::CreateSnapshot,
@@ -306,16 +296,6 @@ pub fn unmount_snapshot<H: HostMut + 'static>(
 ) -> Change<SnapshotInfo> {
     let done = backend.engine.unmount(&path.volume.vg, &snapshot_name(path), None, dry_run);
     changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(path))
-}
-
-pub fn delete_snapshot<H: HostMut + 'static>(
-    backend: &EngineBackend<H>,
-    path: &SnapshotPath,
-    dry_run: bool,
-) -> Change<SnapshotInfo> {
-    let was = backend.snapshot_info(path)?;
-    let done = backend.engine.delete_volume(&path.volume.vg, &snapshot_name(path), dry_run);
-    changed(backend, &path.volume.vg, done.map_err(from_engine)?, || Ok(was))
 }
 
 fn present(pvs: &[vol_api::PvInfo]) -> usize {

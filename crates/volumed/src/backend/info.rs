@@ -1,16 +1,16 @@
 //! From the model to what clients see.
 
 use vol_api::{
-    CheckFinding, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo, SnapshotInfo,
-    Status, VgInfo, VolumeContent, VolumeInfo,
+    CheckFinding, DeletedInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode, PvCheck, PvInfo,
+    SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
-use vol_core::plan::{agreement, grow};
+use vol_core::plan::{agreement, grow, trash};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
-use vol_types::{Content, Growth, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState, WhenFull};
+use vol_types::{Bytes, Content, Growth, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState, WhenFull};
 
 use super::Facts;
 
@@ -163,6 +163,7 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }),
         volume_count: members.volumes,
         snapshot_count: members.snapshots,
+        deleted_count: members.kept,
         created_at: time(pool.created_at),
         growth: match pool.growth {
             Growth::VgSpace => "vg",
@@ -254,6 +255,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         device: common.device,
         mounts: common.mounts,
         snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
+        kept_until: None,
         created_at: time(volume.created_at),
         health: health_of(&problems, false),
         problems,
@@ -265,6 +267,7 @@ const fn state(state: VolumeState) -> ObjectState {
         VolumeState::Creating => ObjectState::Creating,
         VolumeState::Ready => ObjectState::Ready,
         VolumeState::Deleting => ObjectState::Deleting,
+        VolumeState::Deleted => ObjectState::Deleted,
     }
 }
 
@@ -279,13 +282,30 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         volume: of.of_name.to_string(),
         name: volume.name.to_string(),
         full_name: format!("{vg}/{}", VolumeName::of(volume)),
-        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state != VolumeState::Deleting),
+        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state.has_name()),
         pool: common.pool,
         size_bytes: volume.size.get(),
         fs: common.fs,
         active: common.active,
         mounts: common.mounts,
+        kept_until: None,
         created_at: time(volume.created_at),
+    })
+}
+
+/// What was deleted and is kept for `window` seconds; `None` of anything else.
+pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>, emptied: Option<Bytes>) -> Option<DeletedInfo> {
+    let at = volume.deleted_at.filter(|_| volume.state == VolumeState::Deleted)?;
+    let vg = &catalog.vg().name;
+    Some(DeletedInfo {
+        id: volume.id.to_string(),
+        vg: vg.to_string(),
+        full_name: format!("{vg}/{}", VolumeName::of(volume)),
+        pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
+        size_bytes: volume.size.get(),
+        deleted_at: time(at),
+        kept_until: window.filter(|_| !trash::is_emptied(volume)).map(|window| time(at.saturating_add(window))),
+        emptied_bytes: trash::is_emptied(volume).then(|| emptied.unwrap_or(Bytes::ZERO).get()),
     })
 }
 
@@ -322,7 +342,7 @@ pub fn add_to_status(status: &mut Status, catalog: &Catalog, view: &View) {
     counts.vgs += 1;
     counts.pvs += catalog.pvs().count() as u64;
     counts.pools += catalog.pools().count() as u64;
-    for volume in catalog.volumes() {
+    for volume in catalog.volumes().filter(|one| one.state != VolumeState::Deleted) {
         if volume.snapshot.is_some() {
             counts.snapshots += 1;
         } else {

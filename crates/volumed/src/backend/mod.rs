@@ -8,11 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vol_api::{ApiError, Df, KernelInfo, PoolInfo, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo};
+use vol_api::{
+    ApiError, DeletedInfo, Df, KernelInfo, PoolInfo, Purged, PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeInfo,
+};
 use vol_core::VolumeName;
 use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
 use crate::api::{Backend, Change, Read};
 use crate::socket::RunLock;
@@ -26,12 +28,16 @@ mod restore;
 mod space;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use open::open;
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// How often what is kept is looked through for what is due.
+const PURGE_EVERY: Duration = Duration::from_secs(30);
 
 /// In case nobody rings.
 const MAINTAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -52,7 +58,9 @@ pub struct Facts {
 pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
-    refresher: Mutex<Option<Refresher>>,
+    /// For how long what was deleted is kept; `None`: not at all.
+    window: Option<Duration>,
+    tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
     space_guard: Mutex<Option<space::Guard>>,
     /// Kept as long as the disks may be written to.
@@ -65,9 +73,43 @@ struct Maintainer {
     thread: JoinHandle<()>,
 }
 
-struct Refresher {
+/// A thread that does something at regular times.
+struct Ticker {
+    name: &'static str,
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: JoinHandle<()>,
+}
+
+impl Ticker {
+    /// `work` is told whether to go on.
+    fn start(
+        name: &'static str,
+        every: Duration,
+        work: impl Fn(&dyn Fn() -> bool) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let told = stop.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let (lock, changed) = &*told;
+            let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let waited = changed.wait_timeout_while(stopped(), every, |stopped| !*stopped);
+                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                    return;
+                }
+                work(&|| !*stopped());
+            }
+        })?;
+        Ok(Self { name, stop, thread })
+    }
+
+    fn stop(self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if self.thread.join().is_err() {
+            tracing::error!("the thread {:?} had failed", self.name);
+        }
+    }
 }
 
 impl<H: HostMut + 'static> EngineBackend<H> {
@@ -76,7 +118,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Self {
             engine: Arc::new(engine),
             facts,
-            refresher: Mutex::new(None),
+            window: None,
+            tickers: Mutex::default(),
             maintainer: Mutex::new(None),
             space_guard: Mutex::new(None),
             _only: None,
@@ -88,26 +131,34 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Self { _only: Some(only), ..self }
     }
 
+    /// Keeps what is deleted for so long.
+    #[must_use]
+    pub fn keeping_deleted(self, window: Option<Duration>) -> Self {
+        Self { window, ..self }
+    }
+
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let (engine, told) = (self.engine.clone(), stop.clone());
-        let thread = std::thread::Builder::new().name("refresh".to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let mut stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
-                let (guard, timeout) =
-                    changed.wait_timeout(stopped, REFRESH_EVERY).unwrap_or_else(PoisonError::into_inner);
-                stopped = guard;
-                if timeout.timed_out() && !*stopped {
-                    drop(stopped);
-                    engine.refresh();
-                    stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        })?;
-        *self.refresher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refresher { stop, thread });
+        let engine = self.engine.clone();
+        self.keep(Ticker::start("refresh", REFRESH_EVERY, move |_| engine.refresh())?);
         Ok(())
+    }
+
+    /// Starts the thread that deletes for good what has been kept long enough.
+    pub fn start_purging(&self) -> std::io::Result<()> {
+        let engine = self.engine.clone();
+        // What was kept when the window was still open is deleted now that it is shut.
+        let window = self.window.map_or(0, |window| window.as_secs());
+        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let work = move |go_on: &dyn Fn() -> bool| {
+            engine.purge_due(window, go_on);
+        };
+        self.keep(Ticker::start("purge", every, work)?);
+        Ok(())
+    }
+
+    fn keep(&self, ticker: Ticker) {
+        self.tickers.lock().unwrap_or_else(PoisonError::into_inner).push(ticker);
     }
 
     /// Starts the thread that does what is to be done in the background when there is something.
@@ -257,7 +308,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         for vg in self.vgs_to_list(vg)? {
             let view = vg.view();
             vg.read(|catalog| {
-                let volumes = catalog.volumes().filter(|volume| volume.snapshot.is_none());
+                let volumes =
+                    catalog.volumes().filter(|one| one.snapshot.is_none() && one.state != VolumeState::Deleted);
                 all.extend(volumes.map(|volume| info::volume(catalog, &view, volume)));
             });
         }
@@ -274,7 +326,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         for vg in self.vgs_to_list(vg)? {
             let view = vg.view();
             vg.read(|catalog| {
-                all.extend(catalog.volumes().filter_map(|volume| info::snapshot(catalog, &view, volume)));
+                let there = catalog.volumes().filter(|one| one.state != VolumeState::Deleted);
+                all.extend(there.filter_map(|volume| info::snapshot(catalog, &view, volume)));
             });
         }
         all.sort_by(|a, b| a.full_name.cmp(&b.full_name));
@@ -351,8 +404,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::detach_volume(self, volume, dry_run)
     }
-    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        change::delete_volume(self, volume, dry_run)
+    fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        trash::delete_volume(self, volume, now, dry_run)
     }
     fn create_snapshot(&self, request: vol_api::CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
         change::create_snapshot(self, &request, dry_run)
@@ -363,8 +416,20 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
         change::unmount_snapshot(self, snapshot, dry_run)
     }
-    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
-        change::delete_snapshot(self, snapshot, dry_run)
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<SnapshotInfo> {
+        trash::delete_snapshot(self, snapshot, now, dry_run)
+    }
+    fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>> {
+        trash::list(self, vg)
+    }
+    fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        trash::undelete_volume(self, volume, dry_run)
+    }
+    fn undelete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        trash::undelete_snapshot(self, snapshot, dry_run)
+    }
+    fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
+        trash::purge_pool(self, pool, dry_run)
     }
     fn init(&self, request: vol_api::Init, dry_run: bool) -> Change<vol_api::InitInfo> {
         change::init(self, &request, dry_run)
@@ -374,14 +439,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn stop(&self) {
-        let refresher = self.refresher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Refresher { stop, thread }) = refresher {
-            *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            stop.1.notify_all();
-            if thread.join().is_err() {
-                tracing::error!("the refreshing thread had failed");
-            }
-        }
+        let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
+        tickers.into_iter().for_each(Ticker::stop);
         let guard = self.space_guard.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(guard) = guard {
             guard.stop();

@@ -44,8 +44,9 @@ pub fn open<H: HostMut + 'static>(
     if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }
-    let backend = EngineBackend::new(engine, facts).holding(only);
+    let backend = EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
+    backend.start_purging().context("the purging thread")?;
     backend.start_maintaining().context("the maintaining thread")?;
     backend.start_guarding_space().context("the thread that lets pools grow")?;
     Ok(Arc::new(backend))

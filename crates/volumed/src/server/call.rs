@@ -118,6 +118,17 @@ struct ChangeQuery {
     dry_run: bool,
 }
 
+/// For deletions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteQuery {
+    /// For good, without a time in which it can be taken back.
+    #[serde(default)]
+    now: bool,
+    #[serde(default)]
+    dry_run: bool,
+}
+
 impl Call {
     /// The server, for endpoints that add to the backend's answer.
     pub fn front(&self) -> Arc<Front> {
@@ -180,6 +191,26 @@ impl Call {
         respond(answer.await)
     }
 
+    /// Answers a deletion, which may be asked for at once (`?now=true`); no body.
+    pub async fn delete<T, R>(
+        mut self,
+        needed: Role,
+        act: impl FnOnce(&dyn Backend, T, bool, bool) -> Change<R> + Send + 'static,
+    ) -> Response
+    where
+        T: Target,
+        R: Serialize,
+    {
+        let answer = async move {
+            self.front.access.check(&self.peer, needed)?;
+            let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
+            self.no_body().await?;
+            let DeleteQuery { now, dry_run } = query;
+            Ok(self.carry_out(move |backend| act(backend, target, now, dry_run), dry_run).await?)
+        };
+        respond(answer.await)
+    }
+
     /// Answers a change that has no body.
     pub async fn change<T, R>(
         mut self,
@@ -193,12 +224,17 @@ impl Call {
         let answer = async move {
             self.front.access.check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
-            if !self.read_body().await?.is_empty() {
-                return Err(ApiError::invalid("this request takes no body").into());
-            }
+            self.no_body().await?;
             Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)
         };
         respond(answer.await)
+    }
+
+    async fn no_body(&mut self) -> Result<(), Refusal> {
+        if self.read_body().await?.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::invalid("this request takes no body").into())
     }
 
     fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {

@@ -8,9 +8,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, ExtendPool, ExtendVg, GiveUpPool, ImportClone, Init,
-    Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SetPool, SnapshotList, VgList,
-    VolumeList, WipePv, parse_field,
+    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendPool, ExtendVg, GiveUpPool,
+    ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, RestoreVg, ScanRequest, SetPool,
+    SnapshotList, VgList, VolumeList, WipePv, parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -111,6 +111,10 @@ fn groups() -> Router<Arc<Front>> {
             get(|call: Call| call.read(|b, pool: PoolPath, NoQuery {}| b.pool(&pool)))
                 .delete(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.delete_pool(&pool, dry))),
         )
+        .route(
+            "/v1/pools/{vg}/{pool}/purge",
+            post(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.purge_pool(&pool, dry))),
+        )
 }
 
 /// What changes the disks of a VG, and with it who may read them: for admin alone.
@@ -175,7 +179,19 @@ fn volumes() -> Router<Arc<Front>> {
         .route(
             "/v1/volumes/{vg}/{volume}",
             get(|call: Call| call.read(|b, volume: VolumePath, NoQuery {}| b.volume(&volume))).delete(|call: Call| {
-                call.change(Provision, |b, volume: VolumePath, dry| b.delete_volume(&volume, dry))
+                call.delete(Provision, |b, volume: VolumePath, now, dry| b.delete_volume(&volume, now, dry))
+            }),
+        )
+        .route(
+            "/v1/volumes/{vg}/{volume}/undelete",
+            post(|call: Call| call.change(Provision, |b, volume: VolumePath, dry| b.undelete_volume(&volume, dry))),
+        )
+        .route(
+            "/v1/deleted",
+            get(|call: Call| {
+                call.read(|b, (), query: ListQuery| {
+                    b.deleted(within(query.vg.as_deref())?.as_ref()).map(|deleted| DeletedList { deleted })
+                })
             }),
         )
         // Mounting is for admin: the mount point is any path on the host.
@@ -221,8 +237,14 @@ fn snapshots() -> Router<Arc<Front>> {
         .route(
             ONE,
             get(|call: Call| call.read(|b, snapshot: SnapshotPath, NoQuery {}| b.snapshot(&snapshot))).delete(
-                |call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.delete_snapshot(&path, dry)),
+                |call: Call| {
+                    call.delete(Provision, |b, path: SnapshotPath, now, dry| b.delete_snapshot(&path, now, dry))
+                },
             ),
+        )
+        .route(
+            &format!("{ONE}/undelete"),
+            post(|call: Call| call.change(Provision, |b, path: SnapshotPath, dry| b.undelete_snapshot(&path, dry))),
         )
         .route(
             &format!("{ONE}/mount"),

@@ -24,7 +24,7 @@ fn from_raw_disks_to_a_mounted_volume_and_back() {
     assert_eq!((before.full_name.as_str(), before.volume_exists), ("data/pg@before", true));
 
     assert_eq!(done(backend.unmount_volume(&volume("data/pg"), false)).mounts, []);
-    let was = done(backend.delete_volume(&volume("data/pg"), false));
+    let was = done(backend.delete_volume(&volume("data/pg"), false, false));
     assert_eq!((was.name.as_str(), was.snapshot_count), ("pg", 1), "a deletion answers the object as it was");
     assert!(!backend.snapshot(&snapshot("data/pg@before")).unwrap().volume_exists);
     let seen = done(backend.mount_snapshot(&snapshot("data/pg@before"), mount_at("/mnt"), false));
@@ -32,7 +32,7 @@ fn from_raw_disks_to_a_mounted_volume_and_back() {
     assert_eq!(host.read_file("/mnt", "kept").unwrap().as_deref(), Some(&b"yes"[..]));
 
     done(backend.unmount_snapshot(&snapshot("data/pg@before"), false));
-    done(backend.delete_snapshot(&snapshot("data/pg@before"), false));
+    done(backend.delete_snapshot(&snapshot("data/pg@before"), false, false));
     done(backend.delete_pool(&pool("data/tank"), false));
     done(backend.delete_vg(&name("data"), false));
     assert_eq!(backend.vgs().unwrap(), []);
@@ -137,7 +137,7 @@ fn a_dry_run_answers_the_plan_as_json_and_changes_nothing() {
     let none = planned(backend.create_volume(volume_request("pg", "10G", "ext4"), true));
     assert_eq!((none.changes, none.steps), (false, vec![]));
     for plan in [
-        planned(backend.delete_volume(&volume("data/pg"), true)),
+        planned(backend.delete_volume(&volume("data/pg"), false, true)),
         planned(backend.mount_volume(&volume("data/pg"), mount_at("/srv/pg"), true)),
         planned(backend.create_snapshot(snapshot_request("before"), true)),
     ] {

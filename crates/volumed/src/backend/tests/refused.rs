@@ -58,7 +58,13 @@ fn what_is_not_there_is_not_found_with_the_command_that_lists() {
         ),
         ("pv", read(backend.pv(nobody).unwrap_err()), "not_found", "no PV", "volctl pv list"),
         ("pool of a volume", failed(backend.create_volume(elsewhere, false)), "not_found", "no pool data/cold", "pool"),
-        ("delete", failed(backend.delete_volume(&volume("data/no"), false)), "not_found", "no volume", "volume list"),
+        (
+            "delete",
+            failed(backend.delete_volume(&volume("data/no"), false, false)),
+            "not_found",
+            "no volume",
+            "volume list",
+        ),
         ("attach", failed(backend.attach_volume(&volume("data/no"), false)), "not_found", "no volume", "volume list"),
     ]);
     let mut ghost = vg_request();
@@ -150,12 +156,18 @@ fn what_is_in_use_is_busy_and_says_where() {
     check(vec![
         (
             "volume",
-            failed(backend.delete_volume(&volume("data/pg"), false)),
+            failed(backend.delete_volume(&volume("data/pg"), false, false)),
             "busy",
             "cannot delete data/pg: it is mounted at /srv/pg",
             "volctl volume unmount data/pg",
         ),
-        ("dry run", failed(backend.delete_volume(&volume("data/pg"), true)), "busy", "mounted at /srv/pg", "unmount"),
+        (
+            "dry run",
+            failed(backend.delete_volume(&volume("data/pg"), false, true)),
+            "busy",
+            "mounted at /srv/pg",
+            "unmount",
+        ),
         (
             "pool",
             failed(backend.delete_pool(&pool("data/tank"), false)),

@@ -40,7 +40,7 @@ async fn the_main_job_through_a_real_socket() {
     client.mount_volume(&pg, &mount_at("/srv/pg"), false).await.unwrap();
     host.put_file("/srv/pg", "kept", b"yes").unwrap();
     client.create_snapshot(&snapshot_request("before"), false).await.unwrap();
-    let error = client.delete_volume(&pg, false).await.unwrap_err();
+    let error = client.delete_volume(&pg, false, false).await.unwrap_err();
     assert!(matches!(error, ClientError::Api(error) if error.code == ErrorCode::Busy && error.hint.is_some()));
 
     let attached = client.attach_volume(&raw, false).await.unwrap();
@@ -52,11 +52,11 @@ async fn the_main_job_through_a_real_socket() {
     client.detach_volume(&raw, false).await.unwrap();
 
     client.unmount_volume(&pg, false).await.unwrap();
-    client.delete_volume(&pg, false).await.unwrap();
+    client.delete_volume(&pg, false, false).await.unwrap();
     let before = client.snapshots(None).await.unwrap().snapshots;
     assert_eq!((before[0].full_name.as_str(), before[0].volume_exists), ("data/pg@before", false));
-    client.delete_volume(&raw, false).await.unwrap();
-    client.delete_snapshot(&snapshot("data/pg@before"), false).await.unwrap();
+    client.delete_volume(&raw, false, false).await.unwrap();
+    client.delete_snapshot(&snapshot("data/pg@before"), false, false).await.unwrap();
     client.delete_pool(&pool("data/tank"), false).await.unwrap();
     client.delete_vg(&name("data"), false).await.unwrap();
     assert_eq!(client.status().await.unwrap().counts, vol_api::Counts::default());

@@ -98,6 +98,9 @@ impl Backend for Fake {
     fn snapshots(&self, _: Option<&Name>) -> Read<Vec<SnapshotInfo>> {
         Ok(vec![])
     }
+    fn deleted(&self, _: Option<&Name>) -> Read<Vec<DeletedInfo>> {
+        Ok(vec![])
+    }
     fn snapshot(&self, snapshot: &SnapshotPath) -> Read<SnapshotInfo> {
         Ok(SnapshotInfo { full_name: snapshot.to_string(), ..SnapshotInfo::default() })
     }
@@ -177,8 +180,14 @@ impl Backend for Fake {
     fn detach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("detach_volume {volume}"), dry_run)
     }
-    fn delete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        self.change(format!("delete_volume {volume}"), dry_run)
+    fn delete_volume(&self, volume: &VolumePath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("delete_volume {volume}{}", if now { " now" } else { "" }), dry_run)
+    }
+    fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("undelete_volume {volume}"), dry_run)
+    }
+    fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
+        self.change(format!("purge_pool {pool}"), dry_run)
     }
     fn create_snapshot(&self, request: CreateSnapshot, dry_run: bool) -> Change<SnapshotInfo> {
         self.change(format!("create_snapshot {}", request.name), dry_run)
@@ -189,8 +198,11 @@ impl Backend for Fake {
     fn unmount_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
         self.change(format!("unmount_snapshot {snapshot}"), dry_run)
     }
-    fn delete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
-        self.change(format!("delete_snapshot {snapshot}"), dry_run)
+    fn delete_snapshot(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("delete_snapshot {snapshot}{}", if now { " now" } else { "" }), dry_run)
+    }
+    fn undelete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
+        self.change(format!("undelete_snapshot {snapshot}"), dry_run)
     }
     fn init(&self, _: Init, dry_run: bool) -> Change<InitInfo> {
         self.change("init".into(), dry_run)

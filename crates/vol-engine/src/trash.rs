@@ -1,0 +1,122 @@
+//! Deleted volumes and snapshots that are kept for a while, see [`vol_core::plan::trash`].
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use vol_core::dm::Device;
+use vol_core::plan::trash;
+use vol_core::{Refusal, VolumeName};
+use vol_types::{Bytes, IntentId, Name, VgState, VolumeId};
+
+use crate::engine::{Done, Engine, done};
+use crate::error::EngineError;
+use crate::host::{HostMut, HostResult};
+use crate::queue::ThinRequest;
+use crate::vg::OpenVg;
+
+/// The longest rest after a slice.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+impl<H: HostMut> Engine<H> {
+    /// Deletes a volume or a snapshot so that it can be taken back.
+    pub fn keep_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        let now = self.host().now();
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| trash::keep(catalog, kernel, volume, now))
+    }
+
+    /// Takes back the last deletion of this name. Nothing changes if it is not deleted at all.
+    pub fn undelete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        let vg = self.vg(vg)?;
+        let (plan, id) = vg.change(self.host(), dry_run, |catalog, _, _| trash::undelete(catalog, name))?;
+        Ok(done(plan, id, dry_run))
+    }
+
+    /// Deletes for good what is kept in a pool; how many there were, and how many would be if `dry_run`.
+    pub fn purge_pool(&self, vg: &Name, pool: &Name, dry_run: bool) -> Result<usize, EngineError> {
+        let vg = self.vg(vg)?;
+        let kept: Vec<_> = vg.read(|catalog| {
+            let pool = vol_core::plan::pool::find(catalog, Some(pool))?.id;
+            Ok::<_, Refusal>(trash::kept(catalog, Some(pool)).map(|one| one.id).collect())
+        })?;
+        if !dry_run {
+            for id in &kept {
+                self.empty(&vg, *id, &|| true)?;
+                self.purge(&vg, *id)?;
+            }
+        }
+        Ok(kept.len())
+    }
+
+    /// Deletes for good what has been kept for `window` seconds, and what is kept in pools that have no room for anything new;
+    /// how many. One of each such pool at a time: it is called again soon, and knows then what that has brought. Ends soon after
+    /// `go_on` says no; what was begun is gone on with by the next call.
+    pub fn purge_due(&self, window: u64, go_on: &dyn Fn() -> bool) -> usize {
+        let now = self.host().now();
+        let mut purged = 0;
+        for vg in self.vgs() {
+            let view = vg.view();
+            let due = vg.read(|catalog| match catalog.vg().state {
+                VgState::Ready => trash::due(catalog, &view.kernel, window, now),
+                VgState::Creating | VgState::Deleting | VgState::Erasing | VgState::Exported => Vec::new(),
+            });
+            for id in due {
+                match self.empty(&vg, id, go_on).and_then(|()| if go_on() { self.purge(&vg, id) } else { Ok(false) }) {
+                    Ok(true) => purged += 1,
+                    Ok(false) => break,
+                    Err(error) => {
+                        // Most likely its pool takes no messages now. The next round tries again.
+                        tracing::warn!(volume = %id, %error, "what was deleted cannot be deleted for good");
+                        break;
+                    }
+                }
+            }
+        }
+        purged
+    }
+
+    /// How much of a volume that is being emptied has been, in bytes of its size.
+    pub fn emptied(&self, id: VolumeId) -> Option<Bytes> {
+        self.emptying.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    /// Gives back the space of a large volume, slice by slice with a rest after each as long as the slice took, so that those who
+    /// use the pool wait for one slice at most. The VG takes changes meanwhile.
+    fn empty(&self, vg: &Arc<OpenVg>, id: VolumeId, go_on: &dyn Fn() -> bool) -> Result<(), EngineError> {
+        vg.change(self.host(), false, |catalog, kernel, _| Ok((trash::begin_emptying(catalog, kernel, id)?, ())))?;
+        let Some(size) = vg.read(|catalog| catalog.volume(id).filter(|one| trash::is_emptied(one)).map(|one| one.size))
+        else {
+            return Ok(());
+        };
+        let uuid = Device::Volume(id).uuid();
+        let mut offset = 0;
+        while offset < size.get() && go_on() {
+            self.emptying.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Bytes(offset));
+            let begun = Instant::now();
+            if let Err(error) = self.empty_slice(&uuid, offset, trash::SLICE.get().min(size.get() - offset)) {
+                // Not fatal: it is deleted in one go then.
+                tracing::warn!(volume = %id, %error, "its space cannot be given back slice by slice");
+                break;
+            }
+            offset = offset.saturating_add(trash::SLICE.get());
+            self.host().pause(begun.elapsed().min(REST_MAX));
+        }
+        self.emptying.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        Ok(())
+    }
+
+    fn empty_slice(&self, uuid: &str, offset: u64, len: u64) -> HostResult<()> {
+        // Looked up each time: nobody holds the device open in between, so another could have its number.
+        let Some(info) = self.host().dm_device(uuid)? else { return Ok(()) };
+        self.host().discard(info.dev, uuid, offset, len)
+    }
+
+    /// Whether there was anything to be deleted.
+    fn purge(&self, vg: &Arc<OpenVg>, id: VolumeId) -> Result<bool, EngineError> {
+        let name = vg.read(|catalog| catalog.volume(id).map(VolumeName::of));
+        let intent = IntentId::from_uuid(self.host().new_uuid());
+        let (changed, _) = vg.submit(self.host(), ThinRequest::Purge { id, intent })?;
+        let name = name.map(|name| name.to_string()).unwrap_or_default();
+        tracing::info!(vg = %vg.read(|catalog| catalog.vg().name.clone()), volume = name, id = %id, changed, "deleted for good");
+        Ok(changed)
+    }
+}
