@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use vol_tests::dying::{End, Hand, Side};
 use vol_tests::{Machine, kernel, tool};
 
 const MIB: u64 = 1 << 20;
@@ -166,6 +167,50 @@ fn full_and_extended(fs: &str, size: &str) {
         "ext4" => tool::run("e2fsck", &["-fn", &source]),
         _ => tool::run("xfs_repair", &["-n", &source]),
     };
+}
+
+#[test]
+fn killed_at_every_effect_of_a_growth_it_is_whole_or_absent_and_the_kernel_agrees() {
+    let Some(mut m) = with_tank("256M", &["--grow-to", "off"]) else { return };
+    let at = m.path("srv");
+    m.ok(&["volume", "create", &m.of("pg"), "--size", "1G"]);
+    m.ok(&["volume", "mount", &m.of("pg"), &at]);
+    let file = Path::new(&at).join("kept");
+    let device = pool_device(&m, "pg");
+    m.kill9();
+    let mut hand = Hand::new(m.path("orders"));
+    let orders = hand.dir().to_owned();
+    let (mut points, mut last) = (0, 256);
+    for number in 1.. {
+        let size = last + 8;
+        m.start_dying(&orders);
+        std::fs::write(&file, format!("before {size}")).unwrap();
+        hand.order(number, Side::Before, End::Kill);
+        let ran = m.run(&["pool", "extend", &m.of("tank"), "--size", &format!("{size}M"), "--metadata", "+4M"]);
+        if ran.code == 0 {
+            // It took fewer effects than that: all of them were walked.
+            assert!(points >= 5, "only {points} effects: {:?}", hand.effects());
+            m.kill9();
+            m.start_daemon();
+            break;
+        }
+        assert!(m.dies_within(Duration::from_secs(10)), "{}{}", ran.err, m.log());
+        points += 1;
+        m.start_daemon();
+        let now = tank(&m);
+        let recorded = now["size_bytes"].as_u64().unwrap() / MIB;
+        assert!(recorded == size || recorded == last, "{recorded} MiB recorded, {size} asked for, {last} before");
+        last = recorded;
+        assert_eq!(sectors(&device), recorded * MIB / 512, "at effect {number} the kernel has another size");
+        let metadata = now["metadata_size_bytes"].as_u64().unwrap() / 4096;
+        assert!(kernel::status(&device).contains(&format!("/{metadata} ")), "{}", kernel::status(&device));
+        assert_eq!((&now["health"], &now["mode"]), (&"ok".into(), &"read_write".into()), "{now:#}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("before {size}"));
+        assert_eq!(kernel::not_live(), Vec::<String>::new());
+        m.kill9();
+    }
+    println!("{points} points");
+    m.ok(&["volume", "unmount", &m.of("pg")]);
 }
 
 /// What fio wrote is right, and the pool was never full: it grew ahead of the writer.

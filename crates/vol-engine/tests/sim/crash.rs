@@ -140,8 +140,15 @@ fn each_request_survives_a_death_at_each_effect() {
 #[test]
 fn recovery_itself_survives_a_death_at_each_of_its_effects() {
     let mut states = 0u64;
-    for op in [Op::CreateVg, Op::CreateFormatted, Op::CreateRaw, Op::SnapshotMounted, Op::DeleteVolume, Op::CreatePool]
-    {
+    for op in [
+        Op::CreateVg,
+        Op::CreateFormatted,
+        Op::CreateRaw,
+        Op::SnapshotMounted,
+        Op::DeleteVolume,
+        Op::CreatePool,
+        Op::ExtendPool,
+    ] {
         let clean = clean(op);
         for number in clean.effects.clone() {
             let first = clean.before.fork();
