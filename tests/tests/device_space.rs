@@ -132,12 +132,12 @@ fn a_policy_is_changed_in_use_and_a_strict_pool_fails_writes_at_once() {
 }
 
 #[test]
-fn when_a_pool_is_full_writes_to_ext4_wait_and_go_on_when_it_was_extended() {
+fn f8_when_a_pool_is_full_writes_to_ext4_wait_and_go_on_when_it_was_extended() {
     full_and_extended("ext4", "192M");
 }
 
 #[test]
-fn when_a_pool_is_full_writes_to_xfs_wait_and_go_on_when_it_was_extended() {
+fn f8_when_a_pool_is_full_writes_to_xfs_wait_and_go_on_when_it_was_extended() {
     full_and_extended("xfs", "192M");
 }
 
@@ -239,17 +239,17 @@ fn grown_ahead(fs: &str) {
 }
 
 #[test]
-fn a_pool_grows_ahead_of_a_writer_on_ext4() {
+fn f8_a_pool_grows_ahead_of_a_writer_on_ext4() {
     grown_ahead("ext4");
 }
 
 #[test]
-fn a_pool_grows_ahead_of_a_writer_on_xfs() {
+fn f8_a_pool_grows_ahead_of_a_writer_on_xfs() {
     grown_ahead("xfs");
 }
 
 #[test]
-fn a_pool_that_filled_while_the_daemon_was_dead_grows_when_it_is_back() {
+fn f8_a_pool_that_filled_while_the_daemon_was_dead_grows_when_it_is_back() {
     let Some(mut m) = with_tank("192M", &[]) else { return };
     let at = m.path("srv");
     m.ok(&["volume", "create", &m.of("pg"), "--size", "1G"]);
@@ -303,5 +303,52 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
     assert_eq!(told, 1, "{log}");
     m.ok(&["vg", "extend", &m.vg, m.disk(2)]);
     wait_for(&m, "a pool that has grown", |pool| pool["health"] == "ok");
+    m.ok(&["volume", "detach", &m.of("raw")]);
+}
+
+/// Makes thin ids past the daemon: each takes a block of the pool's metadata. Until there are so many or the kernel takes no more.
+fn fill_metadata(m: &Machine, ids: std::ops::Range<u32>) -> bool {
+    let id = tank(m)["id"].as_str().unwrap().to_owned();
+    let make = format!(
+        "for id in $(seq {} {}); do dmsetup message volumed-{id}-tpool 0 \"create_thin $id\" || exit 1; done",
+        ids.start, ids.end
+    );
+    tool::try_run("sh", &["-c", &make])
+}
+
+#[test]
+fn f9_metadata_grow_before_they_are_full() {
+    let Some(m) = with_tank("1G", &[]) else { return };
+    m.ok(&["volume", "create", &m.of("raw"), "--size", "1G", "--fs", "none"]);
+    m.ok(&["volume", "attach", &m.of("raw")]);
+    let device = pool_device(&m, "raw");
+    for first in (5000..7500).step_by(250) {
+        assert!(fill_metadata(&m, first..first + 249), "{}{}", kernel::status(&device), m.log());
+        assert!(kernel::status(&device).contains(" rw "), "{}", kernel::status(&device));
+        sleep(Duration::from_millis(300));
+    }
+    let now = wait_for(&m, "more metadata", |pool| pool["metadata_size_bytes"].as_u64() > Some(8 * MIB));
+    assert_eq!((&now["size_bytes"], &now["mode"]), (&(1024 * MIB).into(), &"read_write".into()), "{now:#}");
+    m.ok(&["volume", "detach", &m.of("raw")]);
+}
+
+#[test]
+fn f9_full_metadata_stop_what_is_new_and_all_goes_on_when_they_were_extended() {
+    let Some(m) = with_tank("1G", &["--grow-to", "off"]) else { return };
+    m.ok(&["volume", "create", &m.of("raw"), "--size", "1G", "--fs", "none"]);
+    m.ok(&["volume", "attach", &m.of("raw")]);
+    let device = pool_device(&m, "raw");
+    assert!(!fill_metadata(&m, 5000..9000), "no end to the metadata: {}", kernel::status(&device));
+    assert!(kernel::status(&device).contains(" ro "), "{}", kernel::status(&device));
+    let full = wait_for(&m, "an alarm", |pool| pool["health"] == "failed");
+    let codes: Vec<&str> = full["problems"].as_array().unwrap().iter().filter_map(|one| one["code"].as_str()).collect();
+    assert!(codes.contains(&"pool_full"), "{full:#}");
+    assert!(full.to_string().contains("--metadata +256M"), "{full:#}");
+    let refused = ["volume", "create", &m.of("more"), "--size", "1G", "--fs", "none"];
+    m.refused(1, &["the metadata of pool tank are full", "pool extend VG/POOL --metadata"], &refused);
+    m.ok(&["pool", "extend", &m.of("tank"), "--metadata", "+24M"]);
+    assert_eq!(tank(&m)["mode"], "read_write");
+    m.ok(&["volume", "create", &m.of("more"), "--size", "1G", "--fs", "none"]);
+    m.ok(&["snapshot", "create", &m.of("raw@now")]);
     m.ok(&["volume", "detach", &m.of("raw")]);
 }

@@ -55,7 +55,7 @@ fn a_growth_whose_tables_could_not_be_loaded_is_caught_up_with_without_a_restart
 }
 
 #[test]
-fn a_full_pool_goes_on_when_it_was_extended() {
+fn f8_a_full_pool_goes_on_when_it_was_extended() {
     let (host, engine) = small(Growth::Off);
     host.set_pool_mode(&pool_uuid(&engine), vol_sim::SimPoolMode::OutOfDataSpace);
     engine.extend_pool(&name("data"), &extend_pool(Some("+64M"), None), false).unwrap();
@@ -93,7 +93,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn a_pool_grows_before_it_is_full() {
+fn f8_a_pool_grows_before_it_is_full() {
     let (host, engine) = small(Growth::VgSpace);
     assert_eq!(engine.guard_space(), Duration::from_millis(250), "a small pool may be full in a moment");
     assert_eq!(usage(&host, &engine).total_data, 1024);
@@ -179,7 +179,7 @@ fn a_pool_that_is_not_to_grow_does_not() {
 }
 
 #[test]
-fn metadata_that_fill_are_given_more() {
+fn f9_metadata_that_fill_are_given_more() {
     let (host, engine) = small(Growth::VgSpace);
     let before = usage(&host, &engine);
     assert_eq!(before.total_metadata, 2048);
@@ -295,4 +295,22 @@ fn a_pool_that_fills_steadily_is_told_a_day_and_an_hour_before_it_is_full() {
         engine.refresh();
     }
     assert!(problems(&engine).contains(&"pool-full-in-an-hour"), "{:?} {:?}", problems(&engine), space());
+}
+
+#[test]
+fn f8_a_pool_with_no_more_than_its_reserve_makes_nothing_new_and_everything_that_is_there_goes_on() {
+    let (host, engine) = small(Growth::Off);
+    write(&host, &engine, 1024 - 51);
+    let refused = |error: vol_engine::EngineError| {
+        let text = error.to_string();
+        assert!(text.contains("its reserve of 5 % is kept for what is there"), "{text}");
+    };
+    refused(engine.create_volume(&volume_request("more", None), false).unwrap_err());
+    refused(engine.create_snapshot(&"data/raw@now".parse().unwrap(), false).unwrap_err());
+    write(&host, &engine, 51);
+    engine.extend_pool(&name("data"), &extend_pool(Some("+64M"), None), false).unwrap();
+    engine.create_snapshot(&"data/raw@now".parse().unwrap(), false).unwrap();
+    engine.delete_volume(&name("data"), &volume("raw@now"), false).unwrap();
+    engine.create_volume(&volume_request("more", None), false).unwrap();
+    sound(&host, &engine, "after an extension");
 }
