@@ -43,6 +43,7 @@ fn main() {
             size: SizeSpec::PercentFree(share),
             chunk_size: None,
             overcommit_percent: limit::OVERCOMMIT_PERCENT_MAX,
+            policy: vol_engine::SpacePolicy::default(),
         };
         engine.create_pool(&pool, false).expect("a pool");
     }

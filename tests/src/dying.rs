@@ -313,6 +313,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     fn now(&self) -> u64 {
         self.host.now()
     }
+    fn uptime(&self) -> Duration {
+        self.host.uptime()
+    }
     fn boot_id(&self) -> HostResult<String> {
         self.host.boot_id()
     }

@@ -58,6 +58,12 @@ pub const STAGES: [Stage; 3] = [
             ),
             pair("ext4 volume", r#"POST volumes {"vg":"VG","name":"f","size":"64M"}"#, "DELETE volumes/VG/f"),
             pair("mount", r#"POST volumes/VG/idle/mount {"path":"DIR/idle"}"#, "POST volumes/VG/idle/unmount"),
+            // Growing has no way back; `device_space` kills the daemon in it.
+            pair(
+                "policy of a pool",
+                r#"POST pools/VG/tank/set {"when_full":"error","reserve_percent":7}"#,
+                r#"POST pools/VG/tank/set {"when_full":"queue","reserve_percent":5}"#,
+            ),
             pair("attachment", "POST volumes/VG/raw/attach", "POST volumes/VG/raw/detach"),
             pair(
                 "snapshot of a mounted volume",
@@ -216,7 +222,7 @@ impl Site {
 
 /// Without what differs between two worlds that are the same.
 fn timeless(mut value: Value) -> Value {
-    const VOLATILE: [&str; 11] = [
+    const VOLATILE: [&str; 14] = [
         "id",
         "fs_uuid",
         "created_at",
@@ -228,6 +234,9 @@ fn timeless(mut value: Value) -> Value {
         "device",
         "hardware_id",
         "pv",
+        "fill_bytes_per_second",
+        "time_to_full_seconds",
+        "time_to_full_confidence",
     ];
     match &mut value {
         Value::Object(map) => {

@@ -349,6 +349,18 @@ impl Client {
     ) -> Result<Changed<PoolInfo>, ClientError> {
         self.change(Method::POST, &format!("pools/{pool}/give-up"), Some(body), dry).await
     }
+    pub async fn extend_pool(
+        &self,
+        pool: &PoolPath,
+        body: &ExtendPool,
+        dry: bool,
+    ) -> Result<Changed<PoolInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/extend"), Some(body), dry).await
+    }
+    /// Changes what is to happen as a pool fills.
+    pub async fn set_pool(&self, pool: &PoolPath, body: &SetPool, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/set"), Some(body), dry).await
+    }
     pub async fn delete_pool(&self, pool: &PoolPath, dry: bool) -> Result<Changed<PoolInfo>, ClientError> {
         self.delete(&format!("pools/{pool}"), dry).await
     }

@@ -203,6 +203,30 @@ pub struct PoolInfo {
     #[serde(default)]
     pub deleted_count: u64,
     pub created_at: String,
+    /// How far it grows by itself: `vg` (as far as the VG has space), `up_to` or `off`.
+    #[serde(default)]
+    pub growth: String,
+    /// With `up_to`: the bound.
+    #[serde(default)]
+    pub growth_limit_bytes: Option<u64>,
+    /// How much it may still grow by itself; several pools of a VG may count on the same space.
+    #[serde(default)]
+    pub growable_bytes: u64,
+    /// `queue` or `error`.
+    #[serde(default)]
+    pub when_full: String,
+    /// With no more than this share of its data free, what it may still grow by included, it makes no new volumes and snapshots.
+    #[serde(default)]
+    pub reserve_percent: u64,
+    /// How fast it fills (negative: empties), as seen over up to an hour; `null` until it was looked at for a while.
+    #[serde(default)]
+    pub fill_bytes_per_second: Option<i64>,
+    /// When it will be full at that rate, what it may still grow by counted in; `null` if it does not fill.
+    #[serde(default)]
+    pub time_to_full_seconds: Option<u64>,
+    /// How sure that is: `low`, `medium` or `high`.
+    #[serde(default)]
+    pub time_to_full_confidence: Option<String>,
 }
 
 /// What is in a volume, as far as the daemon knows.
@@ -430,6 +454,21 @@ pub struct DfPool {
     /// As in [`PoolInfo`].
     #[serde(default)]
     pub snapshot_clock: u64,
+    /// As in [`PoolInfo`].
+    #[serde(default)]
+    pub growable_bytes: u64,
+    /// As in [`PoolInfo`].
+    #[serde(default)]
+    pub fill_bytes_per_second: Option<i64>,
+    /// As in [`PoolInfo`].
+    #[serde(default)]
+    pub time_to_full_seconds: Option<u64>,
+    /// As in [`PoolInfo`].
+    #[serde(default)]
+    pub time_to_full_confidence: Option<String>,
+    /// The codes of its problems.
+    #[serde(default)]
+    pub problem_codes: Vec<String>,
 }
 
 /// `GET /v1/df`.

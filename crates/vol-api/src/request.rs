@@ -53,6 +53,41 @@ pub struct CreatePool {
     /// The sum of the volumes' sizes may not exceed this share of the pool's size, in percent.
     #[serde(default)]
     pub overcommit_limit_percent: Option<u32>,
+    /// How far it grows by itself: `vg` (as far as the VG has space), `off`, or a size; `vg` if absent.
+    #[serde(default)]
+    pub grow_to: Option<String>,
+    /// With no more than this share of its data free it makes no new volumes and snapshots; 5 if absent.
+    #[serde(default)]
+    pub reserve_percent: Option<u32>,
+    /// What becomes of writes when it is full: `queue` or `error`; `queue` if absent.
+    #[serde(default)]
+    pub when_full: Option<String>,
+}
+
+/// `POST /v1/pools/VG/POOL/extend`. At least one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendPool {
+    /// The data: `+10G` by so much, `40G` to this size, `50%FREE` by this share of the VG's free space.
+    #[serde(default)]
+    pub size: Option<String>,
+    /// The metadata likewise; as much as the data need if absent.
+    #[serde(default)]
+    pub metadata: Option<String>,
+}
+
+/// `POST /v1/pools/VG/POOL/set`. What is absent stays; see [`CreatePool`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPool {
+    #[serde(default)]
+    pub grow_to: Option<String>,
+    #[serde(default)]
+    pub reserve_percent: Option<u32>,
+    #[serde(default)]
+    pub when_full: Option<String>,
+    #[serde(default)]
+    pub overcommit_limit_percent: Option<u32>,
 }
 
 /// `POST /v1/volumes`.

@@ -65,6 +65,29 @@ impl FreeSpace {
         Some(segments)
     }
 
+    /// `segments` with `count` extents more: first what is free right behind the last of them, which makes that one longer, then
+    /// as [`FreeSpace::take`]. `None`, and nothing taken, if there are not enough.
+    pub fn extend(&mut self, segments: &[Segment], count: Extents) -> Option<Vec<Segment>> {
+        if count.is_zero() || self.total() < count {
+            return None;
+        }
+        let mut all = segments.to_vec();
+        let mut missing = count;
+        let behind = all.last().and_then(|last| {
+            let end = last.start.checked_add(last.count)?;
+            self.runs.iter().position(|run| run.pv == last.pv && run.start == end)
+        });
+        if let (Some(at), Some(last)) = (behind, all.last_mut()) {
+            let part = missing.min(self.runs[at].count);
+            last.count = Extents(last.count.get().saturating_add(self.cut(at, part).count.get()));
+            missing = missing.saturating_sub(part);
+        }
+        if !missing.is_zero() {
+            all.extend(self.take(missing)?);
+        }
+        Some(all)
+    }
+
     /// Takes the first `count` extents of a run that has at least so many.
     fn cut(&mut self, at: usize, count: Extents) -> Segment {
         let run = self.runs[at];

@@ -84,8 +84,20 @@ impl fmt::Display for Below {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Table {
     Linear(Vec<LinearRun>),
-    ThinPool { metadata: Device, data: Device, len: Sectors, chunk: Sectors, low_water: u64 },
-    Thin { pool: Device, thin_id: u32, len: Sectors },
+    ThinPool {
+        metadata: Device,
+        data: Device,
+        len: Sectors,
+        chunk: Sectors,
+        low_water: u64,
+        /// Writes that find no free chunk fail at once instead of waiting for one.
+        error_when_full: bool,
+    },
+    Thin {
+        pool: Device,
+        thin_id: u32,
+        len: Sectors,
+    },
 }
 
 /// `len` sectors of a linear table, found on `below` from `offset` on.
@@ -133,12 +145,17 @@ impl Table {
                 }
                 Ok(lines)
             }
-            // No feature arguments: new chunks are zeroed, so nobody reads what was there before.
-            Self::ThinPool { metadata, data, len, chunk, low_water } => Ok(vec![TargetLine {
+            // New chunks are zeroed, so nobody reads what was there before: that feature is never turned off.
+            Self::ThinPool { metadata, data, len, chunk, low_water, error_when_full } => Ok(vec![TargetLine {
                 start: Sectors::ZERO,
                 len: *len,
                 target: "thin-pool".to_owned(),
-                params: format!("{} {} {chunk} {low_water} 0", dev(Below::Dm(*metadata))?, dev(Below::Dm(*data))?),
+                params: format!(
+                    "{} {} {chunk} {low_water} {}",
+                    dev(Below::Dm(*metadata))?,
+                    dev(Below::Dm(*data))?,
+                    if *error_when_full { "1 error_if_no_space" } else { "0" }
+                ),
             }]),
             Self::Thin { pool, thin_id, len } => Ok(vec![TargetLine {
                 start: Sectors::ZERO,

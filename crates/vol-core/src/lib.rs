@@ -9,6 +9,7 @@ pub mod allocate;
 pub mod catalog;
 pub mod check;
 pub mod dm;
+pub mod fill;
 pub mod observed;
 pub mod plan;
 pub mod refusal;

@@ -143,6 +143,8 @@ pub struct PoolUsage {
     pub total_data: u64,
     pub mode: PoolMode,
     pub needs_check: bool,
+    /// Writes that find no free chunk fail at once. The kernel changes to that by itself when they waited for its `no_space_timeout`.
+    pub error_when_full: bool,
     /// Whether a metadata snapshot is held.
     pub metadata_snapshot: bool,
 }

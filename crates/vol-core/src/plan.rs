@@ -19,6 +19,7 @@ pub mod change;
 pub mod clone;
 pub mod disks;
 pub mod fs;
+pub mod grow;
 pub mod health;
 pub mod members;
 pub mod mount;

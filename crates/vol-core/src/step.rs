@@ -242,6 +242,14 @@ pub enum Action {
         pool: PoolId,
         transaction_id: u64,
     },
+    /// The kernel uses a pool's data and metadata up to at least this size: it looks at them when a table is made live, and
+    /// says so nowhere but in its log if it does not take them (`dm-thin.c`, `maybe_resize_data_dev`).
+    CheckPoolSize {
+        pool: PoolId,
+        data_chunks: u64,
+        /// In blocks of 4 KiB.
+        metadata_blocks: u64,
+    },
     Mkfs {
         volume: VolumeId,
         fs: FsKind,
@@ -325,6 +333,7 @@ impl Action {
             Self::SnapshotThin { .. } => "snapshot-thin",
             Self::SetTransaction { .. } => "set-transaction",
             Self::CheckPool { .. } => "check-pool",
+            Self::CheckPoolSize { .. } => "check-pool-size",
             Self::Mkfs { .. } => "mkfs",
             Self::PrepareRoot { .. } => "prepare-root",
             Self::VerifyFs { .. } => "verify-fs",
@@ -406,6 +415,9 @@ impl fmt::Display for Action {
             Self::SetTransaction { from, to, .. } => write!(f, "pool message: set_transaction_id {from} {to}"),
             Self::CheckPool { transaction_id, .. } => {
                 write!(f, "check that the pool is writable and at transaction {transaction_id}")
+            }
+            Self::CheckPoolSize { data_chunks, metadata_blocks, .. } => {
+                write!(f, "check that the pool has {data_chunks} chunks, and {metadata_blocks} blocks of metadata")
             }
             Self::Mkfs { fs, options, .. } if options.is_empty() => write!(f, "run mkfs.{}", fs.as_str()),
             Self::Mkfs { fs, options, .. } => write!(f, "run mkfs.{} with {options}", fs.as_str()),

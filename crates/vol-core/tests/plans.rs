@@ -4,6 +4,7 @@ mod plans {
     mod agreement;
     pub mod fixture;
     mod fs;
+    mod grow;
     mod mount;
     mod pool;
     mod recover;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use vol_core::plan::grow::SpacePolicy;
 use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
@@ -50,6 +51,7 @@ pub struct CreatePool {
     pub size: SizeSpec,
     pub chunk_size: Option<Bytes>,
     pub overcommit_percent: u32,
+    pub policy: SpacePolicy,
 }
 
 /// `volume create` as asked for.
@@ -238,6 +240,7 @@ impl<H: HostMut> Engine<H> {
             size: SizeSpec::PercentFree(95),
             chunk_size: None,
             overcommit_percent: vol_types::limit::OVERCOMMIT_PERCENT_DEFAULT,
+            policy: SpacePolicy::default(),
         };
         // The pool is planned before anything is written: a VG that turns out too small for a pool is not made.
         let (mut plan, mut catalog) = self.plan_vg(request)?;
@@ -282,6 +285,7 @@ impl<H: HostMut> Engine<H> {
             size: request.size,
             chunk_size: request.chunk_size,
             overcommit_percent: request.overcommit_percent,
+            policy: request.policy,
             now: self.host.now(),
         }
     }

@@ -246,6 +246,17 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     return Err(StepError::Pool(problem));
                 }
             }
+            Action::CheckPoolSize { pool, data_chunks, metadata_blocks } => {
+                if let PoolStatus::Working(usage) = self.host.pool_status(&Device::Pool(*pool).uuid())?
+                    && usage.total_data >= *data_chunks
+                    && usage.total_metadata >= *metadata_blocks
+                {
+                    return Ok(());
+                }
+                return Err(StepError::Pool(
+                    "the kernel did not take the pool's new size; its log says why".to_owned(),
+                ));
+            }
             Action::Mkfs { volume, fs, uuid, options } => {
                 let device = Device::Volume(*volume);
                 let number = self.volume_number(*volume)?;

@@ -209,6 +209,8 @@ pub type DmTarget = (String, (u32, u32, u32));
 pub trait HostRead: Send + Sync {
     /// Wall clock, seconds since 1970; for display only.
     fn now(&self) -> u64;
+    /// What has gone by since some moment of this run: a clock that never goes back.
+    fn uptime(&self) -> Duration;
     /// Changes with every boot (`/proc/sys/kernel/random/boot_id`).
     fn boot_id(&self) -> HostResult<String>;
     fn io_backend(&self) -> IoBackend;

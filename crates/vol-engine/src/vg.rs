@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockEr
 use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
-use vol_core::plan::{Kernel, health};
+use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal};
 use vol_format::layout::Geometry;
@@ -21,6 +21,7 @@ use crate::host::{HostMut, HostResult};
 use crate::lease::Leases;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
+use crate::space::{self, PoolSpace, Spaces};
 use crate::store::{self, CheckpointJob, StoreCounters};
 
 /// Something that is not as it should be.
@@ -49,6 +50,8 @@ pub struct View {
     /// Metadata copies that are there, and that there should be.
     pub copies: (usize, usize),
     pub counters: StoreCounters,
+    /// How the active pools fill.
+    pub space: BTreeMap<vol_types::PoolId, PoolSpace>,
 }
 
 /// What a plan that changes the members of a VG is made from.
@@ -79,6 +82,7 @@ pub struct OpenVg {
     audits: Mutex<Audits>,
     /// Who reads them.
     leases: Leases,
+    spaces: Mutex<Spaces>,
 }
 
 impl OpenVg {
@@ -94,6 +98,7 @@ impl OpenVg {
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
             leases: Leases::default(),
+            spaces: Mutex::default(),
         }
     }
 
@@ -120,7 +125,7 @@ impl OpenVg {
     }
 
     /// PVs of the catalog that are not there.
-    fn missing(&self, session: &Session) -> Vec<PvId> {
+    pub(crate) fn missing(&self, session: &Session) -> Vec<PvId> {
         self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| !session.pvs.contains_key(id)).collect())
     }
 
@@ -294,13 +299,15 @@ impl OpenVg {
         Ok(plan)
     }
 
-    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up.
+    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says.
     fn unsettled(&self) -> bool {
         let view = self.view();
         self.read(|catalog| {
             let exported = catalog.vg().state == VgState::Exported;
             let down = |pool: &vol_types::Pool| !exported && !view.kernel.pools.contains_key(&pool.id);
-            catalog.unfinished().next().is_some() || catalog.pools().any(down)
+            let behind =
+                |pool: &vol_types::Pool| !exported && grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
+            catalog.unfinished().next().is_some() || catalog.pools().any(|pool| down(pool) || behind(pool))
         })
     }
 
@@ -420,6 +427,10 @@ impl OpenVg {
         self.audits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn spaces(&self) -> MutexGuard<'_, Spaces> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Who is to be told of work to be done in the background.
     pub(crate) fn hang_up(&self, bell: Arc<Bell>) {
         // Inserted twice it has the same bell already.
@@ -447,6 +458,8 @@ impl OpenVg {
         let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
+        let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
+        problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
         let mapped = kernel.dm.keys().filter_map(|device| match device {
             Device::Volume(id) => match host.thin_status(&device.uuid()) {
                 Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
@@ -463,6 +476,7 @@ impl OpenVg {
             layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
+            space,
         };
         self.tell(&view.problems);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
@@ -558,35 +572,6 @@ fn find_problems(
         if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
             problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
         }
-        problems.extend(fill_problem(pool, kernel));
     }
     problems
-}
-
-/// A pool that is nearly full is a problem before it is full.
-fn fill_problem(pool: &vol_types::Pool, kernel: &Kernel) -> Option<Problem> {
-    use vol_core::observed::{PoolMode, PoolStatus};
-    let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { return None };
-    let percent = |used: u64, total: u64| u128::from(used) * 100 / u128::from(total.max(1));
-    let data = percent(usage.used_data, usage.total_data);
-    let metadata = percent(usage.used_metadata, usage.total_metadata);
-    let full = usage.used_data >= usage.total_data || usage.mode == PoolMode::OutOfDataSpace;
-    if full || usage.used_metadata >= usage.total_metadata {
-        let what = if full { "is full" } else { "has no metadata left" };
-        return Some(Problem {
-            code: "pool-full",
-            message: format!("pool {} {what}: writes to its volumes fail now", pool.name),
-            hint: "delete volumes or snapshots at once; then unmount and mount what has become read-only".to_owned(),
-            subject: Some(ObjectKey::Pool(pool.id)),
-        });
-    }
-    let (code, message) = if data >= 90 {
-        ("pool-nearly-full", format!("pool {} is {data} % full", pool.name))
-    } else if metadata >= 80 {
-        ("pool-metadata-nearly-full", format!("the metadata of pool {} is {metadata} % full", pool.name))
-    } else {
-        return None;
-    };
-    let hint = "delete volumes or snapshots that are no longer needed; when it is full, writes fail".to_owned();
-    Some(Problem { code, message, hint, subject: Some(ObjectKey::Pool(pool.id)) })
 }

@@ -20,6 +20,7 @@ mod sim {
     mod refused;
     mod restore;
     mod review;
+    mod space;
     mod store;
     mod trash;
     mod usage;

@@ -96,6 +96,11 @@ impl HostRead for LinuxHost {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
+    fn uptime(&self) -> std::time::Duration {
+        static BEGIN: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        BEGIN.elapsed()
+    }
+
     fn boot_id(&self) -> HostResult<String> {
         let path = "/proc/sys/kernel/random/boot_id";
         let id = std::fs::read_to_string(path).map_err(|e| error::io(format!("read {path}"), &e))?;

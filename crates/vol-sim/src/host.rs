@@ -134,6 +134,11 @@ impl SimHost {
         self.lock().now = seconds;
     }
     /// The dm targets of this kernel.
+    /// Time goes by, on the clock that never goes back.
+    pub fn pass(&self, time: std::time::Duration) {
+        let mut world = self.lock();
+        world.uptime = world.uptime.saturating_add(time);
+    }
     pub fn set_dm_targets(&self, targets: &[(&str, (u32, u32, u32))]) {
         self.lock().targets = targets.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect();
     }

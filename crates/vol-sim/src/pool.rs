@@ -74,6 +74,7 @@ pub(crate) struct ActivePool {
     pub state: u64,
     pub mode: SimPoolMode,
     pub needs_check: bool,
+    pub error_if_no_space: bool,
     pub total_data: u64,
     pub total_metadata: u64,
     /// `needs_check` is set in memory only: the metadata took no writes.
@@ -226,6 +227,7 @@ impl World {
             state,
             mode,
             needs_check: disk.needs_check,
+            error_if_no_space: target.error_if_no_space,
             total_data: disk.data_blocks,
             total_metadata,
             check_unwritten: false,
@@ -393,6 +395,9 @@ impl World {
                 mode => mode,
             };
         }
+        if let Some(pool) = self.pool_mut(minor) {
+            pool.error_if_no_space = target.error_if_no_space;
+        }
         let Some(active) = self.active_pool(minor).cloned() else { return Ok(()) };
         let grown = total_data > active.total_data || total_metadata > active.total_metadata;
         if active.needs_check || active.mode >= SimPoolMode::ReadOnly || !grown {
@@ -433,6 +438,7 @@ impl World {
                 _ => PoolMode::ReadOnly,
             },
             needs_check: active.needs_check,
+            error_when_full: active.error_if_no_space,
             metadata_snapshot: disk.held.is_some(),
         }))
     }

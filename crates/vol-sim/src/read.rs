@@ -28,6 +28,10 @@ impl HostRead for SimHost {
         self.lock().now
     }
 
+    fn uptime(&self) -> std::time::Duration {
+        self.lock().uptime
+    }
+
     fn boot_id(&self) -> HostResult<String> {
         let world = self.lock();
         world.alive("boot id")?;

@@ -41,6 +41,7 @@ pub(crate) struct PoolTarget {
     /// In sectors.
     pub len: u64,
     pub read_only: bool,
+    pub error_if_no_space: bool,
 }
 
 impl Table {
@@ -189,6 +190,7 @@ impl World {
             chunk,
             len: line.len.get(),
             read_only: features.contains(&"read_only"),
+            error_if_no_space: features.contains(&"error_if_no_space"),
         }))
     }
 

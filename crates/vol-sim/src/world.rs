@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub ids: Rng,
     pub chance: Rng,
     pub now: u64,
+    pub uptime: std::time::Duration,
     pub boot_id: String,
     /// Nothing works until [`crate::SimHost::restart`].
     pub dead: bool,
@@ -92,6 +93,7 @@ impl World {
             ids,
             chance: Rng::new(seed ^ 0xFA_17),
             now: 1_800_000_000,
+            uptime: std::time::Duration::ZERO,
             boot_id,
             dead: false,
             off: false,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod defect;
+mod grow;
 pub mod id;
 pub mod label;
 pub mod limit;
@@ -19,6 +20,7 @@ pub mod unit;
 pub use defect::defect;
 #[cfg(feature = "defects")]
 pub use defect::switch_defect;
+pub use grow::{GrowSpec, parse_growth};
 pub use id::{IntentId, PoolId, PvId, VgId, VolumeId};
 pub use label::{Label, LabelError, Labels};
 pub use mkfs::{MkfsOptionError, MkfsOptions, Owner, RootDir};

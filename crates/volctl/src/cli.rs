@@ -6,15 +6,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vol_types::{Name, PoolPath};
 
 mod life;
+mod space;
 mod volume;
 
 use crate::exit;
 pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
-use crate::values::{file, name, path, pv, pv_disk, size, size_or_share};
+use crate::values::{file, grow_size, name, path, pv, pv_disk, size, size_or_share};
 pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, Selected, WithLabels,
 };
+pub use space::{Policy, WhenFull};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
@@ -348,10 +350,32 @@ pub enum Pool {
         /// Unit in which the pool hands out space, 64K to 1G [default: chosen by the pool's size]
         #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
         chunk_size: Option<SizeText>,
-        /// How much may be promised to volumes, in percent of the pool's size [default: 1000]
-        #[arg(long, value_name = "PERCENT", allow_hyphen_values = true,
-              value_parser = clap::value_parser!(u32).range(1..=i64::from(vol_types::limit::OVERCOMMIT_PERCENT_MAX)))]
-        overcommit_limit: Option<u32>,
+        #[command(flatten)]
+        policy: Policy,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give a pool more space of its volume group, while it is in use
+    Extend {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        /// The data: +10G by so much, 40G to this size, 50%FREE by a share of the free space
+        #[arg(long, value_parser = grow_size, allow_hyphen_values = true, required_unless_present = "metadata")]
+        size: Option<SizeText>,
+        /// The metadata: +256M by so much, 1G to this size [default: as much as the data need]
+        #[arg(long, value_name = "SIZE", value_parser = grow_size, allow_hyphen_values = true)]
+        metadata: Option<SizeText>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Change what happens as a pool fills, and how much it may promise
+    Set {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        #[command(flatten)]
+        policy: Policy,
         #[command(flatten)]
         change: Change,
     },

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use vol_types::{Name, PvId, SizeSpec, parse_bytes};
+use vol_types::{GrowSpec, Name, PvId, SizeSpec, parse_bytes, parse_growth};
 
 /// A size as typed, after it was checked: the daemon reads the same text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,20 @@ pub fn size_or_share(text: &str) -> Result<SizeText, String> {
         Ok(_) => Ok(SizeText(text.to_owned())),
         Err(error) => Err(format!("{error} (a size: 512M, 10G, 1.5T, or a share of the free space: 80%FREE)")),
     }
+}
+
+pub fn grow_size(text: &str) -> Result<SizeText, String> {
+    match text.parse::<GrowSpec>() {
+        Ok(_) => Ok(SizeText(text.to_owned())),
+        Err(error) => {
+            Err(format!("{error} (+10G: by so much; 40G: to this size; 50%FREE: by a share of the free space)"))
+        }
+    }
+}
+
+pub fn growth(text: &str) -> Result<SizeText, String> {
+    parse_growth(text).map_err(|error| format!("{error} (vg: as far as there is space; off; or a size)"))?;
+    Ok(SizeText(text.to_owned()))
 }
 
 pub fn file(text: &str) -> Result<FileText, String> {

@@ -9,9 +9,10 @@
 
 use vol_api::backup::Backup;
 use vol_api::{
-    ApiError, Changed, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendVg,
-    GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg,
-    ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo, WipePv,
+    ApiError, Changed, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendPool,
+    ExtendVg, GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg,
+    ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool, SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo,
+    WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -69,6 +70,8 @@ pub trait Backend: Life + Send + Sync + 'static {
     /// A pool of which a disk is gone, with everything in it.
     fn give_up_pool(&self, pool: &PoolPath, request: GiveUpPool, dry_run: bool) -> Change<PoolInfo>;
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo>;
+    fn extend_pool(&self, pool: &PoolPath, request: ExtendPool, dry_run: bool) -> Change<PoolInfo>;
+    fn set_pool(&self, pool: &PoolPath, request: SetPool, dry_run: bool) -> Change<PoolInfo>;
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo>;
     fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;

@@ -44,7 +44,7 @@ fn problem_codes(source: &str) -> BTreeSet<String> {
     };
     // On one line, or broken before the first argument.
     let flat = source.lines().map(str::trim).collect::<String>();
-    ["code: ", "complain(", "problem(", "{("]
+    ["code: ", "complain(", "problem(", "tell(", "{("]
         .iter()
         .flat_map(|before| flat.split(before).skip(1).filter_map(literal))
         .collect()
@@ -67,7 +67,15 @@ fn every_problem_code_is_in_troubleshooting_and_no_other() {
 
 #[test]
 fn every_metric_is_in_metrics_and_no_other() {
-    let pool = DfPool { used_bytes: Some(1), metadata_used_bytes: Some(1), ..DfPool::default() };
+    let pool = DfPool {
+        used_bytes: Some(1),
+        metadata_used_bytes: Some(1),
+        fill_bytes_per_second: Some(1),
+        time_to_full_seconds: Some(1),
+        time_to_full_confidence: Some("low".into()),
+        problem_codes: vec!["pool_full".into()],
+        ..DfPool::default()
+    };
     let page = metrics::page(Some(&Df { vgs: vec![DfVg::default()], pools: vec![pool] })).unwrap();
     let names: BTreeSet<String> = page
         .lines()

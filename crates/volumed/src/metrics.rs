@@ -16,7 +16,7 @@ use prometheus::{GaugeVec, Opts, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use vol_api::{Df, Health};
+use vol_api::{Df, DfPool, Health};
 
 use crate::server::{Front, Limits, serve_http, stopped};
 
@@ -88,7 +88,36 @@ pub fn page(df: Option<&Df>) -> prometheus::Result<String> {
     pool("volumed_pool_snapshot_clock", "Snapshots made in the pool's life; 16,000,000 are allowed", &|pool| {
         Some(pool.snapshot_clock as f64)
     })?;
+    pool("volumed_pool_growable_bytes", "What the pool may still grow by without being asked", &|pool| {
+        Some(pool.growable_bytes as f64)
+    })?;
+    pool("volumed_pool_fill_bytes_per_second", "How fast the pool fills; negative when it empties", &|pool| {
+        pool.fill_bytes_per_second.map(|rate| rate as f64)
+    })?;
     pool("volumed_pool_healthy", "1 if the pool is as it should be, else 0", &|pool| Some(healthy(pool.health)))?;
+    let time = |pool: &'_ DfPool| Some((pool.time_to_full_seconds?, pool.time_to_full_confidence.clone()?));
+    let times: Vec<_> = df.pools.iter().filter_map(|pool| Some((pool, time(pool)?))).collect();
+    family(
+        &mut text,
+        "volumed_pool_time_to_full_seconds",
+        "When the pool will be full if it goes on like this, and how sure that is",
+        &["vg", "pool", "confidence"],
+        times
+            .iter()
+            .map(|(pool, (seconds, how))| (vec![vg_of(pool), pool_of(pool), how.as_str()], *seconds as f64))
+            .collect(),
+    )?;
+    let mut problems = Vec::new();
+    for pool in &df.pools {
+        problems.extend(pool.problem_codes.iter().map(|code| (vec![vg_of(pool), pool_of(pool), code.as_str()], 1.0)));
+    }
+    family(
+        &mut text,
+        "volumed_pool_problem",
+        "1 for each problem of the pool that volctl status tells",
+        &["vg", "pool", "code"],
+        problems,
+    )?;
     Ok(text)
 }
 
@@ -155,7 +184,7 @@ pub async fn run(listener: TcpListener, front: Arc<Front>, mut stop: watch::Rece
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vol_api::{DfPool, DfVg};
+    use vol_api::DfVg;
 
     #[test]
     fn the_page_has_every_family_with_its_help() {
@@ -169,6 +198,11 @@ mod tests {
             metadata_size_bytes: 4,
             virtual_bytes: 160,
             snapshot_clock: 7,
+            growable_bytes: 12,
+            fill_bytes_per_second: Some(-3),
+            time_to_full_seconds: Some(60),
+            time_to_full_confidence: Some("low".into()),
+            problem_codes: vec!["pool_filling".into()],
             ..DfPool::default()
         };
         let text = page(Some(&Df { vgs: vec![vg], pools: vec![pool] })).unwrap();
@@ -203,9 +237,21 @@ volumed_pool_virtual_bytes{pool=\"tank\",vg=\"data\"} 160
 # HELP volumed_pool_snapshot_clock Snapshots made in the pool's life; 16,000,000 are allowed
 # TYPE volumed_pool_snapshot_clock gauge
 volumed_pool_snapshot_clock{pool=\"tank\",vg=\"data\"} 7
+# HELP volumed_pool_growable_bytes What the pool may still grow by without being asked
+# TYPE volumed_pool_growable_bytes gauge
+volumed_pool_growable_bytes{pool=\"tank\",vg=\"data\"} 12
+# HELP volumed_pool_fill_bytes_per_second How fast the pool fills; negative when it empties
+# TYPE volumed_pool_fill_bytes_per_second gauge
+volumed_pool_fill_bytes_per_second{pool=\"tank\",vg=\"data\"} -3
 # HELP volumed_pool_healthy 1 if the pool is as it should be, else 0
 # TYPE volumed_pool_healthy gauge
 volumed_pool_healthy{pool=\"tank\",vg=\"data\"} 0
+# HELP volumed_pool_time_to_full_seconds When the pool will be full if it goes on like this, and how sure that is
+# TYPE volumed_pool_time_to_full_seconds gauge
+volumed_pool_time_to_full_seconds{confidence=\"low\",pool=\"tank\",vg=\"data\"} 60
+# HELP volumed_pool_problem 1 for each problem of the pool that volctl status tells
+# TYPE volumed_pool_problem gauge
+volumed_pool_problem{code=\"pool_filling\",pool=\"tank\",vg=\"data\"} 1
 ";
         assert_eq!(text, expected);
     }

@@ -438,6 +438,7 @@ fn pool_request(pool: Pool) -> CreatePool {
         size: SizeSpec::Bytes(pool.size()),
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
+        policy: vol_engine::SpacePolicy::default(),
     }
 }
 

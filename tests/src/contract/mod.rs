@@ -117,6 +117,7 @@ macro_rules! contract_clauses {
             "KC-93" files::a_mounted_file_system_grows_to_its_device;
             "KC-94" files::a_sound_file_system_is_clean_and_one_in_use_is_not_checked;
             "KC-95" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
+            "KC-96" space::what_becomes_of_writes_when_full_is_changed_with_the_table;
         }
     };
 }

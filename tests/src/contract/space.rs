@@ -54,6 +54,19 @@ pub fn writes_that_waited_in_vain_for_data_space_fail<B: Bench>(b: &B) {
     is_out_of_data_space(b, "0");
 }
 
+pub fn what_becomes_of_writes_when_full_is_changed_with_the_table<B: Bench>(b: &B) {
+    let mut pool = small(b, "0");
+    let thin = pool.volume(1, SIZE);
+    assert!(!pool.usage().error_when_full);
+    for (features, error) in [("1 error_if_no_space", true), ("0", false), ("1 error_if_no_space", true)] {
+        pool.spec.features = features;
+        b.host().dm_reload(&pool.uuid, &pool.table(pool.spec.data)).unwrap();
+        assert_eq!((pool.usage().error_when_full, pool.health()), (error, (0, ReadWrite, false)), "{features}");
+    }
+    b.write(&thin, 0, 16 * CHUNK_BYTES, 1).unwrap();
+    assert_eq!(b.write(&thin, 20 * CHUNK_BYTES, 4096, 1), Err(Trouble::Failed(NoSpace)));
+}
+
 pub fn deleting_ends_the_want_of_data_space<B: Bench>(b: &B) {
     let pool = small(b, "1 error_if_no_space");
     let (one, two) = (pool.volume(1, SIZE), pool.volume(2, SIZE));

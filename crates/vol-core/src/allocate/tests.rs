@@ -33,6 +33,21 @@ fn more_than_there_is_takes_nothing() {
     assert_eq!(free.total(), Extents(10));
 }
 
+#[test]
+fn what_grows_takes_what_lies_behind_it_first() {
+    let mut free = FreeSpace { runs: vec![run(1, 10, 5), run(1, 40, 3), run(2, 0, 50)] };
+    let grown = free.extend(&[run(2, 60, 4), run(1, 0, 10)], Extents(4)).unwrap();
+    assert_eq!(grown, [run(2, 60, 4), run(1, 0, 14)], "the last segment is longer, there is no new one");
+    let grown = free.extend(&grown, Extents(3)).unwrap();
+    assert_eq!(
+        grown,
+        [run(2, 60, 4), run(1, 0, 15), run(1, 40, 2)],
+        "one extent behind it, then the run that fits best"
+    );
+    assert_eq!((free.extend(&grown, Extents(52)), free.extend(&grown, Extents(0))), (None, None));
+    assert_eq!(free.total(), Extents(51), "what was refused took nothing");
+}
+
 proptest! {
     #[test]
     fn what_is_taken_was_free_and_is_taken_once(

@@ -50,6 +50,13 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
     }
     match usage.mode {
         PoolMode::ReadWrite | PoolMode::OutOfDataSpace => {}
+        // The kernel says `ro` of this too, and takes no message, not even to delete (`dm-thin.c`, `PM_OUT_OF_METADATA_SPACE`).
+        PoolMode::ReadOnly if usage.used_metadata >= usage.total_metadata => {
+            return bad(
+                format!("the metadata of pool {name} are full: nothing can be made or deleted in it"),
+                "give them space, and all goes on: `volctl pool extend VG/POOL --metadata +256M`",
+            );
+        }
         PoolMode::ReadOnly => {
             return bad(
                 format!("the kernel made pool {name} read-only after an error"),

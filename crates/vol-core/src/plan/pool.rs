@@ -9,6 +9,7 @@ use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::observed::{PoolMode, PoolStatus};
+use crate::plan::grow::{self, SpacePolicy};
 use crate::plan::{Kernel, Plan, agreement};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
@@ -23,11 +24,12 @@ pub struct CreatePool {
     /// `None`: chosen by the size.
     pub chunk_size: Option<Bytes>,
     pub overcommit_percent: u32,
+    pub policy: SpacePolicy,
     pub now: u64,
 }
 
 /// The kernel tells by an event when fewer chunks than this are free: 1/32 of the pool, at least one chunk.
-const LOW_WATER_SHARE: u64 = 32;
+pub const LOW_WATER_SHARE: u64 = 32;
 
 /// Bytes of metadata per chunk that a pool is given: the kernel's guide says 48, LVM2 takes 64
 /// (`thin-provisioning.rst`; `lib/metadata/thin_manip.c`).
@@ -47,7 +49,7 @@ pub fn default_chunk_size(data: Bytes) -> Bytes {
 }
 
 /// How much metadata a pool of this size is given, in whole extents.
-fn metadata_extents(data: Bytes, chunk: Bytes, extent: Bytes) -> Extents {
+pub fn metadata_extents(data: Bytes, chunk: Bytes, extent: Bytes) -> Extents {
     let wanted = (data.get() / chunk.get()).saturating_mul(METADATA_PER_CHUNK);
     let bytes = Bytes(wanted).clamp(limit::POOL_METADATA_MIN, limit::POOL_METADATA_MAX);
     Extents(bytes.get().div_ceil(extent.get()))
@@ -69,13 +71,8 @@ pub fn create(
         return Err(Refusal::exists(format!("the name {vg}/{name} is taken by a volume"))
             .hint("pools and volumes of a VG share their names; choose another"));
     }
-    if request.overcommit_percent < 100 || request.overcommit_percent > limit::OVERCOMMIT_PERCENT_MAX {
-        return Err(Refusal::invalid(format!(
-            "an over-commit limit is between 100 and {} percent, not {}",
-            limit::OVERCOMMIT_PERCENT_MAX,
-            request.overcommit_percent
-        )));
-    }
+    overcommit_in_bounds(request.overcommit_percent)?;
+    request.policy.in_bounds()?;
     let extent = catalog.vg().extent_size;
     let mut free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
     let total = free.total();
@@ -113,6 +110,7 @@ pub fn create(
         ))
         .hint(format!("volume group {vg} has {} free", catalog.bytes(total))));
     }
+    request.policy.not_below(data_bytes, &format!("{vg}/{name}"))?;
     let wanted = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
     if wanted > total {
         return no_space(format!(
@@ -137,9 +135,9 @@ pub fn create(
         data,
         metadata,
         created_at: request.now,
-        growth: Growth::default(),
-        when_full: WhenFull::default(),
-        reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+        growth: request.policy.growth,
+        when_full: request.policy.when_full,
+        reserve_percent: request.policy.reserve_percent,
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);
@@ -147,6 +145,17 @@ pub fn create(
     plan.push(Action::CheckPool { pool: pool.id, transaction_id: 0 });
     plan.commit(vec![Change::Put(Object::Pool(Pool { state: PoolState::Ready, ..pool }))]);
     Ok(plan)
+}
+
+/// Refuses an over-commit limit that makes no sense.
+pub fn overcommit_in_bounds(percent: u32) -> Result<(), Refusal> {
+    if (100..=limit::OVERCOMMIT_PERCENT_MAX).contains(&percent) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "an over-commit limit is between 100 and {} percent, not {percent}",
+        limit::OVERCOMMIT_PERCENT_MAX
+    )))
 }
 
 fn chunk_size(request: &CreatePool, data: Bytes) -> Result<Bytes, Refusal> {
@@ -170,23 +179,41 @@ fn chunk_size(request: &CreatePool, data: Bytes) -> Result<Bytes, Refusal> {
     Ok(chunk)
 }
 
-/// Appends the steps that make a pool's devices live; those that are live already are left as they are.
-pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, plan: &mut Plan) -> Result<(), Refusal> {
+/// The tables of a pool's three devices.
+pub struct Tables {
+    pub metadata: Table,
+    pub data: Table,
+    pub pool: Table,
+}
+
+/// The tables that the record of a pool stands for.
+pub fn tables(catalog: &Catalog, pool: &Pool) -> Result<Tables, Refusal> {
     let vg = catalog.vg();
-    let offset = |pv| catalog.pv(pv).map(|pv| pv.data_offset);
     let linear = |segments: &[vol_types::Segment]| {
-        Table::linear(segments, vg.extent_size, offset)
+        Table::linear(segments, vg.extent_size, |pv| catalog.pv(pv).map(|pv| pv.data_offset))
             .ok_or_else(|| Refusal::invalid(format!("the segments of pool {} make no table", pool.name)))
     };
-    let metadata = linear(&pool.metadata)?;
-    let data = linear(&pool.data)?;
+    let (metadata, data) = (linear(&pool.metadata)?, linear(&pool.data)?);
     let chunk = Sectors(pool.chunk_size.get() / 512);
     let len = Sectors(data.len().get() / chunk.get() * chunk.get());
-    let low_water = (len.get() / chunk.get() / LOW_WATER_SHARE).max(1);
+    let top = Table::ThinPool {
+        metadata: Device::PoolMetadata(pool.id),
+        data: Device::PoolData(pool.id),
+        len,
+        chunk,
+        low_water: (len.get() / chunk.get() / LOW_WATER_SHARE).max(1),
+        error_when_full: pool.when_full == WhenFull::Error,
+    };
+    Ok(Tables { metadata, data, pool: top })
+}
+
+/// Appends the steps that make a pool's devices live; those that are live already are left as they are.
+pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, plan: &mut Plan) -> Result<(), Refusal> {
+    let Tables { metadata, data, pool: top } = tables(catalog, pool)?;
     let (meta_device, data_device) = (Device::PoolMetadata(pool.id), Device::PoolData(pool.id));
-    let top = Table::ThinPool { metadata: meta_device, data: data_device, len, chunk, low_water };
     let written = pool.metadata.first().and_then(|first| {
-        let offset = offset(first.pv)?.checked_add(first.start.to_bytes(vg.extent_size)?)?;
+        let begin = catalog.pv(first.pv)?.data_offset;
+        let offset = begin.checked_add(first.start.to_bytes(catalog.vg().extent_size)?)?;
         Some((first.pv, offset))
     });
     let mut create = |device: Device, table: Table| {
@@ -274,7 +301,8 @@ pub fn find<'a>(catalog: &'a Catalog, name: Option<&Name>) -> Result<&'a Pool, R
     }
 }
 
-/// Whether the pool has room for what comes next; a pool that is full refuses new volumes and snapshots.
+/// Whether the pool has room for what comes next. Volumes and snapshots are refused when it is full, when no more than its reserve is
+/// free (what it may still grow by counts as free), and when its metadata are nearly full.
 pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> Result<(), Refusal> {
     let Some(PoolStatus::Working(usage)) = status else { return Ok(()) };
     let name = format!("{}/{}", catalog.vg().name, pool.name);
@@ -283,7 +311,23 @@ pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> 
             "pool {name} is full: all of its {} are in use",
             catalog.pool_data_size(pool)
         ))
-        .hint("delete volumes or snapshots that are no longer needed"));
+        .hint(format!("give it space: `volctl pool extend {name} --size +10G`; or delete what is no longer needed")));
+    }
+    let free = (usage.total_data - usage.used_data).saturating_mul(pool.chunk_size.get());
+    let reach = free.saturating_add(grow::room(catalog, pool).get());
+    let kept = u128::from(catalog.pool_data_size(pool).get()) * u128::from(pool.reserve_percent) / 100;
+    if u128::from(reach) <= kept {
+        let grows = if pool.growth == Growth::Off { "" } else { ", and it cannot grow by more than that" };
+        return Err(Refusal::no_space(format!(
+            "pool {name} has {} of {} free{grows}; its reserve of {} % is kept for what is there",
+            Bytes(reach),
+            catalog.pool_data_size(pool),
+            pool.reserve_percent
+        ))
+        .hint(format!(
+            "give it space: `volctl pool extend {name} --size +10G`; or delete what is no longer needed; \
+             or lower the reserve: `volctl pool set {name} --reserve 0`"
+        )));
     }
     // The kernel refuses every message, `delete` too, once metadata is full: stop well before.
     if usage.used_metadata.saturating_mul(10) >= usage.total_metadata.saturating_mul(9) {
@@ -291,7 +335,9 @@ pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> 
             "the metadata of pool {name} is more than 90 % full ({} of {} blocks)",
             usage.used_metadata, usage.total_metadata
         ))
-        .hint("delete snapshots or volumes that are no longer needed"));
+        .hint(format!(
+            "give them space: `volctl pool extend {name} --metadata +256M`; or delete snapshots or volumes"
+        )));
     }
     Ok(())
 }

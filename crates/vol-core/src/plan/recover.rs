@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, fs, pool, rollback, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, rollback, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -50,6 +50,7 @@ pub fn next(
     None.or_else(|| half_made_vg(catalog, missing, &open))
         .or_else(|| half_made_pools(catalog, kernel, &open))
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
+        .or_else(|| behind_pools(catalog, kernel, missing, &open))
         .or_else(|| intents(catalog, kernel, &open))
         .or_else(|| half_made_volumes(catalog, kernel, fresh_intent, &open))
         .or_else(|| short_devices(catalog, kernel, &open))
@@ -146,6 +147,25 @@ fn inactive_pools(
         let mut plan = Plan::new(format!("activate pool {}", pool.name));
         pool::activate(catalog, kernel, pool, false, &mut plan).ok()?;
         (!plan.is_empty()).then_some(Recovery { subject, plan })
+    })
+}
+
+/// Pools whose record was changed, and whose tables were not: a growth or a new policy that was cut short between the two.
+fn behind_pools(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    open: &dyn Fn(&ObjectKey) -> bool,
+) -> Option<Recovery> {
+    catalog.pools().find_map(|pool| {
+        let subject = ObjectKey::Pool(pool.id);
+        if !open(&subject) || !grow::is_behind(catalog, pool, kernel.pools.get(&pool.id)) {
+            return None;
+        }
+        let whole = pool.data.iter().chain(&pool.metadata).all(|segment| !missing.contains(&segment.pv));
+        let mut plan = Plan::new(format!("bring the tables of pool {} up to its record", pool.name));
+        grow::reload(catalog, kernel, pool, &mut plan).ok()?;
+        whole.then_some(Recovery { subject, plan })
     })
 }
 

@@ -106,6 +106,7 @@ pub fn pool_request(size: &str) -> pool::CreatePool {
         size: size.parse().unwrap(),
         chunk_size: None,
         overcommit_percent: 1000,
+        policy: vol_core::plan::grow::SpacePolicy::default(),
         now: 0,
     }
 }
@@ -174,11 +175,12 @@ pub fn usage(transaction_id: u64) -> PoolUsage {
         total_data: 100_000,
         mode: PoolMode::ReadWrite,
         needs_check: false,
+        error_when_full: false,
         metadata_snapshot: false,
     }
 }
 
-/// A kernel with the pools of `catalog` active, all at `transaction_id`.
+/// A kernel with the pools of `catalog` active and as large as they are recorded, all at `transaction_id`.
 pub fn kernel(catalog: &Catalog, transaction_id: u64) -> Kernel {
     let mut minor = 0;
     let mut devices = BTreeMap::new();
@@ -189,7 +191,10 @@ pub fn kernel(catalog: &Catalog, transaction_id: u64) -> Kernel {
             devices.insert(device, info);
             minor += 1;
         }
-        pools.insert(pool.id, PoolStatus::Working(usage(transaction_id)));
+        let total_data = catalog.pool_data_size(pool).get() / pool.chunk_size.get();
+        let total_metadata = catalog.pool_metadata_size(pool).get() / 4096;
+        let usage = PoolUsage { total_data, total_metadata, ..usage(transaction_id) };
+        pools.insert(pool.id, PoolStatus::Working(usage));
     }
     Kernel { dm: devices, pools, ..Kernel::default() }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use vol_core::VolumeName;
 use vol_core::dm::Device;
 use vol_core::plan::fs::NewSize;
+use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
 use vol_engine::{
     CloneVolume, CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
 };
@@ -57,6 +58,7 @@ pub fn pool_request() -> CreatePool {
         size: SizeSpec::PercentFree(80),
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
+        policy: SpacePolicy::default(),
     }
 }
 
@@ -130,6 +132,11 @@ pub enum Op {
     RenameSnapshot,
     Label,
     Protect,
+    /// More data, and the metadata that they need.
+    ExtendPool,
+    ExtendMetadata,
+    /// Writes fail at once when it is full: the one policy that the kernel is told.
+    SetPool,
 }
 
 impl Op {
@@ -182,6 +189,9 @@ impl Op {
                 engine.relabel(&data, &volume("pg"), (&set, &[]), false).map(drop)
             }
             Self::Protect => engine.protect(&data, &volume("pg"), true, false).map(drop),
+            Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
+            Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
+            Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
         }
     }
 
@@ -208,6 +218,7 @@ impl Op {
         match self {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
+            ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
             CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
@@ -247,6 +258,52 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
     }
     all.sort();
     all
+}
+
+/// `pool extend data/tank` to these sizes.
+pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
+    let size = |text: &str| text.parse().unwrap();
+    ExtendPool { name: name("tank"), data: data.map(size), metadata: metadata.map(size) }
+}
+
+/// `pool set data/tank` with another value for everything.
+pub fn set_pool() -> SetPool {
+    SetPool {
+        name: name("tank"),
+        growth: Some(Growth::Off),
+        when_full: Some(WhenFull::Error),
+        reserve_percent: Some(10),
+        overcommit_percent: Some(200),
+    }
+}
+
+/// What is recorded of each pool's space, and what its device says of it; these must not differ.
+fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
+    use vol_core::observed::PoolStatus;
+    let mut all = Vec::new();
+    for vg in engine.vgs() {
+        let view = vg.view();
+        vg.read(|catalog| {
+            for pool in catalog.pools() {
+                let (data, metadata) = (catalog.pool_data_size(pool), catalog.pool_metadata_size(pool));
+                all.push(format!("pool {}: {data} + {metadata}, {:?}, {:?}", pool.name, pool.growth, pool.when_full));
+                if let Some(PoolStatus::Working(usage)) = view.kernel.pools.get(&pool.id) {
+                    all.push(format!(
+                        "kernel: {} + {}, {}",
+                        Bytes(usage.total_data * pool.chunk_size.get()),
+                        Bytes(usage.total_metadata * 4096),
+                        if usage.error_when_full { "Error" } else { "Queue" }
+                    ));
+                }
+            }
+        });
+    }
+    all
+}
+
+/// [`inventory_with_pvs`], and the space of the pools.
+pub fn inventory_with_space(engine: &Engine<SimHost>) -> Vec<String> {
+    [inventory_with_pvs(engine), pool_space(engine)].concat()
 }
 
 /// What else is known of each volume, and the order of the thin ids: a rollback exchanges them.

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 34] = [
+const OPS: [Op; 37] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -44,6 +44,9 @@ const OPS: [Op; 34] = [
     Op::RenameSnapshot,
     Op::Label,
     Op::Protect,
+    Op::ExtendPool,
+    Op::ExtendMetadata,
+    Op::SetPool,
 ];
 
 const DEATHS: [Fault; 8] = [
@@ -78,9 +81,9 @@ fn clean(op: Op) -> Clean {
     before.keep_trace(false);
     let host = before.fork();
     let engine = start(&host);
-    let (old, first) = (inventory_with_pvs(&engine), host.effects() + 1);
+    let (old, first) = (inventory_with_space(&engine), host.effects() + 1);
     op.run(&engine).unwrap_or_else(|error| panic!("{op:?}: {error}"));
-    let new = inventory_with_pvs(&engine);
+    let new = inventory_with_space(&engine);
     sound(&host, &engine, &format!("{op:?} without faults"));
     Clean { old, new, effects: first..=host.effects(), before }
 }
@@ -90,7 +93,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     host.clear_faults();
     let engine = start(host);
     sound(host, &engine, story);
-    let found = inventory_with_pvs(&engine);
+    let found = inventory_with_space(&engine);
     assert!(clean.allows(&found), "{story}: neither before nor after, but {found:#?}");
     if op == Op::CreateFileVg && found == clean.old {
         // A crash may leave an empty file behind, which nobody but its owner may take for rubbish: the refusal says so.
@@ -99,7 +102,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     }
     wipe_unknown(&engine);
     let again = op.run(&engine);
-    let done = inventory_with_pvs(&engine);
+    let done = inventory_with_space(&engine);
     assert!(done == clean.new, "{story}: made again it came to {again:?} and {done:#?}");
     sound(host, &engine, story);
     assert_eq!(engine.unknown_pvs(), Vec::new(), "{story}");
@@ -134,7 +137,7 @@ fn each_request_survives_a_death_at_each_effect() {
                     host.restart();
                     if acknowledged {
                         let engine = start(&host.fork());
-                        assert_eq!(inventory_with_pvs(&engine), clean.new, "{story}: acknowledged and lost");
+                        assert_eq!(inventory_with_space(&engine), clean.new, "{story}: acknowledged and lost");
                     }
                     judge(&clean, op, &host, &story);
                     states += 1;
@@ -157,6 +160,7 @@ fn recovery_itself_survives_a_death_at_each_of_its_effects() {
         Op::Resize,
         Op::DeleteVolume,
         Op::CreatePool,
+        Op::ExtendPool,
         Op::SnapshotGroup,
         Op::Rollback,
     ] {
@@ -220,7 +224,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
                 if result.is_ok() {
-                    assert_eq!(inventory_with_pvs(&engine), clean.new, "{story}");
+                    assert_eq!(inventory_with_space(&engine), clean.new, "{story}");
                 }
                 drop(engine);
                 // The daemon and the machine are started anew: whatever failed, nothing half-made is found.
@@ -231,7 +235,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 host.crash(CrashMode::LoseAll);
                 host.restart();
                 let engine = start(&host);
-                let found = inventory_with_pvs(&engine);
+                let found = inventory_with_space(&engine);
                 assert!(clean.allows(&found), "{story}: found {found:#?}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
                 states += 1;

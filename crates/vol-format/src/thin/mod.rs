@@ -65,7 +65,7 @@ pub struct ThinMetadata {
     pub held_root: Option<u64>,
     /// Chunk size in sectors of 512 bytes.
     pub data_block_size: u32,
-    /// Size of the metadata device in blocks, as of the last time the pool was opened or grown.
+    /// Blocks of the metadata device that the pool uses.
     pub metadata_blocks: u64,
     /// By thin id.
     pub devices: BTreeMap<u32, Details>,

@@ -23,6 +23,8 @@ const HELD_ROOT: usize = 56;
 /// `nr_blocks` of the `disk_sm_root` of the data space map (`dm-space-map-common.h`); a metadata snapshot has zero there.
 const DATA_BLOCKS: usize = 64;
 const DATA_MAPPING_ROOT: usize = 320;
+/// In the root of the metadata's own space map (`disk_sm_root`): how many blocks it covers.
+const METADATA_SPACE_MAP_NR_BLOCKS: usize = 192;
 const DEVICE_DETAILS_ROOT: usize = 328;
 const DATA_BLOCK_SIZE: usize = 336;
 const METADATA_BLOCK_SIZE: usize = 340;
@@ -72,6 +74,12 @@ impl Superblock {
         if u32_at(bytes, METADATA_BLOCK_SIZE) != BLOCK_SECTORS {
             return damaged("metadata blocks of this size are not known here");
         }
+        // Written when the pool is made, and never again: what grows with the pool is its space map (`sm_metadata_extend`).
+        let at_first = u64_at(bytes, METADATA_NR_BLOCKS);
+        if at_first == 0 {
+            return damaged("the metadata have no size");
+        }
+        let now = u64_at(bytes, METADATA_SPACE_MAP_NR_BLOCKS);
         Ok(Self {
             transaction_id: u64_at(bytes, TRANS_ID),
             time: u32_at(bytes, TIME),
@@ -81,7 +89,7 @@ impl Superblock {
             data_mapping_root: u64_at(bytes, DATA_MAPPING_ROOT),
             device_details_root: u64_at(bytes, DEVICE_DETAILS_ROOT),
             data_block_size: u32_at(bytes, DATA_BLOCK_SIZE),
-            metadata_blocks: u64_at(bytes, METADATA_NR_BLOCKS).min(BLOCKS_MAX),
+            metadata_blocks: now.max(at_first).min(BLOCKS_MAX),
         })
     }
 }

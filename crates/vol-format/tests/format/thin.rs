@@ -86,6 +86,20 @@ fn thin_a_metadata_snapshot_shows_the_pool_as_it_was_when_it_was_taken() {
 }
 
 #[test]
+fn thin_metadata_that_have_grown_are_read_beyond_the_size_that_they_began_with() {
+    // The kernel leaves the size in the superblock as it was when the pool was made; the space map's is the true one.
+    let small = |at: usize| with(0, at, &1500u64.to_le_bytes(), SUPERBLOCK);
+    let grown = small(344);
+    assert_eq!(read(Root::Held, &grown).unwrap().devices.len(), 305, "the snapshot is at block {HELD}");
+    assert_eq!(read(Root::Committed, &grown).unwrap().metadata_blocks, 2048);
+    assert_eq!(read(Root::Committed, &small(192)).unwrap().metadata_blocks, 2048);
+    assert_eq!(
+        read(Root::Committed, &with(0, 192, &u64::MAX.to_le_bytes(), SUPERBLOCK)).unwrap().metadata_blocks,
+        255 * 16_320
+    );
+}
+
+#[test]
 fn thin_every_flipped_bit_of_what_is_read_is_noticed() {
     let good = sample();
     for block in good.keys() {

@@ -23,6 +23,7 @@ pub fn parse_pool(line: &str) -> Option<PoolStatus> {
     };
     let mut mode = None;
     let mut needs_check = false;
+    let mut error_when_full = false;
     // After the mode come features in an order and number that kernels have changed before: only what is known is read.
     for field in fields {
         match field {
@@ -30,6 +31,7 @@ pub fn parse_pool(line: &str) -> Option<PoolStatus> {
             "ro" => mode = Some(PoolMode::ReadOnly),
             "out_of_data_space" => mode = Some(PoolMode::OutOfDataSpace),
             "needs_check" => needs_check = true,
+            "error_if_no_space" => error_when_full = true,
             _ => {}
         }
     }
@@ -41,6 +43,7 @@ pub fn parse_pool(line: &str) -> Option<PoolStatus> {
         total_data,
         mode: mode?,
         needs_check,
+        error_when_full,
         metadata_snapshot,
     }))
 }
@@ -94,7 +97,8 @@ mod tests {
         let sick = usage("7 12/2048 3/1024 - ro discard_passdown queue_if_no_space needs_check 1024");
         assert_eq!(sick.mode, PoolMode::ReadOnly);
         assert!(sick.needs_check);
-        assert!(usage("7 12/2048 3/1024 42 rw no_discard_passdown error_if_no_space - 1024").metadata_snapshot);
+        let strict = usage("7 12/2048 3/1024 42 rw no_discard_passdown error_if_no_space - 1024");
+        assert!(strict.metadata_snapshot && strict.error_when_full && !sick.error_when_full);
         assert_eq!(usage("7 12/2048 3/1024 - rw ignore_discard queue_if_no_space - 1024").mode, PoolMode::ReadWrite);
     }
 

@@ -100,6 +100,10 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
                     pool.overcommit_limit_percent
                 ),
             ),
+            ("grows", growth_text(pool, format)),
+            ("when full", if pool.when_full == "error" { "writes fail at once" } else { "writes wait" }.to_owned()),
+            ("reserve", format!("{} %: below it nothing new is made", pool.reserve_percent)),
+            ("fills", fill_text(pool, format)),
             ("volumes", pool.volume_count.to_string()),
             ("snapshots", pool.snapshot_count.to_string()),
             ("transaction id", pool.transaction_id.to_string()),
@@ -107,6 +111,42 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
         ],
         &pool.problems,
     )
+}
+
+fn growth_text(pool: &PoolInfo, format: Format) -> String {
+    let more = || format!("{} more now", format.size(pool.growable_bytes));
+    match pool.growth.as_str() {
+        "off" => "not by itself".to_owned(),
+        "up_to" => format!("by itself, up to {} ({})", format.size(pool.growth_limit_bytes), more()),
+        _ => format!("by itself, as far as the volume group has space ({})", more()),
+    }
+}
+
+/// How fast it fills, and when it will be full.
+fn fill_text(pool: &PoolInfo, format: Format) -> String {
+    let rate = match pool.fill_bytes_per_second {
+        None => return "not known yet".to_owned(),
+        Some(0) => return "not at present".to_owned(),
+        Some(rate) => rate,
+    };
+    let each = format!("{} a second", format.size(rate.unsigned_abs()));
+    match (rate < 0, pool.time_to_full_seconds, pool.time_to_full_confidence.as_deref()) {
+        (true, ..) => format!("empties, {each}"),
+        (false, Some(seconds), Some(how)) => format!("{each}, full in {} ({how} confidence)", time_text(seconds)),
+        (false, ..) => each,
+    }
+}
+
+/// A time that is still to go, in two units at most.
+pub(super) fn time_text(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (366.., _, _) => "more than a year".to_owned(),
+        (2.., ..) => format!("{days} days"),
+        (_, 1.., _) => format!("{hours} h {} min", minutes % 60),
+        (_, _, 1..) => format!("{minutes} min"),
+        _ => format!("{seconds} s"),
+    }
 }
 
 pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {

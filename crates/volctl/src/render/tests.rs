@@ -99,12 +99,22 @@ fn df() -> Df {
         metadata_used_bytes: Some(2 << 20),
         volume_count: 2,
         snapshot_count: 1,
+        time_to_full_seconds: Some(7300),
+        time_to_full_confidence: Some("low".into()),
+        ..DfPool::default()
     };
     Df {
         vgs: vec![vg],
         pools: vec![
             pool.clone(),
-            DfPool { pool: "cold".into(), used_bytes: None, free_bytes: None, metadata_used_bytes: None, ..pool },
+            DfPool {
+                pool: "cold".into(),
+                used_bytes: None,
+                free_bytes: None,
+                metadata_used_bytes: None,
+                time_to_full_seconds: None,
+                ..pool
+            },
         ],
     }
 }
@@ -238,6 +248,42 @@ fn bytes_and_no_headers_are_for_scripts() {
 }
 
 #[test]
+fn a_pool_says_how_it_grows_and_when_it_is_full() {
+    let line = |pool: &PoolInfo, key: &str| {
+        let facts = pool_facts(pool, Format::default());
+        let line = facts.lines().find_map(|line| line.strip_prefix(&format!("{key}:"))).map(str::trim);
+        line.unwrap_or_else(|| panic!("no {key} in\n{facts}")).to_owned()
+    };
+    let grows = |growth: &str| {
+        let limit = (growth == "up_to").then_some(64 * GIB);
+        let pool = PoolInfo { growth: growth.into(), growth_limit_bytes: limit, growable_bytes: 8 * GIB, ..pool() };
+        line(&pool, "grows")
+    };
+    assert_eq!(grows("vg"), "by itself, as far as the volume group has space (8.00 GiB more now)");
+    assert_eq!(grows("up_to"), "by itself, up to 64.0 GiB (8.00 GiB more now)");
+    assert_eq!(grows("off"), "not by itself");
+    let fills = |rate: Option<i64>, seconds: Option<u64>| {
+        let how = seconds.map(|_| "high".to_owned());
+        let (fill_bytes_per_second, time_to_full_seconds, time_to_full_confidence) = (rate, seconds, how);
+        line(&PoolInfo { fill_bytes_per_second, time_to_full_seconds, time_to_full_confidence, ..pool() }, "fills")
+    };
+    assert_eq!(fills(None, None), "not known yet");
+    assert_eq!(fills(Some(0), None), "not at present");
+    assert_eq!(fills(Some(-(1 << 20)), None), "empties, 1.00 MiB a second");
+    for (seconds, text) in [
+        (0, "0 s"),
+        (59, "59 s"),
+        (3599, "59 min"),
+        (86_399, "23 h 59 min"),
+        (100_000, "27 h 46 min"),
+        (200_000, "2 days"),
+        (u64::MAX, "more than a year"),
+    ] {
+        assert_eq!(fills(Some(1 << 20), Some(seconds)), format!("1.00 MiB a second, full in {text} (high confidence)"));
+    }
+}
+
+#[test]
 fn df_shows_groups_and_pools() {
     let (vgs, pools) = df_tables(&df(), Format::default());
     golden(
@@ -291,9 +337,9 @@ fn status_is_the_whole_picture() {
             "VG        SIZE      FREE  HEALTH",
             "data  40.0 GiB  8.00 GiB  degraded",
             "",
-            "POOL           SIZE                USED  META   VIRTUAL  HEALTH",
-            "data/tank  32.0 GiB  [##........]  13 %   3 %  20.0 GiB  ok",
-            "data/cold  32.0 GiB                   –     –  20.0 GiB  ok",
+            "POOL           SIZE                USED  META     FULL IN   VIRTUAL  HEALTH",
+            "data/tank  32.0 GiB  [##........]  13 %   3 %  2 h 1 min?  20.0 GiB  ok",
+            "data/cold  32.0 GiB                   –     –           –  20.0 GiB  ok",
             "",
             "Problems:",
             "  pv_missing: /dev/sdc of data is missing",

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use vol_api::{Df, Plan, Status};
+use vol_api::{Df, DfPool, Plan, Status};
 
 use super::Align::{Left, Right};
+use super::fact::time_text;
 use super::{Format, Table, clean, count, percent, percent_text};
 
 /// Cells of the bar that shows how full a pool is.
@@ -54,6 +55,12 @@ pub fn df_tables(df: &Df, format: Format) -> (Table, Table) {
         ]);
     }
     (vgs, pools)
+}
+
+/// When a pool will be full; a guess has a question mark.
+fn full_in(pool: &DfPool) -> String {
+    let doubt = if pool.time_to_full_confidence.as_deref() == Some("low") { "?" } else { "" };
+    pool.time_to_full_seconds.map_or("–".to_owned(), |seconds| time_text(seconds) + doubt)
 }
 
 /// The daemon, the VGs, the pools with a bar, the problems with their hints.
@@ -114,6 +121,7 @@ pub fn status_text(status: &Status, df: &Df, format: Format) -> String {
         ("", Left),
         ("USED", Right),
         ("META", Right),
+        ("FULL IN", Right),
         ("VIRTUAL", Right),
         ("HEALTH", Left),
     ]);
@@ -125,6 +133,7 @@ pub fn status_text(status: &Status, df: &Df, format: Format) -> String {
             bar(used),
             percent_text(used),
             percent_text(percent(pool.metadata_used_bytes, pool.metadata_size_bytes)),
+            full_in(pool),
             format.size(pool.virtual_bytes),
             pool.health.as_str().to_owned(),
         ]);

@@ -1,11 +1,12 @@
 //! `volctl pool …`
 
-use vol_api::{CreatePool, GiveUpPool, PoolInfo};
+use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, SetPool};
 
 use super::change::{Question, line, plan_of};
 use super::{Run, Session, space};
 use crate::cli::Pool;
 use crate::render::{pool_facts, pool_table};
+use crate::{Failure, exit};
 
 fn name(pool: &PoolInfo) -> String {
     format!("{}/{}", pool.vg, pool.name)
@@ -18,13 +19,16 @@ fn count_of(count: u64, one: &str, more: &str) -> String {
 pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Pool::Create { pool, size, chunk_size, overcommit_limit, change } => {
+        Pool::Create { pool, size, chunk_size, policy, change } => {
             let request = CreatePool {
                 vg: pool.vg.to_string(),
                 name: pool.pool.to_string(),
                 size: size.0,
                 chunk_size: chunk_size.map(|size| size.0),
-                overcommit_limit_percent: overcommit_limit,
+                overcommit_limit_percent: policy.overcommit_limit,
+                grow_to: policy.grow_to.map(|text| text.0),
+                reserve_percent: policy.reserve,
+                when_full: policy.when_full.map(|word| word.as_str().to_owned()),
             };
             let changed = session.client.create_pool(&request, change.dry_run).await?;
             session.report(&changed, pool.to_string(), |outcome| {
@@ -50,6 +54,45 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             session.show(&pool, name(&pool), &pool_facts(&pool, format))
         }
         Pool::Usage { pool } => space::pool(&pool, session).await,
+        Pool::Extend { pool, size, metadata, change } => {
+            let request = ExtendPool { size: size.map(|size| size.0), metadata: metadata.map(|size| size.0) };
+            let changed = session.client.extend_pool(&pool, &request, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                let size = outcome.object.as_ref().map_or(String::new(), |pool| {
+                    format!(
+                        ": {} of data, {} of metadata",
+                        format.size(pool.size_bytes),
+                        format.size(pool.metadata_size_bytes)
+                    )
+                });
+                line(
+                    &format!("pool {pool}"),
+                    outcome.changed,
+                    &format!("extended{size}"),
+                    &format!("has that much already{size}"),
+                    "",
+                )
+            })
+        }
+        Pool::Set { pool, policy, change } => {
+            let request = SetPool {
+                grow_to: policy.grow_to.map(|text| text.0),
+                reserve_percent: policy.reserve,
+                when_full: policy.when_full.map(|word| word.as_str().to_owned()),
+                overcommit_limit_percent: policy.overcommit_limit,
+            };
+            if request == SetPool::default() {
+                return Err(Failure::new(
+                    exit::USAGE,
+                    format!("what to change about pool {pool} is not said"),
+                    Some("give --grow-to, --reserve, --when-full or --overcommit-limit"),
+                ));
+            }
+            let changed = session.client.set_pool(&pool, &request, change.dry_run).await?;
+            session.report(&changed, pool.to_string(), |outcome| {
+                line(&format!("pool {pool}"), outcome.changed, "changed", "is set so already", "")
+            })
+        }
         Pool::Purge { pool, change } => {
             if !change.yes && !change.dry_run {
                 let count = session.client.pool(&pool).await?.deleted_count;

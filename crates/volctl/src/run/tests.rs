@@ -84,7 +84,7 @@ fn the_main_job_sends_what_it_should_and_says_what_comes_next() {
         daemon.requests(),
         [
             r#"POST /v1/vgs {"name":"data","devices":["/dev/null","/dev/zero"],"files":[],"wipe":false,"extent_size":null,"metadata_copies":null}"#,
-            r#"POST /v1/pools {"vg":"data","name":"tank","size":"80%FREE","chunk_size":null,"overcommit_limit_percent":null}"#,
+            r#"POST /v1/pools {"vg":"data","name":"tank","size":"80%FREE","chunk_size":null,"overcommit_limit_percent":null,"grow_to":null,"reserve_percent":null,"when_full":null}"#,
             r#"POST /v1/volumes {"vg":"data","name":"pg","pool":"tank","size":"10G","fs":"ext4","mkfs_options":[],"owner":null,"mode":null,"empty_root":false}"#,
             r#"POST /v1/volumes/data/pg/mount {"path":"/nowhere/pg","read_only":false}"#,
             r#"POST /v1/snapshots {"vg":"data","volume":"pg","name":"before"}"#,

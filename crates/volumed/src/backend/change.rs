@@ -160,6 +160,7 @@ pub fn create_pool<H: HostMut + 'static>(
         size: parse_field::<SizeSpec>("size", &request.size)?,
         chunk_size: request.chunk_size.as_deref().map(|text| bytes("chunk size", text)).transpose()?,
         overcommit_percent: request.overcommit_limit_percent.unwrap_or(limit::OVERCOMMIT_PERCENT_DEFAULT),
+        policy: super::space::policy(request)?,
     };
     let done = backend.engine.create_pool(&wanted, dry_run).map_err(from_engine)?;
     changed(backend, &wanted.vg, done, || {

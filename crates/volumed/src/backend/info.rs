@@ -8,11 +8,13 @@ use vol_api::{
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
-use vol_core::plan::{agreement, trash};
+use vol_core::plan::{agreement, grow, trash};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Problem, UnknownPv, View};
-use vol_types::{Bytes, CloneOf, Content, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState};
+use vol_types::{
+    Bytes, CloneOf, Content, Growth, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState, WhenFull,
+};
 
 use super::Facts;
 
@@ -132,6 +134,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
     let size = catalog.pool_data_size(pool);
     let members = catalog.members(pool.id);
     let virtual_size = members.virtual_size();
+    let space = view.space.get(&pool.id);
+    let time_to_full = space.and_then(|space| space.time_to_full);
     PoolInfo {
         id: pool.id.to_string(),
         vg: catalog.vg().name.to_string(),
@@ -165,6 +169,26 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         snapshot_count: members.snapshots,
         deleted_count: members.kept,
         created_at: time(pool.created_at),
+        growth: match pool.growth {
+            Growth::VgSpace => "vg",
+            Growth::UpTo(_) => "up_to",
+            Growth::Off => "off",
+        }
+        .to_owned(),
+        growth_limit_bytes: match pool.growth {
+            Growth::UpTo(bound) => Some(bound.get()),
+            Growth::VgSpace | Growth::Off => None,
+        },
+        growable_bytes: grow::room(catalog, pool).get(),
+        when_full: match pool.when_full {
+            WhenFull::Queue => "queue",
+            WhenFull::Error => "error",
+        }
+        .to_owned(),
+        reserve_percent: u64::from(pool.reserve_percent),
+        fill_bytes_per_second: space.and_then(|space| space.trend).map(|trend| trend.bytes_per_second),
+        time_to_full_seconds: time_to_full.map(|(seconds, _)| seconds),
+        time_to_full_confidence: time_to_full.map(|(_, confidence)| confidence.as_str().to_owned()),
     }
 }
 
@@ -386,6 +410,11 @@ pub fn add_to_df(df: &mut Df, catalog: &Catalog, view: &View) {
         volume_count: pool.volume_count,
         snapshot_count: pool.snapshot_count,
         snapshot_clock: pool.snapshot_clock,
+        growable_bytes: pool.growable_bytes,
+        fill_bytes_per_second: pool.fill_bytes_per_second,
+        time_to_full_seconds: pool.time_to_full_seconds,
+        time_to_full_confidence: pool.time_to_full_confidence,
+        problem_codes: pool.problems.into_iter().map(|problem| problem.code).collect(),
     }));
 }
 

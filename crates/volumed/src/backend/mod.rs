@@ -31,6 +31,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod usage;
 
 pub use open::open;
 
@@ -64,6 +65,7 @@ pub struct EngineBackend<H: HostMut> {
     window: Option<Duration>,
     tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
+    space_guard: Mutex<Option<space::Guard>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -122,6 +124,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             window: None,
             tickers: Mutex::default(),
             maintainer: Mutex::new(None),
+            space_guard: Mutex::new(None),
             _only: None,
         }
     }
@@ -171,6 +174,13 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             }
         })?;
         *self.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Maintainer { stop, thread });
+        Ok(())
+    }
+
+    /// Starts the thread that lets pools grow ahead of demand.
+    pub fn start_guarding_space(&self) -> std::io::Result<()> {
+        let guard = space::Guard::start(self.engine.clone())?;
+        *self.space_guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
         Ok(())
     }
 
@@ -332,13 +342,13 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn pool_usage(&self, pool: &PoolPath) -> Read<vol_api::PoolUsage> {
-        space::pool(self, pool)
+        usage::pool(self, pool)
     }
     fn volume_usage(&self, volume: &VolumePath) -> Read<vol_api::VolumeUsage> {
-        space::volume(self, volume)
+        usage::volume(self, volume)
     }
     fn vg_map(&self, vg: &Name) -> Read<vol_api::VgMap> {
-        space::map(self, vg)
+        usage::map(self, vg)
     }
 
     fn create_vg(&self, request: vol_api::CreateVg, dry_run: bool) -> Change<VgInfo> {
@@ -379,6 +389,12 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn create_pool(&self, request: vol_api::CreatePool, dry_run: bool) -> Change<PoolInfo> {
         change::create_pool(self, &request, dry_run)
+    }
+    fn extend_pool(&self, pool: &PoolPath, request: vol_api::ExtendPool, dry_run: bool) -> Change<PoolInfo> {
+        space::extend(self, pool, &request, dry_run)
+    }
+    fn set_pool(&self, pool: &PoolPath, request: vol_api::SetPool, dry_run: bool) -> Change<PoolInfo> {
+        space::set(self, pool, &request, dry_run)
     }
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
         change::delete_pool(self, pool, dry_run)
@@ -447,6 +463,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn stop(&self) {
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
+        let guard = self.space_guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(guard) = guard {
+            guard.stop();
+        }
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Maintainer { stop, thread }) = maintainer {
             stop.store(true, Ordering::Release);

@@ -48,6 +48,7 @@ pub fn open<H: HostMut + 'static>(
     backend.start_refreshing().context("the refreshing thread")?;
     backend.start_purging().context("the purging thread")?;
     backend.start_maintaining().context("the maintaining thread")?;
+    backend.start_guarding_space().context("the thread that lets pools grow")?;
     Ok(Arc::new(backend))
 }
 

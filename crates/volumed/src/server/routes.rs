@@ -9,9 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendVg, GiveUpPool,
-    ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanRequest,
-    SnapshotList, VgList, VolumeList, WipePv, parse_field,
+    ApiError, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendPool, ExtendVg,
+    GiveUpPool, ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, ResizeVolume, RestoreVg,
+    ScanRequest, SetPool, SnapshotList, VgList, VolumeList, WipePv, parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumePath};
 
@@ -158,6 +158,16 @@ fn membership() -> Router<Arc<Front>> {
         .route("/v1/vgs/{vg}/export", post(|call: Call| call.change(Admin, |b, vg: Name, dry| b.export_vg(&vg, dry))))
         .route("/v1/vgs/{vg}/import", post(|call: Call| call.change(Admin, |b, vg: Name, dry| b.import_vg(&vg, dry))))
         .route("/v1/wipe", post(|call: Call| call.change_with(Admin, |b, (), r: WipePv, dry| b.wipe_pv(r, dry))))
+        .route(
+            "/v1/pools/{vg}/{pool}/extend",
+            post(|call: Call| {
+                call.change_with(Admin, |b, pool: PoolPath, r: ExtendPool, dry| b.extend_pool(&pool, r, dry))
+            }),
+        )
+        .route(
+            "/v1/pools/{vg}/{pool}/set",
+            post(|call: Call| call.change_with(Admin, |b, pool: PoolPath, r: SetPool, dry| b.set_pool(&pool, r, dry))),
+        )
         .route(
             "/v1/pools/{vg}/{pool}/give-up",
             post(|call: Call| {

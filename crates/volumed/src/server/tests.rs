@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 71] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 73] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -89,6 +89,8 @@ const ENDPOINTS: [(&str, &str, &str, &str); 71] = [
     ("POST", "/v1/vgs/data/import", "", "admin"),
     ("POST", "/v1/wipe", r#"{"device":"/dev/sdd"}"#, "admin"),
     ("POST", "/v1/pools/data/tank/give-up", "{}", "admin"),
+    ("POST", "/v1/pools/data/tank/extend", r#"{"size":"+1G"}"#, "admin"),
+    ("POST", "/v1/pools/data/tank/set", r#"{"grow_to":"off"}"#, "admin"),
     ("POST", "/v1/pools/data/tank/purge", "", "admin"),
     ("POST", "/v1/restore", r#"{"backup":"{}"}"#, "admin"),
     ("POST", "/v1/import-clone", r#"{"devices":["/dev/sdd"],"name":"copy"}"#, "admin"),
@@ -174,6 +176,8 @@ async fn what_is_asked_for_reaches_the_backend() {
             "import_vg data",
             "wipe_pv /dev/sdd",
             "give_up_pool data/tank false",
+            "extend_pool data/tank Some(\"+1G\") None",
+            "set_pool data/tank Some(\"off\")",
             "purge_pool data/tank",
             "restore_vg 2 bytes",
             "import_clone copy /dev/sdd",

@@ -51,6 +51,34 @@ fn init_makes_a_group_and_a_pool_in_one_request() {
 }
 
 #[test]
+fn a_pool_is_extended_and_its_policies_are_changed() {
+    let (host, backend) = furnished();
+    let tank = pool("data/tank");
+    let was = backend.pool(&tank).unwrap();
+    assert_eq!((was.growth.as_str(), was.when_full.as_str(), was.reserve_percent), ("vg", "queue", 5));
+    let request = vol_api::ExtendPool { size: Some("+1G".into()), metadata: None };
+    assert!(planned(backend.extend_pool(&tank, request.clone(), true)).changes);
+    assert_eq!(backend.pool(&tank).unwrap(), was, "a dry run changed it");
+    let now = done(backend.extend_pool(&tank, request, false));
+    assert_eq!((now.size_bytes, now.growable_bytes), (was.size_bytes + GIB, was.growable_bytes - GIB));
+    let same = vol_api::ExtendPool { size: Some(now.size_bytes.to_string()), metadata: None };
+    assert!(!outcome(backend.extend_pool(&tank, same, false)).changed);
+
+    let request = vol_api::SetPool {
+        grow_to: Some(format!("{}", now.size_bytes + (64 << 20))),
+        reserve_percent: Some(0),
+        when_full: Some("error".into()),
+        overcommit_limit_percent: Some(300),
+    };
+    let set = done(backend.set_pool(&tank, request.clone(), false));
+    assert_eq!((set.growth.as_str(), set.growth_limit_bytes), ("up_to", Some(now.size_bytes + (64 << 20))));
+    assert_eq!((set.growable_bytes, set.when_full.as_str(), set.reserve_percent), (64 << 20, "error", 0));
+    assert_eq!(set.overcommit_limit_percent, 300);
+    assert!(!outcome(backend.set_pool(&tank, request, false)).changed);
+    assert_eq!(host.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn a_raw_volume_is_attached_and_detached() {
     let (host, backend) = furnished();
     let raw = volume("data/raw");

@@ -89,6 +89,10 @@ fn malformed_names_sizes_and_paths_name_their_field() {
         change(&mut request);
         failed(backend.create_pool(request, false))
     };
+    let extend = |size: Option<&str>, metadata: Option<&str>| {
+        let request = vol_api::ExtendPool { size: size.map(str::to_owned), metadata: metadata.map(str::to_owned) };
+        failed(backend.extend_pool(&pool("data/tank"), request, false))
+    };
     check(vec![
         ("name", create("-rf", "1G", "ext4"), "invalid", "name: a name begins with", ""),
         ("name", create("../x", "1G", "ext4"), "invalid", "name: ", ""),
@@ -106,6 +110,26 @@ fn malformed_names_sizes_and_paths_name_their_field() {
         ("share", tank(&|r| r.size = "101%FREE".into()), "invalid", "size: ", ""),
         ("chunk", tank(&|r| r.chunk_size = Some("3K".into())), "invalid", "chunk", ""),
         ("limit", tank(&|r| r.overcommit_limit_percent = Some(50)), "invalid", "over-commit limit is between 100", ""),
+        ("growth", tank(&|r| r.grow_to = Some("on".into())), "invalid", "grow_to: ", "vg (as far as"),
+        (
+            "bound",
+            tank(&|r| r.grow_to = Some("50M".into())),
+            "invalid",
+            "cannot grow up to 50.0 MiB: it has 100 MiB",
+            "off",
+        ),
+        ("reserve", tank(&|r| r.reserve_percent = Some(91)), "invalid", "between 0 and 90 percent", ""),
+        ("full", tank(&|r| r.when_full = Some("wait".into())), "invalid", "neither queue nor error", "queue lets"),
+        ("by", extend(Some("1X"), None), "invalid", "size: ", ""),
+        ("metadata", extend(None, Some("-1M")), "invalid", "metadata: ", ""),
+        ("nothing", extend(None, None), "invalid", "by how much pool data/tank is to grow is not said", "--size +10G"),
+        (
+            "shrink",
+            extend(Some("1G"), None),
+            "invalid",
+            "which is more than 1.00 GiB: a pool never shrinks",
+            "+1.00 GiB",
+        ),
         (
             "mount point",
             failed(backend.mount_volume(&volume("data/pg"), mount_at("srv/pg"), false)),

@@ -192,6 +192,12 @@ impl Backend for Fake {
     fn create_pool(&self, request: CreatePool, dry_run: bool) -> Change<PoolInfo> {
         self.change(format!("create_pool {}", request.name), dry_run)
     }
+    fn extend_pool(&self, pool: &PoolPath, request: ExtendPool, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("extend_pool {pool} {:?} {:?}", request.size, request.metadata), dry_run)
+    }
+    fn set_pool(&self, pool: &PoolPath, request: SetPool, dry_run: bool) -> Change<PoolInfo> {
+        self.change(format!("set_pool {pool} {:?}", request.grow_to), dry_run)
+    }
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo> {
         self.change(format!("delete_pool {pool}"), dry_run)
     }

@@ -1,0 +1,43 @@
+//! Options about the space of a pool.
+
+use clap::{Args, ValueEnum};
+
+use crate::values::{SizeText, growth};
+
+/// What is to happen as a pool fills.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Policy {
+    /// How far it grows by itself, ahead of demand: vg (as far as there is space), off, or a size [default for a new pool: vg]
+    #[arg(long, value_name = "SIZE|vg|off", value_parser = growth, allow_hyphen_values = true)]
+    pub grow_to: Option<SizeText>,
+    /// With no more than this share of it free, it makes no new volumes and snapshots [default for a new pool: 5]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true,
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(vol_types::limit::POOL_RESERVE_PERCENT_MAX)))]
+    pub reserve: Option<u32>,
+    /// What becomes of writes when it is full [default for a new pool: queue]
+    #[arg(long, value_enum)]
+    pub when_full: Option<WhenFull>,
+    /// How much may be promised to volumes, in percent of the pool's size [default for a new pool: 1000]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(vol_types::limit::OVERCOMMIT_PERCENT_MAX)))]
+    pub overcommit_limit: Option<u32>,
+}
+
+/// What becomes of writes that find no space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhenFull {
+    /// They wait for space, for a minute unless the kernel is told otherwise
+    Queue,
+    /// They fail at once
+    Error,
+}
+
+impl WhenFull {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Error => "error",
+        }
+    }
+}
