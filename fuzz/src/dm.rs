@@ -36,10 +36,11 @@ fn pool_line(status: &PoolStatus) -> String {
         PoolMode::ReadOnly => "ro",
         PoolMode::OutOfDataSpace => "out_of_data_space",
     };
+    let when_full = if usage.error_when_full { "error_if_no_space" } else { "queue_if_no_space" };
     let check = if usage.needs_check { "needs_check" } else { "-" };
     format!(
         "{transaction_id} {used_metadata}/{total_metadata} {used_data}/{total_data} {root} {mode} discard_passdown \
-         queue_if_no_space {check} 1024 "
+         {when_full} {check} 1024 "
     )
 }
 

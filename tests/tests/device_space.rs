@@ -295,6 +295,8 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
     // Without a bound it takes what the group has, and says when that is all.
     m.ok(&["pool", "create", &m.of("hog"), "--size", "99%FREE"]);
     m.ok(&["pool", "set", &m.of("tank"), "--grow-to", "vg"]);
+    // What the snapshot shares is written again: it takes new chunks.
+    write("50");
     let now = wait_for(&m, "the end of the space", |pool| pool["problems"][0]["code"] == "pool_cannot_grow");
     assert!(now["problems"][0]["hint"].as_str().unwrap().contains("volctl vg extend"), "{now:#}");
     sleep(Duration::from_secs(11));

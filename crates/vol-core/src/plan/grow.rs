@@ -391,12 +391,13 @@ pub fn demand(catalog: &Catalog, missing: &[PvId], pool: &Pool, usage: &PoolUsag
     let given_metadata = metadata.min(free_extents);
     let left = room_in(catalog, pool, free_extents.saturating_sub(given_metadata));
     let given_data = data.min(left);
+    // A burst may want more than there is for a minute; that is not worth an alarm.
+    let short = free < wanted_free(size, Bytes::ZERO).get();
     let at_bound = matches!(pool.growth, Growth::UpTo(bound) if bound.get() < size.get().saturating_add(extent));
     Demand {
         data: given_data,
         metadata: given_metadata,
-        unmet: (given_metadata < metadata && given_metadata.is_zero())
-            || (!data.is_zero() && given_data.is_zero() && !at_bound),
+        unmet: (given_metadata < metadata && given_metadata.is_zero()) || (short && given_data.is_zero() && !at_bound),
     }
 }
 

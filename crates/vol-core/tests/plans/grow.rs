@@ -285,6 +285,9 @@ fn a_growth_ends_at_its_bound_and_at_the_end_of_the_space() {
         panic!()
     };
     usage.used_data = usage.total_data;
+    let burst =
+        grow::demand(&catalog, &[], tank(&catalog), &PoolUsage { used_data: 50_000, ..usage.clone() }, Bytes::gib(99));
+    assert_eq!(burst, grow::Demand::default(), "half of it is free: a burst is no reason for an alarm");
     let none = grow::demand(&catalog, &[], tank(&catalog), &usage, Bytes::ZERO);
     assert_eq!(none, grow::Demand { unmet: true, ..grow::Demand::default() });
 }
