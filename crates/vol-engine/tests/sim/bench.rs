@@ -314,7 +314,9 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
         let labels: Vec<_> = volume.labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
         let clone = volume.clone_of.as_ref().map_or(String::new(), |of| format!(" clone of {}", of.volume));
         let place = ids.binary_search(&volume.thin_id).unwrap();
-        format!("{}: id {place}, protected {}{clone}{}", VolumeName::of(volume), volume.protected, labels.concat())
+        let name = VolumeName::of(volume);
+        let size = volume.size;
+        format!("{name}: {size}, id {place}, protected {}{clone}{}", volume.protected, labels.concat())
     };
     catalog.volumes().map(of).collect()
 }
@@ -331,9 +333,6 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
-    for vg in engine.vgs() {
-        vg.read(|catalog| all.extend(catalog.volumes().map(|one| format!("{} {}", VolumeName::of(one), one.size))));
-    }
     all
 }
 
