@@ -129,7 +129,7 @@ impl History {
     }
 
     /// How much more may be written soon: as much as in the last minute, or what the present rate makes of the next
-    /// [`AHEAD`]. Not a minute of the present rate, or a burst of seconds would claim what it never writes.
+    /// `AHEAD`. Not a minute of the present rate, or a burst of seconds would claim what it never writes.
     pub fn ahead(&self) -> Bytes {
         let minute = self.minute.samples.iter().map(|(_, used)| *used).min();
         let written = self.latest.map_or(0, |(_, used)| used.saturating_sub(minute.unwrap_or(used)));

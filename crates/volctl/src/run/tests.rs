@@ -224,6 +224,14 @@ fn deleting_a_volume_tells_which_snapshots_outlive_it() {
         assert_eq!((ran.exit, ran.out.as_str()), (0, said));
         assert_eq!(daemon.requests().len(), if count == 1 { 2 } else { 1 }, "{said}");
     }
+    let kept_until = Some("2026-11-22T10:40:00Z".to_owned());
+    let kept = Outcome::changed(VolumeInfo { snapshot_count: 2, kept_until, ..volume() });
+    let daemon = Daemon::start().answer("DELETE /v1/volumes/data/pg", &kept);
+    assert_eq!(
+        daemon.volctl("volume delete data/pg --yes").out,
+        "volume data/pg deleted, kept until 2026-11-22T10:40:00Z. Take it back: volctl volume undelete data/pg. Its 2 snapshots \
+         stay: volctl snapshot list\n"
+    );
     let mute = Daemon::start().answer("DELETE /v1/volumes/data/pg", &deleted(1));
     assert!(mute.volctl("volume delete data/pg --yes").out.contains("Its 1 snapshot stays: "));
 }

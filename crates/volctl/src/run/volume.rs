@@ -137,9 +137,8 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
             let next = kept_snapshots(session, &volume, snapshots).await;
             let next = next.map_or(String::new(), |kept| format!("{kept}: volctl snapshot list"));
             let next = match &until {
-                Some(_) => {
-                    [format!("Take it back: volctl volume undelete {volume}"), next].join("\n").trim_end().to_owned()
-                }
+                Some(_) if next.is_empty() => format!("Take it back: volctl volume undelete {volume}"),
+                Some(_) => format!("Take it back: volctl volume undelete {volume}. {next}"),
                 None => next,
             };
             let done = deleted(until.as_deref());
