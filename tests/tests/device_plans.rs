@@ -151,8 +151,11 @@ fn json_has_its_keys_and_whole_bytes() {
         let all = all[format!("{list}s")].as_array().unwrap_or_else(|| panic!("{all}"));
         assert_eq!(all.len(), if list == "pv" { 2 } else { 1 });
         all.iter().for_each(|one| keys(one, expected));
-        let one = m.json(&[list, "show", show]);
+        let mut one = m.json(&[list, "show", show]);
         keys(&one, expected);
+        // What lies where on it is shown of one alone.
+        let segments = one.as_object_mut().unwrap().remove("segments");
+        assert_eq!(segments.is_some_and(|all| !all.as_array().unwrap().is_empty()), list == "pv", "{list} show");
         assert!(all.contains(&one), "{list} show and {list} list differ: {one} {all:?}");
         let names = m.ok(&[list, "list", "-o", "name"]);
         assert_eq!(names.lines().count(), all.len(), "{names}");
