@@ -82,8 +82,9 @@ pub const STAGES: [Stage; 3] = [
             ),
             pair(
                 "new name",
-                r#"POST volumes/VG/base/rename {"name":"other"}"#,
-                r#"POST volumes/VG/other/rename {"name":"base"}"#,
+                // Of one that is not mounted: what is mounted first is mounted by its name again after a power cut.
+                r#"POST volumes/VG/idle/rename {"name":"other"}"#,
+                r#"POST volumes/VG/other/rename {"name":"idle"}"#,
             ),
             pair(
                 "mount of a snapshot",

@@ -71,9 +71,9 @@ echo \"FILES $n\"
 volctl snapshot unmount data/pg@before
 volctl volume unmount data/pg
 volctl volume create data/next --size 1G
-volctl volume delete data/pg --yes
-volctl snapshot delete data/pg@before --yes
-volctl volume delete data/next --yes
+volctl volume delete data/pg --now --yes
+volctl snapshot delete data/pg@before --now --yes
+volctl volume delete data/next --now --yes
 echo '== df'; volctl df -o json
 echo '== end'
 ";
@@ -126,9 +126,9 @@ while :; do
     volctl -q snapshot create data/v$n@s; echo \"ACK + data/v$n@s\"
     volctl -q snapshot create data/base@s$n; echo \"ACK + data/base@s$n\"
     if [ $((n % 3)) != 0 ]; then
-        echo \"TRY - data/v$n\"; volctl -q volume delete data/v$n --yes; echo \"ACK - data/v$n\"
-        echo \"TRY - data/v$n@s\"; volctl -q snapshot delete data/v$n@s --yes; echo \"ACK - data/v$n@s\"
-        echo \"TRY - data/base@s$n\"; volctl -q snapshot delete data/base@s$n --yes; echo \"ACK - data/base@s$n\"
+        echo \"TRY - data/v$n\"; volctl -q volume delete data/v$n --now --yes; echo \"ACK - data/v$n\"
+        echo \"TRY - data/v$n@s\"; volctl -q snapshot delete data/v$n@s --now --yes; echo \"ACK - data/v$n@s\"
+        echo \"TRY - data/base@s$n\"; volctl -q snapshot delete data/base@s$n --now --yes; echo \"ACK - data/base@s$n\"
     fi
 done
 ";
@@ -203,8 +203,8 @@ fn power_cuts_while_objects_come_and_go_leave_none_half_done() {
         &options,
         &script(
             "
-        for s in $(volctl snapshot list -o name); do volctl -q snapshot delete $s --yes; done
-        for v in $(volctl volume list -o name); do volctl -q volume delete $v --yes; done
+        for s in $(volctl snapshot list -o name); do volctl -q snapshot delete $s --now --yes; done
+        for v in $(volctl volume list -o name); do volctl -q volume delete $v --now --yes; done
         echo '== df'; volctl df -o json
         echo '== end'
         volctl pool delete data/pool --yes
