@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vol_core::plan::thin::{self, Batch, ThinChange};
+use vol_core::plan::trash::Deletion;
 use vol_core::plan::volume::Created;
 use vol_core::plan::{Kernel, Plan, clone, snapshot, volume};
 use vol_core::{Catalog, Refusal, VolumeName};
@@ -35,7 +36,7 @@ pub enum ThinRequest {
     },
     /// For good, what was deleted and is kept. Nothing to be done if it was taken back or is gone.
     Purge {
-        id: VolumeId,
+        deletion: Deletion,
         intent: IntentId,
     },
 }
@@ -68,11 +69,9 @@ impl ThinRequest {
                 let volume = find_volume(catalog, name)?;
                 Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
             }
-            Self::Purge { id, intent } => match catalog.volume(*id) {
-                Some(volume) if volume.state == VolumeState::Deleted => {
-                    Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?))
-                }
-                _ => Wanted::Unchanged(*id),
+            Self::Purge { deletion, intent } => match deletion.kept(catalog) {
+                Some(volume) => Wanted::Change(Box::new(volume::delete(catalog, kernel, batch, volume, *intent)?)),
+                None => Wanted::Unchanged(deletion.volume),
             },
         })
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use vol_core::dm::Device;
-use vol_core::plan::trash;
-use vol_core::{Refusal, VolumeName};
+use vol_core::plan::trash::{self, Deletion};
+use vol_core::{Catalog, Refusal, VolumeName};
 use vol_types::{Bytes, IntentId, Name, VgState, VolumeId};
 
 use crate::engine::{Done, Engine, done};
@@ -36,12 +36,12 @@ impl<H: HostMut> Engine<H> {
         let vg = self.vg(vg)?;
         let kept: Vec<_> = vg.read(|catalog| {
             let pool = vol_core::plan::pool::find(catalog, Some(pool))?.id;
-            Ok::<_, Refusal>(trash::kept(catalog, Some(pool)).map(|one| one.id).collect())
+            Ok::<_, Refusal>(trash::kept(catalog, Some(pool)).map(Deletion::of).collect())
         })?;
         if !dry_run {
-            for id in &kept {
-                self.empty(&vg, *id, &|| true)?;
-                self.purge(&vg, *id)?;
+            for deletion in &kept {
+                self.empty(&vg, *deletion, &|| true)?;
+                self.purge(&vg, *deletion)?;
             }
         }
         Ok(kept.len())
@@ -59,13 +59,16 @@ impl<H: HostMut> Engine<H> {
                 VgState::Ready => trash::due(catalog, &view.kernel, window, now),
                 VgState::Creating | VgState::Deleting | VgState::Erasing | VgState::Exported => Vec::new(),
             });
-            for id in due {
-                match self.empty(&vg, id, go_on).and_then(|()| if go_on() { self.purge(&vg, id) } else { Ok(false) }) {
-                    Ok(true) => purged += 1,
-                    Ok(false) => break,
+            for deletion in due {
+                let emptied = self.empty(&vg, deletion, go_on);
+                if !go_on() {
+                    return purged;
+                }
+                match emptied.and_then(|()| self.purge(&vg, deletion)) {
+                    Ok(gone) => purged += usize::from(gone),
                     Err(error) => {
                         // Most likely its pool takes no messages now. The next round tries again.
-                        tracing::warn!(volume = %id, %error, "what was deleted cannot be deleted for good");
+                        tracing::warn!(volume = %deletion.volume, %error, "what was deleted cannot be deleted for good");
                         break;
                     }
                 }
@@ -81,12 +84,13 @@ impl<H: HostMut> Engine<H> {
 
     /// Gives back the space of a large volume, slice by slice with a rest after each as long as the slice took, so that those who
     /// use the pool wait for one slice at most. The VG takes changes meanwhile.
-    fn empty(&self, vg: &Arc<OpenVg>, id: VolumeId, go_on: &dyn Fn() -> bool) -> Result<(), EngineError> {
-        vg.change(self.host(), false, |catalog, kernel, _| Ok((trash::begin_emptying(catalog, kernel, id)?, ())))?;
-        let Some(size) = vg.read(|catalog| catalog.volume(id).filter(|one| trash::is_emptied(one)).map(|one| one.size))
-        else {
-            return Ok(());
-        };
+    fn empty(&self, vg: &Arc<OpenVg>, deletion: Deletion, go_on: &dyn Fn() -> bool) -> Result<(), EngineError> {
+        vg.change(self.host(), false, |catalog, kernel, _| {
+            Ok((trash::begin_emptying(catalog, kernel, deletion)?, ()))
+        })?;
+        let size = |catalog: &Catalog| deletion.kept(catalog).filter(|one| trash::is_emptied(one)).map(|one| one.size);
+        let Some(size) = vg.read(size) else { return Ok(()) };
+        let id = deletion.volume;
         let uuid = Device::Volume(id).uuid();
         let mut offset = 0;
         while offset < size.get() && go_on() {
@@ -111,10 +115,11 @@ impl<H: HostMut> Engine<H> {
     }
 
     /// Whether there was anything to be deleted.
-    fn purge(&self, vg: &Arc<OpenVg>, id: VolumeId) -> Result<bool, EngineError> {
+    fn purge(&self, vg: &Arc<OpenVg>, deletion: Deletion) -> Result<bool, EngineError> {
+        let id = deletion.volume;
         let name = vg.read(|catalog| catalog.volume(id).map(VolumeName::of));
         let intent = IntentId::from_uuid(self.host().new_uuid());
-        let (changed, _) = vg.submit(self.host(), ThinRequest::Purge { id, intent })?;
+        let (changed, _) = vg.submit(self.host(), ThinRequest::Purge { deletion, intent })?;
         let name = name.map(|name| name.to_string()).unwrap_or_default();
         tracing::info!(vg = %vg.read(|catalog| catalog.vg().name.clone()), volume = name, id = %id, changed, "deleted for good");
         Ok(changed)

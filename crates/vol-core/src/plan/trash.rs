@@ -34,6 +34,24 @@ pub fn keep(catalog: &Catalog, kernel: &Kernel, one: &Volume, now: u64) -> Resul
     Ok(plan)
 }
 
+/// One deletion of a volume or snapshot. Taken back and deleted anew it is another one, with a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    pub volume: VolumeId,
+    /// Seconds since 1970.
+    pub at: Option<u64>,
+}
+
+impl Deletion {
+    pub const fn of(one: &Volume) -> Self {
+        Self { volume: one.id, at: one.deleted_at }
+    }
+    /// What was deleted by it, if that is still kept.
+    pub fn kept(self, catalog: &Catalog) -> Option<&Volume> {
+        catalog.volume(self.volume).filter(|one| one.state == VolumeState::Deleted && one.deleted_at == self.at)
+    }
+}
+
 /// A volume larger than this is emptied in slices of this size before it is deleted for good: a pool's metadata are locked as
 /// long as one `delete` message or discard takes, and everybody who writes to new chunks waits for that.
 pub const SLICE: Bytes = Bytes::gib(1);
@@ -44,8 +62,8 @@ pub fn is_emptied(one: &Volume) -> bool {
 }
 
 /// Makes a large volume ready to be emptied: recorded as such, and active. Empty if there is nothing to be made ready.
-pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, id: VolumeId) -> Result<Plan, Refusal> {
-    let Some(one) = catalog.volume(id).filter(|one| one.state == VolumeState::Deleted && one.size > SLICE) else {
+pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, deletion: Deletion) -> Result<Plan, Refusal> {
+    let Some(one) = deletion.kept(catalog).filter(|one| one.size > SLICE) else {
         return Ok(Plan::default());
     };
     let path = path(catalog, one);
@@ -112,7 +130,7 @@ pub fn undelete(catalog: &Catalog, name: &VolumeName) -> Result<(Plan, VolumeId)
 
 /// What is to be deleted for good now, oldest first: what has been kept for `window` seconds, and one of each pool that has no
 /// room for anything new. A clock that was set back keeps things longer, one that was set forward not as long.
-pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<VolumeId> {
+pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<Deletion> {
     let mut all: Vec<_> = kept(catalog, None).collect();
     all.sort_by_key(|one| (one.deleted_at, one.id));
     let mut relieved = Vec::new();
@@ -128,7 +146,7 @@ pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<Vol
         }
         short
     });
-    all.into_iter().map(|one| one.id).collect()
+    all.into_iter().map(Deletion::of).collect()
 }
 
 fn path(catalog: &Catalog, one: &Volume) -> String {

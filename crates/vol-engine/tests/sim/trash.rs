@@ -250,3 +250,51 @@ fn a_volume_that_takes_no_discards_is_deleted_in_one_go() {
     assert_eq!(engine.purge_due(0, &|| true), 1);
     sound(&host, &engine, "deleted");
 }
+
+#[test]
+fn what_is_taken_back_and_deleted_anew_while_others_are_emptied_has_its_own_time() {
+    let host = Op::Mount.before();
+    host.set_now(1_000_000);
+    let engine = start(&host);
+    raw(&engine, "small");
+    keep(&engine, "pg");
+    host.set_now(1_000_001);
+    keep(&engine, "small");
+    host.set_now(2_000_000);
+    let asked = std::cell::Cell::new(0);
+    let purged = engine.purge_due(3600, &|| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 2 {
+            engine.undelete_volume(&data(), &volume("small"), false).unwrap();
+            keep(&engine, "small");
+        }
+        true
+    });
+    assert_eq!((purged, kept(&engine)), (1, vec!["small".to_owned()]));
+    assert!(changed(engine.undelete_volume(&data(), &volume("small"), false).unwrap()));
+    sound(&host, &engine, "deleted anew");
+}
+
+#[test]
+fn what_is_taken_back_while_others_are_emptied_does_not_end_the_round() {
+    let host = Op::Mount.before();
+    host.set_now(1_000_000);
+    let engine = start(&host);
+    raw(&engine, "one");
+    raw(&engine, "two");
+    for (at, one) in ["pg", "one", "two"].into_iter().enumerate() {
+        host.set_now(1_000_000 + at as u64);
+        keep(&engine, one);
+    }
+    host.set_now(2_000_000);
+    let asked = std::cell::Cell::new(0);
+    let purged = engine.purge_due(3600, &|| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 2 {
+            engine.undelete_volume(&data(), &volume("one"), false).unwrap();
+        }
+        true
+    });
+    assert_eq!((purged, kept(&engine)), (2, Vec::new()));
+    assert!(inventory(&engine).iter().any(|line| line.starts_with("volume one Ready")));
+}
