@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::observed::PoolUsage;
@@ -34,8 +34,8 @@ pub struct Lease {
 pub struct Held {
     /// A metadata snapshot of ours may still be there: releasing it failed.
     pub unreleased: bool,
-    /// What was read last, and when.
-    pub last: Option<(Instant, HostResult<Arc<PoolReading>>)>,
+    /// What was read last, and when (`HostRead::uptime`).
+    pub last: Option<(Duration, HostResult<Arc<PoolReading>>)>,
 }
 
 impl Leases {
@@ -152,7 +152,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

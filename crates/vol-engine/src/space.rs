@@ -188,10 +188,10 @@ impl OpenVg {
             return later.min(LOOK_SELDOM);
         }
         if demand.is_none() {
-            let mut spaces = self.spaces();
-            if let Some(space) = spaces.0.get_mut(&pool.id) {
+            if let Some(space) = self.spaces().0.get_mut(&pool.id) {
                 space.failed = None;
             }
+            // Without the lock on what is remembered: who refreshes the view takes that after the catalog's.
             return self.read(|catalog| look_again(catalog, pool, &usage, rate, ahead));
         }
         if self.makes_way(pool.id) {

@@ -1,7 +1,7 @@
 //! Deleted volumes and snapshots that are kept for a while, see [`vol_core::plan::trash`].
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::plan::trash::{self, Deletion};
@@ -95,14 +95,14 @@ impl<H: HostMut> Engine<H> {
         let mut offset = 0;
         while offset < size.get() && go_on() {
             self.emptying.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Bytes(offset));
-            let begun = Instant::now();
+            let begun = self.host().uptime();
             if let Err(error) = self.empty_slice(&uuid, offset, trash::SLICE.get().min(size.get() - offset)) {
                 // Not fatal: it is deleted in one go then.
                 tracing::warn!(volume = %id, %error, "its space cannot be given back slice by slice");
                 break;
             }
             offset = offset.saturating_add(trash::SLICE.get());
-            self.host().pause(begun.elapsed().min(REST_MAX));
+            self.host().pause(self.host().uptime().saturating_sub(begun).min(REST_MAX));
         }
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         Ok(())

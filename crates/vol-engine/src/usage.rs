@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::observed::{Kin, PoolMode, PoolSharing, PoolStatus, PoolUsage};
@@ -84,7 +84,7 @@ impl OpenVg {
         if let Some((at, last)) = &held.last {
             let same = last.as_ref().is_ok_and(|last| last.transaction_id == pool.transaction_id);
             let patience = if same { most_age } else { most_age.min(SHORTLY) };
-            if at.elapsed() < patience {
+            if host.uptime().saturating_sub(*at) < patience {
                 return Ok(last.clone()?);
             }
         }
@@ -93,7 +93,7 @@ impl OpenVg {
         if let Err(error) = &read {
             tracing::warn!(pool = %pool.name, %error, "who takes how much of the pool could not be read");
         }
-        held.last = Some((Instant::now(), read.clone()));
+        held.last = Some((host.uptime(), read.clone()));
         Ok(read?)
     }
 

@@ -133,12 +133,12 @@ impl SimHost {
     pub fn set_now(&self, seconds: u64) {
         self.lock().now = seconds;
     }
-    /// The dm targets of this kernel.
     /// Time goes by, on the clock that never goes back.
     pub fn pass(&self, time: std::time::Duration) {
         let mut world = self.lock();
         world.uptime = world.uptime.saturating_add(time);
     }
+    /// The dm targets of this kernel.
     pub fn set_dm_targets(&self, targets: &[(&str, (u32, u32, u32))]) {
         self.lock().targets = targets.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect();
     }

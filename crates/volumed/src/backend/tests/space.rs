@@ -10,8 +10,8 @@ fn fill(host: &SimHost, backend: &Sim, of: &str, chunks: u64) {
 }
 
 /// Nothing older than the last change is shown.
-fn wait_out() {
-    std::thread::sleep(std::time::Duration::from_millis(2100));
+fn wait_out(host: &SimHost) {
+    host.pass(std::time::Duration::from_millis(2100));
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn usage_adds_up_and_what_was_made_since_is_unknown() {
     done(backend.create_snapshot(request, false));
     let cached = backend.volume_usage(&volume("data/raw")).unwrap();
     assert_eq!((cached.read_at.clone(), cached.snapshots[0].allocated_bytes), (before.read_at, None));
-    wait_out();
+    wait_out(&host);
     let after = backend.pool_usage(&pool("data/tank")).unwrap();
     let raw = &after.volumes[1];
     assert_eq!((raw.exclusive_bytes, raw.shared_bytes), (Some(0), Some(5 * chunk)));
@@ -52,7 +52,7 @@ fn usage_adds_up_and_what_was_made_since_is_unknown() {
     done(backend.detach_volume(&volume("data/gone"), false));
     done(backend.delete_volume(&volume("data/gone"), false, false));
     done(backend.delete_volume(&volume("data/raw"), true, false));
-    wait_out();
+    wait_out(&host);
     let orphaned = backend.pool_usage(&pool("data/tank")).unwrap();
     assert_eq!((orphaned.volumes.len(), orphaned.snapshots.len()), (1, 1));
     assert_eq!((orphaned.snapshots[0].exclusive_bytes, orphaned.strays_bytes), (Some(5 * chunk), 0));
@@ -70,7 +70,7 @@ fn usage_of_what_is_not_there_is_not_found_and_of_a_sick_pool_degraded() {
     assert_eq!(backend.pool_usage(&pool("data/tank")).unwrap_err().code, ErrorCode::Busy);
     host.foreign_message(&Device::Pool(id).uuid(), "release_metadata_snap");
     host.set_pool_mode(&Device::Pool(id).uuid(), vol_sim::SimPoolMode::Fail);
-    wait_out();
+    wait_out(&host);
     assert_eq!(backend.volume_usage(&volume("data/pg")).unwrap_err().code, ErrorCode::Degraded);
 }
 
