@@ -65,7 +65,6 @@ pub struct EngineBackend<H: HostMut> {
     window: Option<Duration>,
     tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
-    space_guard: Mutex<Option<space::Guard>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -76,7 +75,7 @@ struct Maintainer {
     thread: JoinHandle<()>,
 }
 
-/// A thread that does something at regular times.
+/// A thread that does something again and again.
 struct Ticker {
     name: &'static str,
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -84,28 +83,30 @@ struct Ticker {
 }
 
 impl Ticker {
-    /// `work` is told whether to go on.
+    /// Works for the first time after `first`, then each time after what the work before said. It is told whether to go on.
     fn start(
         name: &'static str,
-        every: Duration,
-        work: impl Fn(&dyn Fn() -> bool) + Send + 'static,
+        first: Duration,
+        work: impl Fn(&dyn Fn() -> bool) -> Duration + Send + 'static,
     ) -> std::io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let told = stop.clone();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let (lock, changed) = &*told;
             let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pause = first;
             loop {
-                let waited = changed.wait_timeout_while(stopped(), every, |stopped| !*stopped);
+                let waited = changed.wait_timeout_while(stopped(), pause, |stopped| !*stopped);
                 if *waited.unwrap_or_else(PoisonError::into_inner).0 {
                     return;
                 }
-                work(&|| !*stopped());
+                pause = work(&|| !*stopped());
             }
         })?;
         Ok(Self { name, stop, thread })
     }
 
+    /// Waits for what is under way.
     fn stop(self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
@@ -124,7 +125,6 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             window: None,
             tickers: Mutex::default(),
             maintainer: Mutex::new(None),
-            space_guard: Mutex::new(None),
             _only: None,
         }
     }
@@ -143,7 +143,11 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
-        self.keep(Ticker::start("refresh", REFRESH_EVERY, move |_| engine.refresh())?);
+        let work = move |_: &dyn Fn() -> bool| {
+            engine.refresh();
+            REFRESH_EVERY
+        };
+        self.keep(Ticker::start("refresh", REFRESH_EVERY, work)?);
         Ok(())
     }
 
@@ -155,6 +159,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
         let work = move |go_on: &dyn Fn() -> bool| {
             engine.purge_due(window, go_on);
+            every
         };
         self.keep(Ticker::start("purge", every, work)?);
         Ok(())
@@ -179,8 +184,9 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the thread that lets pools grow ahead of demand.
     pub fn start_guarding_space(&self) -> std::io::Result<()> {
-        let guard = space::Guard::start(self.engine.clone())?;
-        *self.space_guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        let engine = self.engine.clone();
+        // A thread of its own, for a growth waits for changes of its VG. How soon it looks again the pools say.
+        self.keep(Ticker::start("space", Duration::ZERO, move |_| engine.guard_space())?);
         Ok(())
     }
 
@@ -463,10 +469,6 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn stop(&self) {
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
-        let guard = self.space_guard.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(guard) = guard {
-            guard.stop();
-        }
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Maintainer { stop, thread }) = maintainer {
             stop.store(true, Ordering::Release);

@@ -1,11 +1,7 @@
-//! The space of pools: requests about it, and the thread that lets them grow.
-
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+//! Requests about the space of pools.
 
 use vol_api::{ApiError, PoolInfo};
 use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
-use vol_engine::Engine;
 use vol_engine::host::HostMut;
 use vol_types::{GrowSpec, Growth, PoolPath, WhenFull, parse_growth};
 
@@ -13,41 +9,6 @@ use super::EngineBackend;
 use super::change::changed;
 use super::error::from_engine;
 use crate::api::Change;
-
-/// The thread that looks after the pools, as often as they need it. A thread of its own, for a growth waits for changes of its VG.
-pub struct Guard {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: JoinHandle<()>,
-}
-
-impl Guard {
-    pub fn start<H: HostMut + 'static>(engine: Arc<Engine<H>>) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = stop.clone();
-        let thread = std::thread::Builder::new().name("space".to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let mut stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
-                drop(stopped);
-                let pause = engine.guard_space();
-                stopped = lock.lock().unwrap_or_else(PoisonError::into_inner);
-                if !*stopped {
-                    stopped = changed.wait_timeout(stopped, pause).unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        })?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Waits for a growth that is under way.
-    pub fn stop(self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that lets pools grow had failed");
-        }
-    }
-}
 
 fn growth(text: &str) -> Result<Growth, ApiError> {
     parse_growth(text).map_err(|error| {
