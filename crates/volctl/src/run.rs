@@ -10,9 +10,9 @@ mod paths;
 mod pool;
 mod pv;
 mod snapshot;
-mod space;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod vg;
 mod volume;
 mod whole;
@@ -53,7 +53,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Debug(command) => debug::run(command, session),
         Command::Status => whole::status(session).await,
         Command::Df => whole::df(session).await,
-        Command::Map { within, width } => space::map(within.vg, width, session).await,
+        Command::Map { within, width } => usage::map(within.vg, width, session).await,
         Command::Completion { shell } => whole::completion(shell, session),
         Command::Man { dir } => whole::man(&dir),
     };

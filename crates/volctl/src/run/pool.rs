@@ -3,7 +3,7 @@
 use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, SetPool};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, space};
+use super::{Run, Session, usage};
 use crate::cli::Pool;
 use crate::render::{pool_facts, pool_table};
 use crate::{Failure, exit};
@@ -53,7 +53,7 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             let pool = session.client.pool(&pool).await?;
             session.show(&pool, name(&pool), &pool_facts(&pool, format))
         }
-        Pool::Usage { pool } => space::pool(&pool, session).await,
+        Pool::Usage { pool } => usage::pool(&pool, session).await,
         Pool::Extend { pool, size, metadata, change } => {
             let request = ExtendPool { size: size.map(|size| size.0), metadata: metadata.map(|size| size.0) };
             let changed = session.client.extend_pool(&pool, &request, change.dry_run).await?;

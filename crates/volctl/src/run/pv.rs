@@ -4,7 +4,7 @@ use vol_api::{PvCheck, PvCheckList, PvInfo, ScanRequest, WipePv};
 use vol_types::PvId;
 
 use super::change::{Question, plan_of};
-use super::{Run, Session, paths, space};
+use super::{Run, Session, paths, usage};
 use crate::cli::{Change, Output, Pv, PvText};
 use crate::dump;
 use crate::render::{count, pv_table};
@@ -30,7 +30,7 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
         }
         Pv::Show { pv } => {
             let pv = find(pv, session).await?;
-            space::show_pv(&pv, name(&pv), session).await
+            usage::show_pv(&pv, name(&pv), session).await
         }
         Pv::Wipe { disk, force, change } => wipe(&disk, force, &change, session).await,
         Pv::Check { pvs, offline } => check(pvs, offline, session).await,

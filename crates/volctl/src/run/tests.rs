@@ -3,7 +3,7 @@ mod fs;
 mod inspect;
 mod life;
 mod members;
-mod space;
+mod usage;
 
 use vol_api::*;
 

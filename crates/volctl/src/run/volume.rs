@@ -4,7 +4,7 @@ use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
-use super::{Run, Session, fs, life, paths, space};
+use super::{Run, Session, fs, life, paths, usage};
 use crate::cli::{Fs, Volume};
 use crate::render::{count, deleted_table, volume_facts, volume_table};
 
@@ -66,7 +66,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
             let volume = session.client.volume(&volume).await?;
             session.show(&volume, name(&volume), &volume_facts(&volume, format))
         }
-        Volume::Usage { volume } => space::volume(&volume, session).await,
+        Volume::Usage { volume } => usage::volume(&volume, session).await,
         Volume::Mount { volume, at, read_only, change } => {
             let request = Mount { path: paths::mount_point(&at.path)?, read_only };
             let changed = session.client.mount_volume(&volume, &request, change.dry_run).await?;

@@ -4,8 +4,8 @@ mod degraded;
 mod life;
 mod main_job;
 mod refused;
-mod space;
 mod stack;
+mod usage;
 
 use std::fmt::Debug;
 
