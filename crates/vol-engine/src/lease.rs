@@ -129,9 +129,10 @@ impl Held {
             Ok(()) => {}
             Err(error) if error.kind == HostErrorKind::Busy => return Err(busy()),
             Err(error) => {
-                // An error may come late. Releasing what is not held is refused, and does nothing.
-                let _ = host.dm_message(&uuid, "release_metadata_snap");
-                self.unreleased = true;
+                // An error may come late. Releasing what is not held is refused (`Invalid`), and does nothing; after both nothing
+                // of ours is held, and what is found later is another program's.
+                let released = host.dm_message(&uuid, "release_metadata_snap");
+                self.unreleased = released.is_err_and(|error| error.kind != HostErrorKind::Invalid);
                 return Err(error);
             }
         }

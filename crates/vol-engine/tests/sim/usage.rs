@@ -169,6 +169,17 @@ fn a_failure_is_told_to_all_who_ask_shortly_after_and_then_it_is_tried_again() {
 }
 
 #[test]
+fn after_a_failed_reservation_another_programs_metadata_snapshot_is_left_alone() {
+    let (host, engine) = attached();
+    let uuid = pool_uuid(&engine);
+    host.fail_next(EffectKind::DmMessage, Fault::Error(HostErrorKind::Io));
+    read(&engine, Duration::ZERO).unwrap_err();
+    host.foreign_message(&uuid, "reserve_metadata_snap");
+    assert!(said(&engine).contains("another program holds one"), "{}", said(&engine));
+    assert!(host.pool(&uuid).unwrap().metadata_snapshot, "it is not ours");
+}
+
+#[test]
 fn no_death_and_no_error_during_a_reading_leaves_a_metadata_snapshot_for_longer_than_a_start() {
     let faults = [
         Fault::KillDaemonBefore,
