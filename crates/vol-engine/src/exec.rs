@@ -154,7 +154,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 let info = self.host.inspect(node)?;
                 info.identity == *identity && info.mounts.is_empty() && !info.swap && info.holders.is_empty()
             }
-            Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
+            Requirement::ProbesEmpty(volume) => self.is_blank(*volume)?,
             Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
             Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
             Requirement::EveryCopyWritten => {
@@ -333,6 +333,16 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             }
             PoolStatus::Working(_) => None,
         })
+    }
+
+    /// Whether a new volume has nothing on it: the veto before mkfs, which says what it is about.
+    fn is_blank(&self, volume: VolumeId) -> Result<bool, StepError> {
+        let found = match self.host.probe(self.volume_number(volume)?)? {
+            Probe::Nothing => return Ok(true),
+            Probe::Found { kind, .. } => format!("a signature of {kind}"),
+            Probe::Ambivalent => "several signatures that contradict each other".to_owned(),
+        };
+        Err(StepError::NotBlank(found))
     }
 
     fn verify_fs(&self, volume: VolumeId, fs: FsKind, uuid: [u8; 16]) -> Result<(), StepError> {
