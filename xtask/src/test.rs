@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn what_a_program_says_on_both_its_outputs_is_read_to_the_end() {
         let mut program = Command::new("sh");
-        program.args(["-c", "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured' >&2; echo broken; exit 7"]);
+        program
+            .args(["-c", "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured' >&2; echo broken; exit 7"]);
         let tally = follow(&mut program, "a program", Show::AsAWhole).unwrap();
         assert_eq!(tally, Tally { passed: 3, failed: 1, skipped: 1 });
     }
