@@ -18,6 +18,7 @@ mod sim {
     mod life;
     mod main_job;
     mod members;
+    mod moving;
     mod refused;
     mod restore;
     mod review;

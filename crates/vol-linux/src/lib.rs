@@ -16,6 +16,7 @@ mod mount;
 mod mountinfo;
 mod peer;
 mod proc;
+mod slice;
 mod sysfs;
 mod tool;
 
