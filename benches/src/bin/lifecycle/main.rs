@@ -98,6 +98,9 @@ fn at_one_size(daemon: &mut Daemon, ioctls: &mut Ioctls, lvm: &mut Lvm, samples:
                 let (made, usable) = peer.create(&name);
                 add(0, "create, acknowledged", who, made);
                 add(1, "create, to a node that can be opened", who, made + usable);
+                if let Some(time) = peer.read(&name) {
+                    add(7, "read what is known of one", who, time);
+                }
                 let (taken_down, deleted) = peer.delete(&name);
                 add(5, "delete, acknowledged", who, deleted);
                 add(6, "take down and delete", who, taken_down + deleted);

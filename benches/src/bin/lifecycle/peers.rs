@@ -30,6 +30,10 @@ pub trait Peer {
     /// How long its device takes to be gone, and how long its deletion.
     fn delete(&mut self, name: &str) -> (Duration, Duration);
     fn snapshot(&mut self, name: &str) -> Duration;
+    /// What a question costs: of what a change takes, this much is the way to the peer and back.
+    fn read(&mut self, _name: &str) -> Option<Duration> {
+        None
+    }
     fn delete_snapshot(&mut self, name: &str);
     /// What nobody waits for is done now.
     fn tidy(&mut self) {}
@@ -181,6 +185,9 @@ impl Peer for Daemon {
     }
     fn snapshot(&mut self, name: &str) -> Duration {
         timed(|| self.ask("POST", "snapshots", &json!({"vg": "ours", "volume": "base", "name": name}))).0
+    }
+    fn read(&mut self, name: &str) -> Option<Duration> {
+        Some(timed(|| self.ask("GET", &format!("volumes/ours/{name}"), &Value::Null)).0)
     }
     fn delete_snapshot(&mut self, name: &str) {
         self.ask("DELETE", &format!("snapshots/ours/base/{name}?now=true"), &Value::Null);
@@ -423,6 +430,9 @@ impl Peer for Lvm {
     }
     fn snapshot(&mut self, name: &str) -> Duration {
         lvm(&["lvcreate", "-qq", "-y", "-s", "-n", name, "theirs/base"])
+    }
+    fn read(&mut self, name: &str) -> Option<Duration> {
+        Some(lvm(&["lvs", "--noheadings", &format!("theirs/{name}")]))
     }
     fn delete_snapshot(&mut self, name: &str) {
         lvm(&["lvremove", "-qq", "-f", &format!("theirs/{name}")]);

@@ -77,6 +77,24 @@ const LIES: fn() -> [Option<ProbeLie>; 4] = || {
 };
 
 #[test]
+fn f15_what_a_tenant_writes_into_a_volume_is_not_believed_by_a_scan_or_a_start() {
+    let host = Op::AttachRaw.before();
+    let engine = start(&host);
+    Op::AttachRaw.run(&engine).unwrap();
+    let before = inventory_with_pvs(&engine);
+    // A perfect copy of our own disk: labels, log, checkpoints.
+    host.put_raw(&uuid_of(&engine, "raw"), &host.peek("/dev/sda", 0, 8 << 20)).unwrap();
+    engine.scan(&[], true).unwrap();
+    assert_eq!(inventory_with_pvs(&engine), before);
+    drop(engine);
+    host.kill_daemon();
+    host.restart();
+    let engine = start(&host);
+    assert_eq!(inventory_with_pvs(&engine), before);
+    sound(&host, &engine, "with a copy of our disk in a volume");
+}
+
+#[test]
 fn f16_whatever_a_probe_says_of_a_formatted_volume_it_is_not_formatted_again() {
     for fs in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
         for lie in LIES() {
