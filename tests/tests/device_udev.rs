@@ -129,7 +129,7 @@ fn f14_when_no_udev_cookie_can_be_had_everything_works_and_nothing_stays_suspend
     let Some(m) = Machine::start() else { return };
     m.with_pool(1);
     let Some(none) = NoSemaphores::left() else { return skip("the limits of semaphores cannot be set") };
-    let witness = tool::attempt("dmsetup", &["create", "vt-cookie", "--udevcookie", "0", "--notable"]).unwrap();
+    let witness = tool::attempt("dmsetup", &["udevcreatecookie"]).unwrap();
     assert!(!witness.status.success(), "dmsetup found a semaphore: {witness:?}");
     let (v, at) = (m.of("v"), m.path("at"));
     m.ok(&["volume", "create", &v, "--size", "64M"]);

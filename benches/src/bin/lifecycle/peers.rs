@@ -13,7 +13,7 @@ use vol_tests::{tool, wire};
 /// Of each volume. Small, so that ten thousand of them are promised by one pool.
 const SIZE: &str = "16M";
 const SECTORS: u64 = (16 << 20) / 512;
-const POOL_MIB: u64 = 8192;
+const POOL_MIB: u64 = 2048;
 /// Each thin id takes a block of a pool's metadata.
 const METADATA_MIB: u64 = 256;
 
