@@ -2,7 +2,7 @@
 //! same kind of disk. As root on three disks that are destroyed; in the lab:
 //!
 //! `cargo build --release -p volumed -p volctl -p vol-benches --bin lifecycle` (with `--bin volumed --bin volctl`), then
-//! `VOLUMED_TEST_DISKS=/dev/labdisk0,/dev/labdisk1,/dev/labdisk2 cargo xtask lab run --disk 12G --disk 12G --disk 12G
+//! `VOLUMED_TEST_DISKS=/dev/labdisk0,/dev/labdisk1,/dev/labdisk2 cargo xtask lab run --disk 3G --disk 3G --disk 3G
 //! --bin target/release/lifecycle -- lifecycle`
 //!
 //! `LIFECYCLE_VOLUMES=0,1000,10000` says how many volumes there are already, `LIFECYCLE_SAMPLES=60` how often each thing is done
