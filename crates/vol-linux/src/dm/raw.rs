@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(request.header.target_count, 1);
         assert_eq!(
             &request.payload[..48],
-            b"\0\0\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0thin\0\0\0\0\0\0\0\0\0\0\0\0254:3 7\0"
+            b"\0\0\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0thin\0\0\0\0\0\0\0\0\0\0\0\x00254:3 7\0"
         );
         assert!(Request::table("u", 1, "thin", &"p".repeat(TARGET_BUFFER - 40)).is_none());
         assert!(Request::table("u", 1, "a-name-of-16-byte", "").is_none());
