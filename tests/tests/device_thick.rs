@@ -101,7 +101,7 @@ fn a_thick_volume_linear_or_striped_holds_a_file_system_and_grows_under_its_moun
         assert_eq!(read(&at, "large").len(), 500 << 20);
         m.ok(&["volume", "unmount", &path]);
         assert_eq!(kernel::our_uuids(), Vec::<String>::new());
-        m.refused(2, &["smaller"], &["volume", "resize", &path, "100M"]);
+        m.refused(1, &["smaller"], &["volume", "resize", &path, "100M"]);
     }
     m.refused(2, &["thick", "snapshots"], &["snapshot", "create", &m.of("line@now")]);
 }
