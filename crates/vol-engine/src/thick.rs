@@ -112,7 +112,8 @@ impl<H: HostMut> Engine<H> {
             labels: request.labels.clone(),
             now: self.host().now(),
         };
-        self.fill_after(&request.path.vg, Some(&request.mkfs), dry_run, |catalog, _, missing| {
+        let name = VolumeName { volume: request.path.volume.clone(), snapshot: None };
+        self.fill_after(&request.path.vg, Some(&request.mkfs), dry_run, &name, |catalog, _, missing| {
             thick::create(catalog, missing, &wanted)
         })
     }
@@ -129,7 +130,8 @@ impl<H: HostMut> Engine<H> {
         wanted: &clone::CloneVolume,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        self.fill_after(vg, None, dry_run, |catalog, kernel, missing| {
+        // Whoever is just mounting the source is waited for.
+        self.fill_after(vg, None, dry_run, &wanted.of, |catalog, kernel, missing| {
             thick::copy(catalog, kernel, missing, wanted, find_volume(catalog, &wanted.of)?)
         })
     }
@@ -141,7 +143,7 @@ impl<H: HostMut> Engine<H> {
         new: NewSize,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        self.fill_after(vg, None, dry_run, |catalog, kernel, missing| {
+        self.fill_after(vg, None, dry_run, name, |catalog, kernel, missing| {
             let volume = find_volume(catalog, name)?;
             let info = kernel.dm.get(&Device::Volume(volume.id));
             let mounted = fs::writable_mount(kernel, volume);
@@ -169,7 +171,8 @@ impl<H: HostMut> Engine<H> {
         vg: &Name,
         mkfs: Option<&MkfsOptions>,
         dry_run: bool,
-        plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<Planned, Refusal>,
+        about: &VolumeName,
+        mut plan: impl FnMut(&Catalog, &Kernel, &[PvId]) -> Result<Planned, Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
         let open = self.vg(vg)?;
         if dry_run {
@@ -180,7 +183,8 @@ impl<H: HostMut> Engine<H> {
             })?;
             return Ok(Done::Planned(plan));
         }
-        let (plan, begun) = open.change(self.host(), false, plan)?;
+        let about = std::slice::from_ref(about);
+        let (plan, begun) = open.change_about(self.host(), false, about, plan)?;
         let Begun { volume, fill } = begun;
         if fill {
             self.fill_or_take_back(&open, volume, mkfs)?;
