@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 73] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 74] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -310,6 +310,22 @@ async fn reads_do_not_wait_for_changes_and_changes_wait_for_their_turn() {
     assert_eq!((a, b, c), (200, 200, 200));
     assert_eq!(most, 2, "more changes ran at once than may");
     assert!(read < Duration::from_millis(400), "a read took {read:?}");
+}
+
+#[tokio::test]
+async fn what_gives_a_pool_space_does_not_wait_for_changes_that_may_be_stuck_for_want_of_it() {
+    let server = Server::start();
+    let delete = || async { server.raw("DELETE", "/v1/vgs/slow", "").await.0 };
+    let extend = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        let (status, answer) = server.raw("POST", "/v1/pools/data/tank/extend", "{\"size\":\"+1G\"}").await;
+        (status, answer, begun.elapsed(), server.front.running_changes())
+    };
+    let (a, b, (status, answer, took, running)) = tokio::join!(delete(), delete(), extend);
+    assert_eq!((a, b, status), (200, 200, 200), "{answer}");
+    assert!(took < Duration::from_millis(350), "it took {took:?}");
+    assert_eq!(running, 2, "those that it did not wait for");
 }
 
 #[tokio::test]
