@@ -545,7 +545,7 @@ impl PoolRecord {
             },
             when_full: if self.error_when_full { WhenFull::Error } else { WhenFull::Queue },
             reserve_percent: self.reserve_percent,
-            placement: self.placement.object()?,
+            placement: Box::new(self.placement.object()?),
         })
     }
 }

@@ -85,11 +85,11 @@ fn renamed(vg: VgId, name: &Name, object: Object) -> Object {
             id: new_pool(vg, old.id),
             data: segments(old.data),
             metadata: segments(old.metadata),
-            placement: Placement {
+            placement: Box::new(Placement {
                 on: old.placement.on.iter().map(|pv| new_pv(vg, *pv)).collect(),
                 not_on: old.placement.not_on.iter().map(|pv| new_pv(vg, *pv)).collect(),
                 labels: old.placement.labels.clone(),
-            },
+            }),
             ..old
         }),
         Object::Volume(old) => Object::Volume(Volume {

@@ -266,7 +266,7 @@ fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
             limit::POOL_RESERVE_PERCENT_DEFAULT,
             Reader::u32,
         )?,
-        placement: fields.unless_usual(pool::placement, Placement::default(), read_placement)?,
+        placement: Box::new(fields.unless_usual(pool::placement, Placement::default(), read_placement)?),
     };
     fields.end().map(|()| it)
 }

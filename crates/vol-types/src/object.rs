@@ -109,7 +109,7 @@ pub struct Pool {
     /// With no more than this share of its data free, in percent, the pool makes no new volumes and snapshots.
     pub reserve_percent: u32,
     /// Where its data and metadata lie, and grow.
-    pub placement: Placement,
+    pub placement: Box<Placement>,
 }
 
 /// Which PVs something may lie on. Usually all of them.

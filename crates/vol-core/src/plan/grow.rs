@@ -175,7 +175,7 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
             .hint("say it with --size, for example --size +10G, or --metadata +256M"));
     }
     may_grow(catalog, kernel, missing, pool)?;
-    let placement = request.placement.as_ref().unwrap_or(&pool.placement);
+    let placement = request.placement.as_ref().unwrap_or(&*pool.placement);
     placement::check(catalog, missing, placement)?;
     let free = FreeSpace::within(catalog, missing, placement);
     let (data_now, metadata_now) = (dm::extents_of(&pool.data), dm::extents_of(&pool.metadata));
@@ -439,7 +439,7 @@ pub fn automatic(
         return Ok(Plan::default());
     }
     may_grow(catalog, kernel, missing, pool)?;
-    grown(catalog, kernel, missing, pool, (demand.data, demand.metadata), (&pool.placement, false))
+    grown(catalog, kernel, missing, pool, (demand.data, demand.metadata), (&*pool.placement, false))
 }
 
 /// How full a pool is, what it may still grow by counted in unless it `cannot_grow`.

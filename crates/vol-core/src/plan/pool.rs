@@ -155,7 +155,7 @@ pub fn create(
         growth: request.policy.growth,
         when_full: request.policy.when_full,
         reserve_percent: request.policy.reserve_percent,
-        placement: request.placement.clone(),
+        placement: Box::new(request.placement.clone()),
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);

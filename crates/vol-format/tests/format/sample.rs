@@ -102,7 +102,7 @@ pub fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
-            placement: Placement::default(),
+            placement: Box::default(),
         }),
         volume(0x41, "blank", Content::Blank, None),
         volume(0x42, "formatting", Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
@@ -217,7 +217,7 @@ fn any_pool() -> impl Strategy<Value = Object> {
             growth,
             when_full,
             reserve_percent,
-            placement,
+            placement: Box::new(placement),
         })
     })
 }
