@@ -20,11 +20,13 @@ mod sim {
     mod members;
     mod moving;
     mod parallel;
+    mod placement;
     mod refused;
     mod restore;
     mod review;
     mod space;
     mod store;
+    mod thick;
     mod trash;
     mod usage;
 }
