@@ -17,6 +17,7 @@ pub mod host;
 mod lease;
 mod life;
 mod membership;
+pub mod moving;
 mod observe;
 mod pvs;
 mod queue;

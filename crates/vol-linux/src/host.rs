@@ -12,8 +12,8 @@ use vol_core::observed::{
     PoolStatus, Probe, Signature, TargetLine, ThinStatus,
 };
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
-    MountCall, SharingCall, ThinSnapshot,
+    BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend,
+    MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -23,7 +23,7 @@ use crate::dm::{self, Dm, contents, window};
 use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::sysfs::SysDevice;
-use crate::{error, files, fs, mount, mountinfo, proc, tool};
+use crate::{error, files, fs, mount, mountinfo, proc, slice, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -272,6 +272,14 @@ impl HostMut for LinuxHost {
         let what = format!("discard {len} bytes at {offset} of {}", dm::node(dev).display());
         let device = tool::open_own(&what, dev, dm_uuid, Access::ReadWrite)?;
         disk::discard(&device, offset, len).map_err(|e| error::sys(what, e))
+    }
+
+    fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod> {
+        slice::wipe(&self.io, &DmEnd { dev, uuid: dm_uuid.to_owned() }, offset, len)
+    }
+
+    fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()> {
+        slice::copy(&self.io, from, to, offset, len)
     }
 
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {

@@ -77,6 +77,8 @@ pub enum EffectKind {
     FsGrow,
     FsCheck,
     FsTrim,
+    WipeSlice,
+    CopySlice,
 }
 
 impl EffectKind {
@@ -86,7 +88,7 @@ impl EffectKind {
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
     /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
     /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) · growing a file system 1 (it has half of
-    /// what is new).
+    /// what is new) · a slice wiped or copied 1 (written, not flushed).
     pub const fn stages(self) -> u8 {
         match self {
             Self::ThinSnapshot => 5,
@@ -98,7 +100,9 @@ impl EffectKind {
             | Self::DmMessage
             | Self::ZeroDevice
             | Self::Mkfs
-            | Self::FsGrow => 1,
+            | Self::FsGrow
+            | Self::WipeSlice
+            | Self::CopySlice => 1,
             _ => 0,
         }
     }
@@ -111,7 +115,8 @@ impl EffectKind {
     /// Whether the fault means something for this kind of effect; one that does not is ignored.
     pub const fn can_suffer(self, fault: Fault) -> bool {
         match fault {
-            Fault::Torn | Fault::Junk | Fault::Zeros | Fault::Misdirected => self.is_write(),
+            Fault::Torn => self.is_write() || matches!(self, Self::WipeSlice | Self::CopySlice),
+            Fault::Junk | Fault::Zeros | Fault::Misdirected => self.is_write(),
             Fault::LostWrite => self.is_write() || matches!(self, Self::Flush),
             Fault::MessageCommitFails | Fault::MessageCommitFailsLate => self.is_message(),
             Fault::KillDaemonInside(stage) | Fault::PowerCutInside(stage) => stage >= 1 && stage <= self.stages(),
