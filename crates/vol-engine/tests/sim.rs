@@ -20,6 +20,7 @@ mod sim {
     mod moving;
     mod parallel;
     mod refused;
+    mod reserve;
     mod restore;
     mod review;
     mod space;

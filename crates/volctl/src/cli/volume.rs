@@ -8,7 +8,7 @@ use super::life::{
     Selected, WithLabels,
 };
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
+use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, reserve, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +70,9 @@ pub enum Volume {
         /// File system
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
+        /// Set this much of the pool aside for it: a size, or full
+        #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
+        reserve: Option<String>,
         /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
         #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
         mkfs_options: Vec<String>,
@@ -77,6 +80,17 @@ pub enum Volume {
         root: Root,
         #[command(flatten)]
         with: WithLabels,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Change what is set aside for a volume in its pool
+    Set {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// Set this much of the pool aside for it: a size, full, or none
+        #[arg(long, value_name = "SIZE|full|none", value_parser = reserve, allow_hyphen_values = true)]
+        reserve: String,
         #[command(flatten)]
         change: Change,
     },

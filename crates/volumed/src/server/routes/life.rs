@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use vol_api::{CloneVolume, Relabel, Rename, SnapshotGroup};
+use vol_api::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
 use vol_types::{SnapshotPath, VolumePath};
 
 use super::super::Front;
@@ -49,6 +49,12 @@ pub fn life() -> Router<Arc<Front>> {
             &format!("{SNAPSHOT}/labels"),
             post(|call: Call| {
                 call.change_with(Provision, |b, path: SnapshotPath, r: Relabel, dry| b.label_snapshot(&path, r, dry))
+            }),
+        )
+        .route(
+            &format!("{VOLUME}/set"),
+            post(|call: Call| {
+                call.change_with(Provision, |b, path: VolumePath, r: SetVolume, dry| b.set_volume(&path, r, dry))
             }),
         )
         .route(
