@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 73] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 74] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
