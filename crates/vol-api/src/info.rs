@@ -112,6 +112,8 @@ pub struct PvInfo {
     pub backing_file: Option<String>,
     /// WWID or serial; `null` if it has none.
     pub hardware_id: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }
@@ -218,6 +220,15 @@ pub struct PoolInfo {
     /// With no more than this share of its data free, what it may still grow by included, it makes no new volumes and snapshots.
     #[serde(default)]
     pub reserve_percent: u64,
+    /// The PVs that it may lie on (where they stand, or their ids); all if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// PVs that it may not lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that a PV must have for it to lie there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
     /// How fast it fills (negative: empties), as seen over up to an hour; `null` until it was looked at for a while.
     #[serde(default)]
     pub fill_bytes_per_second: Option<i64>,

@@ -62,6 +62,18 @@ pub struct CreatePool {
     /// What becomes of writes when it is full: `queue` or `error`; `queue` if absent.
     #[serde(default)]
     pub when_full: Option<String>,
+    /// Paths or ids of the PVs that it may lie on, now and when it grows; all if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Paths or ids of PVs that it may not lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have on which it may lie.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps, or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// `POST /v1/pools/VG/POOL/extend`. At least one of the two.
@@ -74,6 +86,18 @@ pub struct ExtendPool {
     /// The metadata likewise; as much as the data need if absent.
     #[serde(default)]
     pub metadata: Option<String>,
+    /// Paths or ids of the PVs on which this growth may lie; those of the pool if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Paths or ids of PVs on which it may not lie.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have on which it may lie.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps, or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// `POST /v1/pools/VG/POOL/set`. What is absent stays; see [`CreatePool`].

@@ -19,6 +19,7 @@ mod sim {
     mod members;
     mod moving;
     mod parallel;
+    mod placement;
     mod refused;
     mod restore;
     mod review;

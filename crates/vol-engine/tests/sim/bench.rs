@@ -60,6 +60,7 @@ pub fn pool_request() -> CreatePool {
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
         policy: SpacePolicy::default(),
+        place: vol_engine::PlaceOn::default(),
     }
 }
 
@@ -297,7 +298,13 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
 /// `pool extend data/tank` to these sizes.
 pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
     let size = |text: &str| text.parse().unwrap();
-    ExtendPool { name: name("tank"), data: data.map(size), metadata: metadata.map(size) }
+    ExtendPool {
+        name: name("tank"),
+        data: data.map(size),
+        metadata: metadata.map(size),
+        placement: None,
+        contiguous: false,
+    }
 }
 
 /// `pool set data/tank` with another value for everything.

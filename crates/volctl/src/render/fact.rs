@@ -54,6 +54,7 @@ pub fn pv_facts(pv: &PvInfo, format: Format) -> String {
             ("copy of the metadata", yes(pv.metadata_copy)),
             ("backing file", or_unknown(pv.backing_file.as_deref())),
             ("hardware id", or_unknown(pv.hardware_id.as_deref())),
+            ("labels", labels_text(&pv.labels)),
         ],
         &pv.problems,
     )
@@ -104,6 +105,7 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
             ("grows", growth_text(pool, format)),
             ("when full", if pool.when_full == "error" { "writes fail at once" } else { "writes wait" }.to_owned()),
             ("reserve", format!("{} %: below it nothing new is made", pool.reserve_percent)),
+            ("lies on", place_text(pool)),
             ("fills", fill_text(pool, format)),
             ("volumes", pool.volume_count.to_string()),
             ("snapshots", pool.snapshot_count.to_string()),
@@ -112,6 +114,21 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
         ],
         &pool.problems,
     )
+}
+
+/// Which PVs it may lie on.
+fn place_text(pool: &PoolInfo) -> String {
+    let mut parts = Vec::new();
+    if !pool.on.is_empty() {
+        parts.push(pool.on.join(", "));
+    }
+    if !pool.not_on.is_empty() {
+        parts.push(format!("not {}", pool.not_on.join(", ")));
+    }
+    if !pool.on_labels.is_empty() {
+        parts.push(format!("PVs labelled {}", labels_text(&pool.on_labels)));
+    }
+    if parts.is_empty() { "any PV".to_owned() } else { parts.join("; ") }
 }
 
 fn growth_text(pool: &PoolInfo, format: Format) -> String {

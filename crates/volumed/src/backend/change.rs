@@ -161,6 +161,7 @@ pub fn create_pool<H: HostMut + 'static>(
         chunk_size: request.chunk_size.as_deref().map(|text| bytes("chunk size", text)).transpose()?,
         overcommit_percent: request.overcommit_limit_percent.unwrap_or(limit::OVERCOMMIT_PERCENT_DEFAULT),
         policy: super::space::policy(request)?,
+        place: super::space::place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?,
     };
     let done = backend.engine.create_pool(&wanted, dry_run).map_err(from_engine)?;
     changed(backend, &wanted.vg, done, || {

@@ -13,7 +13,8 @@ use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
 use vol_engine::{Fill, Problem, UnknownPv, View};
 use vol_types::{
-    Bytes, CloneOf, Content, Growth, ObjectKey, Pool, PoolState, Pv, Thick, VgState, Volume, VolumeState, WhenFull,
+    Bytes, CloneOf, Content, Growth, Labels, ObjectKey, Pool, PoolState, Pv, PvId, Thick, VgState, Volume, VolumeState,
+    WhenFull,
 };
 
 use super::Facts;
@@ -94,9 +95,16 @@ pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
         metadata_copy: pv.metadata,
         backing_file: pv.backing_file.clone(),
         hardware_id: (!pv.hardware_id.is_empty()).then(|| pv.hardware_id.clone()),
+        labels: labels(&pv.labels),
         health: health_of(&problems, !present),
         problems,
     }
+}
+
+/// Where it stands, or its id while it is missing.
+fn pv_shown(view: &View, pv: PvId) -> String {
+    let node = view.nodes.iter().find(|(id, _)| *id == pv);
+    node.map_or_else(|| pv.to_string(), |(_, node)| node.display().to_string())
 }
 
 /// A disk that carries the label of a VG which does not know it.
@@ -186,6 +194,9 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }
         .to_owned(),
         reserve_percent: u64::from(pool.reserve_percent),
+        on: pool.placement.on.iter().map(|pv| pv_shown(view, *pv)).collect(),
+        not_on: pool.placement.not_on.iter().map(|pv| pv_shown(view, *pv)).collect(),
+        on_labels: labels(&pool.placement.labels),
         fill_bytes_per_second: space.and_then(|space| space.trend).map(|trend| trend.bytes_per_second),
         time_to_full_seconds: time_to_full.map(|(seconds, _)| seconds),
         time_to_full_confidence: time_to_full.map(|(_, confidence)| confidence.as_str().to_owned()),
@@ -271,7 +282,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<F
         device: common.device,
         mounts: common.mounts,
         snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
-        labels: labels(volume),
+        labels: labels(&volume.labels),
         protected: volume.protected,
         clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
         kept_until: None,
@@ -305,8 +316,8 @@ fn thick_info(catalog: &Catalog, volume: &Volume, thick: &Thick, filling: Option
     }
 }
 
-fn labels(volume: &Volume) -> BTreeMap<String, String> {
-    volume.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn clone_of(catalog: &Catalog, of: &CloneOf) -> CloneInfo {
@@ -345,7 +356,7 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         fs: common.fs,
         active: common.active,
         mounts: common.mounts,
-        labels: labels(volume),
+        labels: labels(&volume.labels),
         protected: volume.protected,
         kept_until: None,
         created_at: time(volume.created_at),
