@@ -142,6 +142,24 @@ pub struct CreateVolume {
     /// The root directory of ext4 without `lost+found`.
     #[serde(default)]
     pub empty_root: bool,
+    /// With extents of its own, which are wiped before it is ready; else in a pool. What follows is of thick volumes only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thick: bool,
+    /// How many PVs share it; one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripes: Option<u16>,
+    /// What goes to one PV before it is the next one's turn, as text: `64K` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_size: Option<String>,
+    /// Without gaps on each PV.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
+    /// Ids or paths of the PVs that may be used; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Ids or paths of PVs that may not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/resize`.

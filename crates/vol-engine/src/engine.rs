@@ -82,6 +82,8 @@ pub struct Engine<H> {
     pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
     /// Disks that the last scan found labelled for a VG that does not know them.
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
+    /// Thick volumes that are being filled.
+    pub(crate) fills: crate::thick::Fills,
     /// Deleted volumes whose space is being given back, and how far that has come.
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
     /// How hard the disks may be worked in the background.
@@ -100,6 +102,7 @@ impl<H: HostMut> Engine<H> {
             stray_devices: RwLock::default(),
             unknown: RwLock::default(),
             emptying: Mutex::default(),
+            fills: crate::thick::Fills::default(),
             pace: RwLock::default(),
         }
     }
@@ -348,6 +351,9 @@ impl<H: HostMut> Engine<H> {
 
     /// Deletes a volume or a snapshot.
     pub fn delete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        if self.is_thick(vg, name) {
+            return self.delete_thick(vg, name, dry_run);
+        }
         let intent = IntentId::from_uuid(self.host.new_uuid());
         self.submit(&*self.vg(vg)?, ThinRequest::Delete { name: name.clone(), intent }, dry_run)
     }

@@ -25,6 +25,7 @@ mod sim {
     mod review;
     mod space;
     mod store;
+    mod thick;
     mod trash;
     mod usage;
 }

@@ -6,6 +6,7 @@ use vol_api::{CloneInfo, PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgIn
 
 use super::list::{content, pv_condition};
 use super::{Align, Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
+use crate::run::thick::filling_text;
 
 fn facts<const N: usize>(rows: [(&str, String); N], problems: &[Problem]) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
@@ -166,14 +167,34 @@ pub(super) fn time_text(seconds: u64) -> String {
     }
 }
 
+/// The pool, or how a thick volume lies.
+fn pool_text(volume: &VolumeInfo, format: Format) -> String {
+    match &volume.thick {
+        None => volume.pool.clone(),
+        Some(thick) => match thick.stripe_size_bytes {
+            None => "none: thick, linear".to_owned(),
+            Some(size) => format!("none: thick, {} stripes of {}", thick.stripes, format.size(size)),
+        },
+    }
+}
+
+/// The size, and how far what it is to have is filled.
+fn size_text(volume: &VolumeInfo, format: Format) -> String {
+    let size = format.size(volume.size_bytes);
+    match volume.thick.as_ref().and_then(|thick| thick.filling.as_ref()) {
+        None => size,
+        Some(filling) => format!("{size}, {}", filling_text(filling, format)),
+    }
+}
+
 pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
     facts(
         [
             ("volume", format!("{}/{}", volume.vg, volume.name)),
             ("id", volume.id.clone()),
             ("health", condition(volume.state, volume.health)),
-            ("pool", volume.pool.clone()),
-            ("size", format.size(volume.size_bytes)),
+            ("pool", pool_text(volume, format)),
+            ("size", size_text(volume, format)),
             ("used", with_percent(format, volume.used_bytes, volume.size_bytes)),
             ("content", content(volume)),
             ("file system id", or_unknown(volume.fs_uuid.as_deref())),

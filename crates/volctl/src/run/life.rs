@@ -6,6 +6,7 @@ use vol_api::{CloneVolume, CreateSnapshot, Relabel, Rename, SnapshotGroup, Snaps
 use vol_types::{Label, SnapshotPath};
 
 use super::change::{Question, line};
+use super::thick::watched;
 use super::{Run, Session};
 use crate::cli::{
     Change, CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
@@ -59,7 +60,8 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         labels: labels(&with)?,
     };
     let format = session.format;
-    let changed = session.client.clone_volume(&request, change.dry_run).await?;
+    let client = session.client.clone();
+    let changed = watched(session, &new, client.clone_volume(&request, change.dry_run)).await?;
     session.report(&changed, new.to_string(), |outcome| {
         let (what, verb) = outcome.object.as_ref().map_or((String::new(), "mount"), |made| {
             let content = made.fs.as_deref().unwrap_or("raw");

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use vol_api::{
-    CheckFinding, CloneInfo, DeletedInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode,
-    PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
+    CheckFinding, CloneInfo, DeletedInfo, Df, DfPool, DfVg, FillingInfo, Health, MountInfo, ObjectState, PoolInfo,
+    PoolMode, PvCheck, PvInfo, SnapshotInfo, Status, ThickInfo, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
 use vol_core::plan::{agreement, grow, trash};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
-use vol_engine::{Problem, UnknownPv, View};
+use vol_engine::{Fill, Problem, UnknownPv, View};
 use vol_types::{
-    Bytes, CloneOf, Content, Growth, Labels, ObjectKey, Pool, PoolState, Pv, PvId, VgState, Volume, VolumeState,
+    Bytes, CloneOf, Content, Growth, Labels, ObjectKey, Pool, PoolState, Pv, PvId, Thick, VgState, Volume, VolumeState,
     WhenFull,
 };
 
@@ -247,8 +247,8 @@ fn pool_name(catalog: &Catalog, volume: &Volume) -> String {
     catalog.pool(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
 }
 
-/// A volume.
-pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
+/// A volume. `filling`: how far a thick volume is filled that somebody fills now.
+pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<Fill>) -> VolumeInfo {
     let common = common(catalog, view, volume);
     let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
     problems.extend(
@@ -273,7 +273,11 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         fs: common.fs,
         fs_uuid: common.fs_uuid,
         size_bytes: volume.size.get(),
-        used_bytes: view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
+        used_bytes: match volume.thick() {
+            Some(_) => Some(volume.size.get()),
+            None => view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
+        },
+        thick: volume.thick().map(|thick| thick_info(catalog, volume, thick, filling)),
         active: common.active,
         device: common.device,
         mounts: common.mounts,
@@ -286,6 +290,29 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         check_fs: volume.check_fs,
         health: health_of(&problems, false),
         problems,
+    }
+}
+
+fn thick_info(catalog: &Catalog, volume: &Volume, thick: &Thick, filling: Option<Fill>) -> ThickInfo {
+    let capacity = thick.capacity(catalog.vg().extent_size);
+    // What nobody has yet begins where the volume ends, or with the volume if that is new.
+    let base = if volume.state == VolumeState::Creating { Bytes::ZERO } else { volume.size };
+    let known = || Fill {
+        copy: volume.state == VolumeState::Creating && volume.clone_of.is_some(),
+        done: thick.filled.saturating_sub(base),
+        total: capacity.saturating_sub(base),
+    };
+    let fill = filling.unwrap_or_else(known);
+    ThickInfo {
+        stripes: thick.stripes,
+        stripe_size_bytes: (thick.stripes > 1).then(|| thick.stripe_size.get()),
+        capacity_bytes: capacity.get(),
+        filling: vol_core::plan::thick::is_filling(catalog, volume).then(|| FillingInfo {
+            kind: if fill.copy { "copy" } else { "wipe" }.to_owned(),
+            running: filling.is_some(),
+            done_bytes: fill.done.get(),
+            total_bytes: fill.total.get(),
+        }),
     }
 }
 
