@@ -134,6 +134,8 @@ fn objects() -> Vec<Object> {
             growth: Growth::UpTo(Bytes::gib(1)),
             when_full: WhenFull::Error,
             reserve_percent: 10,
+            repair: Some(vec![segment(20, 2)]),
+            original: vec![segment(24, 2)],
         }),
         volume(0x41, "blank", VolumeState::Creating, Content::Blank, None),
         volume(0x42, "half", VolumeState::Creating, Content::Formatting { fs: FsKind::Btrfs, uuid }, None),

@@ -225,7 +225,7 @@ impl Catalog {
     }
     /// All segments in use.
     pub fn segments(&self) -> impl Iterator<Item = &vol_types::Segment> + Clone {
-        self.pools.values().flat_map(|pool| pool.data.iter().chain(&pool.metadata))
+        self.pools.values().flat_map(Pool::segments)
     }
 
     /// Bytes of so many extents of this VG; saturates.

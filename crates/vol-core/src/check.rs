@@ -10,10 +10,11 @@
 //! - CAT-8 A VG that is being made or deleted has no pools.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
 //! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
+//! - CAT-11 Only a pool that is ready is checked or repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Content, Extents, Segment, VolumeState, limit};
+use vol_types::{Bytes, Content, Extents, PoolState, Segment, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -108,6 +109,9 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
     for pool in catalog.pools() {
         if pool.reserve_percent > limit::POOL_RESERVE_PERCENT_MAX {
             found.push(format!("CAT-9: pool {} reserves {} percent", pool.name, pool.reserve_percent));
+        }
+        if pool.repair.is_some() && pool.state != PoolState::Ready {
+            found.push(format!("CAT-11: pool {} is {:?}, and is repaired", pool.name, pool.state));
         }
         let chunk = pool.chunk_size;
         let in_bounds = (limit::CHUNK_SIZE_MIN..=limit::CHUNK_SIZE_MAX).contains(&chunk);

@@ -25,6 +25,7 @@ pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;
+pub mod repair;
 pub mod restore;
 pub mod rollback;
 pub mod snapshot;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vol_core::dm::{Below, Device};
-use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, Probe};
+use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, Probe, ThinVerdict};
 use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
 use vol_format::layout::Geometry;
@@ -120,6 +120,13 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
             begun: true,
             error: StoreError::NoMajority { written, copies, first: first.clone() }.into(),
         }),
+    }
+}
+
+fn sound(verdict: ThinVerdict) -> Result<(), StepError> {
+    match verdict {
+        ThinVerdict::Sound => Ok(()),
+        ThinVerdict::Damaged(said) => Err(StepError::ThinDamaged(format!("thin_check finds damage: {said}"))),
     }
 }
 
@@ -256,6 +263,26 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 return Err(StepError::Pool(
                     "the kernel did not take the pool's new size; its log says why".to_owned(),
                 ));
+            }
+            Action::CheckThin { device, .. } => {
+                let number = self.number(Below::Dm(*device)).ok_or_else(|| missing(&device.name()))?;
+                sound(self.host.thin_check(number, &device.uuid())?)?;
+            }
+            Action::ClearNeedsCheck { pool } => {
+                let device = Device::PoolMetadata(*pool);
+                let number = self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()))?;
+                sound(self.host.thin_clear_needs_check(number, &device.uuid())?)?;
+            }
+            Action::RepairThin { pool, known } => {
+                let (from, to) = (Device::PoolMetadata(*pool), Device::PoolSpare(*pool));
+                let number = |device: Device| self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()));
+                let (old, new) = (number(from)?, number(to)?);
+                match self.host.thin_repair((old, &from.uuid()), (new, &to.uuid()), known) {
+                    Err(error) if error.kind == HostErrorKind::Tool => {
+                        return Err(StepError::ThinDamaged(format!("thin_repair could not: {}", error.detail)));
+                    }
+                    other => other?,
+                }
             }
             Action::Mkfs { volume, fs, uuid, options } => {
                 let device = Device::Volume(*volume);

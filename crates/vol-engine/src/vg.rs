@@ -11,7 +11,7 @@ use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal};
 use vol_format::layout::Geometry;
-use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
 use crate::bell::Bell;
@@ -83,6 +83,8 @@ pub struct OpenVg {
     /// Who reads them.
     leases: Leases,
     spaces: Mutex<Spaces>,
+    /// Pools that are down because this daemon looks at their metadata or repairs them: not recovery's.
+    in_care: Mutex<BTreeSet<PoolId>>,
 }
 
 impl OpenVg {
@@ -99,6 +101,7 @@ impl OpenVg {
             audits: Mutex::default(),
             leases: Leases::default(),
             spaces: Mutex::default(),
+            in_care: Mutex::default(),
         }
     }
 
@@ -304,17 +307,19 @@ impl OpenVg {
         let view = self.view();
         self.read(|catalog| {
             let exported = catalog.vg().state == VgState::Exported;
-            let down = |pool: &vol_types::Pool| !exported && !view.kernel.pools.contains_key(&pool.id);
-            let behind =
-                |pool: &vol_types::Pool| !exported && grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
-            catalog.unfinished().next().is_some() || catalog.pools().any(|pool| down(pool) || behind(pool))
+            let down = |pool: &vol_types::Pool| !view.kernel.pools.contains_key(&pool.id) || pool.repair.is_some();
+            let behind = |pool: &vol_types::Pool| grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
+            let in_care = self.in_care();
+            let ours = |pool: &&vol_types::Pool| !exported && !in_care.contains(&pool.id);
+            catalog.unfinished().next().is_some() || catalog.pools().filter(ours).any(|pool| down(pool) || behind(pool))
         })
     }
 
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
-        let mut given_up: BTreeSet<ObjectKey> = BTreeSet::new();
+        let in_care: BTreeSet<ObjectKey> = self.in_care().iter().map(|pool| ObjectKey::Pool(*pool)).collect();
+        let mut given_up = in_care.clone();
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
@@ -350,7 +355,7 @@ impl OpenVg {
                 }
             }
         }
-        given_up.is_empty() && self.read(|catalog| catalog.unfinished().next().is_none())
+        given_up == in_care && self.read(|catalog| catalog.unfinished().next().is_none())
     }
 
     /// A disk whose label a dead daemon had erased may still hold that in its cache only: it looks as if it were missing, and the label
@@ -417,6 +422,10 @@ impl OpenVg {
             self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
+    }
+
+    pub(crate) fn in_care(&self) -> MutexGuard<'_, BTreeSet<PoolId>> {
+        self.in_care.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) const fn leases(&self) -> &Leases {

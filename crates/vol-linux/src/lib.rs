@@ -16,6 +16,7 @@ mod mountinfo;
 mod peer;
 mod proc;
 mod sysfs;
+mod thin;
 mod tool;
 
 pub use dm::guard::guard_main;

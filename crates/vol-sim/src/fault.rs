@@ -77,6 +77,8 @@ pub enum EffectKind {
     FsGrow,
     FsCheck,
     FsTrim,
+    ThinClear,
+    ThinRepair,
 }
 
 impl EffectKind {
@@ -86,7 +88,7 @@ impl EffectKind {
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
     /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
     /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) · growing a file system 1 (it has half of
-    /// what is new).
+    /// what is new) · repairing a pool's metadata 1 (the target has no superblock yet).
     pub const fn stages(self) -> u8 {
         match self {
             Self::ThinSnapshot => 5,
@@ -98,7 +100,8 @@ impl EffectKind {
             | Self::DmMessage
             | Self::ZeroDevice
             | Self::Mkfs
-            | Self::FsGrow => 1,
+            | Self::FsGrow
+            | Self::ThinRepair => 1,
             _ => 0,
         }
     }

@@ -39,7 +39,7 @@
 //!
 //! # Not modelled
 //! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard but for trim,
-//! external origins, metadata snapshots, damage to pool metadata beyond the superblock, content of linear devices, nested
+//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], content of linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
 
@@ -62,6 +62,7 @@ mod read;
 mod rng;
 mod setup;
 mod table;
+mod thin_care;
 mod world;
 mod write;
 
@@ -73,5 +74,5 @@ pub use fs::{Content, FsFlaw, ProbeLie};
 pub use host::{PoolView, SimHost, ThinView};
 pub use mapper::DM_MAJOR;
 pub use moments::Moment;
-pub use pool::SimPoolMode;
+pub use pool::{SimPoolMode, ThinFlaw};
 pub use read::IMAGE_DIR;

@@ -46,6 +46,8 @@ fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            repair: None,
+            original: Vec::new(),
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(4)),

@@ -111,6 +111,10 @@ fn may_grow(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -
     if pool.state != PoolState::Ready {
         return Err(Refusal::busy(format!("pool {path} is just being made or deleted")).hint("try again in a moment"));
     }
+    if pool.repair.is_some() {
+        return Err(Refusal::busy(format!("pool {path} is down while its metadata are checked or repaired"))
+            .hint("try again when that is done"));
+    }
     match kernel.pools.get(&pool.id) {
         // It is down, and has the new size when it comes up.
         None => return Ok(()),
@@ -123,8 +127,10 @@ fn may_grow(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -
         Some(PoolStatus::Working(usage)) if usage.needs_check => {
             return degraded(
                 format!("pool {path} cannot grow: its metadata need a check after a failed commit"),
-                "the kernel changes nothing of it until they are checked; see pool_refused in docs/troubleshooting.md"
-                    .to_owned(),
+                format!(
+                    "the kernel changes nothing of it until they are checked: unmount its volumes and run \
+                     `volctl pool repair {path}`"
+                ),
             );
         }
         Some(PoolStatus::Working(usage)) if out_of_metadata(usage) => return Ok(()),
@@ -300,7 +306,7 @@ pub fn reload(catalog: &Catalog, kernel: &Kernel, pool: &Pool, plan: &mut Plan) 
 /// Whether the kernel's tables of a pool lack what its record says: space, or what becomes of writes when it is full.
 pub fn is_behind(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> bool {
     let Some(PoolStatus::Working(usage)) = status else { return false };
-    if pool.state != PoolState::Ready || usage.needs_check {
+    if pool.state != PoolState::Ready || pool.repair.is_some() || usage.needs_check {
         return false;
     }
     let short = usage.total_data < data_chunks(catalog, pool)

@@ -138,6 +138,8 @@ pub fn create(
         growth: request.policy.growth,
         when_full: request.policy.when_full,
         reserve_percent: request.policy.reserve_percent,
+        repair: None,
+        original: Vec::new(),
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);
@@ -238,7 +240,7 @@ pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, pl
 
 /// Appends the steps that take a pool's devices down, top first.
 pub fn deactivate(kernel: &Kernel, pool: PoolId, plan: &mut Plan) {
-    for device in [Device::Pool(pool), Device::PoolData(pool), Device::PoolMetadata(pool)] {
+    for device in [Device::Pool(pool), Device::PoolData(pool), Device::PoolMetadata(pool), Device::PoolSpare(pool)] {
         if kernel.dm.contains_key(&device) {
             plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
@@ -271,6 +273,10 @@ pub fn delete(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, R
         };
         return Err(Refusal::busy(format!("pool {vg}/{} still holds {}{more}", pool.name, first.join(", ")))
             .hint("delete its volumes and snapshots first"));
+    }
+    if pool.repair.is_some() {
+        return Err(Refusal::busy(format!("pool {vg}/{} is being checked or repaired", pool.name))
+            .hint("try again when that is done"));
     }
     agreement::none_to_lose(kernel, pool, &format!("{vg}/{}", pool.name))?;
     let mut plan = Plan::new(format!("delete pool {vg}/{}", pool.name));

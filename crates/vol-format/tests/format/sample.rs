@@ -102,6 +102,8 @@ pub fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            repair: None,
+            original: Vec::new(),
         }),
         volume(0x41, "blank", Content::Blank, None),
         volume(0x42, "formatting", Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
@@ -194,8 +196,10 @@ fn any_pool() -> impl Strategy<Value = Object> {
         Just(Growth::Off),
     ];
     let policy = (growth, prop_oneof![Just(WhenFull::Queue), Just(WhenFull::Error)], any::<u32>());
-    let shape = (any_segments(), any_segments(), policy);
-    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy))| {
+    let care = (proptest::option::of(any_segments()), any_segments());
+    let shape = (any_segments(), any_segments(), policy, care);
+    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy, care))| {
+        let (repair, original) = care;
         let (growth, when_full, reserve_percent) = policy;
         let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) = numbers;
         Object::Pool(Pool {
@@ -213,6 +217,8 @@ fn any_pool() -> impl Strategy<Value = Object> {
             growth,
             when_full,
             reserve_percent,
+            repair,
+            original,
         })
     })
 }
