@@ -23,6 +23,7 @@ pub mod mutate;
 mod record;
 pub mod repair;
 pub mod seed;
+mod thin;
 mod words;
 
 pub use api::api_body;
@@ -32,6 +33,7 @@ pub use dm::{dm_status, dm_table};
 pub use image::image;
 pub use label::label;
 pub use record::{record, record_payload};
+pub use thin::thin_metadata;
 pub use words::words;
 
 /// A target: what libFuzzer's binary and the corpus folder are called, and what it runs.
@@ -49,4 +51,4 @@ macro_rules! targets {
     };
 }
 
-targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json words }
+targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json thin_metadata words }

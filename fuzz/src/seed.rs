@@ -26,6 +26,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     images(&mut add);
     texts(&mut add);
     backups(&mut add);
+    thin_metadata(&mut add);
     seeds
 }
 
@@ -471,4 +472,72 @@ fn backups(add: Add<'_>) {
         add("backup_json", name, text.replacen(from, to, 1).into_bytes());
     }
     add("backup_json", "all", text.into_bytes());
+}
+
+/// Trees as the kernel's, with nodes of few entries. `thins`: of each thin id the block that its mappings begin at.
+fn thin_metadata(add: Add<'_>) {
+    const INNER: u32 = 1;
+    const LEAF: u32 = 2;
+    const MAX: u32 = 6;
+    let patch = |block: u16, at: u16, bytes: &[u8]| {
+        let len = bytes.len() as u16;
+        [&block.to_le_bytes()[..], &at.to_le_bytes(), &len.to_le_bytes(), bytes].concat()
+    };
+    let header = |flags: u32, entries: usize, size: u32| {
+        [[flags, 0, 0], [entries as u32, MAX, size]]
+            .concat()
+            .iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let node = |block: u16, flags, entries: &[(u64, u64)]| {
+        let words =
+            |of: fn(&(u64, u64)) -> u64| entries.iter().flat_map(move |it| of(it).to_le_bytes()).collect::<Vec<u8>>();
+        let values = patch(block, 32 + 8 * MAX as u16, &words(|it| it.1));
+        [patch(block, 4, &header(flags, entries.len(), 8)), patch(block, 32, &words(|it| it.0)), values].concat()
+    };
+    let leaf = |block, chunks: &[u64]| {
+        let entries: Vec<_> = chunks.iter().enumerate().map(|(at, chunk)| (at as u64, chunk << 24 | 5)).collect();
+        node(block, LEAF, &entries)
+    };
+    let details = |block: u16, ids: &[u64]| {
+        let keys: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let values: Vec<u8> = ids.iter().flat_map(|_| [60u64, 3, 1].map(u64::to_le_bytes)).flatten().collect();
+        [
+            patch(block, 4, &header(LEAF, ids.len(), 24)),
+            patch(block, 32, &keys),
+            patch(block, 32 + 8 * MAX as u16, &values),
+        ]
+        .concat()
+    };
+    let superblock = |block: u16, held: u64, roots: u64, details: u64| {
+        let wide = [(32, 27_022_010), (48, 7), (56, held), (64, 4096), (320, roots), (328, details), (344, 256u64)];
+        let small = [(40, 2u32), (44, 5), (336, 128), (340, 8)];
+        let wide = wide.iter().flat_map(|(at, number)| patch(block, *at, &number.to_le_bytes()));
+        wide.chain(small.iter().flat_map(|(at, number)| patch(block, *at, &number.to_le_bytes()))).collect::<Vec<u8>>()
+    };
+    let mut put = |name: &str, how: u8, parts: &[&[u8]]| {
+        add("thin_metadata", name, [&[how][..], &parts.concat()].concat());
+    };
+    let pool = |thins: &[(u64, u64)]| {
+        let ids: Vec<u64> = thins.iter().map(|it| it.0).collect();
+        [superblock(0, 0, 1, 2), node(1, LEAF, thins), details(2, &ids)].concat()
+    };
+    let one = [pool(&[(1, 9)]), leaf(9, &[3, 4, 5])].concat();
+    put("nothing", 0, &[]);
+    put("no-volume", 0, &[&pool(&[])]);
+    put("one", 0, &[&one]);
+    put("snapshot", 0b0010_0010, &[&pool(&[(1, 9), (2, 9)]), &leaf(9, &[3, 4, 5])]);
+    let apart = [leaf(9, &[3, 4, 5]), leaf(10, &[3, 8, 5]), leaf(11, &[3, 4, 7])].concat();
+    put("written-after", 0b0010_0010, &[&pool(&[(1, 9), (2, 10), (3, 11)]), &apart]);
+    put("of-nobody", 0b0100_1010, &[&pool(&[(1, 9), (6, 10), (13, 11)]), &apart]);
+    let deep = [node(8, INNER, &[(0, 9), (3, 10)]), node(12, INNER, &[(0, 9), (3, 11)]), apart.clone()].concat();
+    put("deep", 0b0010_0010, &[&pool(&[(1, 8), (2, 12), (3, 9)]), &deep]);
+    put("held", 1, &[&one, &patch(0, 56, &20u64.to_le_bytes()), &superblock(20, 0, 21, 2), &node(21, LEAF, &[(1, 9)])]);
+    put("nothing-held", 1, &[&one]);
+    put("held-past-the-end", 1, &[&one, &patch(0, 56, &999u64.to_le_bytes())]);
+    put("loop", 0, &[&pool(&[(1, 8)]), &node(8, INNER, &[(0, 8)])]);
+    put("chunk-past-the-end", 0, &[&pool(&[(1, 9)]), &leaf(9, &[4096])]);
+    put("node-of-another-tree", 0, &[&pool(&[(1, 2)])]);
+    put("no-details", 0, &[&one, &details(2, &[])]);
 }

@@ -3,6 +3,7 @@
 
 use crate::cmd::{cmd, run};
 use crate::tally::Tally;
+use crate::test::{Show, follow};
 use crate::{target_dir, workspace};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -41,7 +42,7 @@ pub fn as_test(quick: bool) -> Result<Tally> {
     build()?;
     let passed = command(&options).status().context("cannot start vol-proof")?.success();
     let mut tally = Tally { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
-    tally += crate::test::follow(&mut sharp(&options), "seeded defects")?;
+    tally += follow(&mut sharp(&options), "seeded defects", Show::AtOnce)?;
     eprintln!("xtask: proof: {tally} ({:.1} s)", begin.elapsed().as_secs_f32());
     Ok(tally)
 }

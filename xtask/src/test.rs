@@ -7,9 +7,11 @@ use crate::{build_release, target_dir, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// The disks of a device test's guest.
@@ -30,6 +32,9 @@ pub struct Options {
     /// Optimized test binaries
     #[arg(long)]
     release: bool,
+    /// So many guests side by side
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    guests: u8,
     /// Only tests whose name, or whose binary's name, contains this
     filter: Option<String>,
 }
@@ -48,9 +53,13 @@ pub fn main(options: &Options) -> Result<i32> {
         crate::lab::prepare(crate::lab::spec::Runner::Uml)?;
     }
     let mut total = Tally::default();
-    for binary in &binaries {
-        total += binary.run(options)?;
+    let (here, guests): (Vec<&Binary>, Vec<&Binary>) = binaries.iter().partition(|binary| binary.kind == Kind::Host);
+    for binary in here {
+        total += binary.run(options, Show::AtOnce)?;
     }
+    // On this machine's own disks one after the other; in guests each has its own.
+    let lanes = if options.host_only { 1 } else { options.guests };
+    total += side_by_side(guests, usize::from(lanes), |binary, show| binary.run(options, show))?;
     if !options.lab_only {
         total += doc_tests(options)?;
         // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
@@ -77,23 +86,78 @@ fn cargo(options: &Options, args: &[&str]) -> Command {
 
 fn doc_tests(options: &Options) -> Result<Tally> {
     let mut cargo = cargo(options, &["test", "--workspace", "--doc", "--no-fail-fast", "--quiet"]);
-    follow(cargo.args(["--", "--show-output"]).args(&options.filter), "documentation")
+    follow(cargo.args(["--", "--show-output"]).args(&options.filter), "documentation", Show::AtOnce)
+}
+
+/// Runs all of `jobs`, in their order, so many at a time; the sum of what they give. After an error nothing more is begun.
+fn side_by_side<T: Send>(
+    jobs: impl IntoIterator<Item = T>,
+    lanes: usize,
+    run: impl Fn(T, Show) -> Result<Tally> + Sync,
+) -> Result<Tally> {
+    let jobs = Mutex::new(jobs.into_iter().collect::<VecDeque<T>>());
+    let take = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let show = if lanes > 1 { Show::AsAWhole } else { Show::AtOnce };
+    let lane = || -> Result<Tally> {
+        let mut sum = Tally::default();
+        while let Some(job) = take() {
+            match run(job, show) {
+                Ok(tally) => sum += tally,
+                Err(error) => {
+                    jobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(sum)
+    };
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes.max(1)).map(|_| scope.spawn(lane)).collect();
+        let mut total = Tally::default();
+        for lane in lanes {
+            total += lane.join().map_err(|_| anyhow::anyhow!("a lane of tests panicked"))??;
+        }
+        Ok(total)
+    })
+}
+
+/// When the output of a program is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Line by line as it comes.
+    AtOnce,
+    /// When the program has ended, in one piece: others run beside it.
+    AsAWhole,
 }
 
 /// Runs a program that prints test results, shows what it prints, and counts.
-pub fn follow(command: &mut Command, name: &str) -> Result<Tally> {
+pub fn follow(command: &mut Command, name: &str, show: Show) -> Result<Tally> {
     let begin = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    command.stdin(Stdio::null());
+    let mut all = String::new();
+    let (mut child, output): (_, Box<dyn Read>) = match show {
+        Show::AtOnce => {
+            let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| cannot_start(command))?;
+            let output = child.stdout.take().context("no pipe")?;
+            (child, Box::new(output))
+        }
+        Show::AsAWhole => {
+            let (output, end) = std::io::pipe()?;
+            let child = command.stdout(end.try_clone()?).stderr(end).spawn().with_context(|| cannot_start(command))?;
+            // The command keeps its ends of the pipe, which would never end then.
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            (child, Box::new(output))
+        }
+    };
     let mut reader = Reader::default();
-    let mut lines = BufReader::new(child.stdout.take().context("no pipe")?);
+    let mut lines = BufReader::new(output);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
         if let Some(shown) = reader.line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])) {
-            println!("{shown}");
+            match show {
+                Show::AtOnce => println!("{shown}"),
+                Show::AsAWhole => all.extend([&shown, "\n"]),
+            }
         }
         line.clear();
     }
@@ -101,13 +165,20 @@ pub fn follow(command: &mut Command, name: &str) -> Result<Tally> {
     if !status.success() && reader.tally.failed == 0 {
         // Not a test said no: the build, the lab or the binary itself broke.
         reader.tally.failed += 1;
-        eprintln!("xtask: {name} broke: {status}");
+        all.extend([&format!("xtask: {name} broke: {status}"), "\n"]);
     }
     if status.success() && reader.results == 0 && reader.tally.skipped == 0 {
         reader.tally.passed += 1;
     }
+    // Held, so that the output of one program stays together.
+    let mut out = std::io::stdout().lock();
+    out.write_all(all.as_bytes())?;
     eprintln!("xtask: {name}: {} ({:.1} s)", reader.tally, begin.elapsed().as_secs_f32());
     Ok(reader.tally)
+}
+
+fn cannot_start(command: &Command) -> String {
+    format!("cannot start {:?}", command.get_program())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +213,7 @@ impl Binary {
         list.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test")))
     }
 
-    fn run(&self, options: &Options) -> Result<Tally> {
+    fn run(&self, options: &Options, show: Show) -> Result<Tally> {
         let name = &self.name;
         let in_lab = !options.host_only && self.kind != Kind::Host;
         if in_lab && !rustix::process::geteuid().is_root() {
@@ -163,7 +234,7 @@ impl Binary {
             command.env("VOLUMED_XTASK", &exe).env("VOLUMED_TEST_BIN_DIR", target_dir().join("release"));
         }
         command.arg("--show-output").args(self.filter(options));
-        follow(command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder), name)
+        follow(command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder), name, show)
     }
 
     fn in_guest(&self, xtask: &Path) -> Command {
@@ -254,5 +325,41 @@ mod tests {
         // A package's programs go with its tests, and not with those of others.
         assert_eq!(found[0].programs, Vec::<PathBuf>::new());
         assert_eq!(found[1].programs, [PathBuf::from("/t/tool")]);
+    }
+
+    #[test]
+    fn no_more_run_at_once_than_there_are_lanes_and_all_are_counted() {
+        let running = std::sync::atomic::AtomicUsize::new(0);
+        let run = |job: u64, show| {
+            use std::sync::atomic::Ordering::SeqCst;
+            assert_eq!(show, Show::AsAWhole);
+            assert!(running.fetch_add(1, SeqCst) < 2);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            running.fetch_sub(1, SeqCst);
+            Ok(Tally { passed: job, failed: job % 2, skipped: 1 })
+        };
+        let total = side_by_side(1..=10, 2, run).unwrap();
+        assert_eq!(total, Tally { passed: 55, failed: 5, skipped: 10 });
+    }
+
+    #[test]
+    fn after_an_error_nothing_more_is_begun() {
+        let begun = Mutex::new(Vec::new());
+        let run = |job: u64, show| {
+            assert_eq!(show, Show::AtOnce);
+            begun.lock().unwrap().push(job);
+            if job == 3 { bail!("broken") } else { Ok(Tally::default()) }
+        };
+        side_by_side(1..=10, 1, run).unwrap_err();
+        assert_eq!(*begun.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_program_says_on_both_its_outputs_is_read_to_the_end() {
+        let mut program = Command::new("sh");
+        program
+            .args(["-c", "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured' >&2; echo broken; exit 7"]);
+        let tally = follow(&mut program, "a program", Show::AsAWhole).unwrap();
+        assert_eq!(tally, Tally { passed: 3, failed: 1, skipped: 1 });
     }
 }

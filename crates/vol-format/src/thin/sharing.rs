@@ -141,7 +141,8 @@ impl Paper {
 /// `read` gives the block of this number, [`super::BLOCK`] bytes; it is asked in ascending order within each level.
 ///
 /// # Errors
-/// See [`ThinError`]; any damage ends the reading, so what is returned is whole.
+/// See [`ThinError`]; damage that is met ends the reading, so what is returned is whole. A node that is met again is not read
+/// again, so that a tree of mappings that leads back into itself ends too, and is not told from one that shares its nodes.
 pub fn read_sharing<E>(
     root: Root,
     kin: &BTreeMap<u32, Kin>,
