@@ -46,7 +46,7 @@ impl Base {
             _ => None,
         })?;
         let op = objects.iter().find_map(|object| match object {
-            Object::Volume(volume) => Some(ThinOp::Delete { volume: volume.id, thin_id: volume.thin_id }),
+            Object::Volume(volume) => Some(ThinOp::Delete { volume: volume.id, thin_id: volume.thin_id()? }),
             _ => None,
         })?;
         Some(Intent { id: IntentId::from_bytes([0x55; 16]), pool: pool.id, from: pool.transaction_id, ops: vec![op] })

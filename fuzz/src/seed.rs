@@ -89,8 +89,7 @@ fn objects() -> Vec<Object> {
         Object::Volume(Volume {
             id: volume_id(number),
             name: name(text),
-            pool: POOL,
-            thin_id: u32::from(number),
+            backing: Backing::Thin { pool: POOL, thin_id: u32::from(number) },
             size: Bytes::mib(64),
             state,
             content,

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vol_types::{
-    Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Pool, PoolState,
-    Pv, PvId, Segment, Snapshot, Vg, VgState, Volume, VolumeState, WhenFull, limit,
+    Backing, Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Pool,
+    PoolState, Pv, PvId, Segment, Snapshot, Thick, Vg, VgState, Volume, VolumeState, WhenFull, limit,
 };
 
 /// Says what the document is.
@@ -132,8 +132,14 @@ pub enum GrowthRecord {
 pub struct VolumeRecord {
     pub id: String,
     pub name: String,
-    pub pool: String,
-    pub thin_id: u32,
+    /// Of a thin volume, as is `thin_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin_id: Option<u32>,
+    /// Of a thick volume, which has no pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thick: Option<ThickRecord>,
     pub size_bytes: u64,
     pub content: ContentRecord,
     pub snapshot: Option<SnapshotRecord>,
@@ -145,6 +151,17 @@ pub struct VolumeRecord {
     pub check_fs: bool,
     /// Seconds since 1970; of a volume that was deleted and is kept.
     pub deleted_at: Option<u64>,
+}
+
+/// The extents of a thick volume that is filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThickRecord {
+    pub segments: Vec<SegmentRecord>,
+    pub stripes: u16,
+    /// Zero for a linear volume.
+    pub stripe_size_bytes: u64,
+    pub filled_bytes: u64,
 }
 
 /// What a clone was made from.
@@ -353,8 +370,14 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
     Ok(VolumeRecord {
         id: volume.id.to_string(),
         name: volume.name.to_string(),
-        pool: volume.pool.to_string(),
-        thin_id: volume.thin_id,
+        pool: volume.pool().map(|pool| pool.to_string()),
+        thin_id: volume.thin_id(),
+        thick: volume.thick().map(|thick| ThickRecord {
+            segments: segment_records(&thick.segments),
+            stripes: thick.stripes,
+            stripe_size_bytes: thick.stripe_size.get(),
+            filled_bytes: thick.filled.get(),
+        }),
         size_bytes: volume.size.get(),
         content: match &volume.content {
             VolumeContent::Blank => ContentRecord::Blank,
@@ -519,11 +542,21 @@ impl VolumeRecord {
             let label = Label::new(key, value).map_err(|error| wrong("volumes.labels", error))?;
             labels.set(label).map_err(|error| wrong("volumes.labels", error))?;
         }
+        let backing = match (&self.pool, self.thin_id, &self.thick) {
+            (Some(pool), Some(thin_id), None) => Backing::Thin { pool: id("volumes.pool", pool)?, thin_id },
+            (None, None, Some(thick)) => Backing::Thick(Box::new(Thick {
+                segments: segments("volumes.thick.segments", &thick.segments)?,
+                stripes: thick.stripes,
+                stripe_size: Bytes(thick.stripe_size_bytes),
+                filled: Bytes(thick.filled_bytes),
+                wanted: None,
+            })),
+            _ => return Err(wrong("volumes.pool", "a volume has either a pool and a thin id, or is thick".to_owned())),
+        };
         Ok(Volume {
             id: id("volumes.id", &self.id)?,
             name: name("volumes.name", &self.name)?,
-            pool: id("volumes.pool", &self.pool)?,
-            thin_id: self.thin_id,
+            backing,
             size: Bytes(self.size_bytes),
             state: if self.deleted_at.is_some() { VolumeState::Deleted } else { VolumeState::Ready },
             content,

@@ -3,7 +3,7 @@
 //! It changes only by [`Catalog::apply`], with the very changes that are committed to the disks, so that memory and disks
 //! cannot tell different stories. The invariants that must hold of it stand in [`crate::check`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vol_types::{
     Bytes, Change, Extents, Intent, IntentId, Name, Object, ObjectKey, Pool, PoolId, Pv, PvId, Vg, Volume, VolumeId,
@@ -52,6 +52,8 @@ pub struct Catalog {
     volumes: BTreeMap<VolumeId, Volume>,
     intents: BTreeMap<IntentId, Intent>,
     index: Index,
+    /// Those of the volumes that have extents of their own: few, beside the others.
+    thick: BTreeSet<VolumeId>,
 }
 
 impl Catalog {
@@ -67,6 +69,7 @@ impl Catalog {
             volumes: BTreeMap::new(),
             intents: BTreeMap::new(),
             index,
+            thick: BTreeSet::new(),
         }
     }
 
@@ -115,6 +118,9 @@ impl Catalog {
                     self.index.remove(old);
                 }
                 self.index.add(&volume);
+                if volume.thick().is_some() {
+                    self.thick.insert(volume.id);
+                }
                 self.volumes.insert(volume.id, volume);
             }
             Change::Put(Object::Intent(intent)) => {
@@ -131,6 +137,7 @@ impl Catalog {
             Change::Delete(ObjectKey::Volume(id)) => {
                 if let Some(old) = self.volumes.remove(&id) {
                     self.index.remove(&old);
+                    self.thick.remove(&id);
                 }
             }
             Change::Delete(key @ ObjectKey::Intent(id)) => {
@@ -180,7 +187,11 @@ impl Catalog {
         self.volumes.get(&self.index.named(name)?)
     }
     pub fn volumes_of(&self, pool: PoolId) -> impl Iterator<Item = &Volume> + Clone {
-        self.volumes.values().filter(move |volume| volume.pool == pool)
+        self.volumes.values().filter(move |volume| volume.pool() == Some(pool))
+    }
+    /// The pool of a thin volume, if it is there.
+    pub fn pool_of(&self, volume: &Volume) -> Option<&Pool> {
+        self.pool(volume.pool()?)
     }
     /// Snapshots that were taken of the volume, without those being deleted.
     pub fn snapshots_of(&self, id: VolumeId) -> impl Iterator<Item = &Volume> + Clone {
@@ -225,7 +236,13 @@ impl Catalog {
     }
     /// All segments in use.
     pub fn segments(&self) -> impl Iterator<Item = &vol_types::Segment> + Clone {
-        self.pools.values().flat_map(Pool::segments)
+        let of_pools = self.pools.values().flat_map(Pool::segments);
+        let of_volumes = self.thick.iter().filter_map(|id| self.volumes.get(id)?.thick());
+        of_pools.chain(of_volumes.flat_map(|thick| &thick.segments))
+    }
+    /// Thick volumes, those too that are deleted and kept.
+    pub fn thick_volumes(&self) -> impl Iterator<Item = &Volume> + Clone {
+        self.thick.iter().filter_map(|id| self.volumes.get(id))
     }
 
     /// Bytes of so many extents of this VG; saturates.

@@ -10,11 +10,13 @@
 //! - CAT-8 A VG that is being made or deleted has no pools.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
 //! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
-//! - CAT-11 Only a pool that is ready is checked or repaired.
+//! - CAT-11 A thick volume consists of whole rows of stripes of equal length on different PVs, has no more bytes than they, and is
+//!   filled as far as its size unless it is just being made or taken apart.
+//! - CAT-12 Only a pool that is ready is checked or repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Content, Extents, PoolState, Segment, VolumeState, limit};
+use vol_types::{Backing, Bytes, Content, Extents, PoolState, Segment, Thick, Volume, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -71,18 +73,23 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
     let mut ids = BTreeSet::new();
     for volume in catalog.volumes() {
         let name = VolumeName::of(volume);
-        let Some(pool) = catalog.pool(volume.pool) else {
-            found.push(format!("CAT-3: the pool of {name} is not in the VG"));
-            continue;
-        };
-        if volume.thin_id >= pool.next_thin_id {
-            found.push(format!("CAT-3: thin id {} of {name} was never handed out", volume.thin_id));
-        }
-        if !ids.insert((pool.id, volume.thin_id)) {
-            found.push(format!("CAT-3: thin id {} of {name} has two volumes", volume.thin_id));
-        }
-        if volume.size.is_zero() || !volume.size.get().is_multiple_of(pool.chunk_size.get().max(1)) {
-            found.push(format!("CAT-5: the size of {name} is not a multiple of its pool's chunk size"));
+        match &volume.backing {
+            Backing::Thick(thick) => self::thick(catalog, volume, thick, found),
+            Backing::Thin { pool, thin_id } => {
+                let Some(pool) = catalog.pool(*pool) else {
+                    found.push(format!("CAT-3: the pool of {name} is not in the VG"));
+                    continue;
+                };
+                if *thin_id >= pool.next_thin_id {
+                    found.push(format!("CAT-3: thin id {thin_id} of {name} was never handed out"));
+                }
+                if !ids.insert((pool.id, *thin_id)) {
+                    found.push(format!("CAT-3: thin id {thin_id} of {name} has two volumes"));
+                }
+                if volume.size.is_zero() || !volume.size.get().is_multiple_of(pool.chunk_size.get().max(1)) {
+                    found.push(format!("CAT-5: the size of {name} is not a multiple of its pool's chunk size"));
+                }
+            }
         }
         if volume.reserve > volume.size || (volume.snapshot.is_some() && !volume.reserve.is_zero()) {
             found.push(format!("CAT-9: {name} has a reserve of {} bytes", volume.reserve.get()));
@@ -111,13 +118,51 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
             found.push(format!("CAT-9: pool {} reserves {} percent", pool.name, pool.reserve_percent));
         }
         if pool.repair.is_some() && pool.state != PoolState::Ready {
-            found.push(format!("CAT-11: pool {} is {:?}, and is repaired", pool.name, pool.state));
+            found.push(format!("CAT-12: pool {} is {:?}, and is repaired", pool.name, pool.state));
         }
         let chunk = pool.chunk_size;
         let in_bounds = (limit::CHUNK_SIZE_MIN..=limit::CHUNK_SIZE_MAX).contains(&chunk);
         if !in_bounds || !chunk.get().is_multiple_of(limit::CHUNK_SIZE_MIN.get()) {
             found.push(format!("CAT-5: pool {} has a chunk size of {} bytes", pool.name, chunk.get()));
         }
+    }
+}
+
+fn thick(catalog: &Catalog, volume: &Volume, thick: &Thick, found: &mut Vec<String>) {
+    let name = VolumeName::of(volume);
+    let extent = catalog.vg().extent_size;
+    let mut wrong = |what: &str| found.push(format!("CAT-11: the thick volume {name} {what}"));
+    let rows = thick.segments.chunks(usize::from(thick.stripes).max(1));
+    if thick.stripes == 0 || !thick.segments.len().is_multiple_of(usize::from(thick.stripes).max(1)) {
+        wrong("has a row with a stripe missing");
+    }
+    for row in rows {
+        if row.iter().any(|segment| Some(segment.count) != row.first().map(|first| first.count)) {
+            wrong("has stripes of unequal length in one row");
+        }
+        let pvs: BTreeSet<_> = row.iter().map(|segment| segment.pv).collect();
+        if pvs.len() != row.len() {
+            wrong("has two stripes on one PV");
+        }
+    }
+    let stripe = thick.stripe_size;
+    let good_stripe = stripe.get().is_power_of_two() && (limit::STRIPE_SIZE_MIN..=extent).contains(&stripe);
+    if (thick.stripes > 1 && !good_stripe) || (thick.stripes == 1 && !stripe.is_zero()) {
+        wrong(&format!("has stripes of {} bytes", stripe.get()));
+    }
+    let capacity = thick.capacity(extent);
+    if volume.size.is_zero() || volume.size > capacity || thick.filled > capacity {
+        wrong(&format!("has {} bytes, {} filled, in {capacity}", volume.size.get(), thick.filled.get()));
+    }
+    // A volume that anybody can have has nothing in it that was somebody else's.
+    if matches!(volume.state, VolumeState::Ready | VolumeState::Deleted) && thick.filled < volume.size {
+        wrong(&format!("is {:?} with {} of {} bytes filled", volume.state, thick.filled.get(), volume.size.get()));
+    }
+    if volume.snapshot.is_some() {
+        wrong("is a snapshot");
+    }
+    if thick.wanted.is_some() && volume.state != VolumeState::Creating {
+        wrong("waits for a file system, and is not just being made");
     }
 }
 

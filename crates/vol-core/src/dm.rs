@@ -88,6 +88,12 @@ impl fmt::Display for Below {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Table {
     Linear(Vec<LinearRun>),
+    /// One line for each row.
+    Striped {
+        /// What goes to one leg before it is the next one's turn.
+        stripe: Sectors,
+        rows: Vec<StripedRow>,
+    },
     ThinPool {
         metadata: Device,
         data: Device,
@@ -112,7 +118,42 @@ pub struct LinearRun {
     pub offset: Sectors,
 }
 
+/// `len` sectors of a striped table: all legs together (kernel `admin-guide/device-mapper/striped.rst`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StripedRow {
+    pub len: Sectors,
+    /// Where each leg begins.
+    pub legs: Vec<(Below, Sectors)>,
+}
+
 impl Table {
+    /// The striped table of `segments`, in rows of `stripes` of equal count; `None` as of [`Table::linear`], or if they are no rows.
+    pub fn striped(
+        segments: &[Segment],
+        stripes: u16,
+        stripe_size: Bytes,
+        extent_size: Bytes,
+        data_offset: impl Fn(PvId) -> Option<Bytes>,
+    ) -> Option<Self> {
+        let stripes = usize::from(stripes);
+        if stripes < 2 || !segments.len().is_multiple_of(stripes) {
+            return None;
+        }
+        let rows = segments.chunks(stripes).map(|row| {
+            let count = row.first()?.count;
+            if row.iter().any(|segment| segment.count != count) {
+                return None;
+            }
+            let legs = row.iter().map(|segment| {
+                let offset = data_offset(segment.pv)?.checked_add(segment.start.to_bytes(extent_size)?)?;
+                Some((Below::Pv(segment.pv), offset.to_sectors()?))
+            });
+            let len = extents_of(row).to_bytes(extent_size)?.to_sectors()?;
+            Some(StripedRow { len, legs: legs.collect::<Option<_>>()? })
+        });
+        Some(Self::Striped { stripe: stripe_size.to_sectors()?, rows: rows.collect::<Option<_>>()? })
+    }
+
     /// The linear table of `segments`. `data_offset` gives where extent 0 of a PV begins on its device; `None` from it,
     /// or a size past 2^64, gives `None`.
     pub fn linear(
@@ -149,6 +190,19 @@ impl Table {
                 }
                 Ok(lines)
             }
+            Self::Striped { stripe, rows } => {
+                let mut start = Sectors::ZERO;
+                let mut lines = Vec::with_capacity(rows.len());
+                for row in rows {
+                    let mut params = format!("{} {stripe}", row.legs.len());
+                    for (below, offset) in &row.legs {
+                        params.push_str(&format!(" {} {offset}", dev(*below)?));
+                    }
+                    lines.push(TargetLine { start, len: row.len, target: "striped".to_owned(), params });
+                    start = Sectors(start.get().saturating_add(row.len.get()));
+                }
+                Ok(lines)
+            }
             // New chunks are zeroed, so nobody reads what was there before: that feature is never turned off.
             Self::ThinPool { metadata, data, len, chunk, low_water, error_when_full } => Ok(vec![TargetLine {
                 start: Sectors::ZERO,
@@ -174,6 +228,7 @@ impl Table {
     pub fn len(&self) -> Sectors {
         match self {
             Self::Linear(runs) => runs.iter().map(|run| run.len).sum(),
+            Self::Striped { rows, .. } => rows.iter().map(|row| row.len).sum(),
             Self::ThinPool { len, .. } | Self::Thin { len, .. } => *len,
         }
     }

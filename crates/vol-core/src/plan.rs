@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vol_types::{Change, Pool, PoolId};
+use vol_types::{Change, Pool, PoolId, Volume};
 
+use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{DmInfo, Mount, PoolStatus};
 use crate::refusal::{Refusal, RefusalCode};
@@ -82,6 +83,14 @@ impl Kernel {
         let Some(info) = self.dm.get(&device) else { return Vec::new() };
         self.mounts.iter().filter(|mount| mount.dev == info.dev).collect()
     }
+}
+
+/// The pool of a thin volume, or the reason why there is none.
+fn pool_of<'a>(catalog: &'a Catalog, volume: &Volume, path: &str) -> Result<&'a Pool, Refusal> {
+    if volume.pool().is_none() {
+        return Err(Refusal::invalid(format!("{path} is a thick volume: it has extents of its own, and no pool")));
+    }
+    catalog.pool_of(volume).ok_or_else(|| Refusal::not_found(format!("the pool of {path} is not there")))
 }
 
 /// A pool that can be changed now, or the reason why not.

@@ -477,6 +477,10 @@ impl fmt::Display for Action {
 fn describe_table(table: &Table) -> String {
     match table {
         Table::Linear(runs) => format!("linear, {}", counted(runs.len(), "segment")),
+        Table::Striped { stripe, rows } => {
+            let legs = rows.first().map_or(0, |row| row.legs.len());
+            format!("striped over {legs}, {stripe} sectors each in turn, {}", counted(rows.len(), "row"))
+        }
         Table::ThinPool { chunk, .. } => format!("thin-pool, chunks of {chunk} sectors"),
         Table::Thin { thin_id, len, .. } => format!("thin {thin_id}, {len} sectors"),
     }

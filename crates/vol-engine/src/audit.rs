@@ -232,7 +232,7 @@ pub fn problems(catalog: &Catalog, kernel: &Kernel, audits: &Audits) -> Vec<Prob
                 message: format!(
                     "volume {vg}/{} has thin id {}, which pool {name} does not have: its data are not there",
                     vol_core::VolumeName::of(volume),
-                    volume.thin_id
+                    volume.thin_id().unwrap_or_default()
                 ),
                 hint: "it cannot be mounted; other volumes are not affected".to_owned(),
                 subject: Some(ObjectKey::Volume(volume.id)),

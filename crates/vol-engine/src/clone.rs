@@ -13,8 +13,8 @@ use vol_core::{Catalog, Plan, Refusal, RefusalCode};
 use vol_format::label::Label;
 use vol_format::record;
 use vol_types::{
-    CloneOf, Intent, IntentId, Name, Object, Pool, PoolId, Pv, PvId, Segment, Snapshot, ThinOp, Vg, VgId, VgState,
-    Volume, VolumeId,
+    Backing, CloneOf, Intent, IntentId, Name, Object, Pool, PoolId, Pv, PvId, Segment, Snapshot, Thick, ThinOp, Vg,
+    VgId, VgState, Volume, VolumeId,
 };
 
 use crate::engine::{Done, Engine, done};
@@ -89,7 +89,12 @@ fn renamed(vg: VgId, name: &Name, object: Object) -> Object {
         }),
         Object::Volume(old) => Object::Volume(Volume {
             id: new_volume(vg, old.id),
-            pool: new_pool(vg, old.pool),
+            backing: match old.backing {
+                Backing::Thin { pool, thin_id } => Backing::Thin { pool: new_pool(vg, pool), thin_id },
+                Backing::Thick(thick) => {
+                    Backing::Thick(Box::new(Thick { segments: segments(thick.segments), ..*thick }))
+                }
+            },
             snapshot: old.snapshot.map(|snapshot| Snapshot { of: new_volume(vg, snapshot.of), ..snapshot }),
             clone_of: old.clone_of.map(|of| Box::new(CloneOf { id: new_volume(vg, of.id), ..*of })),
             ..old

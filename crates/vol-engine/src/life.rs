@@ -87,7 +87,7 @@ impl<H: HostMut> Engine<H> {
             Ok((plan, volume))
         });
         let is_done = after.is_some_and(|(id, thin_id)| {
-            vg.read(|catalog| catalog.volume(id).is_some_and(|volume| volume.thin_id == thin_id))
+            vg.read(|catalog| catalog.volume(id).is_some_and(|volume| volume.thin_id() == Some(thin_id)))
         });
         match (result, after) {
             (Ok((plan, volume)), _) => Ok(done(plan, volume, dry_run)),

@@ -188,15 +188,16 @@ fn families(catalog: &Catalog, pool: PoolId) -> (BTreeMap<VolumeId, u32>, BTreeM
     let mut families = BTreeMap::new();
     let mut kin = BTreeMap::new();
     for volume in catalog.volumes_of(pool) {
+        let Some(thin_id) = volume.thin_id() else { continue };
         if !volume.state.has_name() {
-            kin.insert(volume.thin_id, Kin { set: GONE, family: GONE });
+            kin.insert(thin_id, Kin { set: GONE, family: GONE });
             continue;
         }
         let next = u32::try_from(families.len()).unwrap_or(GONE);
         let family = *families.entry(family(volume)).or_insert(next);
         let (own, snapshots) = sets(family);
         let set = if volume.snapshot.is_some() { snapshots } else { own };
-        kin.insert(volume.thin_id, Kin { set, family });
+        kin.insert(thin_id, Kin { set, family });
     }
     (families, kin)
 }

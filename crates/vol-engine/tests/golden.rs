@@ -118,7 +118,7 @@ fn object_line(object: &Object) -> String {
             volume.id,
             volume.name,
             volume.state,
-            volume.thin_id,
+            volume.thin_id().unwrap(),
             volume.size.get(),
             volume.content,
             volume.snapshot.as_ref().map(|snapshot| snapshot.of_name.as_str())

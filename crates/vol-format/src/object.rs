@@ -5,9 +5,9 @@
 //! on its PV) is for the catalog to judge, not for this file.
 
 use vol_types::{
-    Bytes, CloneOf, CommitPoint, Content, Extents, FsKind, Growth, Intent, IntentId, Label, Labels, Name, Object, Pool,
-    PoolId, PoolState, Pv, PvId, Segment, Snapshot, ThinOp, Vg, VgId, VgState, Volume, VolumeId, VolumeState, WhenFull,
-    limit,
+    Backing, Bytes, CloneOf, CommitPoint, Content, Extents, FsKind, Growth, Intent, IntentId, Label, Labels, Name,
+    Object, Pool, PoolId, PoolState, Pv, PvId, Segment, Snapshot, Thick, ThinOp, Vg, VgId, VgState, Volume, VolumeId,
+    VolumeState, WhenFull, limit,
 };
 
 use crate::feature::Access;
@@ -44,7 +44,7 @@ kinds! {
         8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent
         15 repair 16 original;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
-        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at;
+        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at 17 thick;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
 }
 
@@ -298,8 +298,10 @@ fn read_segments(mut value: Reader<'_>) -> Result<Vec<Segment>, Malformed> {
 fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
     body.bytes(volume::id, it.id.as_bytes())?;
     body.string(volume::name, it.name.as_str())?;
-    body.bytes(volume::pool, it.pool.as_bytes())?;
-    body.u32(volume::thin_id, it.thin_id)?;
+    if let Backing::Thin { pool, thin_id } = &it.backing {
+        body.bytes(volume::pool, pool.as_bytes())?;
+        body.u32(volume::thin_id, *thin_id)?;
+    }
     body.u64(volume::size, it.size.get())?;
     body.u8(volume::state, volume_state::code(it.state))?;
     let (kind, fs) = match &it.content {
@@ -340,7 +342,41 @@ fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
     if let Some(deleted_at) = it.deleted_at {
         body.u64(volume::deleted_at, deleted_at)?;
     }
+    if let Backing::Thick(thick) = &it.backing {
+        body.bytes(volume::thick, &thick_bytes(thick))?;
+    }
     Ok(())
+}
+
+fn thick_bytes(it: &Thick) -> Vec<u8> {
+    let mut out = it.stripes.to_le_bytes().to_vec();
+    out.extend_from_slice(&[it.wanted.map_or(0, fs_kind::code), 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&it.stripe_size.get().to_le_bytes());
+    out.extend_from_slice(&it.filled.get().to_le_bytes());
+    out.extend_from_slice(&segments(&it.segments));
+    out
+}
+
+fn read_thick(mut value: Reader<'_>) -> Result<Thick, Malformed> {
+    let stripes = value.u16()?;
+    let wanted = match value.u8()? {
+        0 => None,
+        code => Some(known(fs_kind::value(code), volume::thick)?),
+    };
+    value.zeros::<5>()?;
+    let (stripe_size, filled) = (Bytes(value.u64()?), Bytes(value.u64()?));
+    Ok(Thick { stripes, wanted, stripe_size, filled, segments: read_segments(value)? })
+}
+
+/// In a pool, or in extents of its own (FMT-20).
+fn backing(pool: Option<PoolId>, thin_id: Option<u32>, thick: Option<Thick>) -> Result<Backing, Malformed> {
+    match (pool, thin_id, thick) {
+        (Some(pool), Some(thin_id), None) => Ok(Backing::Thin { pool, thin_id }),
+        (None, None, Some(thick)) => Ok(Backing::Thick(Box::new(thick))),
+        (Some(_), None, None) => Err(Malformed { what: volume::thin_id.name }),
+        (.., None) => Err(Malformed { what: volume::pool.name }),
+        (.., Some(_)) => Err(Malformed { what: volume::thick.name }),
+    }
 }
 
 /// Both halves have at most 255 bytes.
@@ -390,11 +426,14 @@ fn flag(value: &mut Reader<'_>) -> Result<bool, Malformed> {
 }
 
 fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
-    let it = Volume {
-        id: VolumeId::from_bytes(fields.array(volume::id)?),
-        name: fields.name(volume::name)?,
-        pool: PoolId::from_bytes(fields.array(volume::pool)?),
-        thin_id: fields.u32(volume::thin_id)?,
+    let (id, name) = (VolumeId::from_bytes(fields.array(volume::id)?), fields.name(volume::name)?);
+    let pool = fields.optional(volume::pool)?.map(whole).transpose()?.map(PoolId::from_bytes);
+    let thin_id = fields.optional(volume::thin_id)?.map(whole).transpose()?.map(u32::from_le_bytes);
+    let mut it = Volume {
+        id,
+        name,
+        // What it is stands behind all the others.
+        backing: Backing::Thin { pool: PoolId::from_bytes([0; 16]), thin_id: 0 },
         size: Bytes(fields.u64(volume::size)?),
         state: known(volume_state::value(fields.u8(volume::state)?), volume::state)?,
         content: read_content(fields.required(volume::content)?)?,
@@ -407,7 +446,14 @@ fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
         check_fs: fields.unless_usual(volume::check_fs, false, flag)?,
         deleted_at: fields.unless_usual(volume::deleted_at, None, |value| value.u64().map(Some))?,
     };
+    it.backing = backing(pool, thin_id, fields.optional(volume::thick)?.map(read_thick).transpose()?)?;
     fields.end().map(|()| it)
+}
+
+/// A field of exactly `N` bytes.
+fn whole<const N: usize>(mut value: Reader<'_>) -> Result<[u8; N], Malformed> {
+    let bytes = value.array()?;
+    value.end().map(|()| bytes)
 }
 
 fn read_content(mut value: Reader<'_>) -> Result<Content, Malformed> {

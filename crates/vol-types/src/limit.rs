@@ -41,6 +41,12 @@ pub const POOL_RESERVE_PERCENT_MAX: u32 = 90;
 /// Largest over-commit limit that can be asked for.
 pub const OVERCOMMIT_PERCENT_MAX: u32 = 1_000_000;
 
+/// Smallest share of a striped volume's row that goes to one PV: a page, which every disk takes in one piece.
+pub const STRIPE_SIZE_MIN: Bytes = Bytes(4 * Bytes::KIB);
+/// The usual one.
+pub const STRIPE_SIZE_DEFAULT: Bytes = Bytes(64 * Bytes::KIB);
+/// Most stripes of a volume: each is a device in every line of its table.
+pub const STRIPES_MAX: u16 = 64;
 /// Largest volume: a block device's size is a signed 64-bit number of bytes (`loff_t`), less one chunk of rounding.
 pub const VOLUME_SIZE_MAX: Bytes = Bytes((1 << 63) - Bytes::GIB);
 /// Smallest volume: one chunk of the smallest chunk size.

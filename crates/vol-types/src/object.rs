@@ -151,15 +151,15 @@ pub enum PoolState {
     Deleting,
 }
 
-/// A thin volume, or a snapshot of one.
+/// A volume, thin or thick, or a snapshot of a thin one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub id: VolumeId,
     /// `VOLUME`, or for a snapshot `SNAPSHOT` alone: the volume's name stands in [`Snapshot::of_name`].
     pub name: Name,
-    pub pool: PoolId,
-    pub thin_id: u32,
-    /// Size in bytes, a multiple of the pool's chunk size. The pool itself knows no sizes.
+    pub backing: Backing,
+    /// Size in bytes: of a thin volume a multiple of the pool's chunk size (the pool itself knows no sizes), of a thick one whole rows of
+    /// extents.
     pub size: Bytes,
     pub state: VolumeState,
     pub content: Content,
@@ -177,6 +177,66 @@ pub struct Volume {
     pub check_fs: bool,
     /// When it was deleted, in seconds since 1970: set in the state [`VolumeState::Deleted`] alone.
     pub deleted_at: Option<u64>,
+}
+
+/// Where a volume's data are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// In a pool, which gives it space as it is written to.
+    Thin { pool: PoolId, thin_id: u32 },
+    /// In extents of its own. Boxed, because there may be a hundred thousand of the others.
+    Thick(Box<Thick>),
+}
+
+/// The extents of a thick volume, and how far they are ready to be handed out.
+///
+/// Nobody can read of it what others wrote there before: all of it is wiped (of a clone: written) first, from its beginning to its end,
+/// and `filled` says durably how far that has come. Up to [`Volume::size`] a volume that is ready is filled; what its segments have
+/// beyond is being wiped for a growth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thick {
+    /// In rows of `stripes` segments of equal count; the rows follow each other without gaps.
+    pub segments: Vec<Segment>,
+    /// How many PVs share each row; 1 for a linear volume.
+    pub stripes: u16,
+    /// How much goes to one PV before it is the next one's turn: a power of two from `limit::STRIPE_SIZE_MIN` to the VG's extent size;
+    /// zero for a linear volume.
+    pub stripe_size: Bytes,
+    /// Bytes from the beginning of the segments.
+    pub filled: Bytes,
+    /// The file system that it is to be given when it is filled; for one that is just being made.
+    pub wanted: Option<FsKind>,
+}
+
+impl Thick {
+    /// Bytes of all segments, in a VG with extents of this size; saturates.
+    pub fn capacity(&self, extent_size: Bytes) -> Bytes {
+        let extents: Extents = self.segments.iter().map(|segment| segment.count).sum();
+        extents.to_bytes(extent_size).unwrap_or(Bytes(u64::MAX))
+    }
+}
+
+impl Volume {
+    /// The pool of a thin volume or of a snapshot.
+    pub const fn pool(&self) -> Option<PoolId> {
+        match self.backing {
+            Backing::Thin { pool, .. } => Some(pool),
+            Backing::Thick(_) => None,
+        }
+    }
+    /// The thin id of a thin volume or of a snapshot.
+    pub const fn thin_id(&self) -> Option<u32> {
+        match self.backing {
+            Backing::Thin { thin_id, .. } => Some(thin_id),
+            Backing::Thick(_) => None,
+        }
+    }
+    pub const fn thick(&self) -> Option<&Thick> {
+        match &self.backing {
+            Backing::Thin { .. } => None,
+            Backing::Thick(thick) => Some(thick),
+        }
+    }
 }
 
 /// What a clone was made from. That may be gone since.

@@ -63,7 +63,8 @@ fn look_at_group(host: &SimHost, catalog: &Catalog, mounts: &Mounts, seen: &mut 
         let mut known = BTreeSet::new();
         let mut model = PoolModel { size: catalog.pool_data_size(pool).get() >> 20, ..PoolModel::default() };
         for volume in catalog.volumes_of(pool.id) {
-            known.insert(volume.thin_id);
+            let Some(thin_id) = volume.thin_id() else { continue };
+            known.insert(thin_id);
             let Some(key) = Key::of(&VolumeName::of(volume)) else {
                 wrong.push(format!("a volume {} that nobody made", VolumeName::of(volume)));
                 continue;
@@ -71,7 +72,7 @@ fn look_at_group(host: &SimHost, catalog: &Catalog, mounts: &Mounts, seen: &mut 
             if volume.state != VolumeState::Ready {
                 wrong.push(format!("volume {} is {:?}", VolumeName::of(volume), volume.state));
             }
-            let inside = view.as_ref().and_then(|view| view.thins.get(&volume.thin_id)).map(|thin| &thin.content);
+            let inside = view.as_ref().and_then(|view| view.thins.get(&thin_id)).map(|thin| &thin.content);
             let (kind, written) = content(volume, inside, wrong);
             let in_use = in_use(host, volume, key, mounts, wrong);
             model.volumes.insert(key, VolumeModel { size: volume.size.get(), kind, written, in_use });

@@ -52,8 +52,7 @@ fn objects() -> Vec<Object> {
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(4)),
             name: name("pg"),
-            pool: PoolId::from_bytes(ids(3)),
-            thin_id: 1,
+            backing: Backing::Thin { pool: PoolId::from_bytes(ids(3)), thin_id: 1 },
             size: Bytes::gib(10),
             state: VolumeState::Ready,
             content: VolumeContent::Formatted { fs: FsKind::Xfs, uuid: ids(5) },
@@ -69,8 +68,7 @@ fn objects() -> Vec<Object> {
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(6)),
             name: name("before"),
-            pool: PoolId::from_bytes(ids(3)),
-            thin_id: 2,
+            backing: Backing::Thin { pool: PoolId::from_bytes(ids(3)), thin_id: 2 },
             size: Bytes::gib(10),
             state: VolumeState::Ready,
             content: VolumeContent::Raw,

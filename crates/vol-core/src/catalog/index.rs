@@ -39,14 +39,15 @@ impl Index {
         if !volume.state.is_settled() {
             self.unfinished.insert(ObjectKey::Volume(volume.id));
         }
-        if volume.state == VolumeState::Deleted {
-            self.members.entry(volume.pool).or_default().kept += 1;
+        if let (VolumeState::Deleted, Some(pool)) = (volume.state, volume.pool()) {
+            self.members.entry(pool).or_default().kept += 1;
         }
         if !volume.state.has_name() {
             return;
         }
         self.names.insert(VolumeName::of(volume), volume.id);
-        let members = self.members.entry(volume.pool).or_default();
+        let Some(pool) = volume.pool() else { return };
+        let members = self.members.entry(pool).or_default();
         match &volume.snapshot {
             None => {
                 members.volumes += 1;
@@ -61,8 +62,8 @@ impl Index {
 
     pub fn remove(&mut self, volume: &Volume) {
         self.unfinished.remove(&ObjectKey::Volume(volume.id));
-        if volume.state == VolumeState::Deleted {
-            self.leave(volume.pool, |members| members.kept = members.kept.saturating_sub(1));
+        if let (VolumeState::Deleted, Some(pool)) = (volume.state, volume.pool()) {
+            self.leave(pool, |members| members.kept = members.kept.saturating_sub(1));
         }
         if !volume.state.has_name() {
             return;
@@ -71,7 +72,8 @@ impl Index {
         if self.names.get(&name) == Some(&volume.id) {
             self.names.remove(&name);
         }
-        self.leave(volume.pool, |members| match &volume.snapshot {
+        let Some(pool) = volume.pool() else { return };
+        self.leave(pool, |members| match &volume.snapshot {
             None => {
                 members.volumes = members.volumes.saturating_sub(1);
                 members.virtual_bytes = members.virtual_bytes.saturating_sub(u128::from(volume.size.get()));

@@ -31,8 +31,7 @@ fn volume() -> impl Strategy<Value = Volume> {
         |(id, name, pool, state, of, size)| Volume {
             id: VolumeId::from_uuid(uuid(id)),
             name: Name::new(&format!("v{name}")).unwrap(),
-            pool: PoolId::from_uuid(uuid(pool)),
-            thin_id: u32::from(id),
+            backing: Backing::Thin { pool: PoolId::from_uuid(uuid(pool)), thin_id: u32::from(id) },
             size: Bytes(size),
             state,
             content: Content::Raw,

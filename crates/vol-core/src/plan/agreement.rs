@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Intent, Pool, PoolId, ThinOp, Volume, VolumeId, limit};
+use vol_types::{Backing, Intent, Pool, PoolId, ThinOp, Volume, VolumeId, limit};
 
 use crate::catalog::Catalog;
 use crate::observed::{PoolContents, ThinRecord};
@@ -54,8 +54,9 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
     let mut ours = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for volume in catalog.volumes_of(pool.id) {
-        ours.insert(volume.thin_id);
-        if volume.state.is_settled() && !contents.thins.contains_key(&volume.thin_id) {
+        let Some(thin_id) = volume.thin_id() else { continue };
+        ours.insert(thin_id);
+        if volume.state.is_settled() && !contents.thins.contains_key(&thin_id) {
             lost.insert(volume.id);
         }
     }
@@ -105,13 +106,14 @@ pub fn is_stray(kernel: &Kernel, pool: PoolId, thin_id: u32) -> bool {
 
 /// Refuses a volume whose thin id the pool does not have; `path` names it.
 pub fn not_lost(kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refusal> {
-    let lost = kernel.findings.get(&volume.pool).is_some_and(|findings| findings.lost.contains(&volume.id));
+    let Backing::Thin { pool, thin_id } = &volume.backing else { return Ok(()) };
+    let lost = kernel.findings.get(pool).is_some_and(|findings| findings.lost.contains(&volume.id));
     if !lost {
         return Ok(());
     }
     Err(Refusal::new(
         RefusalCode::Degraded,
-        format!("the pool does not have thin id {}, which is that of {path}: its data are not there", volume.thin_id),
+        format!("the pool does not have thin id {thin_id}, which is that of {path}: its data are not there"),
     )
     .hint("other volumes of the pool are not affected; see pool_lost_thin in docs/troubleshooting.md"))
 }

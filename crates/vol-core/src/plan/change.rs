@@ -31,7 +31,10 @@ pub fn rename(catalog: &Catalog, volume: &Volume, new: &Name) -> Result<Plan, Re
     let mut renamed = vec![Volume { name: new.clone(), ..volume.clone() }];
     if volume.snapshot.is_none() {
         // Those too that were deleted and can be taken back: their name is that of their volume.
-        let kept = trash::kept(catalog, Some(volume.pool))
+        let kept = volume
+            .pool()
+            .into_iter()
+            .flat_map(|pool| trash::kept(catalog, Some(pool)))
             .filter(|one| one.snapshot.as_ref().is_some_and(|it| it.of == volume.id));
         renamed.extend(catalog.snapshots_of(volume.id).chain(kept).map(|snapshot| Volume {
             snapshot: Some(Snapshot { of: volume.id, of_name: new.clone() }),

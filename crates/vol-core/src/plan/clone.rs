@@ -3,13 +3,15 @@
 //! To the pool a clone is a snapshot like any other; that it is a volume, with a size that is promised to it, stands in our
 //! record alone. It shares every chunk with what it was made from until one of the two writes.
 
-use vol_types::{Bytes, Change, CloneOf, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState};
+use vol_types::{
+    Backing, Bytes, Change, CloneOf, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState,
+};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::volume::{Created, other_labels, within_policy};
-use crate::plan::{Kernel, agreement};
+use crate::plan::{Kernel, agreement, pool_of};
 use crate::refusal::Refusal;
 use crate::step::{Action, Step};
 
@@ -46,9 +48,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     if source.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{of} is just being made or deleted")));
     }
-    let Some(pool) = catalog.pool(source.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {of} is not there")));
-    };
+    let pool = pool_of(catalog, source, &of)?;
     let before = room_for_more(catalog, kernel, batch, pool)?;
     agreement::not_lost(kernel, source, &of)?;
     within_policy(catalog, batch, pool, source.size)?;
@@ -56,8 +56,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     let clone = Volume {
         id: request.id,
         name: request.name.clone(),
-        pool: source.pool,
-        thin_id,
+        backing: Backing::Thin { pool: pool.id, thin_id },
         size: source.size,
         state: VolumeState::Creating,
         content: content_of(source),
@@ -75,7 +74,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         deleted_at: None,
     };
     let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
-    let taken = taken_of(kernel, source, thin_id);
+    let taken = taken_of(kernel, source, thin_id)?;
     let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
     Ok(Created::Change(Box::new(ThinChange {
         title: format!("clone {of} as {path}"),
@@ -85,7 +84,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         before: Vec::new(),
         pool: after,
         promises: source.size,
-        ops: vec![ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: source.thin_id }],
+        ops: vec![ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: taken.origin_thin_id }],
         message: Step::new(message).requires(as_planned(source, &taken)),
         begin: vec![Change::Put(Object::Volume(clone))],
         done: vec![Change::Put(Object::Volume(ready))],

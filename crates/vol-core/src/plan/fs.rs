@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use vol_types::{Bytes, Change, Content, FsKind, Object, Volume, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
-use crate::dm::{Device, Table};
+use crate::dm::Device;
 use crate::observed::{DmInfo, FsCheck, FsState, Mount};
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, agreement, pool, volume, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, pool_of, volume, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -54,9 +54,7 @@ pub fn resize(
         return Err(Refusal::invalid(format!("{path} is a snapshot, and keeps the size that it was taken with")));
     }
     settled(volume, &path)?;
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     let asked = match new {
         NewSize::To(size) => size,
         NewSize::By(more) => volume.size.checked_add(more).ok_or_else(|| {
@@ -91,7 +89,7 @@ pub fn resize(
         plan.commit(vec![Change::Put(Object::Volume(grown.clone()))]);
     }
     if info.is_some_and(|info| is_short(&grown, info)) {
-        plan.steps.push(reload(&grown));
+        plan.steps.push(reload(catalog, &grown)?);
     }
     if let (Some(fs_kind), Some(mount)) = (kind(volume), writable_mount(kernel, volume))
         && (size > volume.size || fs.is_none_or(|fs| is_smaller(fs, size)))
@@ -108,10 +106,10 @@ pub fn is_smaller(fs: FsState, size: Bytes) -> bool {
 }
 
 /// Gives an active device the length that the catalog says.
-pub fn reload(volume: &Volume) -> Step {
+pub fn reload(catalog: &Catalog, volume: &Volume) -> Result<Step, Refusal> {
     let device = Device::Volume(volume.id);
-    let table: Table = volume::table(volume);
-    Step::new(Action::ReloadDm { device, table }).requires(Requirement::Active(device))
+    let table = volume::table(catalog, volume)?;
+    Ok(Step::new(Action::ReloadDm { device, table }).requires(Requirement::Active(device)))
 }
 
 fn settled(volume: &Volume, path: &str) -> Result<(), Refusal> {
@@ -160,9 +158,7 @@ pub fn check(catalog: &Catalog, kernel: &Kernel, volume: &Volume, repair: bool) 
         .hint("mount it with --read-only and copy the files to a new volume"));
     }
     volume::not_in_use(kernel, Device::Volume(volume.id), &path, "check")?;
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     agreement::not_lost(kernel, volume, &path)?;
     let device = Device::Volume(volume.id);
@@ -171,7 +167,7 @@ pub fn check(catalog: &Catalog, kernel: &Kernel, volume: &Volume, repair: bool) 
         // Left over by a mount; it may be one that cannot be written to, or too short.
         plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
     }
-    let table = volume::table(volume);
+    let table = volume::table(catalog, volume)?;
     plan.steps
         .push(Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device)));
     let how = if repair { FsCheck::Repair } else { FsCheck::Look };
@@ -205,9 +201,7 @@ pub fn trim(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<PathB
             .hint("whoever uses a raw volume discards what is free in it, for example with `fstrim` or the mount option discard"));
     }
     settled(volume, &path)?;
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     match writable_mount(kernel, volume) {
         Some(mount) => Ok(mount.target.clone()),

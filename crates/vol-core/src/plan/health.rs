@@ -133,7 +133,7 @@ pub fn explained(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> PoolHealth 
             if !findings.strays.is_empty() {
                 parts.push(format!("only the kernel has thin ids {}", agreement::listed(findings.strays.keys())));
             }
-            let lost: Vec<u32> = findings.lost.iter().filter_map(|id| Some(catalog.volume(*id)?.thin_id)).collect();
+            let lost: Vec<u32> = findings.lost.iter().filter_map(|id| catalog.volume(*id)?.thin_id()).collect();
             if !lost.is_empty() {
                 parts.push(format!("only we have thin ids {}", agreement::listed(&lost)));
             }

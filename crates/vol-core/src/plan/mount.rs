@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::health::{self, Access};
 use crate::plan::vg::is_plain_absolute;
-use crate::plan::{Kernel, Plan, agreement, fs as file_system, volume};
+use crate::plan::{Kernel, Plan, agreement, fs as file_system, pool_of, volume};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -45,9 +45,7 @@ pub fn mount(
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     let device = Device::Volume(volume.id);
     let read_only = read_only || volume.snapshot.is_some();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
@@ -95,12 +93,12 @@ pub fn mount(
                 plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
             }
             if differs || active.is_none() {
-                let table = volume::table(volume);
+                let table = volume::table(catalog, volume)?;
                 plan.steps.push(
                     Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)),
                 );
             } else if active.is_some_and(|info| file_system::is_short(volume, info)) {
-                plan.steps.push(file_system::reload(volume));
+                plan.steps.push(file_system::reload(catalog, volume)?);
             }
         }
     }
@@ -199,9 +197,7 @@ fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: boo
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("attach {path}"));
     let read_only = read_only || volume.snapshot.is_some();
@@ -213,7 +209,7 @@ fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: boo
     } else {
         agreement::not_lost(kernel, volume, &path)?;
         health::access(catalog, kernel, pool, read_only)?;
-        let table = volume::table(volume);
+        let table = volume::table(catalog, volume)?;
         plan.steps.push(Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)));
     }
     Ok(plan)

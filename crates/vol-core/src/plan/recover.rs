@@ -282,13 +282,13 @@ fn half_made_volumes(
 ) -> Option<Recovery> {
     catalog.volumes().filter(|volume| !volume.state.is_settled()).find_map(|volume| {
         let subject = ObjectKey::Volume(volume.id);
-        let pool = catalog.pool(volume.pool)?;
+        let pool = catalog.pool_of(volume)?;
         // An intent that could not be settled owns the pool; nothing is begun on top of it.
         let agrees = writable_transaction(kernel, pool)? == pool.transaction_id;
         if !open(&subject) || !agrees || catalog.intents_of(pool.id).next().is_some() {
             return None;
         }
-        let mut change = volume::removal(pool, volume, fresh_intent);
+        let mut change = volume::removal(pool, volume, volume.thin_id()?, fresh_intent);
         let device = Device::Volume(volume.id);
         if kernel.dm.contains_key(&device) {
             change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
@@ -304,12 +304,12 @@ fn short_devices(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -
         let Device::Volume(id) = device else { return None };
         let volume = catalog.volume(*id).filter(|volume| volume.state == VolumeState::Ready)?;
         let subject = ObjectKey::Volume(volume.id);
-        writable_transaction(kernel, catalog.pool(volume.pool)?)?;
+        writable_transaction(kernel, catalog.pool_of(volume)?)?;
         if !open(&subject) || !fs::is_short(volume, info) {
             return None;
         }
         let mut plan = Plan::new(format!("finish resizing {}", crate::catalog::VolumeName::of(volume)));
-        plan.steps.push(fs::reload(volume));
+        plan.steps.push(fs::reload(catalog, volume).ok()?);
         Some(Recovery { subject, plan })
     })
 }

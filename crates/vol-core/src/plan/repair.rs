@@ -330,7 +330,8 @@ pub fn judge(
     let had: BTreeMap<u32, u64> =
         old.into_iter().flat_map(|old| old.thins.iter().map(|(id, thin)| (*id, thin.mapped_chunks))).collect();
     let shrunk = catalog.volumes_of(pool.id).filter(|volume| volume.state != VolumeState::Deleting).filter_map(|one| {
-        let (now, before) = (new.thins.get(&one.thin_id)?.mapped_chunks, *had.get(&one.thin_id)?);
+        let id = one.thin_id()?;
+        let (now, before) = (new.thins.get(&id)?.mapped_chunks, *had.get(&id)?);
         (now < before).then(|| (VolumeName::of(one), now, before))
     });
     Ok(Losses {

@@ -6,7 +6,9 @@
 //! its own. Cut short before the kernel's transaction id has moved, the helper is taken back; cut short after it, all the rest is done
 //! by recovery ([`finished`], and what it does with anything that is *deleting*).
 
-use vol_types::{Bytes, Change, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState};
+use vol_types::{
+    Backing, Bytes, Change, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState,
+};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
@@ -72,7 +74,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
     let device = Device::Volume(volume.id);
     volume::not_in_use(kernel, device, &path, "roll back")?;
     volume::not_attached(kernel, volume, &path, "roll back")?;
-    let Some(pool) = catalog.pool(volume.pool).filter(|pool| pool.id == source.pool) else {
+    let Some(pool) = catalog.pool_of(volume).filter(|pool| Some(pool.id) == source.pool()) else {
         return Err(Refusal::not_found(format!("the pool of {path} is not there")));
     };
     let before = room_for_more(catalog, kernel, &Batch::default(), pool)?;
@@ -81,8 +83,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
     let helper = Volume {
         id: request.helper,
         name: helper_name(request.helper)?,
-        pool: volume.pool,
-        thin_id,
+        backing: Backing::Thin { pool: pool.id, thin_id },
         size: source.size,
         state: VolumeState::Creating,
         content: content_of(source),
@@ -100,7 +101,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         return Err(Refusal::busy(format!("the name {vg}/{} is taken", VolumeName::of(&helper))).hint("try again"));
     }
     let [rolled_back, old] = exchanged(volume, &helper);
-    let taken = taken_of(kernel, source, thin_id);
+    let taken = taken_of(kernel, source, thin_id)?;
     let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
     let mut change = ThinChange {
         title: format!("roll {path} back to {from}"),
@@ -110,7 +111,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         before: Vec::new(),
         pool: after,
         promises: Bytes::ZERO,
-        ops: vec![ThinOp::Rollback { volume: helper.id, thin_id, origin_thin_id: source.thin_id }],
+        ops: vec![ThinOp::Rollback { volume: helper.id, thin_id, origin_thin_id: taken.origin_thin_id }],
         message: Step::new(message).requires(as_planned(source, &taken)).requires(Requirement::Absent(device)),
         begin: vec![Change::Put(Object::Volume(helper))],
         done: vec![Change::Put(Object::Volume(rolled_back)), Change::Put(Object::Volume(old.clone()))],
@@ -122,7 +123,8 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
     let swapped = Pool { transaction_id: change.pool.transaction_id.saturating_add(1), ..change.pool.clone() };
     let mut plan = thin::alone(change);
     if !request.keep {
-        plan.steps.extend(thin::alone(volume::removal(&swapped, &old, request.removal)).steps);
+        let old_id = old.thin_id().unwrap_or(thin_id);
+        plan.steps.extend(thin::alone(volume::removal(&swapped, &old, old_id, request.removal)).steps);
     }
     Ok(Planned { plan, volume: volume.id, thin_id })
 }
@@ -138,7 +140,7 @@ fn helper_name(id: VolumeId) -> Result<Name, Refusal> {
 /// The volume with what the helper holds, and the helper with what the volume held: deleted and kept, or to be deleted.
 fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
     let rolled_back = Volume {
-        thin_id: helper.thin_id,
+        backing: helper.backing.clone(),
         size: helper.size,
         content: helper.content.clone(),
         reserve: volume.reserve.min(helper.size),
@@ -146,7 +148,7 @@ fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
         ..volume.clone()
     };
     let old = Volume {
-        thin_id: volume.thin_id,
+        backing: volume.backing.clone(),
         size: volume.size,
         content: volume.content.clone(),
         check_fs: volume.check_fs,

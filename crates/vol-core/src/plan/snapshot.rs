@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use vol_types::{
-    Bytes, Change, Content, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId, VolumeState,
-    defect, limit,
+    Backing, Bytes, Change, Content, IntentId, Labels, Name, Object, Pool, Snapshot, ThinOp, Volume, VolumeId,
+    VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -59,10 +59,13 @@ pub fn create(
             .hint("snapshots that are taken together are of one instant: one of each volume"));
     }
     let origins: Vec<&Volume> = requests.iter().map(|request| origin_of(catalog, request)).collect::<Result<_, _>>()?;
-    let Some(pool) = origins.first().and_then(|origin| catalog.pool(origin.pool)) else {
+    if let Some(thick) = origins.iter().find(|origin| origin.thick().is_some()) {
+        return Err(no_snapshots_of(thick, &format!("{vg}/{}", thick.name)));
+    }
+    let Some(pool) = origins.first().and_then(|origin| catalog.pool_of(origin)) else {
         return Err(Refusal::not_found(format!("the pool of {vg}/{} is not there", first.of)));
     };
-    if let Some(other) = origins.iter().find(|origin| origin.pool != pool.id) {
+    if let Some(other) = origins.iter().find(|origin| origin.pool() != Some(pool.id)) {
         // Each pool has transactions of its own, and a crash between two of them would leave half of the group.
         return Err(Refusal::invalid(format!(
             "{vg}/{} is not in pool {} as {vg}/{} is",
@@ -96,8 +99,7 @@ pub fn create(
         let snapshot = Volume {
             id: request.id,
             name: request.name.clone(),
-            pool: origin.pool,
-            thin_id,
+            backing: Backing::Thin { pool: pool.id, thin_id },
             size: origin.size,
             state: VolumeState::Creating,
             content: content_of(origin),
@@ -112,9 +114,9 @@ pub fn create(
             deleted_at: None,
         };
         let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
-        let taken = taken_of(kernel, origin, thin_id);
+        let taken = taken_of(kernel, origin, thin_id)?;
         change.message.requires.push(as_planned(origin, &taken));
-        change.ops.push(ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: origin.thin_id });
+        change.ops.push(ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: taken.origin_thin_id });
         change.names.extend([request.full_name(), request.origin_name()]);
         change.begin.push(Change::Put(Object::Volume(snapshot)));
         change.done.push(Change::Put(Object::Volume(ready)));
@@ -181,10 +183,18 @@ pub(super) fn content_of(source: &Volume) -> Content {
 }
 
 /// The message's part for one source.
-pub(super) fn taken_of(kernel: &Kernel, source: &Volume, thin_id: u32) -> SnapshotOf {
+pub(super) fn taken_of(kernel: &Kernel, source: &Volume, thin_id: u32) -> Result<SnapshotOf, Refusal> {
     let device = Device::Volume(source.id);
     let origin = kernel.dm.contains_key(&device).then_some(device);
-    SnapshotOf { origin, origin_thin_id: source.thin_id, thin_id }
+    let origin_thin_id =
+        source.thin_id().ok_or_else(|| no_snapshots_of(source, &VolumeName::of(source).to_string()))?;
+    Ok(SnapshotOf { origin, origin_thin_id, thin_id })
+}
+
+/// A thick volume has extents of its own, which nothing else can share.
+fn no_snapshots_of(thick: &Volume, path: &str) -> Refusal {
+    Refusal::invalid(format!("{path} is a thick volume: snapshots are of thin volumes only"))
+        .hint(format!("copy it: `volctl volume clone {path} VG/NEW` ({} are needed)", thick.size))
 }
 
 /// Suspended or not must be what the plan was made for: a snapshot of a running origin is a corrupt one.

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::PoolStatus;
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, pool, volume, writable_pool};
+use crate::plan::{Kernel, Plan, pool, pool_of, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -67,9 +67,7 @@ pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, deletion: Deletion) ->
         return Ok(Plan::default());
     };
     let path = path(catalog, one);
-    let Some(pool) = catalog.pool(one.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, one, &path)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     let device = Device::Volume(one.id);
     let mut plan = Plan::new(format!("give back the space of {path}, which was deleted"));
@@ -79,7 +77,7 @@ pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, deletion: Deletion) ->
     }
     if !kernel.dm.contains_key(&device) {
         plan.steps.push(
-            Step::new(Action::CreateDm { device, table: volume::table(one), read_only: false })
+            Step::new(Action::CreateDm { device, table: volume::table(catalog, one)?, read_only: false })
                 .requires(Requirement::Absent(device)),
         );
     }
@@ -95,7 +93,9 @@ pub fn last_deleted<'a>(catalog: &'a Catalog, name: &VolumeName) -> Option<&'a V
 
 /// What was deleted and is kept, in one pool or in all.
 pub fn kept(catalog: &Catalog, pool: Option<PoolId>) -> impl Iterator<Item = &Volume> {
-    catalog.volumes().filter(move |one| one.state == VolumeState::Deleted && pool.is_none_or(|pool| pool == one.pool))
+    catalog
+        .volumes()
+        .filter(move |one| one.state == VolumeState::Deleted && pool.is_none_or(|pool| one.pool() == Some(pool)))
 }
 
 /// `volume undelete` and `snapshot undelete`: takes back the last deletion of this name.
@@ -113,9 +113,7 @@ pub fn undelete(catalog: &Catalog, name: &VolumeName) -> Result<(Plan, VolumeId)
         return Err(Refusal::exists(format!("there is another {vg}/{name} since"))
             .hint("delete or rename that one first; the deleted one is kept meanwhile"));
     }
-    let Some(pool) = catalog.pool(one.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {vg}/{name} is not there")));
-    };
+    let pool = pool_of(catalog, one, &format!("{vg}/{name}"))?;
     if one.snapshot.is_none() {
         volume::within_policy(catalog, &Batch::default(), pool, one.size)?;
     }
@@ -138,7 +136,7 @@ pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<Del
         if is_emptied(one) || one.deleted_at.is_none_or(|at| at.saturating_add(window) <= now) {
             return true;
         }
-        let Some(pool) = catalog.pool(one.pool).filter(|pool| !relieved.contains(&pool.id)) else { return false };
+        let Some(pool) = catalog.pool_of(one).filter(|pool| !relieved.contains(&pool.id)) else { return false };
         let status = kernel.pools.get(&pool.id);
         let short = matches!(status, Some(PoolStatus::Working(_))) && pool::has_room(catalog, pool, status).is_err();
         if short {

@@ -1,14 +1,14 @@
 //! Making and deleting thin volumes.
 
 use vol_types::{
-    Bytes, Change, Content, FsKind, IntentId, Labels, MkfsOptions, Name, Object, ObjectKey, Pool, ThinOp, Volume,
-    VolumeId, VolumeState, defect, limit,
+    Backing, Bytes, Change, Content, Extents, FsKind, IntentId, Labels, MkfsOptions, Name, Object, ObjectKey, Pool,
+    PoolId, Segment, Thick, ThinOp, Volume, VolumeId, VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, Plan, agreement, pool, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, pool_of, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -61,8 +61,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     let volume = Volume {
         id: request.id,
         name: request.name.clone(),
-        pool: pool.id,
-        thin_id: pool.next_thin_id,
+        backing: Backing::Thin { pool: pool.id, thin_id: pool.next_thin_id },
         size,
         state: VolumeState::Creating,
         content: if request.fs.is_some() { Content::Blank } else { Content::Raw },
@@ -79,7 +78,8 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
         Some(fs) => Volume { content: Content::Formatting { fs, uuid: request.fs_uuid }, ..volume.clone() },
     };
-    let (id, thin_id) = (volume.id, volume.thin_id);
+    let (id, thin_id) = (volume.id, pool.next_thin_id);
+    let table = thin_table(pool.id, thin_id, size);
     Ok(Created::Change(Box::new(ThinChange {
         title: format!("create volume {path}"),
         volume: id,
@@ -89,21 +89,19 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         pool: pool_after,
         promises: size,
         ops: vec![ThinOp::Create { volume: id, thin_id }],
-        message: Step::new(Action::CreateThin { pool: volume.pool, thin_id }),
+        message: Step::new(Action::CreateThin { pool: pool.id, thin_id }),
         begin: vec![Change::Put(Object::Volume(volume.clone()))],
         done: vec![Change::Put(Object::Volume(after))],
-        then: request.fs.map(|fs| format(&volume, fs, request.fs_uuid, &request.mkfs)).unwrap_or_default(),
+        then: request.fs.map(|fs| format(&volume, table, fs, request.fs_uuid, &request.mkfs)).unwrap_or_default(),
     })))
 }
 
 /// mkfs on a volume that has just been made, is recorded as *formatting*, and that nobody has seen.
-fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) -> Vec<Step> {
+fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) -> Vec<Step> {
     let mut plan = Plan::default();
     let device = Device::Volume(volume.id);
-    plan.steps.push(
-        Step::new(Action::CreateDm { device, table: table(volume), read_only: false })
-            .requires(Requirement::Absent(device)),
-    );
+    plan.steps
+        .push(Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device)));
     plan.steps.push(
         Step::new(Action::Mkfs { volume: volume.id, fs, uuid, options: options.clone() })
             .requires(Requirement::Active(device))
@@ -121,13 +119,47 @@ fn format(volume: &Volume, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) ->
     plan.steps
 }
 
-/// The table of a thin volume.
-pub fn table(volume: &Volume) -> Table {
-    Table::Thin {
-        pool: Device::Pool(volume.pool),
-        thin_id: volume.thin_id,
-        len: vol_types::Sectors(volume.size.get() / 512),
+/// The table of a volume, as far as its size says.
+pub fn table(catalog: &Catalog, volume: &Volume) -> Result<Table, Refusal> {
+    match &volume.backing {
+        Backing::Thin { pool, thin_id } => Ok(thin_table(*pool, *thin_id, volume.size)),
+        Backing::Thick(thick) => thick_table(catalog, thick, Bytes::ZERO, volume.size),
     }
+}
+
+/// The table of the part of a thick volume's segments between two offsets; both are beginnings of rows, or the end.
+pub fn thick_table(catalog: &Catalog, thick: &Thick, from: Bytes, to: Bytes) -> Result<Table, Refusal> {
+    let damaged = || Refusal::invalid("the record of a thick volume makes no sense").hint("see `volctl pv inspect`");
+    let rows = thick_rows(catalog, thick, from, to).ok_or_else(damaged)?;
+    let extent = catalog.vg().extent_size;
+    let offset = |pv| Some(catalog.pv(pv)?.data_offset);
+    let table = match thick.stripes {
+        1 => Table::linear(&rows, extent, offset),
+        stripes => Table::striped(&rows, stripes, thick.stripe_size, extent, offset),
+    };
+    table.ok_or_else(damaged)
+}
+
+/// The segments of the rows between two offsets; `None` if those are not where rows begin or end.
+fn thick_rows(catalog: &Catalog, thick: &Thick, from: Bytes, to: Bytes) -> Option<Vec<Segment>> {
+    let mut rows = Vec::new();
+    let mut at = Bytes::ZERO;
+    for row in thick.segments.chunks(usize::from(thick.stripes).max(1)) {
+        let extents: Extents = row.iter().map(|segment| segment.count).sum();
+        let end = at.checked_add(extents.to_bytes(catalog.vg().extent_size)?)?;
+        match (at >= from, end <= to) {
+            (true, true) => rows.extend_from_slice(row),
+            (false, _) if end > from => return None,
+            (_, false) if at < to => return None,
+            _ => {}
+        }
+        at = end;
+    }
+    (at >= to).then_some(rows)
+}
+
+fn thin_table(pool: PoolId, thin_id: u32, size: Bytes) -> Table {
+    Table::Thin { pool: Device::Pool(pool), thin_id, len: vol_types::Sectors(size.get() / 512) }
 }
 
 /// The pool with one thin id handed out.
@@ -203,7 +235,7 @@ fn same_as(present: &Volume, pool: &Pool, size: Bytes, request: &CreateVolume, p
         return Err(Refusal::busy(format!("volume {path} is just being made")).hint("try again in a moment"));
     }
     let mut differs = Vec::new();
-    if present.pool != pool.id {
+    if present.pool() != Some(pool.id) {
         differs.push("another pool".to_owned());
     }
     if present.size != size {
@@ -243,11 +275,10 @@ pub fn delete(
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
     not_wanted_any_more(kernel, volume, &path)?;
-    let Some(pool) = catalog.pool(volume.pool) else {
-        return Err(Refusal::not_found(format!("the pool of {path} is not there")));
-    };
+    let pool = pool_of(catalog, volume, &path)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
-    let mut change = removal(batch.pool(pool), volume, intent);
+    let Some(thin_id) = volume.thin_id() else { return Err(Refusal::not_found(format!("{path} is in no pool"))) };
+    let mut change = removal(batch.pool(pool), volume, thin_id, intent);
     change.title = format!("delete {kind} {path}");
     if kernel.dm.contains_key(&device) {
         change.before.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
@@ -263,9 +294,8 @@ pub(super) fn not_wanted_any_more(kernel: &Kernel, volume: &Volume, path: &str) 
 }
 
 /// Tombstone, `delete` message and done record.
-pub fn removal(pool: &Pool, volume: &Volume, intent: IntentId) -> ThinChange {
+pub fn removal(pool: &Pool, volume: &Volume, thin_id: u32, intent: IntentId) -> ThinChange {
     let tombstone = Volume { state: VolumeState::Deleting, deleted_at: None, ..volume.clone() };
-    let thin_id = volume.thin_id;
     ThinChange {
         title: format!("take back the unfinished volume {}", VolumeName::of(volume)),
         volume: volume.id,

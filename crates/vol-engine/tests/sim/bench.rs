@@ -308,15 +308,15 @@ pub fn inventory_with_space(engine: &Engine<SimHost>) -> Vec<String> {
 
 /// What else is known of each volume, and the order of the thin ids: a rollback exchanges them.
 fn details(catalog: &vol_core::Catalog) -> Vec<String> {
-    let mut ids: Vec<u32> = catalog.volumes().map(|volume| volume.thin_id).collect();
+    let mut ids: Vec<u32> = catalog.volumes().filter_map(Volume::thin_id).collect();
     ids.sort_unstable();
     let of = |volume: &Volume| {
         let labels: Vec<_> = volume.labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
         let clone = volume.clone_of.as_ref().map_or(String::new(), |of| format!(" clone of {}", of.volume));
-        let place = ids.binary_search(&volume.thin_id).unwrap();
+        let place = volume.thin_id().map(|id| ids.binary_search(&id).unwrap());
         let name = VolumeName::of(volume);
         let size = volume.size;
-        format!("{name}: {size}, id {place}, protected {}{clone}{}", volume.protected, labels.concat())
+        format!("{name}: {size}, id {place:?}, protected {}{clone}{}", volume.protected, labels.concat())
     };
     catalog.volumes().map(of).collect()
 }

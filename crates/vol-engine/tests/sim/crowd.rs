@@ -36,8 +36,7 @@ pub fn crowd(volumes: u32) -> SimHost {
         Object::Volume(Volume {
             id: VolumeId::from_bytes(id),
             name: name(&format!("pvc-{n:08x}-0d3c-4f7b-9d2e-3a5c8e1b7f60")),
-            pool: pool.id,
-            thin_id: n,
+            backing: Backing::Thin { pool: pool.id, thin_id: n },
             size: Bytes::mib(64),
             state: VolumeState::Ready,
             content: Content::Raw,

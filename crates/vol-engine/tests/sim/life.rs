@@ -319,7 +319,7 @@ fn a_rollback_gives_the_volume_what_the_snapshot_holds_and_leaves_all_else() {
         let is = object(&engine, "pg").unwrap();
         assert_eq!((is.id, &is.labels, &is.name, is.created_at), (was.id, &was.labels, &was.name, was.created_at));
         assert_eq!((is.size, &is.content), (was.size, &was.content));
-        assert!(is.thin_id > was.thin_id);
+        assert!(is.thin_id() > was.thin_id());
         assert_eq!(read(&host, &engine, "pg"), "old");
         // All snapshots are as they were, and what the volume held takes no space any more.
         assert_eq!((read(&host, &engine, "pg@before"), read(&host, &engine, "pg@after")), ("old".into(), "new".into()));

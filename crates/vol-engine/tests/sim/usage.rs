@@ -49,7 +49,7 @@ fn write(host: &SimHost, engine: &Engine<SimHost>, of: &str, first: u64, count: 
 
 /// Allocated and exclusive, in chunks.
 fn thin(engine: &Engine<SimHost>, reading: &PoolReading, of: &str) -> (u64, u64) {
-    let id = engine.vgs()[0].read(|catalog| catalog.volume_named(&volume(of)).unwrap().thin_id);
+    let id = engine.vgs()[0].read(|catalog| catalog.volume_named(&volume(of)).unwrap().thin_id().unwrap());
     let chunk = pool_of(engine).chunk_size.get();
     (reading.thins[&id].allocated.get() / chunk, reading.thins[&id].exclusive.get() / chunk)
 }

@@ -7,7 +7,7 @@ use vol_format::layout::BLOCK;
 use vol_format::payload::Malformed;
 use vol_format::record::{self, GENESIS, Record, RecordError};
 use vol_format::{checkpoint, label};
-use vol_types::{Change, Object};
+use vol_types::{Bytes, Change, Extents, FsKind, Object, PvId, Segment};
 
 use crate::sample::{self, COPY};
 
@@ -111,6 +111,34 @@ fn fmt_20_what_is_left_out_when_it_is_usual_is_refused_when_it_is_written_out() 
     for wrong in [b"\x03pg".as_slice(), b"\x00pg", b"", b"\x02pg/"] {
         assert!(with(12, &clone_of(wrong)).is_err(), "{wrong:?}");
     }
+}
+
+#[test]
+fn fmt_20_a_volume_is_in_a_pool_or_has_extents_of_its_own() {
+    let thin: Vec<_> = fields().into_iter().filter(|(tag, _)| *tag != 17).collect();
+    let without = |tags: &[u16]| thin.iter().filter(|(tag, _)| !tags.contains(tag)).cloned().collect::<Vec<_>>();
+    let extents = [[0x22; 16].as_slice(), &[3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let body = |head: &[u8], more: &[u8]| [head, &[0; 8], &[9, 0, 0, 0, 0, 0, 0, 0], more].concat();
+    let good = body(&[1, 0, 2, 0, 0, 0, 0, 0], &extents);
+    let thick = |mut fields: Vec<(u16, Vec<u8>)>, value: &[u8]| {
+        fields.push((17, value.to_vec()));
+        strict(&put(4, &fields))
+    };
+    let changes = thick(without(&[3, 4]), &good).unwrap().changes;
+    let [Change::Put(Object::Volume(read))] = changes.as_slice() else { panic!("{changes:?}") };
+    let found = read.thick().unwrap();
+    assert_eq!((found.stripes, found.filled, found.wanted), (1, Bytes(9), Some(FsKind::Xfs)));
+    assert_eq!(found.segments, [Segment { pv: PvId::from_bytes([0x22; 16]), start: Extents(3), count: Extents(2) }]);
+    assert!(thick(thin.clone(), &good).is_err() && thick(without(&[3]), &good).is_err());
+    assert_eq!(malformed(&put(4, &without(&[3, 4]))), "volume pool");
+    assert_eq!(malformed(&put(4, &without(&[4]))), "volume thin_id");
+    // A file system that is none, bytes that must be zero, half a segment.
+    let wrong = [
+        body(&[1, 0, 9, 0, 0, 0, 0, 0], &extents),
+        body(&[1, 0, 0, 0, 0, 0, 0, 1], &extents),
+        body(&[1, 0, 0, 0, 0, 0, 0, 0], &extents[..31]),
+    ];
+    assert!(wrong.iter().all(|value| thick(without(&[3, 4]), value).is_err()));
 }
 
 #[test]

@@ -42,8 +42,7 @@ fn volume(number: u8, name_text: &str, content: Content, snapshot: Option<Snapsh
     Object::Volume(Volume {
         id: volume_id(number),
         name: name(name_text),
-        pool: POOL,
-        thin_id: u32::from(number),
+        backing: Backing::Thin { pool: POOL, thin_id: u32::from(number) },
         size: Bytes::gib(1),
         state: VolumeState::Ready,
         content,
@@ -233,6 +232,16 @@ fn any_labels() -> impl Strategy<Value = Labels> {
     })
 }
 
+fn any_thick() -> impl Strategy<Value = Backing> {
+    let wanted = proptest::option::of(prop_oneof![Just(FsKind::Ext4), Just(FsKind::Xfs), Just(FsKind::Btrfs)]);
+    (any_segments(), any::<u16>(), any::<u64>(), any::<u64>(), wanted).prop_map(
+        |(segments, stripes, stripe_size, filled, wanted)| {
+            let (stripe_size, filled) = (Bytes(stripe_size), Bytes(filled));
+            Backing::Thick(Box::new(Thick { segments, stripes, stripe_size, filled, wanted }))
+        },
+    )
+}
+
 fn any_clone_of() -> impl Strategy<Value = Box<CloneOf>> {
     (any::<[u8; 16]>(), any_name(), proptest::option::of(any_name()))
         .prop_map(|(id, volume, snapshot)| Box::new(CloneOf { id: VolumeId::from_bytes(id), volume, snapshot }))
@@ -258,18 +267,18 @@ fn any_volume() -> impl Strategy<Value = Object> {
     let snapshot =
         (any::<[u8; 16]>(), any_name()).prop_map(|(of, of_name)| Snapshot { of: VolumeId::from_bytes(of), of_name });
     let numbers = any::<([u8; 16], [u8; 16], u32, u64, u64)>();
-    let rest = (any::<bool>(), any::<Option<u64>>());
+    let rest = (any::<bool>(), any::<Option<u64>>(), proptest::option::of(any_thick()));
     let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), rest);
     (numbers, any_name(), state, any_content(), proptest::option::of(snapshot), more).prop_map(
         |(numbers, name, state, content, snapshot, more)| {
-            let (labels, protected, clone_of, reserve, (check_fs, deleted_at)) = more;
+            let (labels, protected, clone_of, reserve, (check_fs, deleted_at, thick)) = more;
             let (id, pool, thin_id, size, created_at) = numbers;
             let (id, pool, size) = (VolumeId::from_bytes(id), PoolId::from_bytes(pool), Bytes(size));
+            let backing = thick.unwrap_or(Backing::Thin { pool, thin_id });
             Object::Volume(Volume {
                 id,
                 name,
-                pool,
-                thin_id,
+                backing,
                 size,
                 state,
                 content,

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use vol_format::examine::describe;
-use vol_types::{Content, FsKind, Growth, Name, Object, PoolState, Segment, ThinOp, VgState, VolumeState, WhenFull};
+use vol_types::{
+    Content, FsKind, Growth, Name, Object, PoolState, Segment, Thick, ThinOp, VgState, VolumeState, WhenFull,
+};
 
 pub const fn vg_state(state: VgState) -> &'static str {
     match state {
@@ -42,6 +44,13 @@ const fn content(content: &Content) -> (&'static str, Option<(FsKind, [u8; 16])>
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn thick(thick: &Thick) -> Value {
+    json!({
+        "segments": segments(&thick.segments), "stripes": thick.stripes, "stripe_size_bytes": thick.stripe_size.get(),
+        "filled_bytes": thick.filled.get(), "wanted_fs": thick.wanted.map(vol_types::FsKind::as_str),
+    })
 }
 
 fn segments(segments: &[Segment]) -> Value {
@@ -96,8 +105,8 @@ pub fn to_json(object: &Object) -> Value {
         Object::Volume(volume) => {
             let (content, fs) = content(&volume.content);
             json!({
-                "kind": "volume", "id": volume.id.to_string(), "name": volume.name.as_str(), "pool": volume.pool.to_string(),
-                "thin_id": volume.thin_id, "size_bytes": volume.size.get(), "state": volume_state(volume.state),
+                "kind": "volume", "id": volume.id.to_string(), "name": volume.name.as_str(), "pool": volume.pool().map(|pool| pool.to_string()),
+                "thin_id": volume.thin_id(), "thick": volume.thick().map(thick), "size_bytes": volume.size.get(), "state": volume_state(volume.state),
                 "content": content, "fs": fs.map(|(fs, _)| fs.as_str()), "fs_uuid": fs.map(|(_, uuid)| hex(&uuid)),
                 "snapshot_of": volume.snapshot.as_ref().map(|one| one.of.to_string()),
                 "snapshot_of_name": volume.snapshot.as_ref().map(|one| one.of_name.as_str()),
@@ -142,7 +151,11 @@ pub fn line(object: &Object, size: impl Fn(u64) -> String) -> [String; 4] {
         Object::Volume(volume) => {
             let (content, fs) = content(&volume.content);
             let content = fs.map_or_else(|| content.to_owned(), |(fs, _)| format!("{content} {}", fs.as_str()));
-            let more = format!("{}, thin id {}, {content}", size(volume.size.get()), volume.thin_id);
+            let backing = match volume.thick() {
+                None => format!("thin id {}", volume.thin_id().unwrap_or_default()),
+                Some(thick) => format!("thick, {} of {} filled", size(thick.filled.get()), size(volume.size.get())),
+            };
+            let more = format!("{}, {backing}, {content}", size(volume.size.get()));
             (volume.id.to_string(), volume_state(volume.state), more)
         }
         Object::Intent(intent) => (intent.id.to_string(), "open", format!("from transaction {}", intent.from)),

@@ -216,7 +216,7 @@ fn common(catalog: &Catalog, view: &View, volume: &Volume) -> Common {
     };
     let info = view.kernel.dm.get(&device);
     Common {
-        pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
+        pool: pool_name(catalog, volume),
         fs,
         fs_uuid,
         active: info.is_some(),
@@ -230,13 +230,21 @@ fn common(catalog: &Catalog, view: &View, volume: &Volume) -> Common {
     }
 }
 
+/// The name of a volume's pool, or its id if it is not there; empty for a thick volume.
+fn pool_name(catalog: &Catalog, volume: &Volume) -> String {
+    let Some(id) = volume.pool() else { return String::new() };
+    catalog.pool(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
+}
+
 /// A volume.
 pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
     let common = common(catalog, view, volume);
     let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
     problems.extend(
-        problems_of(view, ObjectKey::Pool(volume.pool))
+        volume
+            .pool()
             .into_iter()
+            .flat_map(|pool| problems_of(view, ObjectKey::Pool(pool)))
             .filter(|one| matches!(one.code.as_str(), "pool_refused" | "pool_full")),
     );
     VolumeInfo {
@@ -325,7 +333,7 @@ pub fn deleted(catalog: &Catalog, volume: &Volume, window: Option<u64>, emptied:
         id: volume.id.to_string(),
         vg: vg.to_string(),
         full_name: format!("{vg}/{}", VolumeName::of(volume)),
-        pool: catalog.pool(volume.pool).map_or_else(|| volume.pool.to_string(), |pool| pool.name.to_string()),
+        pool: pool_name(catalog, volume),
         size_bytes: volume.size.get(),
         deleted_at: time(at),
         kept_until: window.filter(|_| !trash::is_emptied(volume)).map(|window| time(at.saturating_add(window))),

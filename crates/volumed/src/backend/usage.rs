@@ -30,7 +30,11 @@ pub fn volume<H: HostMut + 'static>(backend: &EngineBackend<H>, path: &VolumePat
     let name = VolumeName { volume: path.volume.clone(), snapshot: None };
     let find = |catalog: &Catalog| -> Read<(Volume, Name)> {
         let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
-        let pool = catalog.pool(volume.pool).map(|pool| pool.name.clone());
+        if volume.thick().is_some() {
+            let message = format!("{path} is a thick volume: it shares nothing, and takes its size");
+            return Err(ApiError::invalid(message).with_hint(format!("`volctl volume show {path}` tells where it is")));
+        }
+        let pool = catalog.pool_of(volume).map(|pool| pool.name.clone());
         let pool = pool.ok_or_else(|| ApiError::internal(format!("{path} is in no pool")))?;
         Ok((volume.clone(), pool))
     };
@@ -53,7 +57,7 @@ fn snapshots_of(catalog: &Catalog, pool: PoolId) -> BTreeMap<vol_types::VolumeId
 
 /// Allocated, exclusive, shared.
 fn space(volume: &Volume, reading: &PoolReading) -> (Option<u64>, Option<u64>, Option<u64>) {
-    let space = reading.thins.get(&volume.thin_id);
+    let space = volume.thin_id().and_then(|id| reading.thins.get(&id));
     let allocated = space.map(|space| space.allocated.get());
     let exclusive = space.map(|space| space.exclusive.get());
     (allocated, exclusive, allocated.zip(exclusive).map(|(all, own)| all.saturating_sub(own)))
@@ -84,7 +88,7 @@ fn volume_usage(
     VolumeUsage {
         vg: catalog.vg().name.to_string(),
         volume: volume.name.to_string(),
-        pool: catalog.pool(volume.pool).map_or_else(String::new, |pool| pool.name.to_string()),
+        pool: catalog.pool_of(volume).map_or_else(String::new, |pool| pool.name.to_string()),
         read_at: vol_api::rfc3339(reading.read_at),
         size_bytes: volume.size.get(),
         allocated_bytes,
@@ -113,7 +117,7 @@ fn pool_usage(catalog: &Catalog, view: &View, pool: &Pool, reading: &PoolReading
         .collect();
     let exclusive: u64 = reading.thins.values().map(|space| space.exclusive.get()).sum();
     // What was made while it was read is none.
-    let ours: BTreeSet<u32> = catalog.volumes_of(pool.id).map(|volume| volume.thin_id).collect();
+    let ours: BTreeSet<u32> = catalog.volumes_of(pool.id).filter_map(Volume::thin_id).collect();
     let strays = reading.thins.iter().filter(|(id, _)| reading.strays.contains(id) && !ours.contains(id));
     let mut orphans: Vec<_> =
         snapshots.values().flatten().map(|snapshot| snapshot_usage(catalog, snapshot, reading)).collect();
