@@ -16,8 +16,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead, HostResult,
-    IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot,
+    BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead,
+    HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -285,6 +285,12 @@ impl<H: HostMut> HostMut for Dying<H> {
     }
     fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()> {
         self.effect(format!("discard at {offset} len {len}"), |host| host.discard(dev, dm_uuid, offset, len))
+    }
+    fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod> {
+        self.effect(format!("wipe at {offset} len {len}"), |host| host.wipe_slice(dev, dm_uuid, offset, len))
+    }
+    fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()> {
+        self.effect(format!("copy at {offset} len {len}"), |host| host.copy_slice(from, to, offset, len))
     }
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
         self.effect("mkfs", |host| host.mkfs(dev, dm_uuid, fs, fs_uuid, options))

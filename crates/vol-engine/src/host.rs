@@ -156,6 +156,40 @@ impl fmt::Display for ThinSnapshot {
     }
 }
 
+/// Most bytes that [`HostMut::wipe_slice`] and [`HostMut::copy_slice`] move in one call: what a call costs is bounded, and whoever
+/// asked can stop or rest after it.
+pub const SLICE_MAX: u64 = 64 << 20;
+
+/// How a range came to read as zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WipeMethod {
+    /// It was discarded, and then read: all zeroes.
+    Discarded,
+    /// The device zeroed it itself, without data sent to it; it was read as well.
+    Offloaded,
+    /// Zeroes were written.
+    Written,
+}
+
+impl WipeMethod {
+    /// For messages and programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Discarded => "discarded",
+            Self::Offloaded => "offloaded",
+            Self::Written => "written",
+        }
+    }
+}
+
+/// One end of a copy: a dm device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DmEnd {
+    pub dev: DevNumber,
+    /// Its dm uuid, which the open descriptor must have.
+    pub uuid: String,
+}
+
 /// A mount to be made. Always with `nosuid,nodev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountCall {
@@ -315,6 +349,16 @@ pub trait HostMut: HostRead {
     /// Gives back the space of a range of a thin volume (`BLKDISCARD`): what is read there afterwards is anything. Chunks that
     /// lie in it only in part keep their space. `Changed` if the device is not `dm_uuid`, `Unsupported` if it takes no discards.
     fn discard(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<()>;
+
+    /// Makes a range of a dm device of ours read as zeroes, by the cheapest way that was seen to do so, and durable. `offset` and
+    /// `len` are multiples of 4096; `len` is above zero and at most [`SLICE_MAX`]. After an error the range holds anything: old
+    /// data, zeroes, some of each. `Changed` if the device is not `dm_uuid`, `Invalid` for a range that is not aligned or too long,
+    /// `Io` past the end and for what cannot be written, `Denied` on a read-only device. On a thin volume zeroes that are written
+    /// take up chunks.
+    fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod>;
+    /// Copies a range to the same place of another dm device of ours, and makes it durable there. Range and errors as in
+    /// [`HostMut::wipe_slice`]; `Invalid` also for a device and itself. What is written to the source meanwhile is copied or not.
+    fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()>;
 
     /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()>;

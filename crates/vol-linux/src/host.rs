@@ -13,8 +13,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend, MetadataRoot,
-    MountCall, SharingCall, ThinSnapshot,
+    BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend,
+    MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -24,7 +24,7 @@ use crate::dm::{self, Dm, contents, window};
 use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::sysfs::SysDevice;
-use crate::{error, files, fs, mount, mountinfo, proc, thin, tool};
+use crate::{error, files, fs, mount, mountinfo, proc, slice, thin, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -281,6 +281,14 @@ impl HostMut for LinuxHost {
         let what = format!("discard {len} bytes at {offset} of {}", dm::node(dev).display());
         let device = tool::open_own(&what, dev, dm_uuid, Access::ReadWrite)?;
         disk::discard(&device, offset, len).map_err(|e| error::sys(what, e))
+    }
+
+    fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod> {
+        slice::wipe(&self.io, &DmEnd { dev, uuid: dm_uuid.to_owned() }, offset, len)
+    }
+
+    fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()> {
+        slice::copy(&self.io, from, to, offset, len)
     }
 
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {

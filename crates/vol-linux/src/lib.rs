@@ -15,6 +15,7 @@ mod mount;
 mod mountinfo;
 mod peer;
 mod proc;
+mod slice;
 mod sysfs;
 mod thin;
 mod tool;

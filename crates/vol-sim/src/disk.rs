@@ -9,6 +9,7 @@ use vol_types::Bytes;
 
 use crate::fault::ReadFault;
 use crate::image::Image;
+use crate::moving::SimWipe;
 
 pub(crate) type MediumId = u64;
 
@@ -102,6 +103,7 @@ pub(crate) struct Medium {
     /// Ranges (start, end) in bytes that cannot be read.
     pub bad: Vec<(u64, u64)>,
     pub read_fault: Option<ReadFault>,
+    pub wipe: SimWipe,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +163,7 @@ impl Medium {
             signatures: BTreeMap::new(),
             bad: Vec::new(),
             read_fault: None,
+            wipe: SimWipe::default(),
         }
     }
 

@@ -50,6 +50,10 @@ pub struct Counters {
     pub bytes_read: u64,
     pub opens: u64,
     pub mkfs: u64,
+    /// Bytes of slices that were wiped.
+    pub wiped: u64,
+    /// Bytes of slices that were copied.
+    pub copied: u64,
 }
 
 /// What is to go wrong inside one effect.

@@ -79,6 +79,8 @@ pub enum EffectKind {
     FsTrim,
     ThinClear,
     ThinRepair,
+    WipeSlice,
+    CopySlice,
 }
 
 impl EffectKind {
@@ -88,7 +90,8 @@ impl EffectKind {
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
     /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
     /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) · growing a file system 1 (it has half of
-    /// what is new) · repairing a pool's metadata 1 (the target has no superblock yet).
+    /// what is new) · a slice wiped or copied 1 (written, not flushed) · repairing a pool's metadata 1 (the target has no superblock
+    /// yet).
     pub const fn stages(self) -> u8 {
         match self {
             Self::ThinSnapshot => 5,
@@ -101,7 +104,9 @@ impl EffectKind {
             | Self::ZeroDevice
             | Self::Mkfs
             | Self::FsGrow
-            | Self::ThinRepair => 1,
+            | Self::ThinRepair
+            | Self::WipeSlice
+            | Self::CopySlice => 1,
             _ => 0,
         }
     }
@@ -114,7 +119,8 @@ impl EffectKind {
     /// Whether the fault means something for this kind of effect; one that does not is ignored.
     pub const fn can_suffer(self, fault: Fault) -> bool {
         match fault {
-            Fault::Torn | Fault::Junk | Fault::Zeros | Fault::Misdirected => self.is_write(),
+            Fault::Torn => self.is_write() || matches!(self, Self::WipeSlice | Self::CopySlice),
+            Fault::Junk | Fault::Zeros | Fault::Misdirected => self.is_write(),
             Fault::LostWrite => self.is_write() || matches!(self, Self::Flush),
             Fault::MessageCommitFails | Fault::MessageCommitFailsLate => self.is_message(),
             Fault::KillDaemonInside(stage) | Fault::PowerCutInside(stage) => stage >= 1 && stage <= self.stages(),

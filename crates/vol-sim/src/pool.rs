@@ -196,6 +196,11 @@ impl World {
     pub fn refuses_writes(&self, dev: DevNumber) -> bool {
         let size = self.size_of(dev).map_or(BLOCK, |size| size.0);
         let Ok(runs) = self.resolve("pool", dev, 0, size) else { return true };
+        self.refused_writes(&runs)
+    }
+
+    /// Whether a disk on which one of these runs lies refuses all writes.
+    pub fn refused_writes(&self, runs: &[crate::mapper::Run]) -> bool {
         runs.iter().any(|run| {
             let nodes = self.nodes.iter().filter(|(_, node)| node.medium == run.medium);
             nodes.into_iter().any(|(path, _)| self.faults.refuses_writes(&path.to_string_lossy()))

@@ -10,7 +10,7 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockWrite, DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
+    BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir, defect};
 
@@ -239,6 +239,20 @@ impl HostMut for SimHost {
         let what = format!("discard {dev} {dm_uuid} at {offset} len {len}");
         self.effect(EffectKind::Discard, dm_uuid, what, |world, what, _| {
             world.discard_thin(what, dev, dm_uuid, offset, len)
+        })
+    }
+
+    fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod> {
+        let what = format!("wipe {dev} {dm_uuid} at {offset} len {len}");
+        self.effect(EffectKind::WipeSlice, dm_uuid, what, |world, what, mishap| {
+            world.wipe_slice(what, (dev, dm_uuid), (offset, len), mishap)
+        })
+    }
+
+    fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()> {
+        let what = format!("copy {} {} to {} {} at {offset} len {len}", from.dev, from.uuid, to.dev, to.uuid);
+        self.effect(EffectKind::CopySlice, &to.uuid, what, |world, what, mishap| {
+            world.copy_slice(what, (from, to), (offset, len), mishap)
         })
     }
 
