@@ -82,6 +82,8 @@ pub enum SegmentUse {
     Data,
     /// Metadata of a pool.
     Metadata,
+    /// Metadata that a repair of a pool replaced and that are kept, or that a repair is writing.
+    Original,
 }
 
 impl SegmentUse {
@@ -91,6 +93,7 @@ impl SegmentUse {
             Self::Free => "free",
             Self::Data => "data",
             Self::Metadata => "metadata",
+            Self::Original => "original",
         }
     }
 }

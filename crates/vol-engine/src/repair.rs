@@ -145,7 +145,8 @@ impl<H: HostMut> Engine<H> {
         let repaired = repaired?;
         // It is up again, and everything in it that was unfinished is settled; or the kernel still does not like it.
         let view = vg.view();
-        let health = vg.read(|catalog| current(catalog, id).map(|pool| health::explained(catalog, &view.kernel, pool)))?;
+        let health =
+            vg.read(|catalog| current(catalog, id).map(|pool| health::explained(catalog, &view.kernel, pool)))?;
         match (health, &repaired) {
             (PoolHealth::Bad { message, hint }, Repaired::Cleared | Repaired::Replaced(_)) => {
                 let message = format!("the metadata of pool {name} were repaired, but: {message}");
@@ -279,7 +280,8 @@ impl OpenVg {
         id: PoolId,
         before: &Kernel,
     ) -> Result<PoolChecked, EngineError> {
-        let plan = self.read(|catalog| current(catalog, id).map(|pool| repair::look(pool, Device::PoolMetadata(id))))?;
+        let plan =
+            self.read(|catalog| current(catalog, id).map(|pool| repair::look(pool, Device::PoolMetadata(id))))?;
         let mut checked = PoolChecked { stopped: true, thins: None, findings: Vec::new(), repairable: false };
         match run_tools(self, host, &plan) {
             Ok(()) => {}
@@ -340,9 +342,8 @@ impl OpenVg {
         match contents {
             Ok(contents) => {
                 checked.thins = Some(contents.thins.len() as u64);
-                let found = self.read(|catalog| {
-                    current(catalog, id).map(|pool| repair::findings(catalog, pool, &contents))
-                })?;
+                let found =
+                    self.read(|catalog| current(catalog, id).map(|pool| repair::findings(catalog, pool, &contents)))?;
                 checked.findings.extend(found);
             }
             Err(error) if error.kind == HostErrorKind::Invalid => {

@@ -18,6 +18,7 @@ mod sim {
     mod main_job;
     mod members;
     mod refused;
+    mod repair;
     mod restore;
     mod review;
     mod space;

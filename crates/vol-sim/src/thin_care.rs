@@ -115,7 +115,8 @@ impl World {
         disk.flaw = ThinFlaw::None;
         disk.needs_check = false;
         (disk.held, disk.before_hold) = (None, None);
-        disk.metadata_blocks = self.size_of(DevNumber { major: DM_MAJOR, minor: target }).map_or(0, |size| size.0 / BLOCK);
+        disk.metadata_blocks =
+            self.size_of(DevNumber { major: DM_MAJOR, minor: target }).map_or(0, |size| size.0 / BLOCK);
         self.store_pool(to.0, Arc::new(disk)).map(drop)
     }
 }

@@ -58,10 +58,7 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
         }
     };
     if usage.needs_check {
-        return bad(
-            format!("the metadata of pool {name} needs a check after a failed commit"),
-            &way_out(name),
-        );
+        return bad(format!("the metadata of pool {name} needs a check after a failed commit"), &way_out(name));
     }
     match usage.mode {
         PoolMode::ReadWrite | PoolMode::OutOfDataSpace => {}

@@ -49,13 +49,7 @@ pub fn users(catalog: &Catalog, kernel: &Kernel, pool: PoolId) -> Vec<String> {
 }
 
 /// Takes the pool down, so that its metadata can be looked at: refused while somebody uses it.
-pub fn begin(
-    catalog: &Catalog,
-    kernel: &Kernel,
-    missing: &[PvId],
-    pool: &Pool,
-    verb: &str,
-) -> Result<Plan, Refusal> {
+pub fn begin(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool, verb: &str) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, pool.name);
     if pool.state != PoolState::Ready {
         return Err(Refusal::busy(format!("pool {path} is just being made or deleted")).hint("try again in a moment"));
@@ -160,13 +154,15 @@ fn size_of_new(catalog: &Catalog, pool: &Pool, usage: Option<&PoolUsage>, free: 
 }
 
 /// Takes the extents that the metadata are written to, and makes a device of them. `usage` is what the pool said last.
-pub fn prepare(
-    catalog: &Catalog,
-    missing: &[PvId],
-    pool: &Pool,
-    usage: Option<&PoolUsage>,
-) -> Result<Plan, Refusal> {
+pub fn prepare(catalog: &Catalog, missing: &[PvId], pool: &Pool, usage: Option<&PoolUsage>) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, pool.name);
+    if !pool.original.is_empty() {
+        return Err(Refusal::new(
+            RefusalCode::Refused,
+            format!("pool {path} still keeps the original metadata of an earlier repair, and one original is all that is kept"),
+        )
+        .hint(format!("if nobody needs it any more: `volctl pool repair {path} --discard-original`; then ask again")));
+    }
     let mut free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
     let wanted = size_of_new(catalog, pool, usage, free.total());
     let total = free.total();
@@ -220,12 +216,7 @@ pub fn swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, Ref
 }
 
 /// What a dry run shows: all that may be done. What the metadata turn out to need is known only when the pool is down.
-pub fn preview(
-    catalog: &Catalog,
-    kernel: &Kernel,
-    missing: &[PvId],
-    pool: &Pool,
-) -> Result<Plan, Refusal> {
+pub fn preview(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -> Result<Plan, Refusal> {
     let usage = match kernel.pools.get(&pool.id) {
         Some(PoolStatus::Working(usage)) => Some(usage),
         _ => None,

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 37] = [
+const OPS: [Op; 40] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -47,6 +47,9 @@ const OPS: [Op; 37] = [
     Op::ExtendPool,
     Op::ExtendMetadata,
     Op::SetPool,
+    Op::CheckPool,
+    Op::RepairPool,
+    Op::DiscardOriginal,
 ];
 
 const DEATHS: [Fault; 8] = [

@@ -186,6 +186,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }
         .to_owned(),
         reserve_percent: u64::from(pool.reserve_percent),
+        original_metadata_bytes: catalog.bytes(vol_core::dm::extents_of(&pool.original)).get(),
+        in_repair: pool.repair.is_some(),
         fill_bytes_per_second: space.and_then(|space| space.trend).map(|trend| trend.bytes_per_second),
         time_to_full_seconds: time_to_full.map(|(seconds, _)| seconds),
         time_to_full_confidence: time_to_full.map(|(_, confidence)| confidence.as_str().to_owned()),
