@@ -179,6 +179,8 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
     may_grow(catalog, kernel, missing, pool)?;
     let free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
     let (data_now, metadata_now) = (dm::extents_of(&pool.data), dm::extents_of(&pool.metadata));
+    let spare_with =
+        |metadata: Extents| spare(catalog).max(metadata_now.checked_add(metadata).unwrap_or(Extents(u64::MAX)));
     let mut data = match request.data {
         Some(spec) => wanted(catalog, spec, data_now, free.total(), &format!("pool {path}"))?,
         None => Extents::ZERO,
@@ -192,11 +194,36 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
         if request.metadata.is_none() {
             data = data.saturating_sub(metadata);
         }
+        data = data.min(free.total().saturating_sub(metadata).saturating_sub(spare_with(metadata)));
         if data.is_zero() {
             return Err(no_space(catalog, pool, missing, Extents(1), metadata, free.total()));
         }
     }
+    let all = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
+    let with_spare = all.checked_add(spare_with(metadata)).unwrap_or(Extents(u64::MAX));
+    if !data.is_zero() && all <= free.total() && with_spare > free.total() {
+        return Err(keeps_spare(
+            catalog,
+            &format!("pool {path} was to grow by {}", catalog.bytes(all)),
+            spare_with(metadata),
+            free.total(),
+        ));
+    }
     grown(catalog, kernel, missing, pool, data, metadata)
+}
+
+/// The refusal of what would take the extents that are left for a repair.
+pub fn keeps_spare(catalog: &Catalog, what: &str, spare: Extents, free: Extents) -> Refusal {
+    let vg = &catalog.vg().name;
+    Refusal::no_space(format!(
+        "{what}, but volume group {vg} has {} free, of which {} are kept for the metadata of its pools to be repaired onto",
+        catalog.bytes(free),
+        catalog.bytes(spare)
+    ))
+    .hint(format!(
+        "ask for at most {}; or add a disk: `volctl vg extend {vg} DISK`",
+        catalog.bytes(free.saturating_sub(spare))
+    ))
 }
 
 /// Metadata extents that a pool lacks when it has `more` extents of data.
@@ -323,11 +350,16 @@ pub fn room(catalog: &Catalog, pool: &Pool) -> Bytes {
     catalog.bytes(room_in(catalog, pool, catalog.free_extents_total()))
 }
 
+/// Extents that are left free in a VG: as many as the largest metadata of a pool, for these to be repaired onto (ADR 0013). Nothing
+/// but metadata takes them.
+pub fn spare(catalog: &Catalog) -> Extents {
+    catalog.pools().map(|pool| dm::extents_of(&pool.metadata)).max().unwrap_or(Extents::ZERO)
+}
+
 /// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
 /// into, and to repair them onto.
 fn room_in(catalog: &Catalog, pool: &Pool, free: Extents) -> Extents {
-    let spare = catalog.pools().map(|pool| dm::extents_of(&pool.metadata)).max().unwrap_or(Extents::ZERO);
-    let free = free.saturating_sub(spare);
+    let free = free.saturating_sub(spare(catalog));
     match pool.growth {
         Growth::Off => Extents::ZERO,
         Growth::VgSpace => free,

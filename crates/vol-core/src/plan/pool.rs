@@ -99,7 +99,8 @@ pub fn create(
             let size = catalog.bytes(share);
             let chunk = chunk_size(request, size)?;
             let metadata = metadata_extents(size, chunk, extent);
-            (share.saturating_sub(metadata), metadata, chunk)
+            let most = total.saturating_sub(metadata).saturating_sub(grow::spare(catalog).max(metadata));
+            (share.saturating_sub(metadata).min(most), metadata, chunk)
         }
     };
     let data_bytes = catalog.bytes(data);
@@ -118,6 +119,15 @@ pub fn create(
             catalog.bytes(wanted),
             catalog.bytes(metadata)
         ));
+    }
+    let spare = grow::spare(catalog).max(metadata);
+    if wanted.checked_add(spare).is_none_or(|all| all > total) {
+        let what = format!(
+            "the pool needs {} ({data_bytes} for data and {} for metadata)",
+            catalog.bytes(wanted),
+            catalog.bytes(metadata)
+        );
+        return Err(grow::keeps_spare(catalog, &what, spare, total));
     }
     let (Some(metadata), Some(data)) = (free.take(metadata), free.take(data)) else {
         return no_space(format!("the pool needs {}", catalog.bytes(wanted)));

@@ -104,7 +104,7 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
             (
                 "original metadata",
                 match pool.original_metadata_bytes {
-                    0 => String::new(),
+                    0 => "none".to_owned(),
                     bytes => format!("{}, kept since a repair", format.size(bytes)),
                 },
             ),
