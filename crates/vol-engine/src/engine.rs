@@ -82,6 +82,8 @@ pub struct Engine<H> {
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
     /// Deleted volumes whose space is being given back, and how far that has come.
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
+    /// How hard the disks may be worked in the background.
+    pub(crate) pace: RwLock<crate::moving::Pace>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -96,6 +98,7 @@ impl<H: HostMut> Engine<H> {
             stray_devices: RwLock::default(),
             unknown: RwLock::default(),
             emptying: Mutex::default(),
+            pace: RwLock::default(),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod host;
 mod lease;
 mod life;
 mod membership;
+pub mod moving;
 mod observe;
 mod pvs;
 mod queue;

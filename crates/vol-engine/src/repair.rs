@@ -61,15 +61,18 @@ impl<'a> Care<'a> {
             .hint("wait until that is done: see `volctl pool show`"))
     }
 
-    /// Brings the pool up with the metadata that its record names.
-    fn finish<H: HostMut + ?Sized>(self, host: &H) {
-        let vg = self.vg;
+    /// Brings the pool up with the metadata that its record names; whether it could. If not, it is tried again later.
+    fn finish<H: HostMut + ?Sized>(self, host: &H) -> bool {
+        let (vg, pool) = (self.vg, self.pool);
         let mut session = vg.session();
         drop(self);
-        if !session.closed {
-            vg.recover(host, &mut session);
-            vg.refresh_with(host, &session);
+        if session.closed {
+            return false;
         }
+        // What fails once is set aside by a recovery; a device that somebody looked at just then is free the next time.
+        let _settled = vg.recover(host, &mut session) || vg.recover(host, &mut session);
+        vg.refresh_with(host, &session);
+        vg.view().kernel.pools.contains_key(&pool)
     }
 }
 
@@ -187,8 +190,17 @@ impl<H: HostMut> Engine<H> {
                 Ok((repair::begin(catalog, kernel, missing, pool, "check")?, kernel.clone()))
             })
             .and_then(|(_, kernel)| vg.check_stopped(host, id, &kernel));
-        care.finish(host);
-        checked
+        let up = care.finish(host);
+        let checked = checked?;
+        if !up && checked.findings.is_empty() {
+            return Err(Refusal::new(
+                RefusalCode::Degraded,
+                format!("the metadata of pool {name} were checked without a finding, but it did not come up again"),
+            )
+            .hint("it is tried again by itself; the daemon's log says what is in the way")
+            .into());
+        }
+        Ok(checked)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Deleted volumes and snapshots that are kept for a while, see [`vol_core::plan::trash`].
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::plan::trash::{self, Deletion};
@@ -11,11 +10,9 @@ use vol_types::{Bytes, IntentId, Name, VgState, VolumeId};
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::{HostMut, HostResult};
+use crate::moving::Pace;
 use crate::queue::ThinRequest;
 use crate::vg::OpenVg;
-
-/// The longest rest after a slice.
-const REST_MAX: Duration = Duration::from_secs(1);
 
 impl<H: HostMut> Engine<H> {
     /// Deletes a volume or a snapshot so that it can be taken back.
@@ -82,7 +79,7 @@ impl<H: HostMut> Engine<H> {
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
-    /// Gives back the space of a large volume, slice by slice with a rest after each as long as the slice took, so that those who
+    /// Gives back the space of a large volume, slice by slice with a rest after each as [`crate::moving::Pace`] has it, so that those who
     /// use the pool wait for one slice at most. The VG takes changes meanwhile.
     fn empty(&self, vg: &Arc<OpenVg>, deletion: Deletion, go_on: &dyn Fn() -> bool) -> Result<(), EngineError> {
         vg.change(self.host(), false, |catalog, kernel, _| {
@@ -102,7 +99,9 @@ impl<H: HostMut> Engine<H> {
                 break;
             }
             offset = offset.saturating_add(trash::SLICE.get());
-            self.host().pause(self.host().uptime().saturating_sub(begun).min(REST_MAX));
+            let took = self.host().uptime().saturating_sub(begun);
+            // A rate is of bytes that are moved, and none are.
+            self.rest(Pace { rate: None, ..self.pace() }.rest(0, took), go_on);
         }
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         Ok(())

@@ -17,6 +17,7 @@ mod sim {
     mod life;
     mod main_job;
     mod members;
+    mod moving;
     mod refused;
     mod repair;
     mod restore;

@@ -50,6 +50,8 @@ pub struct Counters {
     pub bytes_read: u64,
     pub opens: u64,
     pub mkfs: u64,
+    /// How long it was waited for something, or rested ([`vol_engine::host::HostRead::pause`]).
+    pub paused: std::time::Duration,
     /// Bytes of slices that were wiped.
     pub wiped: u64,
     /// Bytes of slices that were copied.

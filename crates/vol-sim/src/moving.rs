@@ -1,6 +1,7 @@
 //! Blocks that are moved: ranges that are wiped and copied, slice by slice.
 
 use std::path::Path;
+use std::time::Duration;
 
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::DevNumber;
@@ -35,6 +36,11 @@ impl SimHost {
     pub fn set_wipe(&self, disk: impl AsRef<Path>, how: SimWipe) {
         self.lock().medium_mut(disk.as_ref()).wipe = how;
     }
+
+    /// From now on slices take time, at so many bytes (above zero) a second, and pauses do: on the clock that never goes back.
+    pub fn set_move_rate(&self, bytes: u64) {
+        self.lock().move_rate = Some(bytes.max(1));
+    }
 }
 
 impl World {
@@ -47,6 +53,7 @@ impl World {
     ) -> HostResult<WipeMethod> {
         self.slice_target(what, (dev, dm_uuid), (offset, len))?;
         self.counters.wiped += len;
+        self.spend(len);
         if let Ok(at) = self.thin_at(what, dev) {
             let mut whole = match self.content(what, at)? {
                 Content::Raw(raw) => raw.clone(),
@@ -88,6 +95,7 @@ impl World {
         self.slice_target(what, (to.dev, &to.uuid), (offset, len))?;
         let bytes = self.dm_read(what, from.dev, offset, len)?;
         self.counters.copied += len;
+        self.spend(len);
         if let Ok(at) = self.thin_at(what, to.dev) {
             let mut whole = match self.content(what, at)? {
                 Content::Raw(raw) => raw.clone(),
@@ -115,6 +123,12 @@ impl World {
             return fail(HostErrorKind::Io, what, "beyond the end of the device");
         }
         Ok(())
+    }
+
+    fn spend(&mut self, len: u64) {
+        if let Some(rate) = self.move_rate {
+            self.uptime = self.uptime.saturating_add(Duration::from_micros(len.saturating_mul(1_000_000) / rate));
+        }
     }
 
     fn slice_target(&mut self, what: &str, (dev, dm_uuid): (DevNumber, &str), range: (u64, u64)) -> HostResult<()> {

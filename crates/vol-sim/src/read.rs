@@ -39,7 +39,13 @@ impl HostRead for SimHost {
     }
 
     /// No time passes here: what a test holds, it holds until it lets go.
-    fn pause(&self, _time: std::time::Duration) {}
+    fn pause(&self, time: std::time::Duration) {
+        let mut world = self.lock();
+        world.counters.paused = world.counters.paused.saturating_add(time);
+        if world.move_rate.is_some() {
+            world.uptime = world.uptime.saturating_add(time);
+        }
+    }
 
     fn io_backend(&self) -> IoBackend {
         IoBackend { name: "simulated".to_owned(), reason: None }

@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub log: Option<Vec<Effect>>,
     pub violations: Vec<String>,
     pub counters: Counters,
+    /// Bytes that a slice moves in a second; `None`: it takes no time.
+    pub move_rate: Option<u64>,
     /// Set while moments are recorded.
     pub recorder: Option<Recorder>,
 }
@@ -130,6 +132,7 @@ impl World {
             log: Some(Vec::new()),
             violations: Vec::new(),
             counters: Counters::default(),
+            move_rate: None,
             recorder: None,
         }
     }

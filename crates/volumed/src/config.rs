@@ -10,11 +10,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use vol_engine::moving::Pace;
+use vol_types::{Bytes, parse_bytes};
 
 use crate::cli::Args;
 
 /// The longest time for which deleted volumes are kept.
 const WINDOW_MAX_SECONDS: u64 = 365 * 86_400;
+/// The least rate at which blocks may be moved, in bytes a second.
+const RATE_MIN: Bytes = Bytes::mib(1);
 /// Read if it exists and no other is given.
 pub const DEFAULT_FILE: &str = "/etc/volumed/volumed.toml";
 
@@ -83,6 +87,27 @@ impl FromStr for UndeleteWindow {
     }
 }
 
+/// How many bytes a second are moved in the background at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MoveRate(
+    /// `None`: as many as [`Config::move_share`] lets through.
+    pub Option<Bytes>,
+);
+
+impl FromStr for MoveRate {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        match parse_bytes(text) {
+            Ok(rate) if rate >= RATE_MIN => Ok(Self(Some(rate))),
+            Ok(rate) => Err(format!("{rate} a second is too little; the least is {RATE_MIN}, or \"off\"")),
+            Err(error) => Err(format!("{error}, for each second, or \"off\"")),
+        }
+    }
+}
+
 /// What the daemon runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -101,6 +126,9 @@ pub struct Config {
     pub run_dir: PathBuf,
     pub io: IoChoice,
     pub undelete_window: UndeleteWindow,
+    /// Share of the time, in percent, in which disks are kept busy with moving blocks in the background: 1 to 100.
+    pub move_share: u32,
+    pub move_rate: MoveRate,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
     pub log: String,
 }
@@ -133,6 +161,8 @@ struct File {
     run_dir: Option<PathBuf>,
     io: IoChoice,
     undelete_window: Option<String>,
+    move_share: Option<u32>,
+    move_rate: Option<String>,
     log: Option<String>,
 }
 
@@ -140,7 +170,7 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 12] = [
     "socket",
     "metrics_listen",
     "admin_group",
@@ -150,6 +180,8 @@ pub(crate) const KEYS: [&str; 10] = [
     "run_dir",
     "io",
     "undelete_window",
+    "move_share",
+    "move_rate",
     "log",
 ];
 
@@ -189,6 +221,9 @@ impl Config {
         if let Some(window) = &file.undelete_window {
             window.parse::<UndeleteWindow>().map_err(|error| format!("undelete_window: {error}"))?;
         }
+        if let Some(rate) = &file.move_rate {
+            rate.parse::<MoveRate>().map_err(|error| format!("move_rate: {error}"))?;
+        }
         let config = Self::from_file(file);
         config.check()?;
         Ok(config)
@@ -208,6 +243,8 @@ impl Config {
             run_dir,
             io: file.io,
             undelete_window: file.undelete_window.and_then(|window| window.parse().ok()).unwrap_or_default(),
+            move_share: file.move_share.unwrap_or(Pace::default().share),
+            move_rate: file.move_rate.and_then(|rate| rate.parse().ok()).unwrap_or_default(),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         }
     }
@@ -229,6 +266,9 @@ impl Config {
             if !path.is_absolute() {
                 return Err(format!("{key}: {:?} is not an absolute path", path.display().to_string()));
             }
+        }
+        if !(1..=100).contains(&self.move_share) {
+            return Err(format!("move_share: {} is no percentage between 1 and 100", self.move_share));
         }
         // A bare word that is no level would be taken for the name of a module, and nothing at all be logged.
         let bare = !self.log.contains(['=', ',', '[']);
@@ -267,6 +307,8 @@ mod tests {
             run_dir = "/tmp/run"
             io = "plain"
             undelete_window = "7d"
+            move_share = 20
+            move_rate = "100M"
             log = "warn,volumed=debug"
             "#,
         )
@@ -281,6 +323,8 @@ mod tests {
             run_dir: "/tmp/run".into(),
             io: IoChoice::Plain,
             undelete_window: UndeleteWindow(Some(Duration::from_secs(7 * 24 * 3600))),
+            move_share: 20,
+            move_rate: MoveRate(Some(Bytes::mib(100))),
             log: "warn,volumed=debug".into(),
         };
         assert_eq!(config, expected);
@@ -304,6 +348,14 @@ mod tests {
             assert!(text.contains("a time such as"), "{wrong}: {text}");
         }
         assert_eq!(Config::parse("undelete_window = \"off\"").unwrap().undelete_window, UndeleteWindow(None));
+        for wrong in ["0", "101", "-1", "\"50\""] {
+            assert!(error(&format!("move_share = {wrong}")).contains("move_share"), "{wrong}");
+        }
+        for wrong in ["", "fast", "100M/s", "0", "1023K", "OFF"] {
+            let text = error(&format!("move_rate = {wrong:?}"));
+            assert!(text.starts_with("move_rate: ") && text.ends_with("\"off\""), "{wrong}: {text}");
+        }
+        assert_eq!(Config::parse("move_rate = \"off\"").unwrap().move_rate, MoveRate(None));
         assert!(error("log = \"volumed=loud\"").starts_with("log:"));
         assert!(error("log = \"loud\"").contains("none of off, error, warn"));
         assert!(error("socket = 5").contains("invalid type"));

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use vol_api::{DmTarget, KernelInfo, Problem};
 use vol_engine::Engine;
 use vol_engine::host::{HostMut, HostRead as _};
+use vol_engine::moving::Pace;
 use vol_linux::{LinuxHost, LinuxOptions};
 
 use super::{EngineBackend, Facts};
@@ -41,6 +42,7 @@ pub fn open<H: HostMut + 'static>(
     tracing::info!(reason = io.reason, "own I/O by {}", io.name);
     let facts = facts(&host);
     let engine = Engine::new(wrap(host));
+    engine.set_pace(Pace { share: config.move_share, rate: config.move_rate.0 });
     if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }

@@ -1,0 +1,224 @@
+//! Moving blocks: a range of a device of ours is wiped, or copied to another, in slices of bounded size with a rest after each.
+//!
+//! A slice takes about [`SLICE_TIME`], on whatever disk it is: those who use the disk wait for one slice at most, and who watches
+//! the move or ends it is heard between two. What was moved is durable after each slice, so whoever began the move may note how far it
+//! has come and go on there after a crash; a slice that was under way is moved again. See docs/moving-blocks.md.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use vol_types::Bytes;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::host::{DmEnd, HostError, HostErrorKind, HostMut, HostResult, SLICE_MAX, WipeMethod};
+
+/// The least that is moved at once.
+pub const SLICE_MIN: u64 = 1 << 20;
+/// What is moved first, before it is known how fast the disk is.
+const SLICE_FIRST: u64 = 4 << 20;
+/// How long a slice is to take.
+pub const SLICE_TIME: Duration = Duration::from_millis(200);
+/// The longest rest after a slice, unless a rate demands more.
+const REST_MAX: Duration = Duration::from_secs(1);
+/// How long nobody is asked whether to go on.
+const NAP: Duration = Duration::from_millis(100);
+
+/// How hard the daemon may work its disks in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Share of the time, in percent, in which a move keeps its disks busy: 1 to 100.
+    pub share: u32,
+    /// Bytes in a second at most; above zero.
+    pub rate: Option<Bytes>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { share: 50, rate: None }
+    }
+}
+
+impl Pace {
+    /// How long to rest after `len` bytes that took this long.
+    pub fn rest(self, len: u64, took: Duration) -> Duration {
+        let share = self.share.clamp(1, 100);
+        let rest = took.saturating_mul(100 - share).checked_div(share).unwrap_or(REST_MAX).min(REST_MAX);
+        let Some(rate) = self.rate.map(Bytes::get).filter(|rate| *rate > 0) else { return rest };
+        let whole = Duration::from_secs(len / rate);
+        let part = u128::from(len % rate) * 1_000_000_000 / u128::from(rate);
+        let due = whole.saturating_add(Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX)));
+        rest.max(due.saturating_sub(took))
+    }
+}
+
+/// What is moved. Devices by their dm uuids: they are looked up anew for each slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Zeroes come to be there.
+    Wipe { device: String },
+    /// To the same place of another device.
+    Copy { from: String, to: String },
+}
+
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// All before this offset is done, and durable.
+    pub at: u64,
+    pub end: u64,
+    /// Bytes that this run wiped by discarding.
+    pub discarded: Bytes,
+    /// Bytes that the disks zeroed themselves in this run.
+    pub offloaded: Bytes,
+    /// Bytes that this run wrote: zeroes or copies.
+    pub written: Bytes,
+}
+
+impl Progress {
+    pub const fn is_done(&self) -> bool {
+        self.at >= self.end
+    }
+
+    fn count(&mut self, len: u64, how: WipeMethod) {
+        let bytes = match how {
+            WipeMethod::Discarded => &mut self.discarded,
+            WipeMethod::Offloaded => &mut self.offloaded,
+            WipeMethod::Written => &mut self.written,
+        };
+        *bytes = Bytes(bytes.get().saturating_add(len));
+        self.at = self.at.saturating_add(len);
+    }
+}
+
+/// How much to move at once, after so much took this long.
+fn next_slice(len: u64, took: Duration) -> u64 {
+    let next = if took < SLICE_TIME / 2 {
+        len.saturating_mul(2)
+    } else if took > SLICE_TIME * 2 {
+        len / 2
+    } else {
+        len
+    };
+    next.clamp(SLICE_MIN, SLICE_MAX)
+}
+
+impl<H: HostMut> Engine<H> {
+    pub fn pace(&self) -> Pace {
+        *self.pace.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// From the next slice on, also of moves that are under way.
+    pub fn set_pace(&self, pace: Pace) {
+        *self.pace.write().unwrap_or_else(PoisonError::into_inner) = pace;
+    }
+
+    /// Moves the bytes from `at` to `end`, both multiples of 4096. After each slice `done` is told, which may note how far it has
+    /// come; its error ends the move. Ends after the slice, or the nap, in which `go_on` says no; [`Progress::is_done`] tells.
+    /// On an error all that was told to `done` is moved and durable; the slice behind it holds anything.
+    pub fn move_blocks(
+        &self,
+        task: &Task,
+        at: u64,
+        end: u64,
+        go_on: &dyn Fn() -> bool,
+        done: &mut dyn FnMut(&Progress) -> Result<(), EngineError>,
+    ) -> Result<Progress, EngineError> {
+        let mut progress = Progress { at, end, discarded: Bytes(0), offloaded: Bytes(0), written: Bytes(0) };
+        let mut slice = SLICE_FIRST;
+        while !progress.is_done() && go_on() {
+            let len = slice.min(end - progress.at);
+            let begun = self.host().uptime();
+            let how = self.move_slice(task, progress.at, len)?;
+            let took = self.host().uptime().saturating_sub(begun);
+            progress.count(len, how);
+            done(&progress)?;
+            if len == slice {
+                slice = next_slice(slice, took);
+            }
+            if !progress.is_done() {
+                self.rest(self.pace().rest(len, took), go_on);
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Lets time pass, in naps.
+    pub(crate) fn rest(&self, time: Duration, go_on: &dyn Fn() -> bool) {
+        let mut left = time;
+        while !left.is_zero() && go_on() {
+            let nap = left.min(NAP);
+            self.host().pause(nap);
+            left = left.saturating_sub(nap);
+        }
+    }
+
+    fn move_slice(&self, task: &Task, at: u64, len: u64) -> HostResult<WipeMethod> {
+        match task {
+            Task::Wipe { device } => {
+                let end = self.dm_end(device)?;
+                self.host().wipe_slice(end.dev, &end.uuid, at, len)
+            }
+            Task::Copy { from, to } => {
+                self.host().copy_slice(&self.dm_end(from)?, &self.dm_end(to)?, at, len)?;
+                Ok(WipeMethod::Written)
+            }
+        }
+    }
+
+    /// Nobody holds the device open between two slices, so its number may be another's by now.
+    fn dm_end(&self, uuid: &str) -> HostResult<DmEnd> {
+        match self.host().dm_device(uuid)? {
+            Some(info) => Ok(DmEnd { dev: info.dev, uuid: uuid.to_owned() }),
+            None => Err(HostError::new(
+                HostErrorKind::NotFound,
+                format!("move blocks of {uuid}"),
+                "there is no such device",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn the_rest_leaves_the_disks_the_share_that_is_not_ours() {
+        let pace = |share| Pace { share, rate: None };
+        assert_eq!(pace(100).rest(1 << 20, MS(200)), MS(0));
+        assert_eq!(pace(50).rest(1 << 20, MS(200)), MS(200));
+        assert_eq!(pace(20).rest(1 << 20, MS(200)), MS(800));
+        assert_eq!(
+            pace(1).rest(1 << 20, MS(200)),
+            REST_MAX,
+            "a disk that hung for a while does not stop the move for good"
+        );
+        assert_eq!(pace(0).rest(1 << 20, MS(5)), MS(495), "a share of nothing would never come to an end");
+    }
+
+    #[test]
+    fn a_rate_is_kept_whatever_the_share_allows() {
+        let pace = Pace { share: 100, rate: Some(Bytes::mib(10)) };
+        assert_eq!(pace.rest(10 << 20, MS(200)), MS(800));
+        assert_eq!(pace.rest(64 << 20, MS(400)), MS(6000));
+        assert_eq!(pace.rest(1 << 20, MS(200)), MS(0), "the disk is slower than that");
+        let pace = Pace { share: 50, rate: Some(Bytes::mib(10)) };
+        assert_eq!(pace.rest(1 << 20, MS(90)), MS(90), "the share asks for more than the rate");
+        assert_eq!(Pace { share: 100, rate: Some(Bytes(u64::MAX)) }.rest(u64::MAX, MS(1)), MS(999));
+    }
+
+    #[test]
+    fn slices_grow_and_shrink_until_one_takes_its_time() {
+        let mut slice = SLICE_FIRST;
+        for _ in 0..10 {
+            // 100 MiB in a second.
+            slice = next_slice(slice, Duration::from_micros(slice * 1000 / (100 << 10) * 1000 / 1000));
+        }
+        assert_eq!(slice, 16 << 20, "160 ms");
+        assert_eq!(next_slice(SLICE_MAX, MS(0)), SLICE_MAX);
+        assert_eq!(next_slice(SLICE_MIN, MS(60_000)), SLICE_MIN);
+        assert_eq!(next_slice(8 << 20, MS(500)), 4 << 20);
+    }
+}
