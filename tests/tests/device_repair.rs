@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::Value;
+use vol_tests::dying::{End, Hand, Side};
 use vol_tests::{Machine, disk, kernel, skip, tool};
 
 /// Two pools of one group, a volume with a file system in each; that of `other` is mounted and written to all the while.
@@ -101,6 +102,10 @@ impl Stage {
     /// Writes junk over a block of the pool's metadata, the number of which stands at `field` of the superblock (the superblock
     /// itself for `None`), while nobody looks.
     fn a_block_is_damaged(&mut self, field: Option<usize>) {
+        self.a_block_is_damaged_then(field, Machine::start_daemon);
+    }
+
+    fn a_block_is_damaged_then(&mut self, field: Option<usize>, start: impl FnOnce(&mut Machine)) {
         let (pool, node) = (self.name("tpool"), number_node(&self.uuid("tank", "tmeta")));
         self.m.kill9();
         tool::run("dmsetup", &["remove", "--retry", &pool]);
@@ -112,7 +117,7 @@ impl Stage {
         };
         assert!(block < 100_000, "no superblock: {block}");
         disk::write(&node, &[(block * 4096, vec![0x5A; 4096])]);
-        self.m.start_daemon();
+        start(&mut self.m);
     }
 
     /// Bytes of the metadata that the pool has now, where they stand on the disks.
@@ -319,4 +324,47 @@ fn f10_a_damaged_superblock_is_made_anew_from_what_our_record_says() {
     stage.v_is_whole(true);
     stage.other_worked(since);
     m.ok(&["pool", "check", &tank]);
+}
+
+#[test]
+fn f10_while_a_pool_is_repaired_the_group_takes_requests_for_the_others() {
+    let Some(mut stage) = Stage::set() else { return };
+    let tank = stage.m.of("tank");
+    let mut hand = Hand::new(stage.m.path("orders"));
+    let orders = hand.dir().to_owned();
+    stage.a_block_is_damaged_then(Some(80), |m| m.start_dying(&orders));
+    hand.order(0, Side::Before, End::Hang);
+    stage.m.ok(&["pool", "repair", &tank, "--yes"]);
+    let effects = hand.effects();
+    let number =
+        effects.iter().position(|line| line.ends_with(" thin_repair")).unwrap_or_else(|| panic!("{effects:?}"));
+    stage.m.ok(&["pool", "repair", &tank, "--discard-original", "--yes"]);
+    stage.a_block_is_damaged_then(Some(80), |m| m.start_dying(&orders));
+    // Once more, and the tool takes as long as we want.
+    hand.order(number as u64 + 1, Side::Before, End::Hang);
+    let mut repair = stage.m.volctl(&["pool", "repair", &tank, "--yes"]);
+    let mut repair = repair.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let begin = std::time::Instant::now();
+    while !hand.reached() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{:?}{}", hand.effects(), stage.m.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let effects = hand.effects();
+    assert!(effects.last().is_some_and(|line| line.ends_with(" thin_repair")), "it stands elsewhere: {effects:?}");
+    let (m, since) = (&stage.m, stage.count());
+    m.ok(&["volume", "create", &m.of("meanwhile"), "--pool", "other", "--size", "64M", "--fs", "ext4"]);
+    m.ok(&["pool", "extend", &m.of("other"), "--size", "+64M"]);
+    let create = ["volume", "create", &m.of("later"), "--pool", "tank", "--size", "64M", "--fs", "none"];
+    m.refused(1, &["down while its metadata are checked or repaired"], &create);
+    m.refused(4, &["being checked or repaired already"], &["pool", "repair", &tank, "--yes"]);
+    m.refused(4, &["checked or repaired"], &["pool", "extend", &tank, "--size", "+64M"]);
+    assert_eq!(stage.pool()["in_repair"], true);
+    // The slow timer leaves it alone.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(stage.pool()["in_repair"], true, "{}", m.log());
+    hand.go_on();
+    assert!(repair.wait().unwrap().success(), "{}", m.log());
+    stage.v_is_whole(true);
+    stage.other_worked(since);
+    m.ok(&create);
 }

@@ -164,7 +164,10 @@ fn a_pool_is_repaired_by_a_request_and_its_original_shown_until_it_is_given_up()
     assert_eq!(info.pool.original_metadata_bytes, info.pool.metadata_size_bytes);
     let map = backend.vg_map(&name("data")).unwrap();
     let originals = map.pvs.iter().flat_map(|pv| &pv.segments).filter(|one| one.usage == vol_api::SegmentUse::Original);
-    assert_eq!(originals.map(|one| one.extent_count).sum::<u64>() * map.extent_size_bytes, info.pool.metadata_size_bytes);
+    assert_eq!(
+        originals.map(|one| one.extent_count).sum::<u64>() * map.extent_size_bytes,
+        info.pool.metadata_size_bytes
+    );
     let discard = vol_api::RepairPool { discard_original: true, ..vol_api::RepairPool::default() };
     assert!(outcome(backend.repair_pool(&tank, discard.clone(), false)).changed);
     assert!(!outcome(backend.repair_pool(&tank, discard, false)).changed);
