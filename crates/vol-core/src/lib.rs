@@ -13,9 +13,11 @@ pub mod fill;
 pub mod observed;
 pub mod plan;
 pub mod refusal;
+pub mod scope;
 pub mod step;
 
 pub use catalog::{Catalog, VolumeName};
 pub use plan::Plan;
 pub use refusal::{Refusal, RefusalCode};
+pub use scope::Scope;
 pub use step::{Action, Requirement, Step};

@@ -138,7 +138,10 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         for vg in open.into_iter().chain(exported) {
-            vg.session().close();
+            let mut session = vg.session();
+            vg.nobody_at_work()?;
+            session.close();
+            drop(session);
             self.forget(vg.id);
         }
         let by_node: BTreeMap<_, _> = copies.iter().map(|copy| (copy.info.node.clone(), copy.label.geometry)).collect();

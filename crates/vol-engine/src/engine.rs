@@ -420,10 +420,10 @@ impl<H: HostMut> Engine<H> {
         vg: &Name,
         name: &VolumeName,
         dry_run: bool,
-        plan: impl FnOnce(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
+        mut plan: impl FnMut(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
         let vg = self.vg(vg)?;
-        let (plan, id) = vg.change(&self.host, dry_run, |catalog, kernel, _| {
+        let (plan, id) = vg.change_about(&self.host, dry_run, std::slice::from_ref(name), |catalog, kernel, _| {
             let volume = find_volume(catalog, name)?;
             Ok((plan(catalog, kernel, volume)?, volume.id))
         })?;

@@ -3,28 +3,30 @@
 //! Each step's requirements are checked against the world right before it. The first failure ends the plan: the engine then
 //! observes and recovers, as after a crash.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use uuid::Uuid;
 use vol_core::dm::{Below, Device};
-use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, Probe, ThinVerdict};
+use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, ThinVerdict};
 use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
 use vol_format::layout::Geometry;
 use vol_format::{label, layout, mark};
-use vol_types::{FsKind, Object, PoolId, PvId, VolumeId, defect};
+use vol_types::{Object, PoolId, PvId, defect};
 
 use crate::error::{EngineError, FailedStep, StepError};
-use crate::host::{DmCreate, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinOrigin, ThinSnapshot};
+use crate::host::{DurableWrite, HostErrorKind, HostMut, HostResult, ThinOrigin, ThinSnapshot};
 use crate::observe;
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store::{Store, StoreError};
 
-mod fs;
+mod apart;
 mod member;
+
+pub use apart::{Apart, Gates};
 
 /// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
 const LET_GO_TRIES: u32 = 100;
@@ -42,11 +44,13 @@ pub struct Session {
     pub geometries: BTreeMap<PvId, Geometry>,
     /// The VG is gone, or was opened anew: nothing can be changed through this session.
     pub closed: bool,
+    /// Kept by those too who work apart from the session.
+    pub gates: Arc<Gates>,
 }
 
 impl Session {
     pub fn new(pvs: OpenPvs, store: Option<Store>) -> Self {
-        Self { pvs, store, own_files: Vec::new(), geometries: BTreeMap::new(), closed: false }
+        Self { pvs, store, own_files: Vec::new(), geometries: BTreeMap::new(), closed: false, gates: Arc::default() }
     }
 
     /// Nothing can be changed through this session any more.
@@ -93,18 +97,42 @@ pub fn run<H: HostMut + ?Sized>(
     catalog: &RwLock<Catalog>,
     plan: &Plan,
 ) -> Result<(), Failed> {
+    let plan = &*as_executed(plan);
+    plan.steps.iter().enumerate().try_for_each(|(at, step)| one(host, session, catalog, plan, at, step))
+}
+
+/// The plan as it is executed: as it is, but for what the proof machine makes wrong on purpose.
+pub fn as_executed(plan: &Plan) -> Cow<'_, Plan> {
     #[cfg(feature = "defects")]
-    let plan = &mutation::applied(plan);
-    for (at, step) in plan.steps.iter().enumerate() {
-        tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
-        let mut executor = Executor { host, session, catalog };
-        executor.step(step).map_err(|error| {
-            tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
-            let error = taken(&step.action, &error).unwrap_or(error);
-            Failed { step: step.action.to_string(), begun: at > 0, error }
-        })?;
-    }
-    Ok(())
+    return Cow::Owned(mutation::applied(plan));
+    #[cfg(not(feature = "defects"))]
+    Cow::Borrowed(plan)
+}
+
+/// Executes the step at this place of a plan.
+pub fn one<H: HostMut + ?Sized>(
+    host: &H,
+    session: &mut Session,
+    catalog: &RwLock<Catalog>,
+    plan: &Plan,
+    at: usize,
+    step: &Step,
+) -> Result<(), Failed> {
+    tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
+    let mut executor = Executor { host, session, catalog };
+    executor.step(step).map_err(|error| failed(plan, at, step, error))
+}
+
+/// As [`one`], of a step that needs no session.
+pub fn one_apart<H: HostMut + ?Sized>(apart: &Apart<'_, H>, plan: &Plan, at: usize, step: &Step) -> Result<(), Failed> {
+    tracing::debug!(plan = plan.title, step = step.action.kind(), "{}", step.action);
+    apart.step(step).map_err(|error| failed(plan, at, step, error))
+}
+
+fn failed(plan: &Plan, at: usize, step: &Step, error: StepError) -> Failed {
+    tracing::warn!(plan = plan.title, step = step.action.kind(), %error, "a step failed");
+    let error = taken(&step.action, &error).unwrap_or(error);
+    Failed { step: step.action.to_string(), begun: at > 0, error }
 }
 
 /// A new VG counts only when each of its copies says that it is ready: a copy that still says *creating* may then be erased
@@ -147,11 +175,13 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     }
 
     fn holds(&self, requirement: &Requirement) -> Result<bool, StepError> {
-        let dm = |device: &Device| self.host.dm_device(&device.uuid());
         Ok(match requirement {
-            Requirement::Absent(device) => dm(device)?.is_none(),
-            Requirement::Active(device) => dm(device)?.is_some_and(|info| info.live_table && !info.suspended),
-            Requirement::NotOpen(device) => self.let_go(*device)?,
+            Requirement::Absent(_)
+            | Requirement::Active(_)
+            | Requirement::NotOpen(_)
+            | Requirement::ProbesEmpty(_)
+            | Requirement::NothingMountedAt(_)
+            | Requirement::NoFileAt(_) => self.apart(|apart| apart.holds(requirement))?,
             Requirement::PoolAt { pool, transaction_id } => self.pool_problem(*pool, *transaction_id)?.is_none(),
             Requirement::MetadataWritten { pv, offset, .. } => {
                 let block = self.pv(*pv)?.device.read_at(offset.get(), layout::BLOCK)?;
@@ -161,9 +191,6 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 let info = self.host.inspect(node)?;
                 info.identity == *identity && info.mounts.is_empty() && !info.swap && info.holders.is_empty()
             }
-            Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
-            Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
-            Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
             Requirement::EveryCopyWritten => {
                 self.session.store.as_ref().map(Store::copies).is_some_and(|(is, all)| is == all)
             }
@@ -204,27 +231,21 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
                 store.commit(self.host, self.catalog, changes)?;
             }
-            Action::CreateDm { device, table, read_only } => {
-                let lines =
-                    table.resolve(|below| self.number(below)).map_err(|below| StepError::Missing(below.to_string()))?;
-                self.host.dm_create(&DmCreate {
-                    name: device.name(),
-                    uuid: device.uuid(),
-                    table: lines,
-                    read_only: *read_only,
-                    private: device.is_private(),
-                })?;
-            }
-            Action::ReloadDm { device, table } => {
-                let lines =
-                    table.resolve(|below| self.number(below)).map_err(|below| StepError::Missing(below.to_string()))?;
-                self.host.dm_reload(&device.uuid(), &lines)?;
-            }
-            Action::RemoveDm { device } => tolerate(self.host.dm_remove(&device.uuid()), HostErrorKind::NotFound)?,
-            Action::ReleaseDm { device } => self.release(*device)?,
-            Action::ResumeDm { device } => self.host.dm_resume(&device.uuid())?,
+            Action::CreateDm { .. }
+            | Action::ReloadDm { .. }
+            | Action::RemoveDm { .. }
+            | Action::ReleaseDm { .. }
+            | Action::ResumeDm { .. }
+            | Action::Mkfs { .. }
+            | Action::PrepareRoot { .. }
+            | Action::VerifyFs { .. }
+            | Action::Mount { .. }
+            | Action::Unmount { .. }
+            | Action::CheckFs { .. }
+            | Action::GrowFs { .. } => self.apart(|apart| apart.act(action))?,
             Action::ZeroStart { device, len } => {
-                let number = self.number(Below::Dm(*device)).ok_or_else(|| missing(&device.name()))?;
+                let number =
+                    self.apart(|apart| apart.number(Below::Dm(*device))).ok_or_else(|| missing(&device.name()))?;
                 self.host.zero_device(number, 0, len.get())?;
             }
             Action::CreateThin { pool, thin_id } => self.message(*pool, &format!("create_thin {thin_id}"))?,
@@ -265,18 +286,17 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                 ));
             }
             Action::CheckThin { device, .. } => {
-                let number = self.number(Below::Dm(*device)).ok_or_else(|| missing(&device.name()))?;
+                let number = self.dm_number(*device)?;
                 sound(self.host.thin_check(number, &device.uuid())?)?;
             }
             Action::ClearNeedsCheck { pool } => {
                 let device = Device::PoolMetadata(*pool);
-                let number = self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()))?;
+                let number = self.dm_number(device)?;
                 sound(self.host.thin_clear_needs_check(number, &device.uuid())?)?;
             }
             Action::RepairThin { pool, known } => {
                 let (from, to) = (Device::PoolMetadata(*pool), Device::PoolSpare(*pool));
-                let number = |device: Device| self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()));
-                let (old, new) = (number(from)?, number(to)?);
+                let (old, new) = (self.dm_number(from)?, self.dm_number(to)?);
                 match self.host.thin_repair((old, &from.uuid()), (new, &to.uuid()), known) {
                     Err(error) if error.kind == HostErrorKind::Tool => {
                         return Err(StepError::ThinDamaged(format!("thin_repair could not: {}", error.detail)));
@@ -284,58 +304,18 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     other => other?,
                 }
             }
-            Action::Mkfs { volume, fs, uuid, options } => {
-                let device = Device::Volume(*volume);
-                let number = self.volume_number(*volume)?;
-                self.host.mkfs(number, &device.uuid(), *fs, Uuid::from_bytes(*uuid), options)?;
-            }
-            Action::PrepareRoot { volume, fs, root } => {
-                let number = self.volume_number(*volume)?;
-                self.host.fs_prepare_root(number, &Device::Volume(*volume).uuid(), *fs, root)?;
-            }
-            Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
-            Action::Mount { volume, fs, target, read_only, allow_same_uuid, no_replay, .. } => {
-                self.host.mount(&MountCall {
-                    dev: self.volume_number(*volume)?,
-                    fs: *fs,
-                    target: target.clone(),
-                    read_only: *read_only,
-                    allow_same_uuid: *allow_same_uuid,
-                    no_replay: *no_replay,
-                })?;
-            }
-            Action::Unmount { mount } => match self.host.unmount(mount) {
-                Err(error) if error.kind == HostErrorKind::Busy => {
-                    let itself = format!("mounted at {}", mount.target.display());
-                    let holders = self.host.holders(mount.dev).into_iter().filter(|holder| *holder != itself);
-                    let nested = self.nested_mounts(mount)?;
-                    let by: Vec<_> = nested.into_iter().chain(holders).collect();
-                    let by = if by.is_empty() { "a process that could not be found".to_owned() } else { by.join(", ") };
-                    return Err(StepError::InUse(format!("{} is in use by {by}", mount.target.display())));
-                }
-                other => other?,
-            },
-            Action::CheckFs { volume, fs, how, if_marked } => self.check_fs(*volume, *fs, *how, *if_marked)?,
-            Action::GrowFs { volume, fs, target, must } => match self.grow_fs(*volume, *fs, target) {
-                Err(error) if !*must => {
-                    tracing::warn!(volume = %volume, %error, "the file system stays smaller than its device for now");
-                }
-                other => other?,
-            },
         }
         Ok(())
     }
 
-    fn number(&self, below: Below) -> Option<DevNumber> {
-        match below {
-            Below::Pv(id) => pvs::number(&self.session.pvs, id),
-            Below::Dm(device) => self.host.dm_device(&device.uuid()).ok().flatten().map(|info| info.dev),
-        }
+    /// What needs nothing of the session but the numbers of the PVs.
+    fn apart<T>(&self, work: impl FnOnce(&Apart<'_, H>) -> T) -> T {
+        let pv_number = |id| pvs::number(&self.session.pvs, id);
+        work(&Apart { host: self.host, gates: &self.session.gates, pv_number: &pv_number })
     }
 
-    fn volume_number(&self, volume: VolumeId) -> Result<DevNumber, StepError> {
-        let device = Device::Volume(volume);
-        self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()))
+    fn dm_number(&self, device: Device) -> Result<DevNumber, StepError> {
+        self.apart(|apart| apart.number(Below::Dm(device))).ok_or_else(|| missing(&device.name()))
     }
 
     fn message(&self, pool: PoolId, message: &str) -> Result<(), StepError> {
@@ -360,62 +340,6 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             }
             PoolStatus::Working(_) => None,
         })
-    }
-
-    fn verify_fs(&self, volume: VolumeId, fs: FsKind, uuid: [u8; 16]) -> Result<(), StepError> {
-        if defect("what mkfs left is not looked at") {
-            return Ok(());
-        }
-        let wanted = Uuid::from_bytes(uuid);
-        match self.host.probe(self.volume_number(volume)?)? {
-            Probe::Found { kind, uuid: Some(found) }
-                if kind == fs.as_str() && Uuid::parse_str(&found).is_ok_and(|found| found == wanted) =>
-            {
-                Ok(())
-            }
-            other => Err(StepError::Probe(format!(
-                "mkfs reported success, but the device does not hold {} with UUID {wanted}: {other:?}",
-                fs.as_str()
-            ))),
-        }
-    }
-
-    /// Waits for openers that go away by themselves: udev opens a device for a moment whenever it was written to.
-    fn let_go(&self, device: Device) -> Result<bool, StepError> {
-        for _ in 0..LET_GO_TRIES {
-            match self.host.dm_device(&device.uuid())? {
-                Some(info) if info.open_count > 0 => self.host.pause(LET_GO_STEP),
-                _ => return Ok(true),
-            }
-        }
-        let Some(info) = self.host.dm_device(&device.uuid())? else { return Ok(true) };
-        if info.open_count == 0 {
-            return Ok(true);
-        }
-        let holders = self.host.holders(info.dev);
-        let by = if holders.is_empty() { "somebody".to_owned() } else { holders.join(", ") };
-        Err(StepError::InUse(format!("{} is held open by {by}", info.name)))
-    }
-
-    fn nested_mounts(&self, mount: &vol_core::observed::Mount) -> Result<Vec<String>, StepError> {
-        let inside =
-            |other: &vol_core::observed::Mount| other.target != mount.target && other.target.starts_with(&mount.target);
-        let mounts = self.host.mounts()?;
-        Ok(mounts
-            .iter()
-            .filter(|other| inside(other))
-            .map(|other| format!("the mount at {}", other.target.display()))
-            .collect())
-    }
-
-    fn release(&self, device: Device) -> Result<(), StepError> {
-        match self.host.dm_remove(&device.uuid()) {
-            Err(error) if error.kind == HostErrorKind::Busy => {
-                tracing::info!(device = device.name(), %error, "it stays active: somebody else has it open");
-                Ok(())
-            }
-            other => Ok(tolerate(other, HostErrorKind::NotFound)?),
-        }
     }
 
     fn detach_loop(&mut self, pv: PvId, file: &PathBuf) -> Result<(), StepError> {

@@ -7,6 +7,7 @@
 mod audit;
 mod bell;
 mod check;
+mod claims;
 mod clone;
 mod engine;
 mod error;

@@ -81,7 +81,9 @@ impl<H: HostMut> Engine<H> {
         };
         let vg = self.vg(&path.volume.vg)?;
         let mut after = None;
-        let result = vg.change(self.host(), dry_run, |catalog, kernel, _| {
+        let of = |snapshot| VolumeName { volume: path.volume.volume.clone(), snapshot };
+        let about = [of(None), of(Some(path.snapshot.clone()))];
+        let result = vg.change_about(self.host(), dry_run, &about, |catalog, kernel, _| {
             let rollback::Planned { plan, volume, thin_id } = rollback::rollback(catalog, kernel, &wanted)?;
             after = Some((volume, thin_id));
             Ok((plan, volume))

@@ -60,7 +60,7 @@ impl<H: HostMut> Engine<H> {
         let open = self.vg(vg)?;
         let states = [VgState::Ready, VgState::Exported];
         let (plan, ()) = open
-            .change_members(self.host(), dry_run, &states, |now| Ok((members::export(now.catalog, now.kernel)?, ())))?;
+            .change_whole(self.host(), dry_run, &states, |now| Ok((members::export(now.catalog, now.kernel)?, ())))?;
         Ok(done(plan, open.id, dry_run))
     }
 

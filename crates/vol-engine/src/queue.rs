@@ -4,6 +4,9 @@
 //! hands the lead to whoever waits next. So under load two commits, one compare-and-swap and one status check serve up to
 //! [`thin::BATCH_MAX`] requests; alone, a request costs what it always did.
 //!
+//! What follows for one volume alone, mkfs above all, is done by the one who asked for it, apart from the session, with the volume
+//! claimed. A request about a volume that is claimed is parked until a claim ends.
+//!
 //! A batch that fails is settled as after any failure; then each of its requests is made by itself, so that one that cannot
 //! be does not take the others with it.
 
@@ -14,8 +17,8 @@ use vol_core::plan::thin::{self, Batch, ThinChange};
 use vol_core::plan::trash::Deletion;
 use vol_core::plan::volume::Created;
 use vol_core::plan::{Kernel, Plan, clone, snapshot, volume};
-use vol_core::{Catalog, Refusal, VolumeName};
-use vol_types::{IntentId, VolumeId, VolumeState, defect};
+use vol_core::{Catalog, Refusal, Scope, VolumeName};
+use vol_types::{IntentId, ObjectKey, VolumeId, VolumeState, defect};
 
 use crate::engine::find_volume;
 use crate::error::EngineError;
@@ -91,6 +94,20 @@ impl ThinRequest {
         }
     }
 
+    /// Volumes that there are, and that nobody else may be at work on.
+    fn about<'a>(&self, catalog: &'a Catalog) -> impl Iterator<Item = VolumeId> + use<'a> {
+        let plain = |name: &vol_types::Name| VolumeName { volume: name.clone(), snapshot: None };
+        let (names, purged) = match self {
+            Self::Create(request) => (vec![plain(&request.name)], None),
+            Self::Clone(request) => (vec![plain(&request.name), request.of.clone()], None),
+            Self::Snapshot(all) => (all.iter().flat_map(|one| [one.full_name(), one.origin_name()]).collect(), None),
+            Self::Delete { name, .. } => (vec![name.clone()], None),
+            Self::Purge { deletion, .. } => (Vec::new(), Some(deletion.volume)),
+        };
+        let named = names.into_iter().filter_map(|name| catalog.volume_named(&name).map(|volume| volume.id));
+        named.chain(purged)
+    }
+
     /// Whether the catalog says that it is done, although carrying it out was reported to have failed.
     fn is_done(&self, catalog: &Catalog, volume: VolumeId) -> bool {
         let ready = |id| catalog.volume(id).is_some_and(|found| found.state == VolumeState::Ready);
@@ -102,41 +119,95 @@ impl ThinRequest {
     }
 }
 
-/// A request that waits, and where its answer is left.
-struct Ticket {
-    request: ThinRequest,
-    turn: Mutex<Turn>,
+/// Who asks, for one request or for several at once.
+#[derive(Default)]
+struct Caller {
+    state: Mutex<CallerState>,
     called: Condvar,
+}
+
+#[derive(Default)]
+struct CallerState {
+    /// One for each of its requests.
+    turns: Vec<Turn>,
+    /// It is to carry out the next batch.
+    leads: bool,
+    /// It carries out what follows for one of its requests alone, and cannot lead meanwhile.
+    away: bool,
 }
 
 enum Turn {
     Waiting,
-    Lead,
-    Answered(Answer),
+    /// The transaction is over; this follows, for this request alone.
+    Then(Then),
+    /// Which is being done.
     Taken,
+    Answered(Answer),
+}
+
+/// What follows on a transaction for one of its changes alone. Its volume is claimed already.
+struct Then {
+    plan: Plan,
+    volume: VolumeId,
+}
+
+/// What a caller is called for.
+enum Called {
+    Lead,
+    Then(usize, Then),
+    Over(Vec<Answer>),
+}
+
+impl Caller {
+    fn state(&self) -> MutexGuard<'_, CallerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) -> Called {
+        let mut state = self.state();
+        loop {
+            if std::mem::take(&mut state.leads) {
+                return Called::Lead;
+            }
+            if let Some(at) = state.turns.iter().position(|turn| matches!(turn, Turn::Then(_)))
+                && let Some(turn) = state.turns.get_mut(at)
+                && let Turn::Then(then) = std::mem::replace(turn, Turn::Taken)
+            {
+                state.away = true;
+                return Called::Then(at, then);
+            }
+            if state.turns.iter().all(|turn| matches!(turn, Turn::Answered(_))) {
+                let answers = std::mem::take(&mut state.turns).into_iter().filter_map(|turn| match turn {
+                    Turn::Answered(answer) => Some(answer),
+                    Turn::Waiting | Turn::Then(_) | Turn::Taken => None,
+                });
+                return Called::Over(answers.collect());
+            }
+            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A request that waits, and where its answer is left.
+struct Ticket {
+    request: ThinRequest,
+    caller: Arc<Caller>,
+    /// Its place among the caller's.
+    at: usize,
 }
 
 impl Ticket {
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
     fn call(&self, turn: Turn) {
-        *self.turn() = turn;
-        self.called.notify_all();
-    }
-    /// Waits until it is answered (`Some`) or to lead (`None`).
-    fn wait(&self) -> Option<Answer> {
-        let mut turn = self.turn();
-        loop {
-            match std::mem::replace(&mut *turn, Turn::Taken) {
-                Turn::Waiting => {
-                    *turn = Turn::Waiting;
-                    turn = self.called.wait(turn).unwrap_or_else(PoisonError::into_inner);
-                }
-                Turn::Answered(answer) => return Some(answer),
-                Turn::Lead | Turn::Taken => return None,
-            }
+        if let Some(own) = self.caller.state().turns.get_mut(self.at) {
+            *own = turn;
         }
+        self.caller.called.notify_all();
+    }
+    fn answer(&self, answer: Answer) {
+        self.call(Turn::Answered(answer));
+    }
+    fn waits(&self) -> bool {
+        matches!(self.caller.state().turns.get(self.at), Some(Turn::Waiting))
     }
 }
 
@@ -149,22 +220,45 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<Ticket>>,
+    /// They wait for somebody's work on a volume, until a claim ends.
+    parked: Vec<Arc<Ticket>>,
     /// Somebody leads, and will call the next one.
     led: bool,
+}
+
+impl State {
+    /// Calls the first one to lead who can.
+    fn call_leader(&mut self) {
+        for ticket in &self.waiting {
+            let mut caller = ticket.caller.state();
+            if !caller.away {
+                caller.leads = true;
+                self.led = true;
+                ticket.caller.called.notify_all();
+                return;
+            }
+        }
+        // Whoever comes next leads, or comes back.
+        self.led = false;
+    }
 }
 
 impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Queues up; the one who is not led by anybody leads.
-    fn join(&self, request: ThinRequest) -> Arc<Ticket> {
+    /// Queues up; if nobody leads, one of them does.
+    fn join(&self, requests: Vec<ThinRequest>) -> Arc<Caller> {
+        let caller = Arc::new(Caller::default());
+        caller.state().turns.extend(requests.iter().map(|_| Turn::Waiting));
         let mut state = self.state();
-        let turn = if state.led { Turn::Waiting } else { Turn::Lead };
-        state.led = true;
-        let ticket = Arc::new(Ticket { request, turn: Mutex::new(turn), called: Condvar::new() });
-        state.waiting.push_back(ticket.clone());
-        ticket
+        for (at, request) in requests.into_iter().enumerate() {
+            state.waiting.push_back(Arc::new(Ticket { request, caller: caller.clone(), at }));
+        }
+        if !state.led {
+            state.call_leader();
+        }
+        caller
     }
     fn take(&self, most: usize) -> Vec<Arc<Ticket>> {
         let mut state = self.state();
@@ -176,11 +270,43 @@ impl Queue {
         let mut state = self.state();
         tickets.into_iter().rev().for_each(|ticket| state.waiting.push_front(ticket));
     }
-    fn pass_lead_on(&self) {
+    /// Whether there were any.
+    fn park(&self, tickets: Vec<Arc<Ticket>>) -> bool {
+        let any = !tickets.is_empty();
+        self.state().parked.extend(tickets);
+        any
+    }
+    /// A claim has ended: what waited for one is looked at again, before what came later.
+    pub fn unpark(&self) {
         let mut state = self.state();
-        match state.waiting.front() {
-            Some(next) => next.call(Turn::Lead),
-            None => state.led = false,
+        let parked = std::mem::take(&mut state.parked);
+        if parked.is_empty() {
+            return;
+        }
+        parked.into_iter().rev().for_each(|ticket| state.waiting.push_front(ticket));
+        if !state.led {
+            state.call_leader();
+        }
+    }
+    fn pass_lead_on(&self) {
+        self.state().call_leader();
+    }
+    /// Who was away is there again.
+    fn is_back(&self, caller: &Caller) {
+        let mut state = self.state();
+        caller.state().away = false;
+        if !state.led && !state.waiting.is_empty() {
+            state.call_leader();
+        }
+    }
+    /// Nobody waits for one who is gone.
+    fn leave(&self, caller: &Arc<Caller>) {
+        let mut state = self.state();
+        let others = |ticket: &Arc<Ticket>| !Arc::ptr_eq(&ticket.caller, caller);
+        state.waiting.retain(others);
+        state.parked.retain(others);
+        if std::mem::take(&mut caller.state().leads) {
+            state.call_leader();
         }
     }
 }
@@ -193,47 +319,107 @@ struct Lead<'a> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        for ticket in &self.batch {
-            let mut turn = ticket.turn();
-            if matches!(*turn, Turn::Waiting) {
-                let defect = Refusal::busy("the request was given up because of a defect: the daemon's log has it");
-                *turn = Turn::Answered(Err(defect.hint("see what became of it, and try again").into()));
-                ticket.called.notify_all();
-            }
+        for ticket in self.batch.iter().filter(|ticket| ticket.waits()) {
+            let defect = Refusal::busy("the request was given up because of a defect: the daemon's log has it");
+            ticket.answer(Err(defect.hint("see what became of it, and try again").into()));
         }
         self.queue.pass_lead_on();
     }
 }
 
+/// Whatever happens to a caller: what it was called for goes to another, and what was claimed for it is free.
+struct Present<'a> {
+    vg: &'a OpenVg,
+    caller: Arc<Caller>,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.vg.queue.leave(&self.caller);
+        let turns = std::mem::take(&mut self.caller.state().turns);
+        for turn in turns {
+            if let Turn::Then(then) = turn {
+                drop(self.vg.adopt(scope_of(&then)));
+            }
+        }
+    }
+}
+
+fn scope_of(then: &Then) -> Scope {
+    let mut scope = then.plan.scope();
+    scope.objects.insert(ObjectKey::Volume(then.volume));
+    scope
+}
+
 impl OpenVg {
     /// Makes a change of a pool's thin ids, together with those that wait at the same time.
     pub fn submit<H: HostMut + ?Sized>(&self, host: &H, request: ThinRequest) -> Answer {
-        self.serve(host, &self.queue.join(request))
+        let gone = || Refusal::busy("the request was given up because of a defect: the daemon's log has it");
+        self.submit_all(host, vec![request]).pop().unwrap_or_else(|| Err(gone().into()))
     }
 
     /// As [`OpenVg::submit`], for several requests that are there at once; their answers in the same order.
     pub fn submit_all<H: HostMut + ?Sized>(&self, host: &H, requests: Vec<ThinRequest>) -> Vec<Answer> {
-        let tickets: Vec<_> = requests.into_iter().map(|request| self.queue.join(request)).collect();
-        tickets.iter().map(|ticket| self.serve(host, ticket)).collect()
+        let asked = requests.clone();
+        let present = Present { vg: self, caller: self.queue.join(requests) };
+        loop {
+            match present.caller.wait() {
+                Called::Lead => self.lead(host),
+                Called::Then(at, then) => {
+                    let answer = self.go_on(host, asked.get(at), then);
+                    if let Some(turn) = present.caller.state().turns.get_mut(at) {
+                        *turn = Turn::Answered(answer);
+                    }
+                    self.queue.is_back(&present.caller);
+                }
+                Called::Over(answers) => return answers,
+            }
+        }
     }
 
-    fn serve<H: HostMut + ?Sized>(&self, host: &H, ticket: &Ticket) -> Answer {
-        loop {
-            if let Some(answer) = ticket.wait() {
-                return answer;
-            }
-            let mut session = self.session();
-            let mut lead = Lead { queue: &self.queue, batch: self.queue.take(thin::BATCH_MAX) };
-            for ticket in &lead.batch {
-                *ticket.turn() = Turn::Waiting;
-            }
-            let later = self.carry_out(host, &mut session, &lead.batch);
-            lead.batch.retain(|ticket| !later.iter().any(|other| Arc::ptr_eq(ticket, other)));
-            self.queue.put_back(later);
-            self.refresh_with(host, &session);
-            drop(session);
-            drop(lead);
+    fn lead<H: HostMut + ?Sized>(&self, host: &H) {
+        let mut session = self.session();
+        let mut lead = Lead { queue: &self.queue, batch: self.queue.take(thin::BATCH_MAX) };
+        self.park(&mut lead.batch);
+        let later = self.carry_out(host, &mut session, &lead.batch);
+        lead.batch.retain(|ticket| !later.iter().any(|other| Arc::ptr_eq(ticket, other)));
+        self.queue.put_back(later);
+        self.refresh_with(host, &session);
+        drop(session);
+        drop(lead);
+    }
+
+    /// Takes out what has to wait for somebody's work on a volume.
+    fn park(&self, batch: &mut Vec<Arc<Ticket>>) {
+        let claimed = self.claimed();
+        let waits =
+            |ticket: &Arc<Ticket>| self.read(|catalog| ticket.request.about(catalog).any(|id| claimed.has_volume(id)));
+        let (parked, free) = std::mem::take(batch).into_iter().partition(waits);
+        *batch = free;
+        if self.queue.park(parked) && self.claims.has_one_ended(&claimed) {
+            self.queue.unpark();
         }
+    }
+
+    /// What follows on a transaction for one change alone; others go on meanwhile.
+    fn go_on<H: HostMut + ?Sized>(&self, host: &H, request: Option<&ThinRequest>, then: Then) -> Answer {
+        let claim = self.adopt(scope_of(&then));
+        let session = self.session();
+        let (mut session, result) = self.run_apart(host, session, &then.plan, claim);
+        let answer = match result {
+            Ok(()) => Ok((true, then.volume)),
+            Err(failed) => {
+                let settled = self.recover(host, &mut session);
+                let is_done = |catalog: &Catalog| request.is_some_and(|request| request.is_done(catalog, then.volume));
+                if self.read(is_done) || defect("a batch that failed is acknowledged") {
+                    Ok((true, then.volume))
+                } else {
+                    Err(exec::Failed { begun: true, ..failed }.of(&then.plan, settled))
+                }
+            }
+        };
+        self.refresh_with(host, &session);
+        answer
     }
 
     /// The plan of a request by itself.
@@ -248,7 +434,7 @@ impl OpenVg {
         Ok(plan)
     }
 
-    /// Answers all tickets but those that it gives back, which have to come after the others.
+    /// Answers all tickets, or calls for what follows on them, but for those that it gives back, which have to come after the others.
     fn carry_out<H: HostMut + ?Sized>(
         &self,
         host: &H,
@@ -258,7 +444,7 @@ impl OpenVg {
         let Ok(kernel) = self.ready(host, session) else {
             // Each of them hears for itself what is in the way.
             for ticket in tickets {
-                ticket.call(Turn::Answered(self.by_itself(host, session, &ticket.request)));
+                ticket.call(self.by_itself(host, session, &ticket.request));
             }
             return Vec::new();
         };
@@ -274,49 +460,48 @@ impl OpenVg {
                     planned.push((ticket, change.volume));
                     batch.add(*change);
                 }
-                Ok(Wanted::Unchanged(id)) => ticket.call(Turn::Answered(unchanged(session, id))),
-                Err(refusal) => ticket.call(Turn::Answered(Err(refusal.into()))),
+                Ok(Wanted::Unchanged(id)) => ticket.answer(unchanged(session, id)),
+                Err(refusal) => ticket.answer(Err(refusal.into())),
             }
         }
         let (shared, each) = batch.plan();
-        let mut pending: VecDeque<_> = planned.into_iter().zip(each).collect();
-        if pending.is_empty() {
+        if planned.is_empty() {
             return later;
         }
-        let mut failed = self.run(host, session, &shared).err().map(|error| (shared.title.clone(), error));
-        // With one change it is that one which failed; with several it may be any, unless it failed on its own steps.
-        let mut culprit = pending.len() == 1;
-        while failed.is_none()
-            && let Some(((ticket, volume), then)) = pending.front()
-        {
-            match self.run(host, session, then) {
-                Ok(()) => {
-                    ticket.call(Turn::Answered(Ok((true, *volume))));
-                    pending.pop_front();
-                }
-                Err(error) => {
-                    failed = Some((then.title.clone(), exec::Failed { begun: true, ..error }));
-                    culprit = true;
-                }
+        let Err(failed) = self.run(host, session, &shared) else {
+            for ((ticket, volume), plan) in planned.into_iter().zip(each) {
+                ticket.call(self.followed_by(plan, volume));
             }
-        }
-        let Some(failed) = failed else { return later };
+            return later;
+        };
         let settled = self.recover(host, session);
-        let mut failed = Some(failed).filter(|_| culprit);
-        for ((ticket, volume), _) in pending {
+        // With one change it is that one which failed; with several it may be any.
+        let mut failed = Some(failed).filter(|_| planned.len() == 1);
+        for (ticket, volume) in planned {
             let own = failed.take();
-            let answer = if self.read(|catalog| ticket.request.is_done(catalog, volume))
+            let turn = if self.read(|catalog| ticket.request.is_done(catalog, volume))
                 || defect("a batch that failed is acknowledged")
             {
-                Ok((true, volume))
-            } else if let Some((title, error)) = own {
-                Err(error.titled(title, settled))
+                Turn::Answered(Ok((true, volume)))
+            } else if let Some(error) = own {
+                Turn::Answered(Err(error.of(&shared, settled)))
             } else {
                 self.by_itself(host, session, &ticket.request)
             };
-            ticket.call(Turn::Answered(answer));
+            ticket.call(turn);
         }
         later
+    }
+
+    /// What a change comes to whose transaction is over. If more is to be done to its volume, that is claimed before anybody else can
+    /// plan on it.
+    fn followed_by(&self, plan: Plan, volume: VolumeId) -> Turn {
+        if plan.is_empty() {
+            return Turn::Answered(Ok((true, volume)));
+        }
+        let then = Then { plan, volume };
+        self.claim_for_another(&scope_of(&then));
+        Turn::Then(then)
     }
 
     /// What a change needs before it can be planned: the VG usable and settled, and what the kernel has of it.
@@ -329,24 +514,27 @@ impl OpenVg {
         Ok(self.observe(host)?)
     }
 
-    fn by_itself<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, request: &ThinRequest) -> Answer {
-        let kernel = self.ready(host, session)?;
-        let change = match self.read(|catalog| request.plan(catalog, &kernel, &Batch::default()))? {
-            Wanted::Change(change) => change,
-            Wanted::Unchanged(id) => return unchanged(session, id),
+    fn by_itself<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, request: &ThinRequest) -> Turn {
+        let planned = self
+            .ready(host, session)
+            .and_then(|kernel| Ok(self.read(|catalog| request.plan(catalog, &kernel, &Batch::default()))?));
+        let change = match planned {
+            Ok(Wanted::Change(change)) => change,
+            Ok(Wanted::Unchanged(id)) => return Turn::Answered(unchanged(session, id)),
+            Err(error) => return Turn::Answered(Err(error)),
         };
         let volume = change.volume;
-        let plan = thin::alone(*change);
-        match self.run(host, session, &plan) {
-            Ok(()) => Ok((true, volume)),
-            Err(failed) => {
-                let settled = self.recover(host, session);
-                if self.read(|catalog| request.is_done(catalog, volume)) {
-                    return Ok((true, volume));
-                }
-                Err(failed.of(&plan, settled))
-            }
+        let mut batch = Batch::default();
+        batch.add(*change);
+        let (shared, mut each) = batch.plan();
+        let Err(failed) = self.run(host, session, &shared) else {
+            return self.followed_by(each.pop().unwrap_or_default(), volume);
+        };
+        let settled = self.recover(host, session);
+        if self.read(|catalog| request.is_done(catalog, volume)) {
+            return Turn::Answered(Ok((true, volume)));
         }
+        Turn::Answered(Err(failed.of(&shared, settled)))
     }
 }
 

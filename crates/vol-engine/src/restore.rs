@@ -140,7 +140,10 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         if let Some(vg) = open {
-            vg.session().close();
+            let mut session = vg.session();
+            vg.nobody_at_work()?;
+            session.close();
+            drop(session);
             self.forget(id);
         }
         let made = self.write_anew(catalog, backup.layouts.clone(), &plan, notes);

@@ -229,7 +229,7 @@ impl<H: HostMut> Engine<H> {
             tracing::error!(vg = name, "{message}");
             problems.push(Problem { code, message, hint: hint.to_owned(), subject: None });
         };
-        if matches!(old_session, Some(None)) {
+        if matches!(old_session, Some(None)) || old.as_ref().is_some_and(|vg| vg.nobody_at_work().is_err()) {
             complain(
                 "vg-busy",
                 format!("volume group {name} is being changed and was not looked at anew"),

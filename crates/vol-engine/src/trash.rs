@@ -24,7 +24,9 @@ impl<H: HostMut> Engine<H> {
     /// Takes back the last deletion of this name. Nothing changes if it is not deleted at all.
     pub fn undelete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         let vg = self.vg(vg)?;
-        let (plan, id) = vg.change(self.host(), dry_run, |catalog, _, _| trash::undelete(catalog, name))?;
+        let about = std::slice::from_ref(name);
+        let (plan, id) =
+            vg.change_about(self.host(), dry_run, about, |catalog, _, _| trash::undelete(catalog, name))?;
         Ok(done(plan, id, dry_run))
     }
 

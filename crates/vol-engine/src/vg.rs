@@ -9,12 +9,13 @@ use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
 use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
-use vol_core::{Action, Catalog, Plan, Refusal};
+use vol_core::{Action, Catalog, Plan, Refusal, VolumeName};
 use vol_format::layout::Geometry;
 use vol_types::{Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
 use crate::bell::Bell;
+use crate::claims::{Claimed, Claims};
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostMut, HostResult};
@@ -66,6 +67,19 @@ pub(crate) struct Now<'a> {
     pub frozen: Option<&'a str>,
 }
 
+/// What a change needs before it is planned.
+struct Wanted<'a> {
+    states: &'a [VgState],
+    /// Volumes that nobody else may be at work on.
+    about: &'a [VolumeName],
+    /// Nobody may be at work on anything.
+    alone: bool,
+}
+
+fn ids_of(catalog: &Catalog, names: &[VolumeName]) -> Vec<VolumeId> {
+    names.iter().filter_map(|name| catalog.volume_named(name).map(|volume| volume.id)).collect()
+}
+
 /// An open VG.
 pub struct OpenVg {
     pub id: VgId,
@@ -85,6 +99,8 @@ pub struct OpenVg {
     spaces: Mutex<Spaces>,
     /// Pools that are down because this daemon looks at their metadata or repairs them: not recovery's.
     in_care: Mutex<BTreeSet<PoolId>>,
+    /// What changes work on that have let go of the session meanwhile.
+    pub(crate) claims: Claims,
 }
 
 impl OpenVg {
@@ -102,6 +118,7 @@ impl OpenVg {
             leases: Leases::default(),
             spaces: Mutex::default(),
             in_care: Mutex::default(),
+            claims: Claims::default(),
         }
     }
 
@@ -132,15 +149,27 @@ impl OpenVg {
         self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| !session.pvs.contains_key(id)).collect())
     }
 
-    /// Observes, plans with `plan`, executes unless `dry_run`, and leaves the VG in order whatever happens. One change at a
-    /// time per VG; changes of different VGs run side by side.
+    /// Observes, plans with `plan`, executes unless `dry_run`, and leaves the VG in order whatever happens. Plans are made and
+    /// committed one at a time; what is done to volumes beside that goes apart (`docs/concurrency.md`).
     pub fn change<H: HostMut + ?Sized, T>(
         &self,
         host: &H,
         dry_run: bool,
-        plan: impl FnOnce(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
+        mut plan: impl FnMut(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        self.change_members(host, dry_run, &[VgState::Ready], |now| plan(now.catalog, now.kernel, now.missing))
+        self.change_about(host, dry_run, &[], |catalog, kernel, missing| plan(catalog, kernel, missing))
+    }
+
+    /// As [`OpenVg::change`], of these volumes: if somebody works on one of them, it waits for that before it plans.
+    pub fn change_about<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        about: &[VolumeName],
+        mut plan: impl FnMut(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
+        let wanted = Wanted { states: &[VgState::Ready], about, alone: false };
+        self.change_as(host, dry_run, wanted, |now| plan(now.catalog, now.kernel, now.missing))
     }
 
     /// As [`OpenVg::change`], for changes of what the VG is made of, and in other states of it.
@@ -149,23 +178,72 @@ impl OpenVg {
         host: &H,
         dry_run: bool,
         states: &[VgState],
-        plan: impl FnOnce(&Now<'_>) -> Result<(Plan, T), Refusal>,
+        plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        let mut session = self.session();
-        if !dry_run {
-            self.settle_first(host, &mut session);
-        }
-        self.usable(&session, states)?;
-        let missing = self.missing(&session);
-        let kernel = self.observe(host)?;
-        let frozen = session.store.as_ref().and_then(|store| store.frozen());
-        let (plan, extra) =
-            self.read(|catalog| plan(&Now { catalog, kernel: &kernel, missing: &missing, pvs: &session.pvs, frozen }))?;
-        if dry_run || plan.is_empty() {
-            return Ok((plan, extra));
-        }
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: false }, plan)
+    }
+
+    /// As [`OpenVg::change_members`], when nobody works on anything of the VG.
+    pub(crate) fn change_whole<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        states: &[VgState],
+        plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: true }, plan)
+    }
+
+    fn change_as<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        wanted: Wanted<'_>,
+        mut plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
+        let (mut session, plan, extra, mut scope) = loop {
+            let mut session = self.session();
+            let claimed = self.claimed();
+            // A dry run tells what is; it waits for nobody.
+            let wait = !dry_run && !claimed.is_empty();
+            let about = self.read(|catalog| ids_of(catalog, wanted.about));
+            if wait && (wanted.alone || about.iter().any(|id| claimed.has_volume(*id))) {
+                drop(session);
+                self.claims.wait(&claimed);
+                continue;
+            }
+            if !dry_run {
+                self.settle_first(host, &mut session);
+            }
+            self.usable(&session, wanted.states)?;
+            let missing = self.missing(&session);
+            let kernel = self.observe(host)?;
+            let frozen = session.store.as_ref().and_then(|store| store.frozen());
+            let (plan, extra) = self.read(|catalog| {
+                plan(&Now { catalog, kernel: &kernel, missing: &missing, pvs: &session.pvs, frozen })
+            })?;
+            if dry_run || plan.is_empty() {
+                return Ok((plan, extra));
+            }
+            let scope = plan.scope();
+            if wait && self.read(|catalog| claimed.meets(&scope, catalog)) {
+                drop(session);
+                self.claims.wait(&claimed);
+                continue;
+            }
+            let mut scope = scope;
+            scope.objects.extend(about.into_iter().map(ObjectKey::Volume));
+            break (session, plan, extra, scope);
+        };
         self.decided(&session, &plan)?;
-        let result = self.run(host, &mut session, &plan);
+        let result = if plan.goes_apart() {
+            let claim = self.claim(std::mem::take(&mut scope));
+            let result;
+            (session, result) = self.run_apart(host, session, &plan, claim);
+            result
+        } else {
+            self.run(host, &mut session, &plan)
+        };
         let outcome = match result {
             Ok(()) => {
                 if plan.steps.iter().any(|step| matches!(step.action, Action::DeclareLost { .. })) {
@@ -305,21 +383,25 @@ impl OpenVg {
     /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says.
     fn unsettled(&self) -> bool {
         let view = self.view();
+        let claimed = self.claimed();
         self.read(|catalog| {
             let exported = catalog.vg().state == VgState::Exported;
             let down = |pool: &vol_types::Pool| !view.kernel.pools.contains_key(&pool.id) || pool.repair.is_some();
             let behind = |pool: &vol_types::Pool| grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
             let in_care = self.in_care();
             let ours = |pool: &&vol_types::Pool| !exported && !in_care.contains(&pool.id);
-            catalog.unfinished().next().is_some() || catalog.pools().filter(ours).any(|pool| down(pool) || behind(pool))
+            catalog.unfinished().any(|key| !claimed.objects().contains(&key))
+                || catalog.pools().filter(ours).any(|pool| down(pool) || behind(pool))
         })
     }
 
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        // What others are at work on is not left over, nor is a pool that is kept down.
+        let claimed = self.claimed();
         let in_care: BTreeSet<ObjectKey> = self.in_care().iter().map(|pool| ObjectKey::Pool(*pool)).collect();
-        let mut given_up = in_care.clone();
+        let mut given_up: BTreeSet<ObjectKey> = claimed.objects().union(&in_care).copied().collect();
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
@@ -355,7 +437,9 @@ impl OpenVg {
                 }
             }
         }
-        given_up == in_care && self.read(|catalog| catalog.unfinished().next().is_none())
+        let at_work = claimed.objects();
+        given_up.iter().all(|key| at_work.contains(key) || in_care.contains(key))
+            && self.read(|catalog| catalog.unfinished().all(|key| at_work.contains(&key)))
     }
 
     /// A disk whose label a dead daemon had erased may still hold that in its cache only: it looks as if it were missing, and the label
@@ -465,7 +549,8 @@ impl OpenVg {
             Kernel::default()
         });
         let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening)));
+        let claimed = self.claimed();
+        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening, &claimed)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
         let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
         problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
@@ -513,6 +598,7 @@ fn find_problems(
     missing: &[PvId],
     session: &Session,
     opening: &[String],
+    claimed: &Claimed,
 ) -> Vec<Problem> {
     let mut problems: Vec<Problem> = opening
         .iter()
@@ -550,7 +636,7 @@ fn find_problems(
             });
         }
     }
-    for key in catalog.unfinished() {
+    for key in catalog.unfinished().filter(|key| !claimed.objects().contains(key)) {
         let what = match key {
             ObjectKey::Volume(id) => catalog.volume(id).map(|one| format!("volume {}", vol_core::VolumeName::of(one))),
             ObjectKey::Pool(id) => catalog.pool(id).map(|one| format!("pool {}", one.name)),

@@ -47,7 +47,10 @@ impl<H: HostMut> Engine<H> {
             return Ok(Done::Planned(plan));
         }
         if let Some(vg) = &exported {
-            vg.session().close();
+            let mut session = vg.session();
+            vg.nobody_at_work()?;
+            session.close();
+            drop(session);
             self.forget(vg.id);
         }
         let device = self.host().open_write(&info.node, &info.identity)?;

@@ -18,6 +18,7 @@ mod sim {
     mod main_job;
     mod members;
     mod moving;
+    mod parallel;
     mod refused;
     mod repair;
     mod restore;

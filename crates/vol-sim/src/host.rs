@@ -12,6 +12,7 @@ use vol_engine::host::{HostErrorKind, HostResult};
 use crate::effect::{Counters, Effect};
 use crate::fault::{EffectKind, Fault, ReadFault};
 use crate::fs::{Content, ProbeLie, ThinAt};
+use crate::hold::Holds;
 use crate::pool::SimPoolMode;
 use crate::world::{World, fail};
 
@@ -19,6 +20,7 @@ use crate::world::{World, fail};
 #[derive(Clone)]
 pub struct SimHost {
     pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) holds: Arc<Holds>,
 }
 
 impl fmt::Debug for SimHost {
@@ -54,7 +56,7 @@ pub struct PoolView {
 impl SimHost {
     /// An empty machine with a daemon that runs. All randomness comes from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed))) }
+        Self { world: Arc::new(Mutex::new(World::new(seed))), holds: Arc::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
@@ -64,7 +66,7 @@ impl SimHost {
 
     /// Another world that is the same up to now. Open devices belong to the old one.
     pub fn fork(&self) -> Self {
-        Self { world: Arc::new(Mutex::new(self.lock().clone())) }
+        Self { world: Arc::new(Mutex::new(self.lock().clone())), holds: Arc::default() }
     }
 
     // --- Effects and faults ---

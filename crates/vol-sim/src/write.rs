@@ -33,6 +33,7 @@ impl SimHost {
         body: impl FnOnce(&mut World, &str, Mishap) -> HostResult<T>,
     ) -> HostResult<T> {
         let name = what.clone();
+        self.holds.pass(kind, device.as_ref());
         let mut world = self.lock();
         let device = resolve_link(&world.links, device.as_ref());
         world.effect(kind, &device.to_string_lossy(), what, |world, mishap| body(world, &name, mishap))

@@ -1,7 +1,8 @@
 //! The control server: HTTP/1.1 + JSON on a Unix socket, every wait and every size bounded.
 //!
 //! Invariants:
-//! - a request waits for no other one, except a change for its turn among the changes that may run at once;
+//! - a request waits for no other one, except a change for its turn among the changes that may run at once (those that bring relief
+//!   have turns of their own);
 //! - a change that was begun runs to its end, whether or not its client is still there;
 //! - a panic costs one answer (`internal`), not the daemon;
 //! - root can always connect: users, strangers and root have connections of their own.
@@ -42,6 +43,8 @@ pub struct Limits {
     pub connection: Duration,
     /// Changes that run at once; each holds a thread.
     pub changes: u32,
+    /// As many more of those that bring relief when the others are stuck: what gives a pool or a VG space.
+    pub relief: u32,
     /// Connections of root, and as many again of everybody else with a role.
     pub connections: usize,
     /// Connections of users without a role, who only get to hear that.
@@ -57,6 +60,7 @@ impl Default for Limits {
             change: Duration::from_secs(590),
             connection: Duration::from_secs(900),
             changes: 64,
+            relief: 16,
             connections: 256,
             strangers: 16,
         }
@@ -69,6 +73,7 @@ pub struct Front {
     metrics: OnceLock<MetricsState>,
     access: Access,
     changes: Arc<Semaphore>,
+    relief: Arc<Semaphore>,
     stopping: AtomicBool,
     limits: Limits,
 }
@@ -90,6 +95,7 @@ impl Front {
             metrics: OnceLock::new(),
             access,
             changes: Arc::new(Semaphore::new(limits.changes as usize)),
+            relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
             limits,
         }
@@ -121,11 +127,13 @@ impl Front {
         self.stopping.store(true, Ordering::Release);
         // Those that run hold their permits until they are done.
         self.changes.close();
+        self.relief.close();
     }
 
     /// How many changes run.
     pub fn running_changes(&self) -> usize {
-        (self.limits.changes as usize).saturating_sub(self.changes.available_permits())
+        let running = |most: u32, turns: &Semaphore| (most as usize).saturating_sub(turns.available_permits());
+        running(self.limits.changes, &self.changes) + running(self.limits.relief, &self.relief)
     }
 
     fn is_stopping(&self) -> bool {

@@ -90,6 +90,7 @@ impl<H: HostMut> Engine<H> {
             if exported
                 && !seen.iter().any(|one| one.vg == vg.id)
                 && let Some(mut session) = vg.try_session()
+                && vg.nobody_at_work().is_ok()
             {
                 session.close();
                 self.forget(vg.id);

@@ -28,6 +28,7 @@ pub struct Call {
     params: Vec<(String, String)>,
     body: Body,
     body_max: usize,
+    brings_relief: bool,
 }
 
 impl FromRequest<Arc<Front>> for Call {
@@ -50,6 +51,7 @@ impl FromRequest<Arc<Front>> for Call {
             params,
             body,
             body_max: REQUEST_BODY_MAX_BYTES,
+            brings_relief: false,
         })
     }
 }
@@ -138,6 +140,11 @@ impl Call {
     /// Takes a larger body than others; for those who may do everything.
     pub fn body_up_to(self, body_max: usize) -> Self {
         Self { body_max, ..self }
+    }
+
+    /// It helps where other changes are stuck, on a pool that is full above all: it does not wait for their turns.
+    pub fn brings_relief(self) -> Self {
+        Self { brings_relief: true, ..self }
     }
 
     /// Answers a read: role observe, no body.
@@ -275,7 +282,8 @@ impl Call {
         if self.front.is_stopping() {
             return Err(stopping());
         }
-        let turn = Arc::clone(&self.front.changes).acquire_owned().await.map_err(|_| stopping())?;
+        let turns = if self.brings_relief { &self.front.relief } else { &self.front.changes };
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| stopping())?;
         let limit = self.front.limits.change;
         let job = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();

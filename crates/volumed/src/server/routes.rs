@@ -19,6 +19,7 @@ use super::Front;
 use super::call::{Call, NoQuery};
 use super::reply::Refusal;
 use crate::access::Role::{Admin, Provision};
+use crate::api::Backend;
 
 mod life;
 
@@ -157,7 +158,9 @@ fn membership() -> Router<Arc<Front>> {
     Router::new()
         .route(
             "/v1/vgs/{vg}/extend",
-            post(|call: Call| call.change_with(Admin, |b, vg: Name, r: ExtendVg, dry| b.extend_vg(&vg, r, dry))),
+            post(|call: Call| {
+                call.brings_relief().change_with(Admin, |b, vg: Name, r: ExtendVg, dry| b.extend_vg(&vg, r, dry))
+            }),
         )
         .route(
             "/v1/vgs/{vg}/reduce",
@@ -173,7 +176,8 @@ fn membership() -> Router<Arc<Front>> {
         .route(
             "/v1/pools/{vg}/{pool}/extend",
             post(|call: Call| {
-                call.change_with(Admin, |b, pool: PoolPath, r: ExtendPool, dry| b.extend_pool(&pool, r, dry))
+                let act = |b: &dyn Backend, pool: PoolPath, r: ExtendPool, dry| b.extend_pool(&pool, r, dry);
+                call.brings_relief().change_with(Admin, act)
             }),
         )
         .route(

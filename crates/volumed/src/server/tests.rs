@@ -315,6 +315,22 @@ async fn reads_do_not_wait_for_changes_and_changes_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn what_gives_a_pool_space_does_not_wait_for_changes_that_may_be_stuck_for_want_of_it() {
+    let server = Server::start();
+    let delete = || async { server.raw("DELETE", "/v1/vgs/slow", "").await.0 };
+    let extend = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        let (status, answer) = server.raw("POST", "/v1/pools/data/tank/extend", "{\"size\":\"+1G\"}").await;
+        (status, answer, begun.elapsed(), server.front.running_changes())
+    };
+    let (a, b, (status, answer, took, running)) = tokio::join!(delete(), delete(), extend);
+    assert_eq!((a, b, status), (200, 200, 200), "{answer}");
+    assert!(took < Duration::from_millis(350), "it took {took:?}");
+    assert_eq!(running, 2, "those that it did not wait for");
+}
+
+#[tokio::test]
 async fn a_read_that_hangs_and_a_change_that_lasts_are_answered_in_time() {
     let short = Duration::from_millis(50);
     let server = Server::start_with(Limits { read: short, change: short, ..Server::limits() });
