@@ -84,6 +84,8 @@ pub enum SegmentUse {
     Metadata,
     /// Metadata that a repair of a pool replaced and that are kept, or that a repair is writing.
     Original,
+    /// Of a thick volume.
+    Thick,
 }
 
 impl SegmentUse {
@@ -94,6 +96,7 @@ impl SegmentUse {
             Self::Data => "data",
             Self::Metadata => "metadata",
             Self::Original => "original",
+            Self::Thick => "thick",
         }
     }
 }
@@ -109,6 +112,9 @@ pub struct PvSegment {
     pub pool: Option<String>,
     /// Where the run begins in the pool's data or metadata; `null` for free extents.
     pub pool_offset_bytes: Option<u64>,
+    /// Name of the thick volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
 }
 
 /// What lies where on a physical volume.

@@ -19,12 +19,14 @@ mod sim {
     mod members;
     mod moving;
     mod parallel;
+    mod placement;
     mod refused;
     mod repair;
     mod restore;
     mod review;
     mod space;
     mod store;
+    mod thick;
     mod trash;
     mod usage;
 }

@@ -13,6 +13,7 @@ mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod thick;
 mod usage;
 mod vg;
 mod volume;

@@ -70,6 +70,7 @@ pub fn objects() -> Vec<Object> {
             backing_file: backing_file.map(str::to_owned),
             hardware_id: hardware_id.to_owned(),
             left: Vec::new(),
+            labels: Labels::default(),
         })
     };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
@@ -103,6 +104,7 @@ pub fn objects() -> Vec<Object> {
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
             repair: None,
             original: Vec::new(),
+            placement: Box::default(),
         }),
         volume(0x41, "blank", Content::Blank, None),
         volume(0x42, "formatting", Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
@@ -169,7 +171,7 @@ fn any_vg() -> impl Strategy<Value = Object> {
 fn any_pv() -> impl Strategy<Value = Object> {
     let texts = (any_text(), proptest::option::of(any_text()), any_text());
     let left = vec(any::<(u64, [u8; 32])>(), 0..=vol_types::limit::LEFT_POINTS_MAX);
-    (any::<([u8; 16], u64, u64, u64, bool)>(), texts, left).prop_map(|(numbers, texts, left)| {
+    (any::<([u8; 16], u64, u64, u64, bool)>(), texts, left, any_labels()).prop_map(|(numbers, texts, left, labels)| {
         let (path_hint, backing_file, hardware_id) = texts;
         let (id, device_size, data_offset, extents, metadata) = numbers;
         Object::Pv(Pv {
@@ -182,6 +184,7 @@ fn any_pv() -> impl Strategy<Value = Object> {
             backing_file,
             hardware_id,
             left: left.into_iter().map(|(sequence, hash)| CommitPoint { sequence, hash }).collect(),
+            labels,
         })
     })
 }
@@ -195,31 +198,37 @@ fn any_pool() -> impl Strategy<Value = Object> {
         Just(Growth::Off),
     ];
     let policy = (growth, prop_oneof![Just(WhenFull::Queue), Just(WhenFull::Error)], any::<u32>());
+    let pvs = || vec(any::<[u8; 16]>().prop_map(PvId::from_bytes), 0..=limit::PLACEMENT_PVS_MAX);
+    let placement = (pvs(), pvs(), any_labels()).prop_map(|(on, not_on, labels)| Placement { on, not_on, labels });
     let care = (proptest::option::of(any_segments()), any_segments());
-    let shape = (any_segments(), any_segments(), policy, care);
-    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy, care))| {
-        let (repair, original) = care;
-        let (growth, when_full, reserve_percent) = policy;
-        let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) = numbers;
-        Object::Pool(Pool {
-            id: PoolId::from_bytes(id),
-            name,
-            state,
-            chunk_size: Bytes(chunk_size),
-            transaction_id,
-            next_thin_id,
-            snapshots_made,
-            overcommit_percent,
-            data,
-            metadata,
-            created_at,
-            growth,
-            when_full,
-            reserve_percent,
-            repair,
-            original,
-        })
-    })
+    let shape = (any_segments(), any_segments(), policy, (care, placement));
+    (numbers, any_name(), state, shape).prop_map(
+        |(numbers, name, state, (data, metadata, policy, (care, placement)))| {
+            let (repair, original) = care;
+            let (growth, when_full, reserve_percent) = policy;
+            let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) =
+                numbers;
+            Object::Pool(Pool {
+                id: PoolId::from_bytes(id),
+                name,
+                state,
+                chunk_size: Bytes(chunk_size),
+                transaction_id,
+                next_thin_id,
+                snapshots_made,
+                overcommit_percent,
+                data,
+                metadata,
+                created_at,
+                growth,
+                when_full,
+                reserve_percent,
+                repair,
+                original,
+                placement: Box::new(placement),
+            })
+        },
+    )
 }
 
 fn any_labels() -> impl Strategy<Value = Labels> {

@@ -4,7 +4,7 @@ use std::io;
 
 use vol_api::FileSpec;
 
-use crate::cli::FileText;
+use crate::cli::{FileText, PvText};
 use crate::values::{resolve, resolve_parent};
 use crate::{Failure, exit};
 
@@ -22,9 +22,27 @@ pub fn file(path: &str) -> Result<String, Failure> {
     usage(path, resolve(path))
 }
 
+/// PVs by their ids, or by paths under the names that the user knows them by.
+pub fn pvs(named: &[String]) -> Result<Vec<String>, Failure> {
+    let one = |text: &String| match text.contains('/') {
+        true => usage(text, resolve_parent(text)),
+        false => Ok(text.clone()),
+    };
+    named.iter().map(one).collect()
+}
+
 /// Files to be made, with their sizes.
 pub fn files(files: &[FileText]) -> Result<Vec<FileSpec>, Failure> {
     files.iter().map(|spec| Ok(FileSpec { path: file(&spec.path)?, size: spec.size.0.clone() })).collect()
+}
+
+/// PVs as the daemon wants them named.
+pub fn pvs(pvs: &[PvText]) -> Result<Vec<String>, Failure> {
+    let name = |pv: &PvText| match pv {
+        PvText::Id(id) => Ok(id.to_string()),
+        PvText::Path(path) => usage(path, resolve_parent(path)),
+    };
+    pvs.iter().map(name).collect()
 }
 
 /// Disks, under the names that the user knows them by.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use vol_api::{ApiError, Relabel, Rename, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field};
+use vol_api::{ApiError, PvInfo, Relabel, Rename, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field};
 use vol_core::VolumeName;
 use vol_engine::CloneVolume;
 use vol_engine::host::HostMut;
-use vol_types::{Label, Labels, Name, SnapshotPath, VolumePath, label};
+use vol_types::{Label, Labels, Name, PvId, SnapshotPath, VolumePath, label};
 
 use super::EngineBackend;
 use super::change::{changed, snapshot_name, volume_name};
 use super::error::from_engine;
-use crate::api::{Change, Life};
+use crate::api::{Backend as _, Change, Life};
 
 /// Labels as they stand in a request.
 pub(super) fn labels(wanted: &BTreeMap<String, String>) -> Result<Labels, ApiError> {
@@ -103,6 +103,17 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
         let vg = &snapshot.volume.vg;
         let done = self.engine.relabel(vg, &snapshot_name(snapshot), (&set, remove), dry_run);
         changed(self, vg, done.map_err(from_engine)?, || self.snapshot_info(snapshot))
+    }
+
+    fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo> {
+        let (set, remove) = checked(&request)?;
+        let of = self.engine.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.pv(id).is_some()));
+        let Some(vg) = of.map(|vg| vg.read(|catalog| catalog.vg().name.clone())) else {
+            return Err(ApiError::not_found(format!("there is no physical volume {id}"))
+                .with_hint("volctl pv list shows them; volctl pv scan looks again"));
+        };
+        let done = self.engine.relabel_pv(&vg, id, (&set, remove), dry_run).map_err(from_engine)?;
+        changed(self, &vg, done, || self.pv(id))
     }
 
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {
