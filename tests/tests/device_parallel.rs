@@ -61,7 +61,7 @@ fn fill_up_to(m: &Machine, volume: &str, left: u64) {
     let size = tank(m)["size_bytes"].as_u64().unwrap();
     let used = || kernel::pool_used(&pool) * 64 * 1024;
     while size - used() > left {
-        let some = (size - used() - left).min(8 * MIB).max(64 * 1024);
+        let some = (size - used() - left).clamp(64 * 1024, 8 * MIB);
         file.write_all(&vec![0x5A; usize::try_from(some).unwrap()]).unwrap();
         file.sync_all().unwrap();
     }

@@ -5,6 +5,7 @@ mod sim {
     mod agreement;
     mod batch;
     pub mod bench;
+    mod catalogue;
     mod check;
     mod checkpoints;
     mod cost;
