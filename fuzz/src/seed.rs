@@ -135,6 +135,8 @@ fn objects() -> Vec<Object> {
             growth: Growth::UpTo(Bytes::gib(1)),
             when_full: WhenFull::Error,
             reserve_percent: 10,
+            repair: Some(vec![segment(20, 2)]),
+            original: vec![segment(24, 2)],
             placement: Box::new(vol_types::Placement {
                 on: vec![PV],
                 not_on: vec![PvId::from_bytes([0x23; 16])],
@@ -454,7 +456,11 @@ fn backups(add: Add<'_>) {
         let backup = Backup::new(12, "2026-11-21".to_owned(), "0.1.0".to_owned(), objects, |_| Some(places));
         serde_json::to_string(&backup.expect("nothing in it is half done")).expect("it can be written")
     };
-    let all: Vec<Object> = objects().into_iter().filter(whole).collect();
+    let at_rest = |object: Object| match object {
+        Object::Pool(pool) => Object::Pool(Pool { repair: None, ..pool }),
+        other => other,
+    };
+    let all: Vec<Object> = objects().into_iter().filter(whole).map(at_rest).collect();
     let text = document(&all);
     let group_only: Vec<Object> = all.iter().take(2).cloned().collect();
     add("backup_json", "group", document(&group_only).into_bytes());

@@ -12,8 +12,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
 };
+use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead,
     HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
@@ -312,6 +313,12 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
         self.effect("trim file system", |host| host.fs_trim(dev, at))
     }
+    fn thin_clear_needs_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        self.effect("clear needs_check", |host| host.thin_clear_needs_check(dev, dm_uuid))
+    }
+    fn thin_repair(&self, from: (DevNumber, &str), to: (DevNumber, &str), known: &Known) -> HostResult<()> {
+        self.effect("thin_repair", |host| host.thin_repair(from, to, known))
+    }
 }
 
 /// What is only read is passed on.
@@ -366,6 +373,12 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState> {
         self.host.fs_state(dev, fs, at)
+    }
+    fn thin_tools(&self) -> HostResult<()> {
+        self.host.thin_tools()
+    }
+    fn thin_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        self.host.thin_check(dev, dm_uuid)
     }
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.host.dm_targets()

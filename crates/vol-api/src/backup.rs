@@ -115,6 +115,9 @@ pub struct PoolRecord {
     /// Whether writes fail at once when the pool is full.
     pub error_when_full: bool,
     pub reserve_percent: u32,
+    /// Metadata that a repair replaced and that are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub original: Vec<SegmentRecord>,
     #[serde(default, skip_serializing_if = "PlacementRecord::is_anywhere")]
     pub placement: PlacementRecord,
 }
@@ -355,7 +358,7 @@ fn segment_records(segments: &[Segment]) -> Vec<SegmentRecord> {
 }
 
 fn pool_record(pool: &Pool) -> Result<PoolRecord, BackupError> {
-    if pool.state != PoolState::Ready {
+    if pool.state != PoolState::Ready || pool.repair.is_some() {
         return Err(BackupError::Unfinished(format!("pool {}", pool.name)));
     }
     Ok(PoolRecord {
@@ -376,6 +379,7 @@ fn pool_record(pool: &Pool) -> Result<PoolRecord, BackupError> {
         },
         error_when_full: pool.when_full == WhenFull::Error,
         reserve_percent: pool.reserve_percent,
+        original: segment_records(&pool.original),
         placement: PlacementRecord {
             on: pool.placement.on.iter().map(ToString::to_string).collect(),
             not_on: pool.placement.not_on.iter().map(ToString::to_string).collect(),
@@ -545,6 +549,8 @@ impl PoolRecord {
             },
             when_full: if self.error_when_full { WhenFull::Error } else { WhenFull::Queue },
             reserve_percent: self.reserve_percent,
+            repair: None,
+            original: segments("pools.original", &self.original)?,
             placement: Box::new(self.placement.object()?),
         })
     }

@@ -290,6 +290,24 @@ impl Client {
     ) -> Result<Changed<VolumeInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/check"), Some(request), dry).await
     }
+    /// Looks at a pool's own metadata.
+    pub async fn check_pool(
+        &self,
+        pool: &PoolPath,
+        request: &CheckPool,
+        dry: bool,
+    ) -> Result<Changed<PoolCheckInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/check"), Some(request), dry).await
+    }
+    /// Repairs a pool's own metadata, or gives up what an earlier repair replaced.
+    pub async fn repair_pool(
+        &self,
+        pool: &PoolPath,
+        request: &RepairPool,
+        dry: bool,
+    ) -> Result<Changed<PoolRepairInfo>, ClientError> {
+        self.change(Method::POST, &format!("pools/{pool}/repair"), Some(request), dry).await
+    }
     /// Gives back to the pool what a mounted file system does not use.
     pub async fn trim_volume(&self, volume: &VolumePath, dry: bool) -> Result<Changed<TrimInfo>, ClientError> {
         self.change(Method::POST, &format!("volumes/{volume}/trim"), None::<&()>, dry).await

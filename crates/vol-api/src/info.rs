@@ -223,6 +223,10 @@ pub struct PoolInfo {
     /// With no more than this share of its data free, what it may still grow by included, it makes no new volumes and snapshots.
     #[serde(default)]
     pub reserve_percent: u64,
+    /// Metadata that a repair replaced and that are kept, in bytes; zero for none.
+    pub original_metadata_bytes: u64,
+    /// It is down while its metadata are checked or repaired.
+    pub in_repair: bool,
     /// The PVs that it may lie on (where they stand, or their ids); all if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
@@ -329,6 +333,38 @@ pub struct VolumeInfo {
     pub check_fs: bool,
     pub health: Health,
     pub problems: Vec<Problem>,
+}
+
+/// What `POST /v1/pools/VG/POOL/check` looked at. Damage is an error (`degraded`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolCheckInfo {
+    /// `stopped`: all of the metadata, by `thin_check`; `running`: what the pool has committed, by a reader beside it.
+    pub how: String,
+    /// How many thin ids the pool has.
+    pub thin_ids: Option<u64>,
+    pub pool: PoolInfo,
+}
+
+/// What `POST /v1/pools/VG/POOL/repair` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRepairInfo {
+    /// `nothing`: the metadata are in order; `cleared`: they are sound, and the kernel's mark was taken away; `replaced`: they were
+    /// written anew; `discarded`: the original was given up.
+    pub how: String,
+    /// Volumes and snapshots that the repaired metadata do not have.
+    pub lost: Vec<String>,
+    /// Those of which they have less than there was.
+    pub incomplete: Vec<IncompleteVolume>,
+    pub pool: PoolInfo,
+}
+
+/// A volume or snapshot of which repaired metadata have less than there was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncompleteVolume {
+    pub full_name: String,
+    /// In chunks of the pool.
+    pub chunks: u64,
+    pub chunks_before: u64,
 }
 
 /// What is particular to a thick volume.

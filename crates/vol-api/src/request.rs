@@ -182,6 +182,27 @@ pub struct CheckVolume {
     pub repair: bool,
 }
 
+/// `POST /v1/pools/VG/POOL/check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckPool {
+    /// The pool stays up, even if nobody uses it: less is looked at.
+    #[serde(default)]
+    pub online: bool,
+}
+
+/// `POST /v1/pools/VG/POOL/repair`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepairPool {
+    /// Repaired metadata are put in place although they lack volumes, or parts of them.
+    #[serde(default)]
+    pub accept_loss: bool,
+    /// Nothing is repaired: the metadata that an earlier repair replaced are given up. Not together with `accept_loss`.
+    #[serde(default)]
+    pub discard_original: bool,
+}
+
 /// `POST /v1/volumes/VG/VOLUME/mount` and the same of a snapshot, which is read-only in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -82,6 +82,8 @@ pub enum SegmentUse {
     Data,
     /// Metadata of a pool.
     Metadata,
+    /// Metadata that a repair of a pool replaced and that are kept, or that a repair is writing.
+    Original,
     /// Of a thick volume.
     Thick,
 }
@@ -93,6 +95,7 @@ impl SegmentUse {
             Self::Free => "free",
             Self::Data => "data",
             Self::Metadata => "metadata",
+            Self::Original => "original",
             Self::Thick => "thick",
         }
     }

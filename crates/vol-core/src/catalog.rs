@@ -240,7 +240,7 @@ impl Catalog {
     }
     /// All segments in use.
     pub fn segments(&self) -> impl Iterator<Item = &vol_types::Segment> + Clone {
-        let of_pools = self.pools.values().flat_map(|pool| pool.data.iter().chain(&pool.metadata));
+        let of_pools = self.pools.values().flat_map(Pool::segments);
         let of_volumes = self.thick.iter().filter_map(|id| self.volumes.get(id)?.thick());
         of_pools.chain(of_volumes.flat_map(|thick| &thick.segments))
     }

@@ -12,10 +12,11 @@
 //! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
 //! - CAT-11 A thick volume consists of whole rows of stripes of equal length on different PVs, has no more bytes than they, and is
 //!   filled as far as its size unless it is just being made or taken apart.
+//! - CAT-12 Only a pool that is ready is checked or repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Backing, Bytes, Content, Extents, Segment, Thick, Volume, VolumeState, limit};
+use vol_types::{Backing, Bytes, Content, Extents, PoolState, Segment, Thick, Volume, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -115,6 +116,9 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
     for pool in catalog.pools() {
         if pool.reserve_percent > limit::POOL_RESERVE_PERCENT_MAX {
             found.push(format!("CAT-9: pool {} reserves {} percent", pool.name, pool.reserve_percent));
+        }
+        if pool.repair.is_some() && pool.state != PoolState::Ready {
+            found.push(format!("CAT-12: pool {} is {:?}, and is repaired", pool.name, pool.state));
         }
         let chunk = pool.chunk_size;
         let in_bounds = (limit::CHUNK_SIZE_MIN..=limit::CHUNK_SIZE_MAX).contains(&chunk);

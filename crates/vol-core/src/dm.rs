@@ -20,6 +20,8 @@ pub enum Device {
     PoolMetadata(PoolId),
     /// Linear device with a pool's data; private.
     PoolData(PoolId),
+    /// Linear device that a pool's metadata are written to anew by a repair; private.
+    PoolSpare(PoolId),
     /// The thin-pool target; private.
     Pool(PoolId),
     /// A volume or snapshot; the only kind that is handed out.
@@ -32,7 +34,7 @@ pub enum Device {
 
 impl Device {
     /// `VOLUMED-<id>` for a volume, `VOLUMED-<id>-fill|from` for the private devices of one that is being filled,
-    /// `VOLUMED-<id>-tmeta|tdata|tpool` for the private layers of a pool.
+    /// `VOLUMED-<id>-tmeta|tdata|tspare|tpool` for the private layers of a pool.
     pub fn uuid(&self) -> String {
         format!("{UUID_PREFIX}{self}")
     }
@@ -50,6 +52,7 @@ impl Device {
             "-from" => id.parse().ok().map(Self::CopySource),
             "-tmeta" => id.parse().ok().map(Self::PoolMetadata),
             "-tdata" => id.parse().ok().map(Self::PoolData),
+            "-tspare" => id.parse().ok().map(Self::PoolSpare),
             "-tpool" => id.parse().ok().map(Self::Pool),
             _ => None,
         }
@@ -65,6 +68,7 @@ impl fmt::Display for Device {
         match self {
             Self::PoolMetadata(id) => write!(f, "{id}-tmeta"),
             Self::PoolData(id) => write!(f, "{id}-tdata"),
+            Self::PoolSpare(id) => write!(f, "{id}-tspare"),
             Self::Pool(id) => write!(f, "{id}-tpool"),
             Self::Volume(id) => write!(f, "{id}"),
             Self::Filling(id) => write!(f, "{id}-fill"),

@@ -256,3 +256,11 @@ pub enum FsVerdict {
     /// There are errors that a person has to decide about.
     Damaged(String),
 }
+
+/// What `thin_check` says of a pool's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ThinVerdict {
+    Sound,
+    /// The last lines that the tool said.
+    Damaged(String),
+}

@@ -26,6 +26,7 @@ pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;
+pub mod repair;
 pub mod reserve;
 pub mod restore;
 pub mod rollback;

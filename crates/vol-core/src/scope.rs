@@ -42,7 +42,7 @@ impl Scope {
 
     fn device(&mut self, device: Device) {
         match device {
-            Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) => self.pool(id),
+            Device::PoolMetadata(id) | Device::PoolData(id) | Device::PoolSpare(id) | Device::Pool(id) => self.pool(id),
             Device::Volume(id) | Device::Filling(id) | Device::CopySource(id) => self.volume(id),
         }
     }
@@ -85,6 +85,9 @@ impl Scope {
             | Action::DeleteThin { pool, .. }
             | Action::SetTransaction { pool, .. }
             | Action::CheckPool { pool, .. }
+            | Action::CheckThin { pool, .. }
+            | Action::ClearNeedsCheck { pool }
+            | Action::RepairThin { pool, .. }
             | Action::CheckPoolSize { pool, .. } => self.pool(*pool),
             Action::SnapshotThin { pool, snapshots } => {
                 self.pool(*pool);

@@ -9,6 +9,7 @@ use vol_types::{Bytes, Change, FsKind, MkfsOptions, Object, ObjectKey, PoolId, P
 use crate::catalog::VolumeName;
 use crate::dm::{Device, Table};
 use crate::observed::{DiskIdentity, FsCheck, Mount, Signature};
+use crate::plan::repair::Known;
 
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +260,20 @@ pub enum Action {
         /// In blocks of 4 KiB.
         metadata_blocks: u64,
     },
+    /// A pool's metadata, which nobody uses, are looked at by `thin_check`; damage ends the plan.
+    CheckThin {
+        pool: PoolId,
+        device: Device,
+    },
+    /// Looks at the metadata of a pool that is down once more, and takes the kernel's mark away if they are sound.
+    ClearNeedsCheck {
+        pool: PoolId,
+    },
+    /// Writes what can be read of a pool's metadata, which stay as they are, to its spare device.
+    RepairThin {
+        pool: PoolId,
+        known: Known,
+    },
     Mkfs {
         volume: VolumeId,
         fs: FsKind,
@@ -344,6 +359,9 @@ impl Action {
             Self::SetTransaction { .. } => "set-transaction",
             Self::CheckPool { .. } => "check-pool",
             Self::CheckPoolSize { .. } => "check-pool-size",
+            Self::CheckThin { .. } => "check-thin",
+            Self::ClearNeedsCheck { .. } => "clear-needs-check",
+            Self::RepairThin { .. } => "repair-thin",
             Self::Mkfs { .. } => "mkfs",
             Self::PrepareRoot { .. } => "prepare-root",
             Self::VerifyFs { .. } => "verify-fs",
@@ -433,6 +451,14 @@ impl fmt::Display for Action {
             Self::CheckPoolSize { data_chunks, metadata_blocks, .. } => {
                 write!(f, "check that the pool has {data_chunks} chunks, and {metadata_blocks} blocks of metadata")
             }
+            Self::CheckThin { device, .. } => write!(f, "run thin_check on {}", device.name()),
+            Self::ClearNeedsCheck { .. } => write!(f, "run thin_check once more, and take the mark needs_check away"),
+            Self::RepairThin { pool, .. } => write!(
+                f,
+                "run thin_repair from {}, which is only read, to {}",
+                Device::PoolMetadata(*pool).name(),
+                Device::PoolSpare(*pool).name()
+            ),
             Self::Mkfs { fs, options, .. } if options.is_empty() => write!(f, "run mkfs.{}", fs.as_str()),
             Self::Mkfs { fs, options, .. } => write!(f, "run mkfs.{} with {options}", fs.as_str()),
             Self::PrepareRoot { root, .. } => write!(f, "make the root directory: {root}"),

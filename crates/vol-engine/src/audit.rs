@@ -55,6 +55,11 @@ impl Audits {
         }
     }
 
+    /// The pool's metadata are others now, or were looked at by somebody else: they are compared when it is up again.
+    pub fn forget(&mut self, pool: PoolId) {
+        self.0.remove(&pool);
+    }
+
     fn findings(&self) -> BTreeMap<PoolId, Arc<Findings>> {
         self.0.iter().filter_map(|(id, audit)| Some((*id, audit.findings.clone()?))).collect()
     }

@@ -154,10 +154,14 @@ impl OpenVg {
 
     /// Refuses what would take the VG from under somebody's work.
     pub(crate) fn nobody_at_work(&self) -> Result<(), Refusal> {
+        let name = self.read(|catalog| catalog.vg().name.clone());
+        if !self.in_care().is_empty() {
+            return Err(Refusal::busy(format!("a pool of volume group {name} is just being checked or repaired"))
+                .hint("try again when that is done"));
+        }
         if self.claimed().is_empty() {
             return Ok(());
         }
-        let name = self.read(|catalog| catalog.vg().name.clone());
         Err(Refusal::busy(format!("volumes of volume group {name} are just being worked on"))
             .hint("try again in a moment"))
     }

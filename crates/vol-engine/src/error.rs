@@ -65,6 +65,9 @@ pub enum StepError {
     /// The check of a file system found errors that a person has to decide about.
     #[error("{0}")]
     Damaged(String),
+    /// `thin_check` found a pool's metadata damaged, or `thin_repair` could make nothing of them.
+    #[error("{0}")]
+    ThinDamaged(String),
     /// A device or PV that the step names is not there.
     #[error("{0} is not there")]
     Missing(String),

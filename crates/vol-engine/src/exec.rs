@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use vol_core::dm::{Below, Device};
-use vol_core::observed::{DiskKind, PoolMode, PoolStatus};
+use vol_core::observed::{DevNumber, DiskKind, PoolMode, PoolStatus, ThinVerdict};
 use vol_core::step::{Action, PvDevice, Requirement, Step};
 use vol_core::{Catalog, Plan};
 use vol_format::layout::Geometry;
@@ -151,6 +151,13 @@ pub fn on_every_copy(session: &Session) -> Result<(), Failed> {
     }
 }
 
+fn sound(verdict: ThinVerdict) -> Result<(), StepError> {
+    match verdict {
+        ThinVerdict::Sound => Ok(()),
+        ThinVerdict::Damaged(said) => Err(StepError::ThinDamaged(format!("thin_check finds damage: {said}"))),
+    }
+}
+
 struct Executor<'a, H: ?Sized> {
     host: &'a H,
     session: &'a mut Session,
@@ -279,6 +286,25 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     "the kernel did not take the pool's new size; its log says why".to_owned(),
                 ));
             }
+            Action::CheckThin { device, .. } => {
+                let number = self.dm_number(*device)?;
+                sound(self.host.thin_check(number, &device.uuid())?)?;
+            }
+            Action::ClearNeedsCheck { pool } => {
+                let device = Device::PoolMetadata(*pool);
+                let number = self.dm_number(device)?;
+                sound(self.host.thin_clear_needs_check(number, &device.uuid())?)?;
+            }
+            Action::RepairThin { pool, known } => {
+                let (from, to) = (Device::PoolMetadata(*pool), Device::PoolSpare(*pool));
+                let (old, new) = (self.dm_number(from)?, self.dm_number(to)?);
+                match self.host.thin_repair((old, &from.uuid()), (new, &to.uuid()), known) {
+                    Err(error) if error.kind == HostErrorKind::Tool => {
+                        return Err(StepError::ThinDamaged(format!("thin_repair could not: {}", error.detail)));
+                    }
+                    other => other?,
+                }
+            }
         }
         Ok(())
     }
@@ -287,6 +313,10 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     fn apart<T>(&self, work: impl FnOnce(&Apart<'_, H>) -> T) -> T {
         let pv_number = |id| pvs::number(&self.session.pvs, id);
         work(&Apart { host: self.host, gates: &self.session.gates, pv_number: &pv_number })
+    }
+
+    fn dm_number(&self, device: Device) -> Result<DevNumber, StepError> {
+        self.apart(|apart| apart.number(Below::Dm(device))).ok_or_else(|| missing(&device.name()))
     }
 
     fn message(&self, pool: PoolId, message: &str) -> Result<(), StepError> {

@@ -15,8 +15,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Kin, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
 };
+use vol_core::plan::repair::Known;
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
@@ -279,6 +280,11 @@ pub trait HostRead: Send + Sync {
     /// As [`HostRead::pool_contents`], with who shares chunks with whom: reads all of the pool's mappings. `Unsupported` if they
     /// are too many.
     fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing>;
+    /// That the tools for a pool's metadata are there; `Unsupported` names the package if not.
+    fn thin_tools(&self) -> HostResult<()>;
+    /// Looks at a pool's metadata on a dm device of ours that no pool uses, and changes nothing (`thin_check(8)`). Bounded in time.
+    /// `Busy` if it is in use, `Changed` if the device is not `dm_uuid`.
+    fn thin_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict>;
     /// The dm targets that the kernel has loaded or can load.
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>>;
 
@@ -371,4 +377,11 @@ pub trait HostMut: HostRead {
     /// Discards what the file system mounted at `at`, that of a dm device of ours, does not use (`ioctl_fitrim(2)`); how much it
     /// says that was. `Changed` if something else is mounted there, `Unsupported` if it or its device cannot discard.
     fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes>;
+
+    /// As [`HostRead::thin_check`]; takes the kernel's mark `needs_check` away if the metadata are sound.
+    fn thin_clear_needs_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict>;
+    /// Writes what can be read of the metadata on one dm device of ours, which is only read, to another, and makes it durable
+    /// (`thin_repair(8)`). `known` is used if their superblock cannot be. Bounded in time. `Tool` if nothing can be made of them,
+    /// `Changed` if a device is not the one with the uuid that was named.
+    fn thin_repair(&self, from: (DevNumber, &str), to: (DevNumber, &str), known: &Known) -> HostResult<()>;
 }

@@ -11,7 +11,7 @@ use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal, VolumeName};
 use vol_format::layout::Geometry;
-use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
 use crate::bell::Bell;
@@ -99,6 +99,8 @@ pub struct OpenVg {
     spaces: Mutex<Spaces>,
     /// What volumes with a reserve had mapped when that was last seen.
     mapped: Mutex<BTreeMap<VolumeId, Bytes>>,
+    /// Pools that are down because this daemon looks at their metadata or repairs them: not recovery's.
+    in_care: Mutex<BTreeSet<PoolId>>,
     /// What changes work on that have let go of the session meanwhile.
     pub(crate) claims: Claims,
 }
@@ -118,6 +120,7 @@ impl OpenVg {
             leases: Leases::default(),
             spaces: Mutex::default(),
             mapped: Mutex::default(),
+            in_care: Mutex::default(),
             claims: Claims::default(),
         }
     }
@@ -386,20 +389,22 @@ impl OpenVg {
         let claimed = self.claimed();
         self.read(|catalog| {
             let exported = catalog.vg().state == VgState::Exported;
-            let down = |pool: &vol_types::Pool| !exported && !view.kernel.pools.contains_key(&pool.id);
-            let behind =
-                |pool: &vol_types::Pool| !exported && grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
+            let down = |pool: &vol_types::Pool| !view.kernel.pools.contains_key(&pool.id) || pool.repair.is_some();
+            let behind = |pool: &vol_types::Pool| grow::is_behind(catalog, pool, view.kernel.pools.get(&pool.id));
+            let in_care = self.in_care();
+            let ours = |pool: &&vol_types::Pool| !exported && !in_care.contains(&pool.id);
             catalog.unfinished().any(|key| !claimed.objects().contains(&key))
-                || catalog.pools().any(|pool| down(pool) || behind(pool))
+                || catalog.pools().filter(ours).any(|pool| down(pool) || behind(pool))
         })
     }
 
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
-        // What others are at work on is not left over.
+        // What others are at work on is not left over, nor is a pool that is kept down.
         let claimed = self.claimed();
-        let mut given_up: BTreeSet<ObjectKey> = claimed.objects().clone();
+        let in_care: BTreeSet<ObjectKey> = self.in_care().iter().map(|pool| ObjectKey::Pool(*pool)).collect();
+        let mut given_up: BTreeSet<ObjectKey> = claimed.objects().union(&in_care).copied().collect();
         // Each round settles one object or sets it aside, so this many rounds are always enough.
         let objects = self.read(Catalog::object_count);
         for _ in 0..objects.saturating_mul(4).saturating_add(16) {
@@ -436,7 +441,8 @@ impl OpenVg {
             }
         }
         let at_work = claimed.objects();
-        given_up.is_subset(at_work) && self.read(|catalog| catalog.unfinished().all(|key| at_work.contains(&key)))
+        given_up.iter().all(|key| at_work.contains(key) || in_care.contains(key))
+            && self.read(|catalog| catalog.unfinished().all(|key| at_work.contains(&key)))
     }
 
     /// A disk whose label a dead daemon had erased may still hold that in its cache only: it looks as if it were missing, and the label
@@ -503,6 +509,10 @@ impl OpenVg {
             self.compare_again(host, &session);
             self.refresh_with(host, &session);
         }
+    }
+
+    pub(crate) fn in_care(&self) -> MutexGuard<'_, BTreeSet<PoolId>> {
+        self.in_care.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) const fn leases(&self) -> &Leases {

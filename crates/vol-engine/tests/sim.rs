@@ -22,6 +22,7 @@ mod sim {
     mod parallel;
     mod placement;
     mod refused;
+    mod repair;
     mod reserve;
     mod restore;
     mod review;

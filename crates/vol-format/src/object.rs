@@ -42,7 +42,7 @@ kinds! {
     2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id 9 left 10 labels;
     3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
         8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent
-        17 placement;
+        15 repair 16 original 17 placement;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
         10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at 17 thick;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
@@ -233,6 +233,12 @@ fn put_pool(body: &mut Body<'_>, it: &Pool) -> Result<(), EncodeError> {
     if it.reserve_percent != limit::POOL_RESERVE_PERCENT_DEFAULT {
         body.u32(pool::reserve_percent, it.reserve_percent)?;
     }
+    if let Some(onto) = &it.repair {
+        body.bytes(pool::repair, &segments(onto))?;
+    }
+    if !it.original.is_empty() {
+        body.bytes(pool::original, &segments(&it.original))?;
+    }
     if !it.placement.is_anywhere() {
         body.bytes(pool::placement, &placement(&it.placement))?;
     }
@@ -266,6 +272,13 @@ fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
             limit::POOL_RESERVE_PERCENT_DEFAULT,
             Reader::u32,
         )?,
+        repair: fields.optional(pool::repair)?.map(read_segments).transpose()?,
+        original: match fields.optional(pool::original)? {
+            None => Vec::new(),
+            // FMT-20: an absent field is the one way to say that there is none.
+            Some(value) if value.is_empty() => return Err(value.malformed()),
+            Some(value) => read_segments(value)?,
+        },
         placement: Box::new(fields.unless_usual(pool::placement, Placement::default(), read_placement)?),
     };
     fields.end().map(|()| it)

@@ -218,7 +218,7 @@ fn verdict(fs: FsKind, how: FsCheck, code: i32, said: &str) -> Option<FsVerdict>
 }
 
 /// What a tool said last, without what it says in any case.
-fn last_lines(said: &str) -> String {
+pub(crate) fn last_lines(said: &str) -> String {
     let noise = |line: &&str| {
         let line = line.trim();
         line.is_empty() || line.starts_with("Phase ") || line.starts_with("- ") || line.starts_with("No modify flag")
@@ -229,7 +229,7 @@ fn last_lines(said: &str) -> String {
 }
 
 /// `Busy` if the device is mounted, or claimed by something else, and stays so.
-fn wait_until_unused(node: &Path) -> HostResult<()> {
+pub(crate) fn wait_until_unused(node: &Path) -> HostResult<()> {
     let end = Instant::now() + EXCLUSIVE_PATIENCE;
     loop {
         match disk::open(node, Access::Exclusive, 0) {

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus,
+    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
 };
+use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend,
     MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
@@ -24,7 +25,7 @@ use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::slice::Slices;
 use crate::sysfs::SysDevice;
-use crate::{error, files, fs, mount, mountinfo, proc, tool};
+use crate::{error, files, fs, mount, mountinfo, proc, thin, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -171,6 +172,14 @@ impl HostRead for LinuxHost {
         contents::read_sharing(&self.dm, &self.io, call)
     }
 
+    fn thin_tools(&self) -> HostResult<()> {
+        thin::tools()
+    }
+
+    fn thin_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        thin::check(dev, dm_uuid, false)
+    }
+
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.dm.targets()
     }
@@ -312,5 +321,13 @@ impl HostMut for LinuxHost {
     fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
         self.check_own(&format!("trim {}", at.display()), dev)?;
         fs::trim(dev, at)
+    }
+
+    fn thin_clear_needs_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        thin::check(dev, dm_uuid, true)
+    }
+
+    fn thin_repair(&self, from: (DevNumber, &str), to: (DevNumber, &str), known: &Known) -> HostResult<()> {
+        thin::repair(from, to, known)
     }
 }

@@ -18,6 +18,7 @@ mod peer;
 mod proc;
 mod slice;
 mod sysfs;
+mod thin;
 mod tool;
 
 pub use bare::Bare;

@@ -9,7 +9,7 @@ use vol_engine::host::{HostErrorKind, HostResult, MetadataRoot};
 use crate::effect::Mishap;
 use crate::host::SimHost;
 use crate::mapper::dm_dev;
-use crate::pool::{BLOCK, MAGIC, PoolDisk, checksum};
+use crate::pool::{BLOCK, MAGIC, PoolDisk, ThinFlaw, checksum};
 use crate::world::{World, fail};
 
 /// A metadata snapshot.
@@ -43,7 +43,7 @@ impl PoolDisk {
 }
 
 impl World {
-    fn pool_on(&self, what: &str, minor: u32) -> HostResult<&PoolDisk> {
+    pub fn pool_on(&self, what: &str, minor: u32) -> HostResult<&PoolDisk> {
         let bytes = self.read_linear(what, dm_dev(minor), 0, BLOCK)?;
         if bytes.iter().all(|byte| *byte == 0) {
             return fail(HostErrorKind::Invalid, what, "the first block is blank");
@@ -76,6 +76,9 @@ impl World {
     ) -> HostResult<PoolSharing> {
         let contents = self.pool_contents(what, minor, root)?;
         let disk = self.pool_on(what, minor)?;
+        if !matches!(disk.flaw, ThinFlaw::None | ThinFlaw::SpaceMaps) {
+            return fail(HostErrorKind::Invalid, what, "a node of the mappings is damaged");
+        }
         let mappings = match (root, &disk.held) {
             (MetadataRoot::Held, Some(held)) => held.mappings.clone(),
             _ => disk.mappings(),

@@ -77,6 +77,8 @@ pub enum EffectKind {
     FsGrow,
     FsCheck,
     FsTrim,
+    ThinClear,
+    ThinRepair,
     WipeSlice,
     CopySlice,
 }
@@ -88,7 +90,8 @@ impl EffectKind {
     /// (done in memory, not committed: the kernel goes on after the daemon's death, not after a power cut) · thin snapshots
     /// 5 (first origin suspended; first message sent too; all origins suspended, no message sent; all messages sent; first origin
     /// resumed) · zeroing 1 (the first half is done) · mkfs 1 (a partial file system) · growing a file system 1 (it has half of
-    /// what is new) · a slice wiped or copied 1 (written, not flushed).
+    /// what is new) · a slice wiped or copied 1 (written, not flushed) · repairing a pool's metadata 1 (the target has no superblock
+    /// yet).
     pub const fn stages(self) -> u8 {
         match self {
             Self::ThinSnapshot => 5,
@@ -101,6 +104,7 @@ impl EffectKind {
             | Self::ZeroDevice
             | Self::Mkfs
             | Self::FsGrow
+            | Self::ThinRepair
             | Self::WipeSlice
             | Self::CopySlice => 1,
             _ => 0,

@@ -39,7 +39,7 @@
 //!
 //! # Not modelled
 //! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard but for trim,
-//! external origins, metadata snapshots, damage to pool metadata beyond the superblock, content of linear devices, nested
+//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], content of linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
 
@@ -64,6 +64,7 @@ mod read;
 mod rng;
 mod setup;
 mod table;
+mod thin_care;
 mod world;
 mod write;
 
@@ -77,5 +78,5 @@ pub use host::{PoolView, SimHost, ThinView};
 pub use mapper::DM_MAJOR;
 pub use moments::Moment;
 pub use moving::SimWipe;
-pub use pool::SimPoolMode;
+pub use pool::{SimPoolMode, ThinFlaw};
 pub use read::IMAGE_DIR;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::fault::{EffectKind, Fault};
 use crate::fs::Content;
 use crate::host::SimHost;
-use crate::pool::PoolDisk;
+use crate::pool::{PoolDisk, ThinFlaw};
 use crate::world::World;
 
 /// A machine as a death right before or right after one effect leaves it.
@@ -128,6 +128,7 @@ impl SimHost {
 
 fn hash_pool(disk: &PoolDisk, mix: &mut Mix) {
     (disk.chunk, disk.transaction_id, disk.clock, disk.data_blocks, disk.needs_check, disk.blocks.len()).hash(mix);
+    (disk.flaw != ThinFlaw::None).hash(mix);
     for (id, thin) in &disk.thins {
         (id, thin.origin, thin.created_transaction, thin.blocks.len()).hash(mix);
         match &thin.content {

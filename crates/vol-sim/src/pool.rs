@@ -45,6 +45,22 @@ pub(crate) struct PoolDisk {
     pub held: Option<Arc<Held>>,
     /// The number of the state that was there before it was reserved.
     pub before_hold: Option<u64>,
+    pub flaw: ThinFlaw,
+}
+
+/// What is wrong with a pool's metadata, past the superblock. The kernel does not notice until it comes across it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ThinFlaw {
+    #[default]
+    None,
+    /// The space maps: they are made anew from the mappings, and nothing is lost.
+    SpaceMaps,
+    /// The mappings of these thin ids: a repair comes back without them.
+    Lost(std::collections::BTreeSet<u32>),
+    /// The second half of the mappings of this thin id.
+    Half(u32),
+    /// Nothing can be made of them.
+    Hopeless,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -264,12 +280,13 @@ impl World {
             next_block: 0,
             held: None,
             before_hold: None,
+            flaw: ThinFlaw::None,
         };
         self.store_pool(target.metadata, Arc::new(disk))
     }
 
     /// Writes a new superblock, which is durable at once: the kernel flushes before and after it.
-    fn store_pool(&mut self, metadata: DevNumber, disk: Arc<PoolDisk>) -> HostResult<u64> {
+    pub fn store_pool(&mut self, metadata: DevNumber, disk: Arc<PoolDisk>) -> HostResult<u64> {
         let state = self.next_state;
         self.next_state += 1;
         self.store_pool_as(state, metadata, disk)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolSharing, PoolStatus, Probe,
-    TargetLine, ThinStatus,
+    TargetLine, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
     BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
@@ -114,6 +114,22 @@ impl HostRead for SimHost {
     fn pool_contents(&self, metadata_uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
         let (world, minor) = self.ask_dm("read the pool metadata on", metadata_uuid)?;
         world.pool_contents(&format!("read the pool metadata on {metadata_uuid}"), minor, root)
+    }
+
+    fn thin_tools(&self) -> HostResult<()> {
+        let world = self.lock();
+        world.alive("look for the tools of thin pools")?;
+        if world.no_thin_tools {
+            return fail(HostErrorKind::Unsupported, "look for thin_check", "it is not installed");
+        }
+        Ok(())
+    }
+
+    fn thin_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        let what = format!("thin_check on {dev}");
+        let world = self.lock();
+        world.alive(&what)?;
+        world.check_metadata(&what, dev, dm_uuid)
     }
 
     fn fs_state(&self, dev: DevNumber, fs: FsKind, _: Option<&Path>) -> HostResult<FsState> {

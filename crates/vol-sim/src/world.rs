@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub mounts: Vec<Mounted>,
     pub next_mount_id: u64,
     pub lies: BTreeMap<String, ProbeLie>,
+    /// `thin_check` and `thin_repair` are not installed.
+    pub no_thin_tools: bool,
     pub guard_resumes: bool,
 
     pub faults: Plan,
@@ -122,6 +124,7 @@ impl World {
             mounts: Vec::new(),
             next_mount_id: 100,
             lies: BTreeMap::new(),
+            no_thin_tools: false,
             guard_resumes: true,
             faults: Plan::default(),
             on_power_cut: None,

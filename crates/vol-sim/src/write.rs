@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
-use vol_core::observed::{DevNumber, DiskIdentity, DmInfo, FsCheck, FsVerdict, Mount, Signature, TargetLine};
+use vol_core::observed::{
+    DevNumber, DiskIdentity, DmInfo, FsCheck, FsVerdict, Mount, Signature, TargetLine, ThinVerdict,
+};
+use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot, WipeMethod,
 };
@@ -294,6 +297,18 @@ impl HostMut for SimHost {
     fn fs_trim(&self, dev: DevNumber, at: &Path) -> HostResult<Bytes> {
         let what = format!("trim {dev} at {}", at.display());
         self.effect(EffectKind::FsTrim, at, what, |world, what, _| world.trim_fs(what, dev, at))
+    }
+
+    fn thin_clear_needs_check(&self, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinVerdict> {
+        let what = format!("take needs_check away on {dev}");
+        self.effect(EffectKind::ThinClear, dm_uuid, what, |world, what, _| world.clear_needs_check(what, dev, dm_uuid))
+    }
+
+    fn thin_repair(&self, from: (DevNumber, &str), to: (DevNumber, &str), known: &Known) -> HostResult<()> {
+        let what = format!("repair the metadata on {} to {}", from.0, to.0);
+        self.effect(EffectKind::ThinRepair, to.1, what, |world, what, mishap| {
+            world.repair_metadata(what, from, to, known, mishap)
+        })
     }
 }
 

@@ -108,8 +108,21 @@ pub struct Pool {
     pub when_full: WhenFull,
     /// With no more than this share of its data free, in percent, the pool makes no new volumes and snapshots.
     pub reserve_percent: u32,
+    /// Set while the pool is kept down for its metadata to be looked at: the extents that they are written to anew, none for a
+    /// look alone. Not acknowledged; recovery takes it back.
+    pub repair: Option<Vec<Segment>>,
+    /// The metadata that a repair replaced, as they were. Kept until an operator gives them up; empty for none.
+    pub original: Vec<Segment>,
     /// Where its data and metadata lie, and grow.
     pub placement: Box<Placement>,
+}
+
+impl Pool {
+    /// All extents that are the pool's, whatever for.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> + Clone {
+        let onto = self.repair.as_deref().unwrap_or_default();
+        self.data.iter().chain(&self.metadata).chain(onto).chain(&self.original)
+    }
 }
 
 /// Which PVs something may lie on. Usually all of them.

@@ -409,6 +409,29 @@ pub enum Pool {
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,
     },
+    /// Look at a pool's metadata: all of them if nobody uses it, else those that it has committed
+    Check {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        /// Leave the pool up, even if nobody uses it
+        #[arg(long)]
+        online: bool,
+    },
+    /// Repair a pool's metadata onto other extents; the original is kept. The pool is down meanwhile
+    Repair {
+        /// Volume group and pool, for example data/tank
+        #[arg(value_name = "VG/POOL")]
+        pool: PoolPath,
+        /// Put the repaired metadata in place although they lack volumes, or parts of them
+        #[arg(long)]
+        accept_loss: bool,
+        /// Repair nothing: give up the metadata that an earlier repair replaced
+        #[arg(long, conflicts_with = "accept_loss")]
+        discard_original: bool,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Delete for good what was deleted in a pool and can still be taken back
     Purge {
         /// Volume group and pool, for example data/tank

@@ -9,6 +9,7 @@ mod member;
 mod paths;
 mod pool;
 mod pv;
+mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,9 @@
 use vol_api::backup::Backup;
 use vol_api::{
     ApiError, Changed, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendPool,
-    ExtendVg, GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolInfo, Purged, PvCheck, PvInfo, ReduceVg, RenameVg,
-    ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool, SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo,
-    WipePv,
+    ExtendVg, GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolCheckInfo, PoolInfo, PoolRepairInfo, Purged, PvCheck,
+    PvInfo, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool, SnapshotInfo, Status,
+    TrimInfo, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -73,6 +73,9 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn extend_pool(&self, pool: &PoolPath, request: ExtendPool, dry_run: bool) -> Change<PoolInfo>;
     fn set_pool(&self, pool: &PoolPath, request: SetPool, dry_run: bool) -> Change<PoolInfo>;
     fn delete_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<PoolInfo>;
+    /// Damage is `degraded`.
+    fn check_pool(&self, pool: &PoolPath, request: vol_api::CheckPool, dry_run: bool) -> Change<PoolCheckInfo>;
+    fn repair_pool(&self, pool: &PoolPath, request: vol_api::RepairPool, dry_run: bool) -> Change<PoolRepairInfo>;
     fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;
     /// From every place where it is mounted; not mounted is unchanged.

@@ -47,6 +47,8 @@ fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            repair: None,
+            original: Vec::new(),
             placement: Box::new(Placement {
                 on: vec![pv],
                 not_on: Vec::new(),

@@ -115,6 +115,10 @@ fn may_grow(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -
     if pool.state != PoolState::Ready {
         return Err(Refusal::busy(format!("pool {path} is just being made or deleted")).hint("try again in a moment"));
     }
+    if pool.repair.is_some() {
+        return Err(Refusal::busy(format!("pool {path} is down while its metadata are checked or repaired"))
+            .hint("try again when that is done"));
+    }
     match kernel.pools.get(&pool.id) {
         // It is down, and has the new size when it comes up.
         None => return Ok(()),
@@ -127,8 +131,10 @@ fn may_grow(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -
         Some(PoolStatus::Working(usage)) if usage.needs_check => {
             return degraded(
                 format!("pool {path} cannot grow: its metadata need a check after a failed commit"),
-                "the kernel changes nothing of it until they are checked; see pool_refused in docs/troubleshooting.md"
-                    .to_owned(),
+                format!(
+                    "the kernel changes nothing of it until they are checked: unmount its volumes and run \
+                     `volctl pool repair {path}`"
+                ),
             );
         }
         Some(PoolStatus::Working(usage)) if out_of_metadata(usage) => return Ok(()),
@@ -179,6 +185,10 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
     placement::check(catalog, missing, placement)?;
     let free = FreeSpace::within(catalog, missing, placement);
     let (data_now, metadata_now) = (dm::extents_of(&pool.data), dm::extents_of(&pool.metadata));
+    // The spare may lie on any disk that is there.
+    let whole = FreeSpace::of(catalog, |pv| !missing.contains(&pv)).total();
+    let spare_with =
+        |metadata: Extents| spare(catalog).max(metadata_now.checked_add(metadata).unwrap_or(Extents(u64::MAX)));
     let mut data = match request.data {
         Some(spec) => wanted(catalog, spec, data_now, free.total(), &format!("pool {path}"))?,
         None => Extents::ZERO,
@@ -192,11 +202,36 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
         if request.metadata.is_none() {
             data = data.saturating_sub(metadata);
         }
+        data = data.min(free.total().min(whole.saturating_sub(spare_with(metadata))).saturating_sub(metadata));
         if data.is_zero() {
             return Err(no_space(catalog, pool, missing, placement, Extents(1), metadata));
         }
     }
+    let all = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
+    let with_spare = all.checked_add(spare_with(metadata)).unwrap_or(Extents(u64::MAX));
+    if !data.is_zero() && all <= free.total() && with_spare > whole {
+        return Err(keeps_spare(
+            catalog,
+            &format!("pool {path} was to grow by {}", catalog.bytes(all)),
+            spare_with(metadata),
+            whole,
+        ));
+    }
     grown(catalog, kernel, missing, pool, (data, metadata), (placement, request.contiguous))
+}
+
+/// The refusal of what would take the extents that are left for a repair.
+pub fn keeps_spare(catalog: &Catalog, what: &str, spare: Extents, free: Extents) -> Refusal {
+    let vg = &catalog.vg().name;
+    Refusal::no_space(format!(
+        "{what}, but volume group {vg} has {} free, of which {} are kept for the metadata of its pools to be repaired onto",
+        catalog.bytes(free),
+        catalog.bytes(spare)
+    ))
+    .hint(format!(
+        "ask for at most {}; or add a disk: `volctl vg extend {vg} DISK`",
+        catalog.bytes(free.saturating_sub(spare))
+    ))
 }
 
 /// Metadata extents that a pool lacks when it has `more` extents of data.
@@ -314,7 +349,7 @@ pub fn reload(catalog: &Catalog, kernel: &Kernel, pool: &Pool, plan: &mut Plan) 
 /// Whether the kernel's tables of a pool lack what its record says: space, or what becomes of writes when it is full.
 pub fn is_behind(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> bool {
     let Some(PoolStatus::Working(usage)) = status else { return false };
-    if pool.state != PoolState::Ready || usage.needs_check {
+    if pool.state != PoolState::Ready || pool.repair.is_some() || usage.needs_check {
         return false;
     }
     let short = usage.total_data < data_chunks(catalog, pool)
@@ -339,11 +374,16 @@ fn free_for(catalog: &Catalog, pool: &Pool) -> Extents {
     FreeSpace::within(catalog, &[], &pool.placement).total()
 }
 
+/// Extents that are left free in a VG: as many as the largest metadata of a pool, for these to be repaired onto (ADR 0013). Nothing
+/// but metadata takes them.
+pub fn spare(catalog: &Catalog) -> Extents {
+    catalog.pools().map(|pool| dm::extents_of(&pool.metadata)).max().unwrap_or(Extents::ZERO)
+}
+
 /// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
 /// into, and to repair them onto.
 fn room_in(catalog: &Catalog, pool: &Pool, free: Extents) -> Extents {
-    let spare = catalog.pools().map(|pool| dm::extents_of(&pool.metadata)).max().unwrap_or(Extents::ZERO);
-    let free = free.saturating_sub(spare);
+    let free = free.saturating_sub(spare(catalog));
     match pool.growth {
         Growth::Off => Extents::ZERO,
         Growth::VgSpace => free,

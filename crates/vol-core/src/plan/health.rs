@@ -1,7 +1,7 @@
 //! Whether a pool may be changed: its metadata and ours must agree, and the kernel must be able to commit. And whether what
 //! is in it can at least be read.
 
-use vol_types::{Pool, PoolState};
+use vol_types::{Name, Pool, PoolState};
 
 use crate::catalog::Catalog;
 use crate::observed::{PoolMode, PoolStatus};
@@ -19,6 +19,11 @@ pub enum PoolHealth {
     },
 }
 
+/// What to do about metadata that the kernel does not trust. `VG` stands for a name that is not known here; [`explained`] has it.
+fn way_out(pool: &Name) -> String {
+    format!("unmount its volumes and run `volctl pool repair VG/{pool}`")
+}
+
 /// Judges a pool by its record and the kernel's status line. `in_transaction` says that an intent is open, which recovery
 /// has to settle first.
 pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -> PoolHealth {
@@ -27,26 +32,33 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
     if pool.state != PoolState::Ready {
         return bad(format!("pool {name} is not ready"), "run `volctl status` to see what it waits for");
     }
+    if pool.repair.is_some() {
+        return bad(
+            format!("pool {name} is down while its metadata are checked or repaired"),
+            "wait until that is done; a check or repair that was cut short is taken back by itself",
+        );
+    }
     let usage = match status {
         Some(PoolStatus::Working(usage)) => usage,
         Some(PoolStatus::Fail | PoolStatus::Error) => {
             return bad(
                 format!("the kernel gave up on pool {name}: all its I/O fails"),
-                "its disks or its metadata are damaged; look at the kernel log, then run thin_check on the metadata",
+                &format!("its disks or its metadata are damaged: {}", way_out(name)),
             );
         }
         None => {
             return bad(
                 format!("pool {name} is not active"),
-                "a disk may be missing or a step may have failed: see `volctl status` and the daemon's log",
+                &format!(
+                    "a disk may be missing: see `volctl status` and the daemon's log; if all are there, its metadata may be \
+                     damaged: {}",
+                    way_out(name)
+                ),
             );
         }
     };
     if usage.needs_check {
-        return bad(
-            format!("the metadata of pool {name} needs a check after a failed commit"),
-            "unmount its volumes and run thin_check on the metadata; nothing is changed until then",
-        );
+        return bad(format!("the metadata of pool {name} needs a check after a failed commit"), &way_out(name));
     }
     match usage.mode {
         PoolMode::ReadWrite | PoolMode::OutOfDataSpace => {}
@@ -60,7 +72,7 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
         PoolMode::ReadOnly => {
             return bad(
                 format!("the kernel made pool {name} read-only after an error"),
-                "its volumes can be read; look at the kernel log for the disk that failed",
+                &format!("its volumes can be read; the kernel log says which disk failed; {}", way_out(name)),
             );
         }
     }
@@ -89,6 +101,9 @@ pub fn explained(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> PoolHealth 
     let status = kernel.pools.get(&pool.id);
     let open: Vec<_> = catalog.intents_of(pool.id).collect();
     let PoolHealth::Bad { message, hint } = of_pool(pool, status, !open.is_empty()) else { return PoolHealth::Ok };
+    let path = format!("{}/{}", catalog.vg().name, pool.name);
+    let exact = |hint: String| hint.replace(&format!("VG/{}", pool.name), &path).replace("VG/POOL", &path);
+    let hint = exact(hint);
     let usage = match status {
         Some(PoolStatus::Working(usage)) if pool.state == PoolState::Ready => usage,
         _ => return PoolHealth::Bad { message, hint },
@@ -103,7 +118,7 @@ pub fn explained(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> PoolHealth 
         && let PoolHealth::Bad { message: mismatch, hint: way_on } = of_pool(pool, status, false)
     {
         // The mismatch is the reason, not the change that it keeps from being settled.
-        (message, hint) = (mismatch, way_on);
+        (message, hint) = (mismatch, exact(way_on));
     }
     let mut parts = vec![message];
     if !known(usage.transaction_id) || usage.needs_check {

@@ -360,7 +360,7 @@ fn unused(catalog: &Catalog, wanted: &BTreeMap<PvId, &Pv>, lost: bool) -> Result
     let mut first = None;
     let mut on_volumes = false;
     for pv in wanted.values() {
-        let on_it = |pool: &&Pool| pool.data.iter().chain(&pool.metadata).any(|segment| segment.pv == pv.id);
+        let on_it = |pool: &&Pool| pool.segments().any(|segment| segment.pv == pv.id);
         let pools: Vec<_> = catalog.pools().filter(on_it).map(|pool| format!("{vg}/{}", pool.name)).collect();
         if !pools.is_empty() {
             first = first.or_else(|| pools.first().cloned());

@@ -81,6 +81,8 @@ pub fn create(
     let extent = catalog.vg().extent_size;
     placement::check(catalog, missing, &request.placement)?;
     let free = FreeSpace::within(catalog, missing, &request.placement);
+    // The spare may lie on any disk that is there.
+    let whole = FreeSpace::of(catalog, |pv| !missing.contains(&pv)).total();
     let total = free.total();
     let on = match placement::where_in_words(catalog, &request.placement) {
         on if on.is_empty() => on,
@@ -109,7 +111,8 @@ pub fn create(
             let size = catalog.bytes(share);
             let chunk = chunk_size(request, size)?;
             let metadata = metadata_extents(size, chunk, extent);
-            (share.saturating_sub(metadata), metadata, chunk)
+            let most = total.min(whole.saturating_sub(grow::spare(catalog).max(metadata))).saturating_sub(metadata);
+            (share.saturating_sub(metadata).min(most), metadata, chunk)
         }
     };
     let data_bytes = catalog.bytes(data);
@@ -128,6 +131,15 @@ pub fn create(
             catalog.bytes(wanted),
             catalog.bytes(metadata)
         ));
+    }
+    let spare = grow::spare(catalog).max(metadata);
+    if wanted.checked_add(spare).is_none_or(|all| all > whole) {
+        let what = format!(
+            "the pool needs {} ({data_bytes} for data and {} for metadata)",
+            catalog.bytes(wanted),
+            catalog.bytes(metadata)
+        );
+        return Err(grow::keeps_spare(catalog, &what, spare, whole));
     }
     let path = format!("{vg}/{name}");
     let none: &[vol_types::Segment] = &[];
@@ -156,6 +168,8 @@ pub fn create(
         growth: request.policy.growth,
         when_full: request.policy.when_full,
         reserve_percent: request.policy.reserve_percent,
+        repair: None,
+        original: Vec::new(),
         placement: Box::new(request.placement.clone()),
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
@@ -257,7 +271,7 @@ pub fn activate(catalog: &Catalog, kernel: &Kernel, pool: &Pool, fresh: bool, pl
 
 /// Appends the steps that take a pool's devices down, top first.
 pub fn deactivate(kernel: &Kernel, pool: PoolId, plan: &mut Plan) {
-    for device in [Device::Pool(pool), Device::PoolData(pool), Device::PoolMetadata(pool)] {
+    for device in [Device::Pool(pool), Device::PoolData(pool), Device::PoolMetadata(pool), Device::PoolSpare(pool)] {
         if kernel.dm.contains_key(&device) {
             plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
         }
@@ -290,6 +304,10 @@ pub fn delete(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, R
         };
         return Err(Refusal::busy(format!("pool {vg}/{} still holds {}{more}", pool.name, first.join(", ")))
             .hint("delete its volumes and snapshots first"));
+    }
+    if pool.repair.is_some() {
+        return Err(Refusal::busy(format!("pool {vg}/{} is being checked or repaired", pool.name))
+            .hint("try again when that is done"));
     }
     agreement::none_to_lose(kernel, pool, &format!("{vg}/{}", pool.name))?;
     let mut plan = Plan::new(format!("delete pool {vg}/{}", pool.name));

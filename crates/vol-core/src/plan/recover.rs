@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, rollback, thick, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, repair, rollback, thick, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -49,6 +49,7 @@ pub fn next(
     }
     None.or_else(|| half_made_vg(catalog, missing, &open))
         .or_else(|| half_made_pools(catalog, kernel, &open))
+        .or_else(|| half_done_repairs(catalog, kernel, &open))
         .or_else(|| inactive_pools(catalog, kernel, missing, &open))
         .or_else(|| behind_pools(catalog, kernel, missing, &open))
         .or_else(|| intents(catalog, kernel, &open))
@@ -59,7 +60,7 @@ pub fn next(
 /// The object of this VG that a device belongs to.
 pub fn owner(catalog: &Catalog, device: Device) -> Option<ObjectKey> {
     match device {
-        Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) => {
+        Device::PoolMetadata(id) | Device::PoolData(id) | Device::PoolSpare(id) | Device::Pool(id) => {
             catalog.pool(id).map(|pool| ObjectKey::Pool(pool.id))
         }
         Device::Volume(id) | Device::Filling(id) | Device::CopySource(id) => {
@@ -130,6 +131,15 @@ fn half_made_pools(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey)
         pool::deactivate(kernel, pool.id, &mut plan);
         plan.push(Action::Commit { changes: vec![Change::Delete(subject)] });
         Some(Recovery { subject, plan })
+    })
+}
+
+/// A look at a pool's metadata, or their repair, that was cut short: the pool comes up again with the metadata that it has, and what
+/// was written anew is given back.
+fn half_done_repairs(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
+    catalog.pools().filter(|pool| pool.repair.is_some()).find_map(|pool| {
+        let subject = ObjectKey::Pool(pool.id);
+        open(&subject).then(|| Recovery { subject, plan: repair::take_back(kernel, pool) })
     })
 }
 

@@ -67,8 +67,25 @@ fn sizes_are_what_was_asked_for_in_whole_extents() {
     assert_eq!(after(None, Some("64M")), (Bytes::mib(6392), Bytes::mib(64)));
     // 400 extents of 4 MiB are free.
     assert_eq!(after(Some("50%FREE"), None), (Bytes::mib(6392 + 800), Bytes::mib(8)));
-    assert_eq!(after(Some("100%FREE"), None), (Bytes::mib(6392 + 1600), Bytes::mib(8)));
+    assert_eq!(after(Some("100%FREE"), None), (Bytes::mib(6392 + 1600 - 8), Bytes::mib(8)), "all but the spare");
     assert!(extend(Some("6392M"), None).unwrap().is_empty(), "it has that much already");
+}
+
+#[test]
+fn what_is_kept_for_a_repair_is_given_to_metadata_only() {
+    let refused = extend(Some("+1600M"), None).unwrap_err();
+    assert!(refused.message.contains("8.00 MiB are kept for the metadata of its pools"), "{}", refused.message);
+    assert!(refused.hint.unwrap().contains("ask for at most 1.55 GiB"));
+    assert_eq!(sizes_after(&extend(Some("+1592M"), None).unwrap()).0, Bytes::mib(6392 + 1592));
+    assert_eq!(sizes_after(&extend(None, Some("+1600M")).unwrap()).1, Bytes::mib(8 + 1600));
+    let catalog = empty_vg();
+    let create = |size: &str| {
+        vol_core::plan::pool::create(&catalog, &vol_core::plan::Kernel::default(), &[], &pool_request(size))
+    };
+    let free = catalog.bytes(catalog.free_extents_total()).get() >> 20;
+    create(&format!("{}M", free - 16)).unwrap();
+    let refused = create(&format!("{}M", free - 12)).unwrap_err();
+    assert!(refused.message.contains("are kept for the metadata of its pools"), "{}", refused.message);
 }
 
 #[test]

@@ -155,6 +155,11 @@ pub enum Op {
     Reserve,
     /// Writes fail at once when it is full: the one policy that the kernel is told.
     SetPool,
+    /// Of a pool that nobody uses: it is down for a moment.
+    CheckPool,
+    /// Of a pool with damaged metadata.
+    RepairPool,
+    DiscardOriginal,
     CreateThick,
     CreateStriped,
     /// One that is attached, by extents that are not behind its last.
@@ -219,6 +224,9 @@ impl Op {
             Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
             Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
             Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
+            Self::CheckPool => engine.check_pool(&data, &name("tank"), false).map(drop),
+            Self::RepairPool => engine.repair_pool(&data, &name("tank"), false, false).map(drop),
+            Self::DiscardOriginal => engine.discard_original(&data, &name("tank"), false).map(drop),
             Self::CreateThick => engine.create_thick(&thick_request("log", 1), false).map(drop),
             Self::CreateStriped => engine.create_thick(&thick_request("wide", 2), false).map(drop),
             Self::GrowThick => {
@@ -238,9 +246,17 @@ impl Op {
             host.add_disk(SimDisk::new("/dev/sdc", Bytes::gib(4)));
         }
         let engine = start(&host);
+        let spoilt = |op: Self| {
+            if op == Self::RepairPool {
+                let pool = engine.vgs()[0].read(|catalog| catalog.pools().next().unwrap().id);
+                host.spoil_metadata(&Device::PoolMetadata(pool).uuid(), vol_sim::ThinFlaw::SpaceMaps).unwrap();
+            }
+        };
         for op in self.needs() {
+            spoilt(*op);
             op.run(&engine).unwrap_or_else(|error| panic!("{op:?}: {error}"));
         }
+        spoilt(self);
         if self == Self::WipePv {
             let stale = host.disk_image("/dev/sdc");
             Self::ReduceVg.run(&engine).unwrap();
@@ -266,7 +282,9 @@ impl Op {
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
             ReduceVg | WipePv => &[CreateVg, CreatePool, ExtendVg],
             ImportVg => &[CreateVg, CreatePool, CreateFormatted, ExportVg],
-            AttachRaw => &[CreateVg, CreatePool, CreateRaw],
+            // Without a file system, which would have to be checked afterwards.
+            AttachRaw | CheckPool | RepairPool => &[CreateVg, CreatePool, CreateRaw],
+            DiscardOriginal => &[CreateVg, CreatePool, CreateRaw, RepairPool],
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
@@ -332,6 +350,7 @@ fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
             for pool in catalog.pools() {
                 let (data, metadata) = (catalog.pool_data_size(pool), catalog.pool_metadata_size(pool));
                 all.push(format!("pool {}: {data} + {metadata}, {:?}, {:?}", pool.name, pool.growth, pool.when_full));
+                all.push(format!("pool {}: repair {:?}, original {:?}", pool.name, pool.repair, pool.original.len()));
                 if let Some(PoolStatus::Working(usage)) = view.kernel.pools.get(&pool.id) {
                     all.push(format!(
                         "kernel: {} + {}, {}",

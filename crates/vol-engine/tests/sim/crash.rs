@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 44] = [
+const OPS: [Op; 47] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -48,6 +48,9 @@ const OPS: [Op; 44] = [
     Op::ExtendMetadata,
     Op::Reserve,
     Op::SetPool,
+    Op::CheckPool,
+    Op::RepairPool,
+    Op::DiscardOriginal,
     Op::CreateThick,
     Op::CreateStriped,
     Op::GrowThick,

@@ -102,6 +102,8 @@ pub fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            repair: None,
+            original: Vec::new(),
             placement: Box::default(),
         }),
         volume(0x41, "blank", Content::Blank, None),
@@ -198,28 +200,35 @@ fn any_pool() -> impl Strategy<Value = Object> {
     let policy = (growth, prop_oneof![Just(WhenFull::Queue), Just(WhenFull::Error)], any::<u32>());
     let pvs = || vec(any::<[u8; 16]>().prop_map(PvId::from_bytes), 0..=limit::PLACEMENT_PVS_MAX);
     let placement = (pvs(), pvs(), any_labels()).prop_map(|(on, not_on, labels)| Placement { on, not_on, labels });
-    let shape = (any_segments(), any_segments(), policy, placement);
-    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy, placement))| {
-        let (growth, when_full, reserve_percent) = policy;
-        let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) = numbers;
-        Object::Pool(Pool {
-            id: PoolId::from_bytes(id),
-            name,
-            state,
-            chunk_size: Bytes(chunk_size),
-            transaction_id,
-            next_thin_id,
-            snapshots_made,
-            overcommit_percent,
-            data,
-            metadata,
-            created_at,
-            growth,
-            when_full,
-            reserve_percent,
-            placement: Box::new(placement),
-        })
-    })
+    let care = (proptest::option::of(any_segments()), any_segments());
+    let shape = (any_segments(), any_segments(), policy, (care, placement));
+    (numbers, any_name(), state, shape).prop_map(
+        |(numbers, name, state, (data, metadata, policy, (care, placement)))| {
+            let (repair, original) = care;
+            let (growth, when_full, reserve_percent) = policy;
+            let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) =
+                numbers;
+            Object::Pool(Pool {
+                id: PoolId::from_bytes(id),
+                name,
+                state,
+                chunk_size: Bytes(chunk_size),
+                transaction_id,
+                next_thin_id,
+                snapshots_made,
+                overcommit_percent,
+                data,
+                metadata,
+                created_at,
+                growth,
+                when_full,
+                reserve_percent,
+                repair,
+                original,
+                placement: Box::new(placement),
+            })
+        },
+    )
 }
 
 fn any_labels() -> impl Strategy<Value = Labels> {

@@ -101,6 +101,7 @@ pub fn to_json(object: &Object) -> Value {
             "grows": pool.growth != Growth::Off,
             "grows_to_bytes": match pool.growth { Growth::UpTo(size) => Some(size.get()), Growth::VgSpace | Growth::Off => None },
             "error_when_full": pool.when_full == WhenFull::Error, "reserve_percent": pool.reserve_percent,
+            "repair": pool.repair.as_deref().map(segments), "original": segments(&pool.original),
             "on_pvs": pool.placement.on.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "not_on_pvs": pool.placement.not_on.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "on_labels": pool.placement.labels.iter().collect::<std::collections::BTreeMap<_, _>>(),

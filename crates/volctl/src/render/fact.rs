@@ -107,6 +107,13 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
                 ),
             ),
             ("grows", growth_text(pool, format)),
+            (
+                "original metadata",
+                match pool.original_metadata_bytes {
+                    0 => "none".to_owned(),
+                    bytes => format!("{}, kept since a repair", format.size(bytes)),
+                },
+            ),
             ("when full", if pool.when_full == "error" { "writes fail at once" } else { "writes wait" }.to_owned()),
             ("reserve", format!("{} %: below it nothing new is made", pool.reserve_percent)),
             ("lies on", place_text(pool)),

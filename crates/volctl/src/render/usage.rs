@@ -101,7 +101,7 @@ fn mark(segment: &PvSegment, legend: &[(char, String)]) -> char {
     match segment.usage {
         SegmentUse::Free => FREE,
         SegmentUse::Data => letter,
-        SegmentUse::Metadata => letter.to_ascii_uppercase(),
+        SegmentUse::Metadata | SegmentUse::Original => letter.to_ascii_uppercase(),
         SegmentUse::Thick => THICK,
     }
 }

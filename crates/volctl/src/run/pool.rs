@@ -1,9 +1,9 @@
 //! `volctl pool …`
 
-use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, SetPool};
+use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, RepairPool, SetPool};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, life, paths, usage};
+use super::{Run, Session, life, paths, repair, usage};
 use crate::cli::Pool;
 use crate::render::{pool_facts, pool_table};
 use crate::{Failure, exit};
@@ -103,6 +103,10 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             session.report(&changed, pool.to_string(), |outcome| {
                 line(&format!("pool {pool}"), outcome.changed, "changed", "is set so already", "")
             })
+        }
+        Pool::Check { pool, online } => repair::check(&pool, online, session).await,
+        Pool::Repair { pool, accept_loss, discard_original, change } => {
+            repair::repair(&pool, RepairPool { accept_loss, discard_original }, &change, session).await
         }
         Pool::Purge { pool, change } => {
             if !change.yes && !change.dry_run {

@@ -3,6 +3,7 @@ mod fs;
 mod inspect;
 mod life;
 mod members;
+mod repair;
 mod usage;
 
 use vol_api::*;

@@ -35,6 +35,7 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 StepError::Store(StoreError::Frozen(_))
                 | StepError::Pool(_)
                 | StepError::Taken { .. }
+                | StepError::ThinDamaged(_)
                 | StepError::Damaged(_) => ErrorCode::Degraded,
                 StepError::Store(StoreError::Invariant(_)) => ErrorCode::Internal,
                 StepError::Requirement(_) | StepError::InUse(_) => ErrorCode::Busy,
@@ -42,6 +43,8 @@ pub fn from_engine(error: EngineError) -> ApiError {
             };
             let hint = if matches!(failed.source, StepError::Damaged(_)) {
                 "it can still be read: mount it with --read-only and save what matters; `volctl volume check --repair` puts it right; see fs_check in docs/troubleshooting.md"
+            } else if matches!(failed.source, StepError::ThinDamaged(_)) {
+                "the pool's metadata are as they were; see docs/pool-repair.md for what can be done by hand"
             } else if matches!(failed.source, StepError::InUse(_)) && failed.settled {
                 "stop what has it open, then try again; `lsof` or `fuser -v` on the device shows more"
             } else if failed.settled {
@@ -50,7 +53,7 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 "not all that had been done before could be taken back yet: see `volctl status` and the daemon's log; it is tried again"
             };
             let error = ApiError::new(code, failed.to_string());
-            let told = matches!(failed.source, StepError::InUse(_) | StepError::Damaged(_));
+            let told = matches!(failed.source, StepError::InUse(_) | StepError::Damaged(_) | StepError::ThinDamaged(_));
             let nothing_done = !failed.begun && failed.settled && !told;
             if nothing_done { error } else { error.with_hint(hint) }
         }

@@ -195,6 +195,8 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }
         .to_owned(),
         reserve_percent: u64::from(pool.reserve_percent),
+        original_metadata_bytes: catalog.bytes(vol_core::dm::extents_of(&pool.original)).get(),
+        in_repair: pool.repair.is_some(),
         on: pool.placement.on.iter().map(|pv| pv_shown(view, *pv)).collect(),
         not_on: pool.placement.not_on.iter().map(|pv| pv_shown(view, *pv)).collect(),
         on_labels: labels(&pool.placement.labels),

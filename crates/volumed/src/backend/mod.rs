@@ -26,6 +26,7 @@ mod info;
 mod life;
 mod membership;
 mod open;
+mod repair;
 mod restore;
 mod space;
 #[cfg(test)]
@@ -471,6 +472,22 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn undelete_snapshot(&self, snapshot: &SnapshotPath, dry_run: bool) -> Change<SnapshotInfo> {
         trash::undelete_snapshot(self, snapshot, dry_run)
+    }
+    fn check_pool(
+        &self,
+        pool: &PoolPath,
+        request: vol_api::CheckPool,
+        dry_run: bool,
+    ) -> Change<vol_api::PoolCheckInfo> {
+        repair::check(self, pool, &request, dry_run)
+    }
+    fn repair_pool(
+        &self,
+        pool: &PoolPath,
+        request: vol_api::RepairPool,
+        dry_run: bool,
+    ) -> Change<vol_api::PoolRepairInfo> {
+        repair::repair(self, pool, &request, dry_run)
     }
     fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
         trash::purge_pool(self, pool, dry_run)

@@ -159,7 +159,13 @@ pub fn map<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name) -> Read<
 fn taken(catalog: &Catalog, pv: &Pv) -> Vec<PvSegment> {
     let mut all: Vec<PvSegment> = Vec::new();
     for pool in catalog.pools() {
-        for (segments, usage) in [(&pool.data, SegmentUse::Data), (&pool.metadata, SegmentUse::Metadata)] {
+        let onto = pool.repair.as_deref().unwrap_or_default();
+        for (segments, usage) in [
+            (pool.data.as_slice(), SegmentUse::Data),
+            (&pool.metadata, SegmentUse::Metadata),
+            (&pool.original, SegmentUse::Original),
+            (onto, SegmentUse::Original),
+        ] {
             let mut offset = 0;
             for Segment { pv: on, start, count } in segments {
                 if *on == pv.id {

@@ -9,9 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
-    ApiError, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendPool, ExtendVg,
-    GiveUpPool, ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, ResizeVolume, RestoreVg,
-    ScanRequest, SetPool, SnapshotList, VgList, VolumeList, WipePv, parse_field,
+    ApiError, CheckPool, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendPool,
+    ExtendVg, GiveUpPool, ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, RepairPool,
+    ResizeVolume, RestoreVg, ScanRequest, SetPool, SnapshotList, VgList, VolumeList, WipePv, parse_field,
 };
 use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumePath};
 
@@ -138,6 +138,18 @@ fn groups() -> Router<Arc<Front>> {
         .route(
             "/v1/pools/{vg}/{pool}/purge",
             post(|call: Call| call.change(Admin, |b, pool: PoolPath, dry| b.purge_pool(&pool, dry))),
+        )
+        .route(
+            "/v1/pools/{vg}/{pool}/check",
+            post(|call: Call| {
+                call.change_with(Admin, |b, pool: PoolPath, r: CheckPool, dry| b.check_pool(&pool, r, dry))
+            }),
+        )
+        .route(
+            "/v1/pools/{vg}/{pool}/repair",
+            post(|call: Call| {
+                call.change_with(Admin, |b, pool: PoolPath, r: RepairPool, dry| b.repair_pool(&pool, r, dry))
+            }),
         )
 }
 

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 75] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 77] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -66,6 +66,8 @@ const ENDPOINTS: [(&str, &str, &str, &str); 75] = [
     ("POST", "/v1/volumes/data/pg/resize", r#"{"size":"+10G"}"#, "provision"),
     ("POST", "/v1/volumes/data/pg/check", r#"{"repair":true}"#, "provision"),
     ("POST", "/v1/volumes/data/pg/trim", "", "provision"),
+    ("POST", "/v1/pools/data/tank/check", "{}", "admin"),
+    ("POST", "/v1/pools/data/tank/repair", r#"{"accept_loss":true}"#, "admin"),
     ("DELETE", "/v1/volumes/data/pg", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg?now=true", "", "provision"),
     ("DELETE", "/v1/volumes/data/pg?now=true&dry_run=true", "", "provision"),
@@ -159,6 +161,8 @@ async fn what_is_asked_for_reaches_the_backend() {
             "resize_volume data/pg +10G",
             "check_volume data/pg true",
             "trim_volume data/pg",
+            "check_pool data/tank online=false",
+            "repair_pool data/tank accept_loss=true",
             "delete_volume data/pg",
             "delete_volume data/pg now",
             "undelete_volume data/pg",

@@ -139,3 +139,37 @@ fn a_change_that_one_copy_missed_is_done_with_a_warning() {
     assert!(outcome.changed);
     assert!(outcome.warnings.iter().any(|text| text.contains("the metadata copy on PV")), "{:?}", outcome.warnings);
 }
+
+#[test]
+fn a_pool_is_repaired_by_a_request_and_its_original_shown_until_it_is_given_up() {
+    let (host, backend) = furnished();
+    let tank: vol_types::PoolPath = "data/tank".parse().unwrap();
+    let id = backend.pool(&tank).unwrap().id;
+    let metadata = format!("VOLUMED-{id}-tmeta");
+    for volume in ["data/pg", "data/raw"] {
+        drop(backend.unmount_volume(&volume.parse().unwrap(), false));
+        drop(backend.detach_volume(&volume.parse().unwrap(), false));
+    }
+    let checked = outcome(backend.check_pool(&tank, vol_api::CheckPool::default(), false));
+    assert_eq!((checked.changed, checked.object.unwrap().how.as_str()), (false, "stopped"));
+    host.spoil_metadata(&metadata, vol_sim::ThinFlaw::SpaceMaps).unwrap();
+    let (code, message, hint) = failed(backend.check_pool(&tank, vol_api::CheckPool::default(), false));
+    assert!(code == "degraded" && message.contains("thin_check finds damage"), "{message}");
+    assert!(hint.contains("volctl pool repair data/tank"), "{hint}");
+    let both = vol_api::RepairPool { accept_loss: true, discard_original: true };
+    assert_eq!(failed(backend.repair_pool(&tank, both, false)).0, "invalid");
+    let repaired = outcome(backend.repair_pool(&tank, vol_api::RepairPool::default(), false));
+    let info = repaired.object.unwrap();
+    assert_eq!((repaired.changed, info.how.as_str(), info.lost.len()), (true, "replaced", 0));
+    assert_eq!(info.pool.original_metadata_bytes, info.pool.metadata_size_bytes);
+    let map = backend.vg_map(&name("data")).unwrap();
+    let originals = map.pvs.iter().flat_map(|pv| &pv.segments).filter(|one| one.usage == vol_api::SegmentUse::Original);
+    assert_eq!(
+        originals.map(|one| one.extent_count).sum::<u64>() * map.extent_size_bytes,
+        info.pool.metadata_size_bytes
+    );
+    let discard = vol_api::RepairPool { discard_original: true, ..vol_api::RepairPool::default() };
+    assert!(outcome(backend.repair_pool(&tank, discard.clone(), false)).changed);
+    assert!(!outcome(backend.repair_pool(&tank, discard, false)).changed);
+    assert_eq!(backend.pool(&tank).unwrap().original_metadata_bytes, 0);
+}

@@ -231,6 +231,22 @@ impl Backend for Fake {
     fn undelete_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("undelete_volume {volume}"), dry_run)
     }
+    fn check_pool(
+        &self,
+        pool: &PoolPath,
+        request: vol_api::CheckPool,
+        dry_run: bool,
+    ) -> Change<vol_api::PoolCheckInfo> {
+        self.change(format!("check_pool {pool} online={}", request.online), dry_run)
+    }
+    fn repair_pool(
+        &self,
+        pool: &PoolPath,
+        request: vol_api::RepairPool,
+        dry_run: bool,
+    ) -> Change<vol_api::PoolRepairInfo> {
+        self.change(format!("repair_pool {pool} accept_loss={}", request.accept_loss), dry_run)
+    }
     fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged> {
         self.change(format!("purge_pool {pool}"), dry_run)
     }
