@@ -22,15 +22,6 @@ pub fn file(path: &str) -> Result<String, Failure> {
     usage(path, resolve(path))
 }
 
-/// PVs by their ids, or by paths under the names that the user knows them by.
-pub fn pvs(named: &[String]) -> Result<Vec<String>, Failure> {
-    let one = |text: &String| match text.contains('/') {
-        true => usage(text, resolve_parent(text)),
-        false => Ok(text.clone()),
-    };
-    named.iter().map(one).collect()
-}
-
 /// Files to be made, with their sizes.
 pub fn files(files: &[FileText]) -> Result<Vec<FileSpec>, Failure> {
     files.iter().map(|spec| Ok(FileSpec { path: file(&spec.path)?, size: spec.size.0.clone() })).collect()
