@@ -163,6 +163,9 @@ pub struct CreateVolume {
     /// Ids or paths of PVs that may not be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_on: Vec<String>,
+    /// Labels that the PVs must have that are used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/resize`.

@@ -3,7 +3,7 @@
 //! The volume group is held for each of the plans, and not while blocks are moved: other changes go on meanwhile. How far a volume is
 //! filled is noted durably every now and then, so that whoever goes on after a crash begins there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::engine::{Done, Engine, find_volume};
 use crate::error::EngineError;
 use crate::host::HostMut;
 use crate::moving::Task;
+use crate::placement::PlaceOn;
 use crate::vg::OpenVg;
 
 /// How much is filled, and how long it takes, until that is noted: what is done once more after a crash.
@@ -34,8 +35,8 @@ pub struct CreateThick {
     pub path: VolumePath,
     pub size: Bytes,
     pub layout: Layout,
-    /// The PVs that may be used; `None`: all.
-    pub pvs: Option<BTreeSet<PvId>>,
+    /// On which PVs; whether without gaps is the layout's to say.
+    pub place: PlaceOn,
     pub fs: Option<FsKind>,
     pub labels: Labels,
     /// Of no meaning without a file system.
@@ -107,7 +108,7 @@ impl<H: HostMut> Engine<H> {
             name: request.path.volume.clone(),
             size: request.size,
             layout: request.layout.clone(),
-            pvs: request.pvs.clone(),
+            placement: self.placement(&*self.vg(&request.path.vg)?, &request.place)?,
             fs: request.fs,
             labels: request.labels.clone(),
             now: self.host().now(),

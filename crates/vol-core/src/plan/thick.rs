@@ -5,14 +5,12 @@
 //! every now and then how far that has come ([`note`]). In the end comes a plan that hands them out ([`finish`]). Cut short anywhere, it
 //! goes on where it was noted last.
 
-use std::collections::BTreeSet;
-
 use vol_types::{
-    Backing, Bytes, Change, CloneOf, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, PvId,
-    Segment, Thick, Volume, VolumeId, VolumeState, limit,
+    Backing, Bytes, Change, CloneOf, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement,
+    PvId, Segment, Thick, Volume, VolumeId, VolumeState, limit,
 };
 
-use crate::allocate::{FreeSpace, Wish, append};
+use crate::allocate::{FreeSpace, Wish, append, placement};
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::FsState;
@@ -45,8 +43,8 @@ pub struct CreateThick {
     pub name: Name,
     pub size: Bytes,
     pub layout: Layout,
-    /// The PVs that may be used; `None`: all.
-    pub pvs: Option<BTreeSet<PvId>>,
+    /// On which PVs. It is asked for once: a growth takes what is near, wherever that is.
+    pub placement: Placement,
     /// `None`: a raw block volume.
     pub fs: Option<FsKind>,
     pub labels: Labels,
@@ -122,7 +120,8 @@ pub fn create(catalog: &Catalog, missing: &[PvId], request: &CreateThick) -> Res
         return Ok((plan, begun));
     }
     volume::name_is_free(catalog, &request.name)?;
-    let segments = place(catalog, missing, size, &request.layout, request.pvs.as_ref(), &path)?;
+    placement::check(catalog, missing, &request.placement)?;
+    let segments = place(catalog, missing, size, &request.layout, &request.placement, &path)?;
     let thick = Thick { segments, stripes, stripe_size, filled: Bytes::ZERO, wanted: request.fs };
     plan.commit(vec![Change::Put(Object::Volume(Volume {
         id: request.id,
@@ -148,16 +147,15 @@ fn place(
     missing: &[PvId],
     size: Bytes,
     layout: &Layout,
-    pvs: Option<&BTreeSet<PvId>>,
+    placement: &Placement,
     path: &str,
 ) -> Result<Vec<Segment>, Refusal> {
-    let usable = |pv: PvId| !missing.contains(&pv) && pvs.is_none_or(|pvs| pvs.contains(&pv));
     let count = Extents(size.get() / catalog.vg().extent_size.get().max(1));
     let wish = Wish { count, stripes: layout.stripes, contiguous: layout.contiguous, near: None };
-    let where_ = if pvs.is_some() { "on the PVs that were asked for" } else { "" };
-    FreeSpace::of(catalog, usable)
+    let where_ = placement::where_in_words(catalog, placement);
+    FreeSpace::within(catalog, missing, placement)
         .place(&wish)
-        .map_err(|shortage| short(catalog, shortage.refusal(catalog, &format!("thick volume {path}"), where_)))
+        .map_err(|shortage| short(catalog, shortage.refusal(catalog, &format!("thick volume {path}"), &where_)))
 }
 
 /// What was deleted and is kept has its extents still.
@@ -239,7 +237,7 @@ pub fn copy(
     }
     not_written_to(kernel, source, &of)?;
     let layout = Layout { stripes: thick.stripes, stripe_size: None, contiguous: false };
-    let segments = place(catalog, missing, source.size, &layout, None, &path)?;
+    let segments = place(catalog, missing, source.size, &layout, &Placement::default(), &path)?;
     let copy = Thick { segments, filled: Bytes::ZERO, wanted: None, ..thick.clone() };
     plan.commit(vec![Change::Put(Object::Volume(Volume {
         id: request.id,

@@ -8,7 +8,8 @@ use vol_core::plan::fs::NewSize;
 use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
 use vol_core::plan::thick::Layout;
 use vol_engine::{
-    CloneVolume, CreatePool, CreateThick, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
+    CloneVolume, CreatePool, CreateThick, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PlaceOn, PvName,
+    ReduceVg,
 };
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
@@ -89,7 +90,7 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
         path: format!("data/{volume}").parse().unwrap(),
         size: Bytes::mib(16),
         layout: Layout { stripes, stripe_size: (stripes > 1).then_some(Bytes::mib(1)), contiguous: false },
-        pvs: None,
+        place: PlaceOn::default(),
         fs: None,
         labels: Labels::default(),
         mkfs: MkfsOptions::default(),

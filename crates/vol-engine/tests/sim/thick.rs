@@ -8,7 +8,7 @@ use vol_core::plan::thick::Layout;
 use vol_core::{RefusalCode, check};
 use vol_engine::host::{HostErrorKind, HostRead as _};
 use vol_engine::moving::Pace;
-use vol_engine::{CreateThick, Done, Engine, EngineError};
+use vol_engine::{CreateThick, Done, Engine, EngineError, PvName};
 use vol_sim::{CrashMode, Fault, SimHost};
 use vol_types::*;
 
@@ -356,7 +356,23 @@ fn each_wrong_request_is_refused_with_what_to_do() {
         refused(with(&|it| it.layout = layout(2, Some(size))), RefusalCode::Invalid, &["power of two", "extent size"]);
     }
     refused(with(&|it| it.layout = layout(3, None)), RefusalCode::NoSpace, &["3 PVs"]);
-    refused(with(&|it| it.pvs = Some(BTreeSet::new())), RefusalCode::NoSpace, &["on the PVs that were asked for"]);
+    let on = |disk: &str| vec![PvName::Path(disk.into())];
+    refused(with(&|it| it.place.on = on("/dev/nvme7")), RefusalCode::NotFound, &["/dev/nvme7"]);
+    refused(
+        with(&|it| (it.size, it.place.on) = (Bytes::gib(6), on("/dev/sda"))),
+        RefusalCode::NoSpace,
+        &["on PVs that are one of /dev/sda"],
+    );
+    refused(
+        with(&|it| (it.place.on, it.place.not_on) = (on("/dev/sda"), on("/dev/sda"))),
+        RefusalCode::Invalid,
+        &["to be used and not to be used"],
+    );
+    refused(
+        with(&|it| it.place.labels.set("tier=fast".parse().unwrap()).unwrap()),
+        RefusalCode::NotFound,
+        &["tier=fast"],
+    );
     refused(with(&|it| it.fs = Some(FsKind::Xfs)), RefusalCode::Invalid, &["too small for xfs"]);
     with(&|_| ()).unwrap();
     refused(with(&|it| it.size = Bytes::mib(32)), RefusalCode::Exists, &["of 16.0 MiB"]);

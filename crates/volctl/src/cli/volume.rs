@@ -7,8 +7,9 @@ use super::life::{
     CloneArgs, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot, RenameVolume, RollbackArgs,
     Selected, WithLabels,
 };
+use super::space::Place;
 use super::{Change, Within};
-use crate::values::{PvText, Scope, SizeText, mode, name, new_size, owner, path, pv, reserve, scope, size};
+use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, reserve, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,15 +59,8 @@ pub struct Thick {
     /// What goes to one disk before it is the next one's turn [default: 64K]
     #[arg(long, value_name = "SIZE", requires = "stripes", value_parser = size)]
     pub stripe_size: Option<SizeText>,
-    /// Without gaps on each disk
-    #[arg(long, requires = "thick")]
-    pub contiguous: bool,
-    /// Use this PV, by its id or path (repeatable) [default: any]
-    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
-    pub on: Vec<PvText>,
-    /// Do not use this PV, by its id or path (repeatable)
-    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
-    pub not_on: Vec<PvText>,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Where to mount.

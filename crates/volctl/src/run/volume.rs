@@ -32,9 +32,10 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 thick: thick.thick,
                 stripes: thick.stripes,
                 stripe_size: thick.stripe_size.map(|size| size.0),
-                contiguous: thick.contiguous,
-                on: paths::pvs(&thick.on)?,
-                not_on: paths::pvs(&thick.not_on)?,
+                contiguous: thick.place.contiguous,
+                on: paths::pvs(&thick.place.on)?,
+                not_on: paths::pvs(&thick.place.not_on)?,
+                on_labels: life::unique(thick.place.on_label.iter())?,
             };
             let client = session.client.clone();
             let changed = watched(session, &volume, true, || client.create_volume(&request, change.dry_run)).await?;
