@@ -44,6 +44,7 @@ fn main() {
             chunk_size: None,
             overcommit_percent: limit::OVERCOMMIT_PERCENT_MAX,
             policy: vol_engine::SpacePolicy::default(),
+            place: vol_engine::PlaceOn::default(),
         };
         engine.create_pool(&pool, false).expect("a pool");
     }

@@ -84,6 +84,7 @@ fn base() -> Base {
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
         policy: vol_engine::SpacePolicy::default(),
+        place: vol_engine::PlaceOn::default(),
     };
     engine.create_pool(&pool, false).expect("a pool");
     for (path, fs) in [("data/pg", Some(FsKind::Ext4)), ("data/raw", None), ("data/gone", None)] {

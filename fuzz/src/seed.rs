@@ -83,6 +83,7 @@ fn objects() -> Vec<Object> {
             backing_file: file.map(str::to_owned),
             hardware_id: hardware_id.to_owned(),
             left,
+            labels: ["tier=fast"].iter().filter_map(|text| text.parse().ok()).collect(),
         })
     };
     let volume = |number: u8, text: &str, state, content, of: Option<u8>| {
@@ -134,6 +135,11 @@ fn objects() -> Vec<Object> {
             growth: Growth::UpTo(Bytes::gib(1)),
             when_full: WhenFull::Error,
             reserve_percent: 10,
+            placement: Box::new(vol_types::Placement {
+                on: vec![PV],
+                not_on: vec![PvId::from_bytes([0x23; 16])],
+                labels: ["tier=fast"].iter().filter_map(|text| text.parse().ok()).collect(),
+            }),
         }),
         volume(0x41, "blank", VolumeState::Creating, Content::Blank, None),
         volume(0x42, "half", VolumeState::Creating, Content::Formatting { fs: FsKind::Btrfs, uuid }, None),

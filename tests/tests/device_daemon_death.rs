@@ -92,7 +92,7 @@ fn writing_goes_on_while_the_daemon_is_killed() {
 const KILLS: u32 = 36;
 
 #[test]
-fn killed_while_it_creates_and_deletes() {
+fn f2_killed_while_it_creates_and_deletes() {
     let Some(mut m) = Machine::start() else { return };
     m.with_pool(2);
     // One that is in use all the time: its snapshots suspend it.

@@ -36,7 +36,7 @@ fn unmount(m: &Machine, name: &str) {
 }
 
 #[test]
-fn a_clone_stands_beside_its_origin_and_each_goes_its_own_way() {
+fn f18_a_clone_stands_beside_its_origin_and_each_goes_its_own_way() {
     let Some(m) = Machine::start() else { return };
     m.with_pool(3);
     for fs in ["ext4", "xfs", "btrfs"] {

@@ -34,3 +34,22 @@ fn a_disk_of_the_machine_itself_is_never_given_away() {
         assert!(ran.err.contains(disk), "{ran:?}");
     }
 }
+
+#[test]
+fn two_programs_of_one_name_are_both_left_whole() {
+    let Some(lab) = Lab::new() else { return };
+    let (one, two) = (lab.dir().join("one"), lab.dir().join("two"));
+    let program = |dir: &std::path::Path, says: &str| {
+        std::fs::create_dir(dir).unwrap();
+        let text = format!("#!/bin/sh\necho {says}\n");
+        std::fs::write(dir.join("tool"), &text).unwrap();
+        std::fs::set_permissions(dir.join("tool"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        (dir.join("tool"), text)
+    };
+    let (one, two) = (program(&one, "one"), program(&two, "two"));
+    let ran = lab.run(&["--bin", one.0.to_str().unwrap(), "--bin", two.0.to_str().unwrap()], &["tool"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "two\n"), "{ran:?}");
+    for (file, text) in [one, two] {
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "{} was changed", file.display());
+    }
+}

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vol_types::{
-    Backing, Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Pool,
-    PoolState, Pv, PvId, Segment, Snapshot, Thick, Vg, VgState, Volume, VolumeState, WhenFull, limit,
+    Backing, Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Placement,
+    Pool, PoolState, Pv, PvId, Segment, Snapshot, Thick, Vg, VgState, Volume, VolumeState, WhenFull, limit,
 };
 
 /// Says what the document is.
@@ -73,6 +73,8 @@ pub struct PvRecord {
     pub metadata: bool,
     pub backing_file: Option<String>,
     pub hardware_id: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub layout: LayoutRecord,
 }
 
@@ -113,6 +115,24 @@ pub struct PoolRecord {
     /// Whether writes fail at once when the pool is full.
     pub error_when_full: bool,
     pub reserve_percent: u32,
+    #[serde(default, skip_serializing_if = "PlacementRecord::is_anywhere")]
+    pub placement: PlacementRecord,
+}
+
+/// Which PVs a pool may lie on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacementRecord {
+    /// Ids; empty: all.
+    pub on: Vec<String>,
+    pub not_on: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl PlacementRecord {
+    fn is_anywhere(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How far the data of a pool grow by themselves.
@@ -320,6 +340,7 @@ fn pv_record(pv: &Pv, layout: LayoutRecord) -> PvRecord {
         metadata: pv.metadata,
         backing_file: pv.backing_file.clone(),
         hardware_id: pv.hardware_id.clone(),
+        labels: label_map(&pv.labels),
         layout,
     }
 }
@@ -355,6 +376,11 @@ fn pool_record(pool: &Pool) -> Result<PoolRecord, BackupError> {
         },
         error_when_full: pool.when_full == WhenFull::Error,
         reserve_percent: pool.reserve_percent,
+        placement: PlacementRecord {
+            on: pool.placement.on.iter().map(ToString::to_string).collect(),
+            not_on: pool.placement.not_on.iter().map(ToString::to_string).collect(),
+            labels: label_map(&pool.placement.labels),
+        },
     })
 }
 
@@ -390,7 +416,7 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
             .as_ref()
             .map(|snapshot| SnapshotRecord { of: snapshot.of.to_string(), of_name: snapshot.of_name.to_string() }),
         created_at: volume.created_at,
-        labels: volume.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        labels: label_map(&volume.labels),
         protected: volume.protected,
         clone_of: volume.clone_of.as_ref().map(|of| CloneRecord {
             of: of.id.to_string(),
@@ -456,6 +482,36 @@ impl PvRecord {
             backing_file: self.backing_file.as_deref().map(|file| text("pvs.backing_file", file)).transpose()?,
             hardware_id: text("pvs.hardware_id", &self.hardware_id)?,
             left: Vec::new(),
+            labels: labels("pvs.labels", &self.labels)?,
+        })
+    }
+}
+
+fn label_map(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn labels(what: &str, wanted: &BTreeMap<String, String>) -> Result<Labels, BackupError> {
+    let mut labels = Labels::default();
+    for (key, value) in wanted {
+        let label = Label::new(key, value).map_err(|error| wrong(what, error))?;
+        labels.set(label).map_err(|error| wrong(what, error))?;
+    }
+    Ok(labels)
+}
+
+impl PlacementRecord {
+    fn object(&self) -> Result<Placement, BackupError> {
+        let pvs = |what: &str, list: &[String]| {
+            if list.len() > limit::PLACEMENT_PVS_MAX {
+                return Err(wrong(what, format!("it names more than {}", limit::PLACEMENT_PVS_MAX)));
+            }
+            list.iter().map(|pv| id(what, pv)).collect()
+        };
+        Ok(Placement {
+            on: pvs("pools.placement.on", &self.on)?,
+            not_on: pvs("pools.placement.not_on", &self.not_on)?,
+            labels: labels("pools.placement.labels", &self.labels)?,
         })
     }
 }
@@ -489,6 +545,7 @@ impl PoolRecord {
             },
             when_full: if self.error_when_full { WhenFull::Error } else { WhenFull::Queue },
             reserve_percent: self.reserve_percent,
+            placement: Box::new(self.placement.object()?),
         })
     }
 }
@@ -531,11 +588,7 @@ impl VolumeRecord {
                 snapshot,
             })
         };
-        let mut labels = Labels::default();
-        for (key, value) in &self.labels {
-            let label = Label::new(key, value).map_err(|error| wrong("volumes.labels", error))?;
-            labels.set(label).map_err(|error| wrong("volumes.labels", error))?;
-        }
+        let labels = labels("volumes.labels", &self.labels)?;
         let backing = match (&self.pool, self.thin_id, &self.thick) {
             (Some(pool), Some(thin_id), None) => Backing::Thin { pool: id("volumes.pool", pool)?, thin_id },
             (None, None, Some(thick)) => Backing::Thick(Box::new(Thick {

@@ -112,6 +112,8 @@ pub struct PvInfo {
     pub backing_file: Option<String>,
     /// WWID or serial; `null` if it has none.
     pub hardware_id: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }
@@ -221,6 +223,15 @@ pub struct PoolInfo {
     /// With no more than this share of its data free, what it may still grow by included, it makes no new volumes and snapshots.
     #[serde(default)]
     pub reserve_percent: u64,
+    /// The PVs that it may lie on (where they stand, or their ids); all if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// PVs that it may not lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that a PV must have for it to lie there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
     /// How fast it fills (negative: empties), as seen over up to an hour; `null` until it was looked at for a while.
     #[serde(default)]
     pub fill_bytes_per_second: Option<i64>,
@@ -279,6 +290,7 @@ pub struct VolumeInfo {
     pub id: String,
     pub vg: String,
     pub name: String,
+    /// Empty for a thick volume.
     pub pool: String,
     pub state: ObjectState,
     pub content: VolumeContent,
@@ -286,11 +298,14 @@ pub struct VolumeInfo {
     pub fs: Option<String>,
     pub fs_uuid: Option<String>,
     pub size_bytes: u64,
-    /// Mapped in the pool; known only while it is active.
+    /// Mapped in the pool; known only while it is active. Of a thick volume its size.
     pub used_bytes: Option<u64>,
     /// How much of its pool is set aside for it, written or not.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// Only of a thick volume, which has no pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thick: Option<ThickInfo>,
     /// Whether the kernel holds a device for it.
     pub active: bool,
     /// `/dev/dm-3` while active: mounted, attached, or held by somebody.
@@ -314,6 +329,30 @@ pub struct VolumeInfo {
     pub check_fs: bool,
     pub health: Health,
     pub problems: Vec<Problem>,
+}
+
+/// What is particular to a thick volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThickInfo {
+    /// How many PVs share it; 1 if it is linear.
+    pub stripes: u16,
+    /// `null` if it is linear.
+    pub stripe_size_bytes: Option<u64>,
+    /// What it will have when a growth that is under way is over; else its size.
+    pub capacity_bytes: u64,
+    /// `null` if nothing of it is being wiped or copied.
+    pub filling: Option<FillingInfo>,
+}
+
+/// How far a thick volume, or what is added to it, is wiped or copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillingInfo {
+    /// `wipe` or `copy`.
+    pub kind: String,
+    /// Somebody is at it; else it waits for its turn.
+    pub running: bool,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
 }
 
 /// What `POST /v1/volumes/VG/VOLUME/trim` did.

@@ -62,6 +62,18 @@ pub struct CreatePool {
     /// What becomes of writes when it is full: `queue` or `error`; `queue` if absent.
     #[serde(default)]
     pub when_full: Option<String>,
+    /// Paths or ids of the PVs that it may lie on, now and when it grows; all if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Paths or ids of PVs that it may not lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have on which it may lie.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps, or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// `POST /v1/pools/VG/POOL/extend`. At least one of the two.
@@ -74,6 +86,18 @@ pub struct ExtendPool {
     /// The metadata likewise; as much as the data need if absent.
     #[serde(default)]
     pub metadata: Option<String>,
+    /// Paths or ids of the PVs on which this growth may lie; those of the pool if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Paths or ids of PVs on which it may not lie.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have on which it may lie.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps, or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// `POST /v1/pools/VG/POOL/set`. What is absent stays; see [`CreatePool`].
@@ -121,6 +145,24 @@ pub struct CreateVolume {
     /// The root directory of ext4 without `lost+found`.
     #[serde(default)]
     pub empty_root: bool,
+    /// With extents of its own, which are wiped before it is ready; else in a pool. What follows is of thick volumes only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thick: bool,
+    /// How many PVs share it; one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripes: Option<u16>,
+    /// What goes to one PV before it is the next one's turn, as text: `64K` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_size: Option<String>,
+    /// Without gaps on each PV.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
+    /// Ids or paths of the PVs that may be used; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Ids or paths of PVs that may not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/resize`.

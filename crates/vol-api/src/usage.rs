@@ -82,6 +82,8 @@ pub enum SegmentUse {
     Data,
     /// Metadata of a pool.
     Metadata,
+    /// Of a thick volume.
+    Thick,
 }
 
 impl SegmentUse {
@@ -91,6 +93,7 @@ impl SegmentUse {
             Self::Free => "free",
             Self::Data => "data",
             Self::Metadata => "metadata",
+            Self::Thick => "thick",
         }
     }
 }
@@ -106,6 +109,9 @@ pub struct PvSegment {
     pub pool: Option<String>,
     /// Where the run begins in the pool's data or metadata; `null` for free extents.
     pub pool_offset_bytes: Option<u64>,
+    /// Name of the thick volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
 }
 
 /// What lies where on a physical volume.

@@ -9,6 +9,7 @@ use vol_types::{Extents, PvId, Segment, defect};
 
 use crate::catalog::Catalog;
 
+pub mod placement;
 mod shortage;
 mod stripes;
 

@@ -212,6 +212,10 @@ impl Catalog {
         self.intents.values().filter(move |intent| intent.pool == pool)
     }
 
+    /// Whether nothing has extents: no pools, no thick volumes.
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty() && self.thick.is_empty()
+    }
     /// How many objects there are, of all kinds.
     pub fn object_count(&self) -> usize {
         1 + self.pvs.len() + self.pools.len() + self.volumes.len() + self.intents.len()

@@ -7,7 +7,7 @@
 //! - CAT-5 A pool's chunk size is a multiple of 64 KiB between 64 KiB and 1 GiB, and its volumes' sizes are multiples of it.
 //! - CAT-6 Only a snapshot, a clone, or a volume that is ready or being deleted counts as formatted.
 //! - CAT-7 The VG's extent size is a power of two in its bounds, its sector size 512 or 4096.
-//! - CAT-8 A VG that is being made or deleted has no pools.
+//! - CAT-8 A VG that is being made or deleted has no pools and no thick volumes.
 //! - CAT-9 A volume's reserve is not above its size, and a snapshot has none; a pool's reserve is at most 90 percent.
 //! - CAT-10 A volume has a time of deletion if it is deleted and kept, and only then.
 //! - CAT-11 A thick volume consists of whole rows of stripes of equal length on different PVs, has no more bytes than they, and is
@@ -171,8 +171,8 @@ fn vg(catalog: &Catalog, found: &mut Vec<String>) {
     if !matches!(vg.sector_size, 512 | 4096) {
         found.push(format!("CAT-7: the sector size is {} bytes", vg.sector_size));
     }
-    if !vg.state.is_whole() && catalog.pools().next().is_some() {
-        found.push("CAT-8: the VG is being made or deleted, and has pools".to_owned());
+    if !vg.state.is_whole() && !catalog.is_empty() {
+        found.push("CAT-8: the VG is being made or deleted, and has pools or thick volumes".to_owned());
     }
     if catalog.bytes(catalog.extents()) == Bytes(u64::MAX) {
         found.push("CAT-7: the VG has more than 2^64 bytes".to_owned());

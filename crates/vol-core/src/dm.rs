@@ -22,12 +22,17 @@ pub enum Device {
     PoolData(PoolId),
     /// The thin-pool target; private.
     Pool(PoolId),
-    /// A thin volume or snapshot; the only kind that is handed out.
+    /// A volume or snapshot; the only kind that is handed out.
     Volume(VolumeId),
+    /// The extents of a thick volume that nobody has yet, while they are wiped or written; private.
+    Filling(VolumeId),
+    /// What a thick volume is copied from, for reading only; private. The id is that of the copy.
+    CopySource(VolumeId),
 }
 
 impl Device {
-    /// `VOLUMED-<id>` for a volume, `VOLUMED-<id>-tmeta|tdata|tpool` for the private layers of a pool.
+    /// `VOLUMED-<id>` for a volume, `VOLUMED-<id>-fill|from` for the private devices of one that is being filled,
+    /// `VOLUMED-<id>-tmeta|tdata|tpool` for the private layers of a pool.
     pub fn uuid(&self) -> String {
         format!("{UUID_PREFIX}{self}")
     }
@@ -41,6 +46,8 @@ impl Device {
         let (id, suffix) = rest.split_at_checked(36)?;
         match suffix {
             "" => id.parse().ok().map(Self::Volume),
+            "-fill" => id.parse().ok().map(Self::Filling),
+            "-from" => id.parse().ok().map(Self::CopySource),
             "-tmeta" => id.parse().ok().map(Self::PoolMetadata),
             "-tdata" => id.parse().ok().map(Self::PoolData),
             "-tpool" => id.parse().ok().map(Self::Pool),
@@ -60,6 +67,8 @@ impl fmt::Display for Device {
             Self::PoolData(id) => write!(f, "{id}-tdata"),
             Self::Pool(id) => write!(f, "{id}-tpool"),
             Self::Volume(id) => write!(f, "{id}"),
+            Self::Filling(id) => write!(f, "{id}-fill"),
+            Self::CopySource(id) => write!(f, "{id}-from"),
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod reserve;
 pub mod restore;
 pub mod rollback;
 pub mod snapshot;
+pub mod thick;
 pub mod thin;
 pub mod trash;
 pub mod vg;
@@ -93,6 +94,15 @@ fn pool_of<'a>(catalog: &'a Catalog, volume: &Volume, path: &str) -> Result<&'a 
         return Err(Refusal::invalid(format!("{path} is a thick volume: it has extents of its own, and no pool")));
     }
     catalog.pool_of(volume).ok_or_else(|| Refusal::not_found(format!("the pool of {path} is not there")))
+}
+
+/// A volume whose space can be changed now: in a pool that takes changes, or with extents of its own.
+fn changeable(catalog: &Catalog, kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refusal> {
+    if volume.thick().is_some() {
+        return thick::not_being_copied(catalog, volume, path, "change");
+    }
+    let pool = pool_of(catalog, volume, path)?;
+    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())
 }
 
 /// A pool that can be changed now, or the reason why not.

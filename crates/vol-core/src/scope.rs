@@ -43,7 +43,7 @@ impl Scope {
     fn device(&mut self, device: Device) {
         match device {
             Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) => self.pool(id),
-            Device::Volume(id) => self.volume(id),
+            Device::Volume(id) | Device::Filling(id) | Device::CopySource(id) => self.volume(id),
         }
     }
 
@@ -90,7 +90,8 @@ impl Scope {
                 self.pool(*pool);
                 snapshots.iter().filter_map(|one| one.origin).for_each(|origin| self.device(origin));
             }
-            Action::Mkfs { volume, .. }
+            Action::Fill { volume, .. }
+            | Action::Mkfs { volume, .. }
             | Action::PrepareRoot { volume, .. }
             | Action::VerifyFs { volume, .. }
             | Action::CheckFs { volume, .. } => self.volume(*volume),

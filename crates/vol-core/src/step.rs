@@ -215,6 +215,15 @@ pub enum Action {
         device: Device,
         len: Bytes,
     },
+    /// Blocks of a thick volume that nobody has yet are wiped, or copied from another. That takes long, so it is done between two plans,
+    /// and stands in those only that are shown.
+    Fill {
+        volume: VolumeId,
+        copy: bool,
+        /// Offsets in the volume.
+        from: Bytes,
+        to: Bytes,
+    },
     CreateThin {
         pool: PoolId,
         thin_id: u32,
@@ -328,6 +337,7 @@ impl Action {
             Self::ReleaseDm { .. } => "release-dm",
             Self::ResumeDm { .. } => "resume-dm",
             Self::ZeroStart { .. } => "zero-start",
+            Self::Fill { .. } => "fill",
             Self::CreateThin { .. } => "create-thin",
             Self::DeleteThin { .. } => "delete-thin",
             Self::SnapshotThin { .. } => "snapshot-thin",
@@ -400,6 +410,10 @@ impl fmt::Display for Action {
             Self::ReleaseDm { device } => write!(f, "deactivate {}, unless somebody else has it open", device.name()),
             Self::ResumeDm { device } => write!(f, "resume {}, which was left suspended", device.name()),
             Self::ZeroStart { device, len } => write!(f, "zero the first {len} of {}", device.name()),
+            Self::Fill { copy, from, to, .. } => {
+                let what = if *copy { "copy" } else { "wipe" };
+                write!(f, "{what} {}, while other changes go on", Bytes(to.get().saturating_sub(from.get())))
+            }
             Self::CreateThin { thin_id, .. } => write!(f, "pool message: create_thin {thin_id}"),
             Self::DeleteThin { thin_id, .. } => write!(f, "pool message: delete {thin_id}"),
             Self::SnapshotThin { snapshots, .. } => {

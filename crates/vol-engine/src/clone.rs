@@ -13,8 +13,8 @@ use vol_core::{Catalog, Plan, Refusal, RefusalCode};
 use vol_format::label::Label;
 use vol_format::record;
 use vol_types::{
-    Backing, CloneOf, Intent, IntentId, Name, Object, Pool, PoolId, Pv, PvId, Segment, Snapshot, Thick, ThinOp, Vg,
-    VgId, VgState, Volume, VolumeId,
+    Backing, CloneOf, Intent, IntentId, Name, Object, Placement, Pool, PoolId, Pv, PvId, Segment, Snapshot, Thick,
+    ThinOp, Vg, VgId, VgState, Volume, VolumeId,
 };
 
 use crate::engine::{Done, Engine, done};
@@ -85,6 +85,11 @@ fn renamed(vg: VgId, name: &Name, object: Object) -> Object {
             id: new_pool(vg, old.id),
             data: segments(old.data),
             metadata: segments(old.metadata),
+            placement: Box::new(Placement {
+                on: old.placement.on.iter().map(|pv| new_pv(vg, *pv)).collect(),
+                not_on: old.placement.not_on.iter().map(|pv| new_pv(vg, *pv)).collect(),
+                labels: old.placement.labels.clone(),
+            }),
             ..old
         }),
         Object::Volume(old) => Object::Volume(Volume {

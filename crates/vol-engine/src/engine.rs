@@ -10,8 +10,8 @@ use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, PoolId, PvId, Reserve, SizeSpec, Vg, VgId, VgState,
-    VolumeId, VolumePath,
+    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, Placement, PoolId, PvId, Reserve, SizeSpec, Vg, VgId,
+    VgState, VolumeId, VolumePath,
 };
 
 use crate::bell::Bell;
@@ -19,6 +19,7 @@ use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::HostMut;
 use crate::observe;
+use crate::placement::PlaceOn;
 use crate::queue::{Answer, ThinRequest};
 use crate::vg::OpenVg;
 
@@ -52,6 +53,7 @@ pub struct CreatePool {
     pub chunk_size: Option<Bytes>,
     pub overcommit_percent: u32,
     pub policy: SpacePolicy,
+    pub place: PlaceOn,
 }
 
 /// `volume create` as asked for.
@@ -82,6 +84,8 @@ pub struct Engine<H> {
     pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
     /// Disks that the last scan found labelled for a VG that does not know them.
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
+    /// Thick volumes that are being filled.
+    pub(crate) fills: crate::thick::Fills,
     /// Deleted volumes whose space is being given back, and how far that has come.
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
     /// How hard the disks may be worked in the background.
@@ -100,6 +104,7 @@ impl<H: HostMut> Engine<H> {
             stray_devices: RwLock::default(),
             unknown: RwLock::default(),
             emptying: Mutex::default(),
+            fills: crate::thick::Fills::default(),
             pace: RwLock::default(),
         }
     }
@@ -246,14 +251,19 @@ impl<H: HostMut> Engine<H> {
             chunk_size: None,
             overcommit_percent: vol_types::limit::OVERCOMMIT_PERCENT_DEFAULT,
             policy: SpacePolicy::default(),
+            place: PlaceOn::default(),
         };
         // The pool is planned before anything is written: a VG that turns out too small for a pool is not made.
         let (mut plan, mut catalog) = self.plan_vg(request)?;
         for changes in plan.commits() {
             catalog.commit(catalog.sequence() + 1, changes.clone());
         }
-        let pool_plan =
-            pool::create(&catalog, &vol_core::plan::Kernel::default(), &[], &self.planned_pool(&pool_request))?;
+        let pool_plan = pool::create(
+            &catalog,
+            &vol_core::plan::Kernel::default(),
+            &[],
+            &self.planned_pool(&pool_request, Placement::default()),
+        )?;
         if dry_run {
             plan.title = format!("{}, then {}", plan.title, pool_plan.title);
             plan.steps.extend(pool_plan.steps);
@@ -283,7 +293,7 @@ impl<H: HostMut> Engine<H> {
         Ok(Done::Changed(vg.id))
     }
 
-    fn planned_pool(&self, request: &CreatePool) -> pool::CreatePool {
+    fn planned_pool(&self, request: &CreatePool, placement: Placement) -> pool::CreatePool {
         pool::CreatePool {
             id: PoolId::from_uuid(self.host.new_uuid()),
             name: request.name.clone(),
@@ -291,13 +301,15 @@ impl<H: HostMut> Engine<H> {
             chunk_size: request.chunk_size,
             overcommit_percent: request.overcommit_percent,
             policy: request.policy,
+            placement,
+            contiguous: request.place.contiguous,
             now: self.host.now(),
         }
     }
 
     pub fn create_pool(&self, request: &CreatePool, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
         let vg = self.vg(&request.vg)?;
-        let planned = self.planned_pool(request);
+        let planned = self.planned_pool(request, self.placement(&vg, &request.place)?);
         let id = planned.id;
         let (plan, ()) = vg.change(&self.host, dry_run, |catalog, kernel, missing| {
             Ok((pool::create(catalog, kernel, missing, &planned)?, ()))
@@ -342,6 +354,9 @@ impl<H: HostMut> Engine<H> {
 
     /// Deletes a volume or a snapshot.
     pub fn delete_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        if self.is_thick(vg, name) {
+            return self.delete_thick(vg, name, dry_run);
+        }
         let intent = IntentId::from_uuid(self.host.new_uuid());
         self.submit(&*self.vg(vg)?, ThinRequest::Delete { name: name.clone(), intent }, dry_run)
     }

@@ -45,6 +45,9 @@ pub enum StepError {
     /// A precondition did not hold when the step was reached.
     #[error("it was expected that {0}, which is not so any more")]
     Requirement(String),
+    /// A new volume, which must read as zeros, has something on it.
+    #[error("{0} was found on the new volume, so no file system is made on it")]
+    NotBlank(String),
     /// Somebody has it open.
     #[error("{0}")]
     InUse(String),

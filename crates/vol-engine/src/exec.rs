@@ -241,6 +241,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     self.apart(|apart| apart.number(Below::Dm(*device))).ok_or_else(|| missing(&device.name()))?;
                 self.host.zero_device(number, 0, len.get())?;
             }
+            Action::Fill { .. } => return Err(missing("somebody who fills the volume between two plans")),
             Action::CreateThin { pool, thin_id } => self.message(*pool, &format!("create_thin {thin_id}"))?,
             Action::DeleteThin { pool, thin_id, absent_ok } => {
                 let sent = self.host.dm_message(&Device::Pool(*pool).uuid(), &format!("delete {thin_id}"));

@@ -19,6 +19,9 @@ impl<H: HostMut> Engine<H> {
         new: NewSize,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
+        if self.is_thick(vg, name) {
+            return self.grow_thick(vg, name, new, dry_run);
+        }
         self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
             let info = kernel.dm.get(&Device::Volume(volume.id));
             let mounted = fs::writable_mount(kernel, volume);

@@ -30,6 +30,9 @@ impl<H: HostMut> Engine<H> {
             labels: request.labels.clone(),
             now: self.host().now(),
         };
+        if self.is_thick(&request.vg, &request.of) {
+            return self.clone_thick(&request.vg, &wanted, dry_run);
+        }
         self.submit(&*self.vg(&request.vg)?, ThinRequest::Clone(wanted), dry_run)
     }
 

@@ -14,6 +14,7 @@ use vol_types::{Bytes, Growth, Name, ObjectKey, Pool, PoolId, PoolState, PvId, V
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::HostMut;
+use crate::placement::PlaceOn;
 use crate::vg::{OpenVg, Problem, View};
 
 /// How often pools are looked at that have nothing to fear.
@@ -271,9 +272,25 @@ impl<H: HostMut> Engine<H> {
 
     /// Gives a pool more data or metadata extents of its VG.
     pub fn extend_pool(&self, vg: &Name, request: &ExtendPool, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
-        let (plan, id) = self.vg(vg)?.change(self.host(), dry_run, |catalog, kernel, missing| {
+        self.extend_pool_on(vg, request, &PlaceOn::default(), dry_run)
+    }
+
+    /// As [`Engine::extend_pool`], with this growth on certain PVs.
+    pub fn extend_pool_on(
+        &self,
+        vg: &Name,
+        request: &ExtendPool,
+        place: &PlaceOn,
+        dry_run: bool,
+    ) -> Result<Done<PoolId>, EngineError> {
+        let open = self.vg(vg)?;
+        let mut request = ExtendPool { contiguous: request.contiguous || place.contiguous, ..request.clone() };
+        if !place.is_anywhere() {
+            request.placement = Some(self.placement(&open, place)?);
+        }
+        let (plan, id) = open.change(self.host(), dry_run, |catalog, kernel, missing| {
             let id = pool::find(catalog, Some(&request.name))?.id;
-            Ok((grow::extend(catalog, kernel, missing, request)?, id))
+            Ok((grow::extend(catalog, kernel, missing, &request)?, id))
         })?;
         Ok(done(plan, id, dry_run))
     }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError};
 
 use vol_core::dm::Device;
+use vol_core::plan::thick;
 use vol_core::plan::trash::{self, Deletion};
 use vol_core::{Catalog, Refusal, VolumeName};
-use vol_types::{Bytes, IntentId, Name, VgState, VolumeId};
+use vol_types::{Bytes, IntentId, Name, VgState, VolumeId, VolumeState};
 
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
@@ -18,7 +19,13 @@ impl<H: HostMut> Engine<H> {
     /// Deletes a volume or a snapshot so that it can be taken back.
     pub fn keep_volume(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         let now = self.host().now();
-        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| trash::keep(catalog, kernel, volume, now))
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+            if volume.thick().is_some() && volume.state == VolumeState::Creating {
+                // Nobody has had it: there is nothing to take back.
+                return thick::delete(catalog, kernel, volume);
+            }
+            trash::keep(catalog, kernel, volume, now)
+        })
     }
 
     /// Takes back the last deletion of this name. Nothing changes if it is not deleted at all.
@@ -119,8 +126,17 @@ impl<H: HostMut> Engine<H> {
     fn purge(&self, vg: &Arc<OpenVg>, deletion: Deletion) -> Result<bool, EngineError> {
         let id = deletion.volume;
         let name = vg.read(|catalog| catalog.volume(id).map(VolumeName::of));
-        let intent = IntentId::from_uuid(self.host().new_uuid());
-        let (changed, _) = vg.submit(self.host(), ThinRequest::Purge { deletion, intent })?;
+        let is_thick = |catalog: &Catalog| deletion.kept(catalog).is_some_and(|one| one.thick().is_some());
+        let changed = if vg.read(is_thick) {
+            let (plan, ()) = vg.change(self.host(), false, |catalog, kernel, _| match deletion.kept(catalog) {
+                Some(one) => Ok((thick::delete(catalog, kernel, one)?, ())),
+                None => Ok((vol_core::Plan::default(), ())),
+            })?;
+            !plan.is_empty()
+        } else {
+            let intent = IntentId::from_uuid(self.host().new_uuid());
+            vg.submit(self.host(), ThinRequest::Purge { deletion, intent })?.0
+        };
         let name = name.map(|name| name.to_string()).unwrap_or_default();
         tracing::info!(vg = %vg.read(|catalog| catalog.vg().name.clone()), volume = name, id = %id, changed, "deleted for good");
         Ok(changed)

@@ -649,6 +649,22 @@ fn find_problems(
             });
         }
     }
+    for volume in catalog.thick_volumes().filter(|one| one.state == vol_types::VolumeState::Creating) {
+        let path = format!("{}/{}", catalog.vg().name, volume.name);
+        if let Some(fs) = volume.thick().filter(|thick| thick.filled >= volume.size).and_then(|thick| thick.wanted) {
+            problems.push(Problem {
+                code: "unfinished",
+                message: format!(
+                    "thick volume {path} is wiped, and waits for the request that is to make its {}",
+                    fs.as_str()
+                ),
+                hint: format!(
+                    "ask for it again with `volctl volume create`, or give it up: `volctl volume delete {path}`"
+                ),
+                subject: Some(ObjectKey::Volume(volume.id)),
+            });
+        }
+    }
     for volume in catalog.volumes().filter(|volume| volume.check_fs && volume.snapshot.is_none()) {
         let name = vol_core::VolumeName::of(volume);
         problems.push(Problem {

@@ -5,6 +5,7 @@ mod sim {
     mod agreement;
     mod batch;
     pub mod bench;
+    mod catalogue;
     mod check;
     mod checkpoints;
     mod cost;
@@ -19,12 +20,14 @@ mod sim {
     mod members;
     mod moving;
     mod parallel;
+    mod placement;
     mod refused;
     mod reserve;
     mod restore;
     mod review;
     mod space;
     mod store;
+    mod thick;
     mod trash;
     mod usage;
 }

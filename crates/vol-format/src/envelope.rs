@@ -84,5 +84,7 @@ pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
 
 /// Whether all of `bytes` is zero, as unused bytes are (FMT-2).
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
+    // By comparison of blocks, not byte by byte: opening a group does this to most of each log.
+    const ZEROS: [u8; 512] = [0; 512];
+    bytes.chunks(ZEROS.len()).all(|part| ZEROS.get(..part.len()) == Some(part))
 }

@@ -6,8 +6,8 @@
 
 use vol_types::{
     Backing, Bytes, CloneOf, CommitPoint, Content, Extents, FsKind, Growth, Intent, IntentId, Label, Labels, Name,
-    Object, Pool, PoolId, PoolState, Pv, PvId, Segment, Snapshot, Thick, ThinOp, Vg, VgId, VgState, Volume, VolumeId,
-    VolumeState, WhenFull, limit,
+    Object, Placement, Pool, PoolId, PoolState, Pv, PvId, Segment, Snapshot, Thick, ThinOp, Vg, VgId, VgState, Volume,
+    VolumeId, VolumeState, WhenFull, limit,
 };
 
 use crate::feature::Access;
@@ -39,9 +39,10 @@ macro_rules! kinds {
 
 kinds! {
     1 vg "vg": 1 id 2 name 3 state 4 extent_size 5 sector_size 6 metadata_copies 7 created_at;
-    2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id 9 left;
+    2 pv "pv": 1 id 2 path_hint 3 device_size 4 data_offset 5 extents 6 metadata 7 backing_file 8 hardware_id 9 left 10 labels;
     3 pool "pool": 1 id 2 name 3 state 4 chunk_size 5 transaction_id 6 next_thin_id 7 snapshots_made
-        8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent;
+        8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent
+        17 placement;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
         10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at 17 thick;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
@@ -166,12 +167,15 @@ fn put_pv(body: &mut Body<'_>, it: &Pv) -> Result<(), EncodeError> {
         body.string(pv::backing_file, file)?;
     }
     body.string(pv::hardware_id, &it.hardware_id)?;
-    if it.left.is_empty() {
-        return Ok(());
+    if !it.left.is_empty() {
+        let points: Vec<u8> =
+            it.left.iter().flat_map(|point| [&point.sequence.to_le_bytes()[..], &point.hash].concat()).collect();
+        body.bytes(pv::left, &points)?;
     }
-    let points: Vec<u8> =
-        it.left.iter().flat_map(|point| [&point.sequence.to_le_bytes()[..], &point.hash].concat()).collect();
-    body.bytes(pv::left, &points)
+    if !it.labels.is_empty() {
+        body.bytes(pv::labels, &labels(&it.labels))?;
+    }
+    Ok(())
 }
 
 fn read_pv(mut fields: Fields<'_>) -> Result<Pv, Malformed> {
@@ -189,6 +193,7 @@ fn read_pv(mut fields: Fields<'_>) -> Result<Pv, Malformed> {
         backing_file: fields.optional(pv::backing_file)?.map(|value| string(&value)).transpose()?,
         hardware_id: string(&fields.required(pv::hardware_id)?)?,
         left: fields.optional(pv::left)?.map(read_points).transpose()?.unwrap_or_default(),
+        labels: fields.unless_usual(pv::labels, Labels::default(), read_labels)?,
     };
     fields.end().map(|()| it)
 }
@@ -228,6 +233,9 @@ fn put_pool(body: &mut Body<'_>, it: &Pool) -> Result<(), EncodeError> {
     if it.reserve_percent != limit::POOL_RESERVE_PERCENT_DEFAULT {
         body.u32(pool::reserve_percent, it.reserve_percent)?;
     }
+    if !it.placement.is_anywhere() {
+        body.bytes(pool::placement, &placement(&it.placement))?;
+    }
     Ok(())
 }
 
@@ -258,8 +266,32 @@ fn read_pool(mut fields: Fields<'_>) -> Result<Pool, Malformed> {
             limit::POOL_RESERVE_PERCENT_DEFAULT,
             Reader::u32,
         )?,
+        placement: Box::new(fields.unless_usual(pool::placement, Placement::default(), read_placement)?),
     };
     fields.end().map(|()| it)
+}
+
+fn placement(it: &Placement) -> Vec<u8> {
+    let mut out = Vec::new();
+    for list in [&it.on, &it.not_on] {
+        let list = list.get(..limit::PLACEMENT_PVS_MAX).unwrap_or(list);
+        out.push(u8::try_from(list.len()).unwrap_or(u8::MAX));
+        list.iter().for_each(|pv| out.extend_from_slice(pv.as_bytes()));
+    }
+    out.extend(labels(&it.labels));
+    out
+}
+
+fn read_placement(value: &mut Reader<'_>) -> Result<Placement, Malformed> {
+    let mut pvs = || {
+        let count = usize::from(value.u8()?);
+        if count > limit::PLACEMENT_PVS_MAX {
+            return Err(value.malformed());
+        }
+        (0..count).map(|_| Ok(PvId::from_bytes(value.array()?))).collect()
+    };
+    let (on, not_on) = (pvs()?, pvs()?);
+    Ok(Placement { on, not_on, labels: read_labels(value)? })
 }
 
 fn segments(list: &[Segment]) -> Vec<u8> {

@@ -22,8 +22,9 @@ use crate::dm::guard::Guards;
 use crate::dm::{self, Dm, contents, window};
 use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
+use crate::slice::Slices;
 use crate::sysfs::SysDevice;
-use crate::{error, files, fs, mount, mountinfo, proc, slice, tool};
+use crate::{error, files, fs, mount, mountinfo, proc, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub struct LinuxHost {
     dm: Dm,
     guards: Guards,
     io: Arc<dyn BlockIo>,
+    slices: Slices,
     backend: IoBackend,
 }
 
@@ -63,7 +65,8 @@ impl LinuxHost {
     pub fn new(options: LinuxOptions) -> HostResult<Self> {
         let (io, backend) = choose(options.io)?;
         let guards = Guards::new(options.guard_command.clone());
-        Ok(Self { options, dm: Dm::new(), guards, io, backend })
+        let slices = Slices::new(Arc::clone(&io));
+        Ok(Self { options, dm: Dm::new(), guards, io, slices, backend })
     }
 
     /// Version of the kernel's device-mapper interface; `Unsupported` if there is none.
@@ -275,11 +278,11 @@ impl HostMut for LinuxHost {
     }
 
     fn wipe_slice(&self, dev: DevNumber, dm_uuid: &str, offset: u64, len: u64) -> HostResult<WipeMethod> {
-        slice::wipe(&self.io, &DmEnd { dev, uuid: dm_uuid.to_owned() }, offset, len)
+        self.slices.wipe(&DmEnd { dev, uuid: dm_uuid.to_owned() }, offset, len)
     }
 
     fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()> {
-        slice::copy(&self.io, from, to, offset, len)
+        self.slices.copy(from, to, offset, len)
     }
 
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {

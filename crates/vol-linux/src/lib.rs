@@ -4,6 +4,7 @@
 //! call blocks in the calling thread. It is the only crate with `unsafe` code; each block says why it is sound.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod bare;
 mod disk;
 mod dm;
 mod error;
@@ -19,6 +20,7 @@ mod slice;
 mod sysfs;
 mod tool;
 
+pub use bare::Bare;
 pub use dm::guard::guard_main;
 pub use host::{LinuxHost, LinuxOptions};
 pub use io::IoChoice;

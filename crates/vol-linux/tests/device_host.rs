@@ -10,6 +10,8 @@ mod file_systems;
 mod io_paths;
 #[path = "device_host/maps.rs"]
 mod maps;
+#[path = "device_host/slices.rs"]
+mod slices;
 #[path = "device_host/snapshots.rs"]
 mod snapshots;
 #[path = "device_host/support.rs"]

@@ -106,6 +106,10 @@ impl World {
             }
             let target = match line.target.as_str() {
                 "linear" => self.parse_linear(what, line)?,
+                "striped" => {
+                    targets.extend(self.parse_striped(what, line)?);
+                    continue;
+                }
                 "thin-pool" => self.parse_pool(what, line)?,
                 "thin" => self.parse_thin(what, line)?,
                 _ => return invalid("a target that is not modelled"),
@@ -134,6 +138,35 @@ impl World {
         }
         let diskseq = self.check_area(what, below, offset, line.len.get())?;
         Ok(Target::Linear { start: line.start.get(), len: line.len.get(), below, diskseq, offset })
+    }
+
+    /// A striped target is what goes to each device in turn (`dm-stripe.c`, `stripe_ctr` and `stripe_map_sector`).
+    fn parse_striped(&self, what: &str, line: &TargetLine) -> HostResult<Vec<Target>> {
+        let mut words = line.params.split_ascii_whitespace();
+        let stripes: u64 = parse(words.next(), what)?;
+        let chunk: u64 = parse(words.next(), what)?;
+        let len = line.len.get();
+        if stripes == 0 || chunk == 0 || !len.is_multiple_of(stripes) || !(len / stripes).is_multiple_of(chunk) {
+            return fail(HostErrorKind::Invalid, what, "target length not divisible by stripes and chunks");
+        }
+        let mut legs = Vec::new();
+        for _ in 0..stripes {
+            let below = parse_dev(words.next(), what)?;
+            let offset: u64 = parse(words.next(), what)?;
+            legs.push((below, self.check_area(what, below, offset, len / stripes)?, offset));
+        }
+        if words.next().is_some() {
+            return fail(HostErrorKind::Invalid, what, "not enough destinations specified");
+        }
+        let turns = (0..len / chunk).zip(legs.iter().cycle());
+        let piece = |(turn, (below, diskseq, offset)): (u64, &(DevNumber, u64, u64))| Target::Linear {
+            start: line.start.get() + turn * chunk,
+            len: chunk,
+            below: *below,
+            diskseq: *diskseq,
+            offset: offset + turn / stripes * chunk,
+        };
+        Ok(turns.map(piece).collect())
     }
 
     /// Checks that a device exists, is not in other hands and has the sectors (`dm-table.c`, `device_area_is_invalid`).

@@ -112,7 +112,7 @@ impl World {
             paths: BTreeSet::new(),
             symlinks: BTreeSet::new(),
             dm: BTreeMap::new(),
-            targets: [("linear", (1, 4, 0)), ("thin-pool", (1, 23, 0)), ("thin", (1, 23, 0))]
+            targets: [("linear", (1, 4, 0)), ("striped", (1, 6, 0)), ("thin-pool", (1, 23, 0)), ("thin", (1, 23, 0))]
                 .map(|(name, version)| (name.to_owned(), version))
                 .to_vec(),
             pool_states: BTreeMap::new(),

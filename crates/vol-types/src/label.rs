@@ -1,10 +1,10 @@
-//! Labels: what people and front ends note on a volume, as `key=value`, and select by.
+//! Labels: what people and front ends note on a volume or a PV, as `key=value`, and select by.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Most labels of one volume.
+/// Most labels of one volume, or one PV.
 pub const LABELS_MAX: usize = 32;
 /// Longest key in bytes.
 pub const LABEL_KEY_MAX: usize = 63;
@@ -26,7 +26,7 @@ pub enum LabelError {
     ValueLength { key: String, len: usize },
     #[error("the value of a label holds no control characters, that of {0} does")]
     ValueCharacter(String),
-    #[error("a volume has at most {LABELS_MAX} labels")]
+    #[error("there are at most {LABELS_MAX} labels")]
     TooMany,
 }
 
@@ -83,7 +83,7 @@ pub fn check_key(key: &str) -> Result<(), LabelError> {
     Ok(())
 }
 
-/// The labels of one volume, at most [`LABELS_MAX`], one value for each key.
+/// The labels of one volume or PV, at most [`LABELS_MAX`], one value for each key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
 

@@ -56,3 +56,6 @@ pub const VOLUME_SECTORS_MAX: Sectors = Sectors(VOLUME_SIZE_MAX.get() / 512);
 
 /// Most points that a PV's record keeps of a copy that was left behind (`Pv::left`).
 pub const LEFT_POINTS_MAX: usize = 8;
+/// Most PVs that a placement names on either side (`Placement`): it stands in the record of its pool, which is written with every
+/// change of the pool's volumes. A label stands for as many PVs as have it.
+pub const PLACEMENT_PVS_MAX: usize = 64;

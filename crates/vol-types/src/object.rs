@@ -65,6 +65,8 @@ pub struct Pv {
     /// Set while the VG goes on without this PV's copy: every point at which that copy may have been left, so that it
     /// can be shown to be old when it comes back. At most [`crate::limit::LEFT_POINTS_MAX`].
     pub left: Vec<CommitPoint>,
+    /// For people, and for [`Placement::labels`].
+    pub labels: Labels,
 }
 
 /// A point of a VG's history: what the chain of commits was at a sequence number.
@@ -106,6 +108,30 @@ pub struct Pool {
     pub when_full: WhenFull,
     /// With no more than this share of its data free, in percent, the pool makes no new volumes and snapshots.
     pub reserve_percent: u32,
+    /// Where its data and metadata lie, and grow.
+    pub placement: Box<Placement>,
+}
+
+/// Which PVs something may lie on. Usually all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// These alone; empty: all. At most [`crate::limit::PLACEMENT_PVS_MAX`].
+    pub on: Vec<PvId>,
+    /// Not these, of the others. At most as many.
+    pub not_on: Vec<PvId>,
+    /// Those alone that have all of these labels now, each with this value.
+    pub labels: Labels,
+}
+
+impl Placement {
+    pub fn is_anywhere(&self) -> bool {
+        self.on.is_empty() && self.not_on.is_empty() && self.labels.is_empty()
+    }
+    pub fn allows(&self, pv: &Pv) -> bool {
+        (self.on.is_empty() || self.on.contains(&pv.id))
+            && !self.not_on.contains(&pv.id)
+            && self.labels.iter().all(|(key, value)| pv.labels.get(key) == Some(value))
+    }
 }
 
 /// How far a pool's data grow by themselves, out of the free extents of its VG. The metadata grow with them.

@@ -16,7 +16,7 @@ pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, Selected, WithLabels,
 };
-pub use space::{Policy, WhenFull};
+pub use space::{Place, Policy, WhenFull};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
@@ -140,6 +140,16 @@ pub enum Pv {
         /// Its path, backing file or id
         #[arg(value_parser = pv, value_name = "PATH|ID")]
         pv: PvText,
+    },
+    /// Set labels of a physical volume, or take them away; pools and volumes can be kept to PVs with a label
+    Label {
+        /// Its path, backing file or id
+        #[arg(value_parser = pv, value_name = "PATH|ID")]
+        pv: PvText,
+        #[command(flatten)]
+        labels: LabelChanges,
+        #[command(flatten)]
+        change: Change,
     },
     /// Read the metadata on physical volumes again and say what is wrong with it (exit code 10); changes nothing
     Check {
@@ -353,6 +363,8 @@ pub enum Pool {
         #[command(flatten)]
         policy: Policy,
         #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
         change: Change,
     },
     /// Give a pool more space of its volume group, while it is in use
@@ -366,6 +378,8 @@ pub enum Pool {
         /// The metadata: +256M by so much, 1G to this size [default: as much as the data need]
         #[arg(long, value_name = "SIZE", value_parser = grow_size, allow_hyphen_values = true)]
         metadata: Option<SizeText>,
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         change: Change,
     },

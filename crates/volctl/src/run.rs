@@ -12,6 +12,7 @@ mod pv;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod thick;
 mod usage;
 mod vg;
 mod volume;

@@ -104,6 +104,8 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn init(&self, request: Init, dry_run: bool) -> Change<InitInfo>;
     fn scan(&self, request: ScanRequest, dry_run: bool) -> Change<ScanInfo>;
 
+    /// Called once when the daemon is to end: what takes long is left to the next start.
+    fn stopping(&self) {}
     /// Called once before the daemon ends, after the running changes or their time limit. Changes nothing in the kernel.
     fn stop(&self) {}
 }

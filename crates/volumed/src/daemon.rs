@@ -97,6 +97,7 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
             tracing::info!("ready");
             let signal = ended.await;
             tracing::info!(signal, "stopping");
+            backend.stopping();
             finish(&front, &stop, &mut control).await;
             backend.stop();
             Ok(())

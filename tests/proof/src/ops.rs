@@ -439,6 +439,7 @@ fn pool_request(pool: Pool) -> CreatePool {
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
         policy: vol_engine::SpacePolicy::default(),
+        place: vol_engine::PlaceOn::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use vol_core::observed::{DmInfo, TargetLine};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Exists, Invalid, Io, NotFound};
-use vol_engine::host::{DmCreate, HostMut, HostRead};
+use vol_engine::host::{DmCreate, DmEnd, HostMut, HostRead, SLICE_MAX};
 use vol_types::{Bytes, Sectors};
 
 use super::bench::{
@@ -218,4 +218,66 @@ pub fn two_tables_may_map_one_sector<B: Bench>(b: &B) {
     let (one, two) = (map(b, volume(), vec![linear(0, 8, dev, 0)]), map(b, volume(), vec![linear(0, 8, dev, 0)]));
     b.write(&one, 0, 4096, 1).unwrap();
     assert_eq!(b.read(&two, 0), Ok(1));
+}
+
+fn read_only<B: Bench>(b: &B, table: Vec<TargetLine>) -> DmInfo {
+    let device = volume();
+    b.note(&device.uuid());
+    b.host().dm_create(&DmCreate { read_only: true, ..creation(device, table) }).unwrap()
+}
+
+/// Ranges that are no slices.
+const NO_SLICES: [(u64, u64); 4] = [(512, 4096), (0, 512), (0, 0), (0, SLICE_MAX + 4096)];
+
+pub fn a_slice_is_wiped_and_nothing_beside_it<B: Bench>(b: &B) {
+    let nodes = [disk(b, Bytes::mib(4)), disk(b, Bytes::mib(4))];
+    let disks = [number(b, &nodes[0]), number(b, &nodes[1])];
+    let made = map(b, volume(), vec![linear(0, 64, disks[0], 64), linear(64, 64, disks[1], 8)]);
+    let wipe = |offset, len| b.host().wipe_slice(made.dev, &made.uuid, offset, len);
+    b.write(&made, 0, 128 * 512, 7).unwrap();
+    // Over the seam.
+    wipe(28672, 8192).unwrap();
+    assert_eq!([24576, 28672, 32768, 36864].map(|at| b.read(&made, at)), [Ok(7), Ok(0), Ok(0), Ok(7)]);
+    nodes.iter().for_each(|node| b.drop_caches(node));
+    assert_eq!([24576, 28672, 32768, 36864].map(|at| b.read(&made, at)), [Ok(7), Ok(0), Ok(0), Ok(7)]);
+    for (offset, len) in NO_SLICES {
+        assert_eq!(refused(wipe(offset, len)), Invalid, "{len} at {offset}");
+    }
+    assert_eq!([(65536, 4096), (61440, 8192)].map(|(offset, len)| refused(wipe(offset, len))), [Io, Io]);
+    let other = map(b, volume(), vec![linear(0, 64, disks[0], 1024)]);
+    assert_eq!(refused(b.host().wipe_slice(made.dev, &other.uuid, 0, 4096)), Changed);
+    assert!(matches!(refused(b.host().wipe_slice(disks[0], &made.uuid, 0, 4096)), Changed | NotFound));
+    assert_eq!([0, 61440].map(|at| b.read(&made, at)), [Ok(7), Ok(7)], "what was refused changed nothing");
+    let locked = read_only(b, vec![linear(0, 64, disks[1], 1024)]);
+    assert_eq!(refused(b.host().wipe_slice(locked.dev, &locked.uuid, 0, 4096)), Denied);
+}
+
+pub fn a_slice_is_copied_to_the_same_place_of_another_device<B: Bench>(b: &B) {
+    let nodes = [disk(b, Bytes::mib(4)), disk(b, Bytes::mib(4))];
+    let disks = [number(b, &nodes[0]), number(b, &nodes[1])];
+    let from = map(b, volume(), vec![linear(0, 64, disks[0], 64), linear(64, 64, disks[1], 8)]);
+    let to = map(b, volume(), vec![linear(0, 128, disks[1], 1024)]);
+    let end = |info: &DmInfo| DmEnd { dev: info.dev, uuid: info.uuid.clone() };
+    let copy = |offset, len| b.host().copy_slice(&end(&from), &end(&to), offset, len);
+    b.write(&from, 0, 128 * 512, 7).unwrap();
+    b.write(&from, 32768, 4096, 9).unwrap();
+    b.write(&to, 0, 128 * 512, 3).unwrap();
+    copy(28672, 8192).unwrap();
+    assert_eq!([24576, 28672, 32768, 36864].map(|at| b.read(&to, at)), [Ok(3), Ok(7), Ok(9), Ok(3)]);
+    nodes.iter().for_each(|node| b.drop_caches(node));
+    assert_eq!([28672, 32768].map(|at| b.read(&to, at)), [Ok(7), Ok(9)]);
+    assert_eq!([28672, 32768, 36864].map(|at| b.read(&from, at)), [Ok(7), Ok(9), Ok(7)], "the source is as it was");
+    for (offset, len) in NO_SLICES {
+        assert_eq!(refused(copy(offset, len)), Invalid, "{len} at {offset}");
+    }
+    assert_eq!([(65536, 4096), (61440, 8192)].map(|(offset, len)| refused(copy(offset, len))), [Io, Io]);
+    assert_eq!(refused(b.host().copy_slice(&end(&from), &end(&from), 0, 4096)), Invalid);
+    let lie = DmEnd { uuid: to.uuid.clone(), ..end(&from) };
+    assert_eq!(
+        [(&lie, &end(&to)), (&end(&to), &lie)].map(|(a, z)| refused(b.host().copy_slice(a, z, 0, 4096))),
+        [Changed, Changed]
+    );
+    let locked = read_only(b, vec![linear(0, 128, disks[1], 2048)]);
+    assert_eq!(refused(b.host().copy_slice(&end(&from), &end(&locked), 0, 4096)), Denied);
+    b.host().copy_slice(&end(&locked), &end(&to), 0, 4096).unwrap();
 }

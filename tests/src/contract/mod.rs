@@ -118,6 +118,9 @@ macro_rules! contract_clauses {
             "KC-94" files::a_sound_file_system_is_clean_and_one_in_use_is_not_checked;
             "KC-95" sharing::a_metadata_snapshot_shows_who_shared_what_when_it_was_taken;
             "KC-96" space::what_becomes_of_writes_when_full_is_changed_with_the_table;
+            "KC-97" maps::a_slice_is_wiped_and_nothing_beside_it;
+            "KC-98" maps::a_slice_is_copied_to_the_same_place_of_another_device;
+            "KC-99" thins::a_slice_of_a_thin_reads_as_zeroes_when_it_is_wiped;
         }
     };
 }

@@ -237,3 +237,20 @@ pub fn a_discard_gives_back_whole_chunks_and_leaves_what_others_share<B: Bench>(
     assert!(discard(0, SIZE.get() + 4096).is_err(), "beyond its end");
     assert_eq!(super::bench::refused(b.host().discard(thin.dev, &snapshot.uuid, 0, 4096)), Changed);
 }
+
+pub fn a_slice_of_a_thin_reads_as_zeroes_when_it_is_wiped<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    b.write(&thin, 0, 4 * CHUNK_BYTES, 1).unwrap();
+    pool.snapshot(Some(&thin), 2, 1).unwrap();
+    // Of chunks that lie in it only in part, of whole ones, and of what has no chunk yet.
+    for (offset, len) in [(4096, 8192), (CHUNK_BYTES, CHUNK_BYTES), (3 * CHUNK_BYTES + 4096, 2 * CHUNK_BYTES)] {
+        b.host().wipe_slice(thin.dev, &thin.uuid, offset, len).unwrap();
+        assert_eq!([offset, offset + len - 4096].map(|at| b.read(&thin, at)), [Ok(0), Ok(0)], "{len} at {offset}");
+    }
+    let kept = [0, 12288, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES];
+    assert_eq!(kept.map(|at| b.read(&thin, at)), [Ok(1); 4]);
+    let snapshot = pool.thin(2, SIZE).unwrap();
+    let wiped = [4096, CHUNK_BYTES, 3 * CHUNK_BYTES + 4096];
+    assert_eq!(wiped.map(|at| b.read(&snapshot, at)), [Ok(1); 3], "the snapshot keeps what was there");
+}

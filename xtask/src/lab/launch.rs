@@ -131,7 +131,8 @@ pub fn mount_tmpfs(dir: &Path, options: &str) -> Result<()> {
 }
 
 pub fn bind_file(from: &Path, to: &Path) -> Result<()> {
-    File::create(to)?;
+    // Never truncated: when two have one name, what is there is the file of the first by now.
+    File::options().create(true).append(true).open(to)?;
     mount_bind_recursive(from, to).with_context(|| format!("cannot bind {} to {}", from.display(), to.display()))
 }
 

@@ -30,6 +30,7 @@ fn objects() -> Vec<Object> {
             backing_file: None,
             hardware_id: "naa.1".to_owned(),
             left: Vec::new(),
+            labels: ["tier=fast"].iter().filter_map(|text| text.parse().ok()).collect(),
         }),
         Object::Pool(Pool {
             id: PoolId::from_bytes(ids(3)),
@@ -46,6 +47,11 @@ fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            placement: Box::new(Placement {
+                on: vec![pv],
+                not_on: Vec::new(),
+                labels: ["tier=fast"].iter().filter_map(|text| text.parse().ok()).collect(),
+            }),
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(4)),

@@ -1,10 +1,10 @@
 //! The endpoints for what becomes of volumes and snapshots after they were made.
 
 use hyper::Method;
-use vol_types::{Name, SnapshotPath, VolumePath};
+use vol_types::{Name, PvId, SnapshotPath, VolumePath};
 
 use super::{Client, ClientError, now_query, percent_encode, snapshot_url};
-use crate::info::{SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
+use crate::info::{PvInfo, SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
 use crate::outcome::Changed;
 use crate::request::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
 
@@ -69,6 +69,9 @@ impl Client {
         dry: bool,
     ) -> Result<Changed<SnapshotInfo>, ClientError> {
         self.change(Method::POST, &format!("{}/labels", snapshot_url(snapshot)), Some(body), dry).await
+    }
+    pub async fn label_pv(&self, id: PvId, body: &Relabel, dry: bool) -> Result<Changed<PvInfo>, ClientError> {
+        self.change(Method::POST, &format!("pvs/{id}/labels"), Some(body), dry).await
     }
     /// Protects it from being deleted and rolled back, or no more.
     pub async fn set_volume(

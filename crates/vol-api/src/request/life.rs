@@ -47,7 +47,7 @@ pub struct Rename {
     pub name: String,
 }
 
-/// `POST …/labels` of a volume or a snapshot.
+/// `POST …/labels` of a volume, a snapshot or a PV.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Relabel {

@@ -67,7 +67,7 @@ impl Shortage {
             let last = near.iter().rev().take(usize::from(wish.stripes.max(1)));
             let behind = last.map(|last| space.behind(last).map_or(0, |at| space.runs()[at].count.get())).min();
             Why::NotBehind { behind: Extents(behind.unwrap_or(0).saturating_mul(stripes)) }
-        } else if free.len() < usize::from(wish.stripes) {
+        } else if wish.stripes > 1 && free.len() < usize::from(wish.stripes) {
             Why::FewPvs { with_space: free.len() }
         } else if space.total() < wish.count {
             Why::NotEnough

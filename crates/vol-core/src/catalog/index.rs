@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, ObjectKey, PoolId, PoolState, Volume, VolumeId, VolumeState};
+use vol_types::{Bytes, Content, ObjectKey, PoolId, PoolState, Volume, VolumeId, VolumeState};
 
 use super::VolumeName;
 
@@ -42,7 +42,11 @@ pub struct Index {
 
 impl Index {
     pub fn add(&mut self, volume: &Volume) {
-        if !volume.state.is_settled() {
+        // A thick volume that is being filled is not left over by anything: it goes on by itself.
+        let filling = volume.thick().is_some()
+            && volume.state == VolumeState::Creating
+            && !matches!(volume.content, Content::Formatting { .. });
+        if !volume.state.is_settled() && !filling {
             self.unfinished.insert(ObjectKey::Volume(volume.id));
         }
         if let (VolumeState::Deleted, Some(pool)) = (volume.state, volume.pool()) {

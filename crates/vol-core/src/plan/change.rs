@@ -1,7 +1,7 @@
-//! Changes of a volume's or snapshot's record alone: its name, its labels, its protection. The kernel knows nothing of them, so what is
+//! Changes of a volume's, snapshot's or PV's record alone: its name, its labels, its protection. The kernel knows nothing of them, so what is
 //! mounted or attached does not notice.
 
-use vol_types::{Change, Label, Name, Object, Snapshot, Volume, VolumeState};
+use vol_types::{Change, Label, Labels, Name, Object, Pv, PvId, Snapshot, Volume, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::plan::{Plan, trash};
@@ -84,6 +84,31 @@ pub fn relabel(catalog: &Catalog, volume: &Volume, set: &[Label], remove: &[Stri
     let path = path_of(catalog, volume);
     settled(volume, &path)?;
     let mut plan = Plan::new(format!("label {path}"));
+    let labels = relabelled(&volume.labels, &path, set, remove)?;
+    if labels != volume.labels {
+        plan.commit(vec![Change::Put(Object::Volume(Volume { labels, ..volume.clone() }))]);
+    }
+    Ok(plan)
+}
+
+/// `pv label`. What lies on the PV stays there; what is placed or grows from now on goes by its labels as they are then. An empty plan:
+/// they are so already.
+pub fn relabel_pv(catalog: &Catalog, pv: PvId, set: &[Label], remove: &[String]) -> Result<Plan, Refusal> {
+    let vg = &catalog.vg().name;
+    let Some(pv) = catalog.pv(pv) else {
+        return Err(Refusal::not_found(format!("{pv} is no PV of volume group {vg}"))
+            .hint(format!("`volctl pv list --vg {vg}` shows its PVs")));
+    };
+    let labels = relabelled(&pv.labels, &pv.path_hint, set, remove)?;
+    let mut plan = Plan::new(format!("label PV {} of volume group {vg}", pv.path_hint));
+    if labels != pv.labels {
+        plan.commit(vec![Change::Put(Object::Pv(Pv { labels, ..pv.clone() }))]);
+    }
+    Ok(plan)
+}
+
+/// What labels become; `path` is of whom they are.
+fn relabelled(labels: &Labels, path: &str, set: &[Label], remove: &[String]) -> Result<Labels, Refusal> {
     let mut keys: Vec<&str> = set.iter().map(Label::key).chain(remove.iter().map(String::as_str)).collect();
     keys.sort_unstable();
     if let Some(twice) = keys.windows(2).find(|pair| pair.first() == pair.last()) {
@@ -92,7 +117,7 @@ pub fn relabel(catalog: &Catalog, volume: &Volume, set: &[Label], remove: &[Stri
             twice.first().copied().unwrap_or_default()
         )));
     }
-    let mut labels = volume.labels.clone();
+    let mut labels = labels.clone();
     for key in remove {
         labels.remove(key);
     }
@@ -101,10 +126,7 @@ pub fn relabel(catalog: &Catalog, volume: &Volume, set: &[Label], remove: &[Stri
             Refusal::invalid(format!("{path}: {error}")).hint("take away labels that are no longer needed: KEY-")
         })?;
     }
-    if labels != volume.labels {
-        plan.commit(vec![Change::Put(Object::Volume(Volume { labels, ..volume.clone() }))]);
-    }
-    Ok(plan)
+    Ok(labels)
 }
 
 /// `protect` and `unprotect` of volumes and snapshots. An empty plan: it is so already.

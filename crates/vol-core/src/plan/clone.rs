@@ -34,7 +34,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     let source = catalog.volume_named(&request.of);
     if let Some(present) = catalog.volume_named(&name) {
-        return same_as(present, source, request, &path, &of);
+        return is_that_clone(present, source, request, &path, &of);
     }
     let Some(source) = source else {
         let (kind, list) = if request.of.snapshot.is_some() { ("snapshot", "snapshot") } else { ("volume", "volume") };
@@ -101,14 +101,14 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
 }
 
 /// The volume that has the name already: the clone that is asked for, or something else.
-fn same_as(
+pub(super) fn is_that_clone(
     present: &Volume,
     source: Option<&Volume>,
     request: &CloneVolume,
     path: &str,
     of: &str,
 ) -> Result<Created, Refusal> {
-    if present.state != VolumeState::Ready {
+    if present.state != VolumeState::Ready && present.thick().is_none() {
         return Err(Refusal::busy(format!("volume {path} is just being made")).hint("try again in a moment"));
     }
     let made_from = present.clone_of.as_ref();

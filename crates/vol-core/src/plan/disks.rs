@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use vol_types::{Bytes, Extents, Name, Pv, PvId, VgId, limit};
+use vol_types::{Bytes, Extents, Labels, Name, Pv, PvId, VgId, limit};
 
 use crate::observed::{DevNumber, DiskInfo, DiskKind};
 use crate::plan::Plan;
@@ -289,6 +289,7 @@ pub(super) fn prepare(plan: &mut Plan, files: &[FileCandidate], disks: &[(&DiskC
             backing_file: Some(path.display().to_string()),
             hardware_id: String::new(),
             left: Vec::new(),
+            labels: Labels::default(),
         });
     }
     for (candidate, info) in disks {
@@ -316,6 +317,7 @@ pub(super) fn prepare(plan: &mut Plan, files: &[FileCandidate], disks: &[(&DiskC
             backing_file: None,
             hardware_id: info.hardware_id.clone(),
             left: Vec::new(),
+            labels: Labels::default(),
         });
     }
     for (pv, device) in opened {

@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::{DmInfo, FsCheck, FsState, Mount};
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, agreement, pool, pool_of, volume, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, changeable, pool, pool_of, volume, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -55,23 +55,8 @@ pub fn resize(
     }
     settled(volume, &path)?;
     let pool = pool_of(catalog, volume, &path)?;
-    let asked = match new {
-        NewSize::To(size) => size,
-        NewSize::By(more) => volume.size.checked_add(more).ok_or_else(|| {
-            Refusal::invalid(format!("{more} more than {} is more than a block device can have", volume.size))
-        })?,
-    };
-    let shrinks = asked.round_up(pool.chunk_size).is_some_and(|size| !size.is_zero() && size < volume.size);
-    if shrinks {
-        return Err(Refusal::new(
-            RefusalCode::Refused,
-            format!(
-                "{path} has {} and cannot be made smaller: what is behind the new end, at {asked}, would be lost",
-                volume.size
-            ),
-        )
-        .hint("make a smaller volume and copy the files; what is not used takes no space in the pool (`volctl volume trim`)"));
-    }
+    let asked = asked_size(volume, new, &path)?;
+    not_smaller(volume, asked, asked.round_up(pool.chunk_size), &path)?;
     let size = volume::rounded_size(asked, kind(volume), pool)?;
     let device = Device::Volume(volume.id);
     let info = kernel.dm.get(&device);
@@ -97,6 +82,38 @@ pub fn resize(
         plan.push(Action::GrowFs { volume: volume.id, fs: fs_kind, target: mount.target.clone(), must: true });
     }
     Ok(plan)
+}
+
+/// The size that a volume of a settled state is to have.
+pub(super) fn asked_size(volume: &Volume, new: NewSize, path: &str) -> Result<Bytes, Refusal> {
+    settled(volume, path)?;
+    match new {
+        NewSize::To(size) => Ok(size),
+        NewSize::By(more) => volume.size.checked_add(more).ok_or_else(|| {
+            Refusal::invalid(format!("{more} more than {} is more than a block device can have", volume.size))
+        }),
+    }
+}
+
+/// Refuses to shrink. `rounded`: what is asked for, in whole chunks or extents.
+pub(super) fn not_smaller(volume: &Volume, asked: Bytes, rounded: Option<Bytes>, path: &str) -> Result<(), Refusal> {
+    if !rounded.is_some_and(|size| !size.is_zero() && size < volume.size) {
+        return Ok(());
+    }
+    let hint = match volume.thick() {
+        None => {
+            "make a smaller volume and copy the files; what is not used takes no space in the pool (`volctl volume trim`)"
+        }
+        Some(_) => "make a smaller volume and copy the files",
+    };
+    Err(Refusal::new(
+        RefusalCode::Refused,
+        format!(
+            "{path} has {} and cannot be made smaller: what is behind the new end, at {asked}, would be lost",
+            volume.size
+        ),
+    )
+    .hint(hint))
 }
 
 /// Whether a file system leaves a part of its volume unused that it can have grown by: a chunk. Less is what does not fill a
@@ -158,8 +175,7 @@ pub fn check(catalog: &Catalog, kernel: &Kernel, volume: &Volume, repair: bool) 
         .hint("mount it with --read-only and copy the files to a new volume"));
     }
     volume::not_in_use(kernel, Device::Volume(volume.id), &path, "check")?;
-    let pool = pool_of(catalog, volume, &path)?;
-    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    changeable(catalog, kernel, volume, &path)?;
     agreement::not_lost(kernel, volume, &path)?;
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("{} {path}", if repair { "repair" } else { "check" }));
@@ -201,8 +217,7 @@ pub fn trim(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<PathB
             .hint("whoever uses a raw volume discards what is free in it, for example with `fstrim` or the mount option discard"));
     }
     settled(volume, &path)?;
-    let pool = pool_of(catalog, volume, &path)?;
-    writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
+    changeable(catalog, kernel, volume, &path)?;
     match writable_mount(kernel, volume) {
         Some(mount) => Ok(mount.target.clone()),
         None => {

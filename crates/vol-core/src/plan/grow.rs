@@ -5,10 +5,10 @@
 //! that a table may use are never anybody else's; a record that is ahead of the tables is caught up with by recovery.
 
 use vol_types::{
-    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Pool, PoolId, PoolState, PvId, Segment, WhenFull, limit,
+    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Placement, Pool, PoolId, PoolState, PvId, WhenFull, limit,
 };
 
-use crate::allocate::FreeSpace;
+use crate::allocate::{FreeSpace, placement};
 use crate::catalog::Catalog;
 use crate::dm::{self, Device};
 use crate::fill::{Fill, Trend};
@@ -86,6 +86,10 @@ pub struct ExtendPool {
     pub data: Option<GrowSpec>,
     /// `None`: as much as the data then need.
     pub metadata: Option<GrowSpec>,
+    /// Where this growth is to lie; `None`: where the pool's record says.
+    pub placement: Option<Placement>,
+    /// Right behind what the pool has.
+    pub contiguous: bool,
 }
 
 /// `pool set`: what is `None` stays.
@@ -171,7 +175,9 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
             .hint("say it with --size, for example --size +10G, or --metadata +256M"));
     }
     may_grow(catalog, kernel, missing, pool)?;
-    let free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
+    let placement = request.placement.as_ref().unwrap_or(&*pool.placement);
+    placement::check(catalog, missing, placement)?;
+    let free = FreeSpace::within(catalog, missing, placement);
     let (data_now, metadata_now) = (dm::extents_of(&pool.data), dm::extents_of(&pool.metadata));
     let mut data = match request.data {
         Some(spec) => wanted(catalog, spec, data_now, free.total(), &format!("pool {path}"))?,
@@ -187,10 +193,10 @@ pub fn extend(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &Ex
             data = data.saturating_sub(metadata);
         }
         if data.is_zero() {
-            return Err(no_space(catalog, pool, missing, Extents(1), metadata, free.total()));
+            return Err(no_space(catalog, pool, missing, placement, Extents(1), metadata));
         }
     }
-    grown(catalog, kernel, missing, pool, data, metadata)
+    grown(catalog, kernel, missing, pool, (data, metadata), (placement, request.contiguous))
 }
 
 /// Metadata extents that a pool lacks when it has `more` extents of data.
@@ -207,12 +213,19 @@ fn no_space(
     catalog: &Catalog,
     pool: &Pool,
     missing: &[PvId],
+    placement: &Placement,
     data: Extents,
     metadata: Extents,
-    free: Extents,
 ) -> Refusal {
     let vg = &catalog.vg().name;
-    let there = if missing.is_empty() { "" } else { " on the disks that are there" };
+    let free = FreeSpace::within(catalog, missing, placement).total();
+    let mut there = match placement::where_in_words(catalog, placement) {
+        on if on.is_empty() => on,
+        on => format!(" {on}"),
+    };
+    if !missing.is_empty() {
+        there.push_str(" on the disks that are there");
+    }
     Refusal::no_space(format!(
         "pool {vg}/{} was to grow by {} of data and {} of metadata, but volume group {vg} has {} free{there}",
         pool.name,
@@ -229,18 +242,18 @@ fn grown(
     kernel: &Kernel,
     missing: &[PvId],
     pool: &Pool,
-    data: Extents,
-    metadata: Extents,
+    (data, metadata): (Extents, Extents),
+    (placement, contiguous): (&Placement, bool),
 ) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, pool.name);
-    let mut free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
+    let free = FreeSpace::within(catalog, missing, placement);
     let all = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
     if all.is_zero() {
         return Ok(Plan::default());
     }
     let total = free.total();
     if all > total {
-        return Err(no_space(catalog, pool, missing, data, metadata, total));
+        return Err(no_space(catalog, pool, missing, placement, data, metadata));
     }
     let most = Extents(limit::POOL_METADATA_MAX.get().div_ceil(catalog.vg().extent_size.get()));
     let metadata_after = dm::extents_of(&pool.metadata).checked_add(metadata).unwrap_or(Extents(u64::MAX));
@@ -251,14 +264,15 @@ fn grown(
             limit::POOL_METADATA_MAX
         )));
     }
-    let mut more = |segments: &Vec<Segment>, count: Extents| {
-        if count.is_zero() { Some(segments.clone()) } else { free.extend(segments, count) }
-    };
-    // Metadata first: they are small, and better off in one piece.
-    let (Some(metadata_segments), Some(data_segments)) = (more(&pool.metadata, metadata), more(&pool.data, data))
-    else {
-        return Err(no_space(catalog, pool, missing, data, metadata, total));
-    };
+    let (metadata_segments, data_segments) = placement::place_pool(
+        catalog,
+        &free,
+        placement,
+        &path,
+        (&pool.metadata, metadata),
+        (&pool.data, data),
+        contiguous,
+    )?;
     if metadata_segments.len() + data_segments.len() > SEGMENTS_MAX {
         return Err(Refusal::no_space(format!(
             "pool {path} would lie in more than {SEGMENTS_MAX} pieces: the free space is too scattered"
@@ -314,7 +328,15 @@ pub fn is_behind(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) ->
 /// How much a pool's data may still grow by themselves: by what is free in the VG now, for this pool and for others, up to its
 /// bound. The free extents of disks that are missing count: they come back with them.
 pub fn room(catalog: &Catalog, pool: &Pool) -> Bytes {
-    catalog.bytes(room_in(catalog, pool, catalog.free_extents_total()))
+    catalog.bytes(room_in(catalog, pool, free_for(catalog, pool)))
+}
+
+/// What is free where a pool may lie, on disks that are missing too.
+fn free_for(catalog: &Catalog, pool: &Pool) -> Extents {
+    if pool.placement.is_anywhere() {
+        return catalog.free_extents_total();
+    }
+    FreeSpace::within(catalog, &[], &pool.placement).total()
 }
 
 /// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
@@ -370,7 +392,7 @@ pub fn demand(catalog: &Catalog, missing: &[PvId], pool: &Pool, usage: &PoolUsag
         return Demand::default();
     }
     let extent = catalog.vg().extent_size.get();
-    let free_extents = FreeSpace::of(catalog, |pv| !missing.contains(&pv)).total();
+    let free_extents = FreeSpace::within(catalog, missing, &pool.placement).total();
     let size = catalog.pool_data_size(pool);
     let used = usage.used_data.saturating_mul(pool.chunk_size.get());
     let (free, wanted) = (size.get().saturating_sub(used), wanted_free(size, ahead).get());
@@ -418,7 +440,7 @@ pub fn automatic(
         return Ok(Plan::default());
     }
     may_grow(catalog, kernel, missing, pool)?;
-    grown(catalog, kernel, missing, pool, demand.data, demand.metadata)
+    grown(catalog, kernel, missing, pool, (demand.data, demand.metadata), (&*pool.placement, false))
 }
 
 /// How full a pool is, what it may still grow by counted in unless it `cannot_grow`.
@@ -432,7 +454,7 @@ pub fn fill(catalog: &Catalog, pool: &Pool, usage: &PoolUsage, cannot_grow: bool
     let reach = size.saturating_add(room);
     let mut metadata = usage.total_metadata;
     if pool.growth != Growth::Off && !cannot_grow {
-        let free = catalog.bytes(catalog.free_extents_total()).get() / METADATA_BLOCK;
+        let free = catalog.bytes(free_for(catalog, pool)).get() / METADATA_BLOCK;
         let most = metadata_blocks(limit::POOL_METADATA_MAX).max(metadata);
         metadata = metadata.saturating_add(free).min(most);
     }

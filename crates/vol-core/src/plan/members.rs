@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::DiskIdentity;
 use crate::plan::disks::{self, DiskCandidate, FileCandidate};
-use crate::plan::{Kernel, Plan, pool};
+use crate::plan::{Kernel, Plan, pool, thick};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -96,6 +96,9 @@ pub fn export(catalog: &Catalog, kernel: &Kernel) -> Result<Plan, Refusal> {
     for pool in catalog.pools() {
         release_idle(catalog, kernel, pool, &mut plan);
         pool::deactivate(kernel, pool.id, &mut plan);
+    }
+    for one in catalog.thick_volumes() {
+        thick::remove_devices(kernel, one, &mut plan);
     }
     plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Exported, ..vg.clone() }))]);
     Ok(plan)
@@ -355,6 +358,7 @@ fn unused(catalog: &Catalog, wanted: &BTreeMap<PvId, &Pv>, lost: bool) -> Result
     let vg = &catalog.vg().name;
     let mut problems = Vec::new();
     let mut first = None;
+    let mut on_volumes = false;
     for pv in wanted.values() {
         let on_it = |pool: &&Pool| pool.data.iter().chain(&pool.metadata).any(|segment| segment.pv == pv.id);
         let pools: Vec<_> = catalog.pools().filter(on_it).map(|pool| format!("{vg}/{}", pool.name)).collect();
@@ -362,6 +366,18 @@ fn unused(catalog: &Catalog, wanted: &BTreeMap<PvId, &Pv>, lost: bool) -> Result
             first = first.or_else(|| pools.first().cloned());
             problems.push(format!("{} holds extents of {}", path_of(pv), few(&pools)));
         }
+        let on_it = |one: &&vol_types::Volume| {
+            one.thick().is_some_and(|thick| thick.segments.iter().any(|segment| segment.pv == pv.id))
+        };
+        let volumes: Vec<_> = catalog.thick_volumes().filter(on_it).map(|one| format!("{vg}/{}", one.name)).collect();
+        if !volumes.is_empty() {
+            on_volumes = true;
+            problems.push(format!("{} holds extents of {}", path_of(pv), few(&volumes)));
+        }
+    }
+    if first.is_none() && on_volumes {
+        return Err(Refusal::busy(problems.join("; "))
+            .hint("delete these volumes for good first (`volctl volume delete --now`); moving extents to another PV is not there yet"));
     }
     let Some(pool) = first else { return Ok(()) };
     let refusal = Refusal::busy(problems.join("; "));

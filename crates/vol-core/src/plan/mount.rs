@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::health::{self, Access};
 use crate::plan::vg::is_plain_absolute;
-use crate::plan::{Kernel, Plan, agreement, fs as file_system, pool_of, volume};
+use crate::plan::{Kernel, Plan, agreement, fs as file_system, pool_of, thick, volume};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -45,7 +45,6 @@ pub fn mount(
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
-    let pool = pool_of(catalog, volume, &path)?;
     let device = Device::Volume(volume.id);
     let read_only = read_only || volume.snapshot.is_some();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
@@ -85,7 +84,7 @@ pub fn mount(
             agreement::not_lost(kernel, volume, &path)?;
             // What is to be checked stays as it is as well: a journal may be what is wrong.
             let unchecked = read_only && volume.check_fs && volume.snapshot.is_none();
-            no_replay = health::access(catalog, kernel, pool, read_only)? == Access::ReadOnly || unchecked;
+            no_replay = access(catalog, kernel, volume, read_only, &path)? == Access::ReadOnly || unchecked;
             let read_only = volume.snapshot.is_some() || no_replay;
             let differs = active.is_some_and(|info| info.read_only != read_only);
             if differs {
@@ -126,6 +125,18 @@ pub fn mount(
         plan.push(Action::GrowFs { volume: volume.id, fs, target, must: false });
     }
     Ok(plan)
+}
+
+/// How it may be activated now. A thick volume that is being copied stays as it is meanwhile.
+fn access(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: bool, path: &str) -> Result<Access, Refusal> {
+    if volume.thick().is_none() {
+        return health::access(catalog, kernel, pool_of(catalog, volume, path)?, read_only);
+    }
+    match thick::not_being_copied(catalog, volume, path, "write to") {
+        Ok(()) => Ok(Access::Full),
+        Err(_) if read_only => Ok(Access::ReadOnly),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn good_target(target: &Path) -> Result<(), Refusal> {
@@ -197,7 +208,6 @@ fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: boo
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
-    let pool = pool_of(catalog, volume, &path)?;
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("attach {path}"));
     let read_only = read_only || volume.snapshot.is_some();
@@ -208,7 +218,7 @@ fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: boo
         }
     } else {
         agreement::not_lost(kernel, volume, &path)?;
-        health::access(catalog, kernel, pool, read_only)?;
+        access(catalog, kernel, volume, read_only, &path)?;
         let table = volume::table(catalog, volume)?;
         plan.steps.push(Step::new(Action::CreateDm { device, table, read_only }).requires(Requirement::Absent(device)));
     }

@@ -1,11 +1,11 @@
 //! Making a thin pool out of extents, activating it, and taking it apart.
 
 use vol_types::{
-    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Pool, PoolId, PoolState, Sectors, SizeSpec, VolumeState,
-    WhenFull, limit,
+    Bytes, Change, Extents, Growth, Name, Object, ObjectKey, Placement, Pool, PoolId, PoolState, Sectors, SizeSpec,
+    VolumeState, WhenFull, limit,
 };
 
-use crate::allocate::FreeSpace;
+use crate::allocate::{FreeSpace, placement};
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::observed::{PoolMode, PoolStatus};
@@ -26,6 +26,10 @@ pub struct CreatePool {
     pub chunk_size: Option<Bytes>,
     pub overcommit_percent: u32,
     pub policy: SpacePolicy,
+    /// Remembered: it grows there too.
+    pub placement: Placement,
+    /// Data and metadata each in one piece now.
+    pub contiguous: bool,
     pub now: u64,
 }
 
@@ -75,11 +79,16 @@ pub fn create(
     overcommit_in_bounds(request.overcommit_percent)?;
     request.policy.in_bounds()?;
     let extent = catalog.vg().extent_size;
-    let mut free = FreeSpace::of(catalog, |pv| !missing.contains(&pv));
+    placement::check(catalog, missing, &request.placement)?;
+    let free = FreeSpace::within(catalog, missing, &request.placement);
     let total = free.total();
+    let on = match placement::where_in_words(catalog, &request.placement) {
+        on if on.is_empty() => on,
+        on => format!(" {on}"),
+    };
     let no_space = |what: String| {
         Err(Refusal::no_space(format!(
-            "{what}, but volume group {vg} has {} free{}",
+            "{what}, but volume group {vg} has {} free{on}{}",
             catalog.bytes(total),
             if missing.is_empty() { "" } else { " on the disks that are there" }
         ))
@@ -109,7 +118,7 @@ pub fn create(
             "the pool would have {data_bytes} for data; it needs {} or more",
             limit::POOL_DATA_MIN.max(chunk)
         ))
-        .hint(format!("volume group {vg} has {} free", catalog.bytes(total))));
+        .hint(format!("volume group {vg} has {} free{on}", catalog.bytes(total))));
     }
     request.policy.not_below(data_bytes, &format!("{vg}/{name}"))?;
     let wanted = data.checked_add(metadata).unwrap_or(Extents(u64::MAX));
@@ -120,9 +129,17 @@ pub fn create(
             catalog.bytes(metadata)
         ));
     }
-    let (Some(metadata), Some(data)) = (free.take(metadata), free.take(data)) else {
-        return no_space(format!("the pool needs {}", catalog.bytes(wanted)));
-    };
+    let path = format!("{vg}/{name}");
+    let none: &[vol_types::Segment] = &[];
+    let (metadata, data) = placement::place_pool(
+        catalog,
+        &free,
+        &request.placement,
+        &path,
+        (none, metadata),
+        (none, data),
+        request.contiguous,
+    )?;
     let pool = Pool {
         id: request.id,
         name: name.clone(),
@@ -139,6 +156,7 @@ pub fn create(
         growth: request.policy.growth,
         when_full: request.policy.when_full,
         reserve_percent: request.policy.reserve_percent,
+        placement: Box::new(request.placement.clone()),
     };
     let mut plan = Plan::new(format!("create pool {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Pool(pool.clone()))]);

@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, rollback, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, rollback, thick, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -62,7 +62,9 @@ pub fn owner(catalog: &Catalog, device: Device) -> Option<ObjectKey> {
         Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) => {
             catalog.pool(id).map(|pool| ObjectKey::Pool(pool.id))
         }
-        Device::Volume(id) => catalog.volume(id).map(|volume| ObjectKey::Volume(volume.id)),
+        Device::Volume(id) | Device::Filling(id) | Device::CopySource(id) => {
+            catalog.volume(id).map(|volume| ObjectKey::Volume(volume.id))
+        }
     }
 }
 
@@ -97,7 +99,7 @@ fn certainly_gone(catalog: &Catalog) -> bool {
 fn half_made_vg(catalog: &Catalog, missing: &[PvId], open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
     let subject = ObjectKey::Vg(catalog.vg().id);
     // A VG with pools in it is not unfinished, whatever it says of itself (CAT-8): leave it to a person.
-    if catalog.vg().state.is_whole() || catalog.pools().next().is_some() || !open(&subject) {
+    if catalog.vg().state.is_whole() || !catalog.is_empty() || !open(&subject) {
         return None;
     }
     // A disk that is away would come back with a label of a group that nobody else remembers. Nothing is erased before all of
@@ -272,6 +274,9 @@ fn half_made_volumes(
 ) -> Option<Recovery> {
     catalog.volumes().filter(|volume| !volume.state.is_settled()).find_map(|volume| {
         let subject = ObjectKey::Volume(volume.id);
+        if volume.thick().is_some() {
+            return half_formatted(kernel, volume).filter(|_| open(&subject)).map(|plan| Recovery { subject, plan });
+        }
         let pool = catalog.pool_of(volume)?;
         // An intent that could not be settled owns the pool; nothing is begun on top of it.
         let agrees = writable_transaction(kernel, pool)? == pool.transaction_id;
@@ -287,6 +292,17 @@ fn half_made_volumes(
     })
 }
 
+/// A thick volume whose file system was cut short is discarded, as a thin one; what is only being filled goes on.
+fn half_formatted(kernel: &Kernel, volume: &vol_types::Volume) -> Option<Plan> {
+    if !matches!(volume.content, Content::Formatting { .. }) && volume.state != VolumeState::Deleting {
+        return None;
+    }
+    let mut plan = Plan::new(format!("take back the unfinished volume {}", volume.name));
+    thick::remove_devices(kernel, volume, &mut plan);
+    plan.push(Action::Commit { changes: vec![Change::Delete(ObjectKey::Volume(volume.id))] });
+    Some(plan)
+}
+
 /// Devices of volumes that were resized, and did not grow with them. Their file systems grow at the next mount, or when the
 /// request is made again.
 fn short_devices(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -> bool) -> Option<Recovery> {
@@ -294,7 +310,9 @@ fn short_devices(catalog: &Catalog, kernel: &Kernel, open: &dyn Fn(&ObjectKey) -
         let Device::Volume(id) = device else { return None };
         let volume = catalog.volume(*id).filter(|volume| volume.state == VolumeState::Ready)?;
         let subject = ObjectKey::Volume(volume.id);
-        writable_transaction(kernel, catalog.pool_of(volume)?)?;
+        if volume.thick().is_none() {
+            writable_transaction(kernel, catalog.pool_of(volume)?)?;
+        }
         if !open(&subject) || !fs::is_short(volume, info) {
             return None;
         }

@@ -11,7 +11,7 @@ use vol_types::{Change, Name, Object, Pv, PvId, Vg, VgId, VgState};
 
 use crate::catalog::Catalog;
 use crate::observed::{DevNumber, DiskInfo, DiskKind};
-use crate::plan::{Kernel, Plan, members, pool};
+use crate::plan::{Kernel, Plan, members, pool, thick};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, PvDevice, Requirement, Step};
 
@@ -172,6 +172,9 @@ fn free(backup: &Catalog, kernel: &Kernel, plan: &mut Plan) -> Result<(), Refusa
     for pool in backup.pools() {
         members::release_idle(backup, kernel, pool, plan);
         pool::deactivate(kernel, pool.id, plan);
+    }
+    for one in backup.thick_volumes() {
+        thick::remove_devices(kernel, one, plan);
     }
     Ok(())
 }

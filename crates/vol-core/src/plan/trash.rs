@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::PoolStatus;
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, pool, pool_of, reserve, volume, writable_pool};
+use crate::plan::{Kernel, Plan, pool, pool_of, reserve, thick, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -20,12 +20,10 @@ pub fn keep(catalog: &Catalog, kernel: &Kernel, one: &Volume, now: u64) -> Resul
     if one.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{kind} {path} is just being made")).hint("try again in a moment"));
     }
-    volume::not_wanted_any_more(kernel, one, &path)?;
+    volume::not_wanted_any_more(catalog, kernel, one, &path)?;
     let mut plan = Plan::new(format!("delete {kind} {path}, and keep its data for a while"));
-    let device = Device::Volume(one.id);
-    if kernel.dm.contains_key(&device) {
-        plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
-    }
+    // With those through which a growth is wiped: taken back, it goes on.
+    thick::remove_devices(kernel, one, &mut plan);
     plan.commit(vec![Change::Put(Object::Volume(Volume {
         state: VolumeState::Deleted,
         deleted_at: Some(now),
@@ -63,7 +61,7 @@ pub fn is_emptied(one: &Volume) -> bool {
 
 /// Makes a large volume ready to be emptied: recorded as such, and active. Empty if there is nothing to be made ready.
 pub fn begin_emptying(catalog: &Catalog, kernel: &Kernel, deletion: Deletion) -> Result<Plan, Refusal> {
-    let Some(one) = deletion.kept(catalog).filter(|one| one.size > SLICE) else {
+    let Some(one) = deletion.kept(catalog).filter(|one| one.size > SLICE && one.thick().is_none()) else {
         return Ok(Plan::default());
     };
     let path = path(catalog, one);
@@ -113,8 +111,8 @@ pub fn undelete(catalog: &Catalog, kernel: &Kernel, name: &VolumeName) -> Result
         return Err(Refusal::exists(format!("there is another {vg}/{name} since"))
             .hint("delete or rename that one first; the deleted one is kept meanwhile"));
     }
-    let pool = pool_of(catalog, one, &format!("{vg}/{name}"))?;
-    if one.snapshot.is_none() {
+    if one.snapshot.is_none() && one.thick().is_none() {
+        let pool = pool_of(catalog, one, &format!("{vg}/{name}"))?;
         volume::within_policy(catalog, &Batch::default(), pool, one.size)?;
         reserve::fits_again(catalog, kernel, pool, one, &format!("{vg}/{name}"))?;
     }

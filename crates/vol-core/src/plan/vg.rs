@@ -110,6 +110,11 @@ pub fn delete(catalog: &Catalog) -> Result<Plan, Refusal> {
         return Err(Refusal::busy(format!("volume group {} still has pools: {}", vg.name, pools.join(", ")))
             .hint("delete them first: `volctl pool delete VG/POOL`"));
     }
+    let thick: Vec<_> = catalog.thick_volumes().map(|one| format!("{}/{}", vg.name, one.name)).collect();
+    if !thick.is_empty() {
+        return Err(Refusal::busy(format!("volume group {} still has thick volumes: {}", vg.name, thick.join(", ")))
+            .hint("delete them first: `volctl volume delete VG/VOLUME --now`; those that are deleted and kept go when their time is over, or are taken back with `volctl volume undelete` and then deleted so"));
+    }
     let mut plan = Plan::new(format!("delete volume group {}", vg.name));
     plan.commit(vec![Change::Put(Object::Vg(Vg { state: VgState::Deleting, ..vg.clone() }))]);
     erase(catalog, &mut plan);

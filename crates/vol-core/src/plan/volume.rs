@@ -8,7 +8,7 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, Plan, agreement, pool, pool_of, reserve, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, pool_of, reserve, thick, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -52,10 +52,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     {
         return same_as(present, pool, (size, reserve), request, &path);
     }
-    if catalog.pool_named(&request.name).is_some() {
-        return Err(Refusal::exists(format!("the name {path} is taken by a pool"))
-            .hint("pools and volumes of a VG share their names; choose another"));
-    }
+    name_is_free(catalog, &request.name)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     pool::has_room(catalog, kernel, batch, pool)?;
     within_policy(catalog, batch, pool, size)?;
@@ -101,8 +98,17 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     })))
 }
 
+/// Refuses the name of a pool.
+pub(super) fn name_is_free(catalog: &Catalog, name: &Name) -> Result<(), Refusal> {
+    if catalog.pool_named(name).is_none() {
+        return Ok(());
+    }
+    Err(Refusal::exists(format!("the name {}/{name} is taken by a pool", catalog.vg().name))
+        .hint("pools and volumes of a VG share their names; choose another"))
+}
+
 /// mkfs on a volume that has just been made, is recorded as *formatting*, and that nobody has seen.
-fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) -> Vec<Step> {
+pub(super) fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], options: &MkfsOptions) -> Vec<Step> {
     let mut plan = Plan::default();
     let device = Device::Volume(volume.id);
     plan.steps
@@ -194,6 +200,12 @@ pub(super) fn rounded_size(size: Bytes, fs: Option<FsKind>, pool: &Pool) -> Resu
     if rounded > limit::VOLUME_SIZE_MAX {
         return Err(too_large());
     }
+    fits(size, rounded, fs)?;
+    Ok(rounded)
+}
+
+/// Whether a file system can have a size: the one asked for, and what that is rounded to.
+pub(super) fn fits(size: Bytes, rounded: Bytes, fs: Option<FsKind>) -> Result<(), Refusal> {
     if let Some(fs) = fs {
         if rounded < fs.size_min() {
             return Err(Refusal::invalid(format!(
@@ -210,7 +222,7 @@ pub(super) fn rounded_size(size: Bytes, fs: Option<FsKind>, pool: &Pool) -> Resu
             )));
         }
     }
-    Ok(rounded)
+    Ok(())
 }
 
 /// Refuses what would make the pool promise more than it may: `size` on top of its volumes and of `batch`.
@@ -288,7 +300,7 @@ pub fn delete(
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let kind = if volume.snapshot.is_some() { "snapshot" } else { "volume" };
     let device = Device::Volume(volume.id);
-    not_wanted_any_more(kernel, volume, &path)?;
+    not_wanted_any_more(catalog, kernel, volume, &path)?;
     let pool = pool_of(catalog, volume, &path)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
     let Some(thin_id) = volume.thin_id() else { return Err(Refusal::not_found(format!("{path} is in no pool"))) };
@@ -301,8 +313,14 @@ pub fn delete(
 }
 
 /// Refuses to delete what is protected, mounted or attached.
-pub(super) fn not_wanted_any_more(kernel: &Kernel, volume: &Volume, path: &str) -> Result<(), Refusal> {
+pub(super) fn not_wanted_any_more(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    volume: &Volume,
+    path: &str,
+) -> Result<(), Refusal> {
     not_protected(volume, path, "delete")?;
+    thick::not_being_copied(catalog, volume, path, "delete")?;
     not_in_use(kernel, Device::Volume(volume.id), path, "delete")?;
     not_attached(kernel, volume, path, "delete")
 }

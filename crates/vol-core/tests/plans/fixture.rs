@@ -107,6 +107,8 @@ pub fn pool_request(size: &str) -> pool::CreatePool {
         chunk_size: None,
         overcommit_percent: 1000,
         policy: vol_core::plan::grow::SpacePolicy::default(),
+        placement: Placement::default(),
+        contiguous: false,
         now: 0,
     }
 }

@@ -8,7 +8,13 @@ use super::fixture::*;
 
 fn request(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
     let spec = |text: &str| text.parse().unwrap();
-    ExtendPool { name: name("tank"), data: data.map(spec), metadata: metadata.map(spec) }
+    ExtendPool {
+        name: name("tank"),
+        data: data.map(spec),
+        metadata: metadata.map(spec),
+        placement: None,
+        contiguous: false,
+    }
 }
 
 fn tank(catalog: &Catalog) -> &Pool {

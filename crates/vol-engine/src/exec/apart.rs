@@ -72,7 +72,7 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
             Requirement::Absent(device) => dm(device)?.is_none(),
             Requirement::Active(device) => dm(device)?.is_some_and(|info| info.live_table && !info.suspended),
             Requirement::NotOpen(device) => self.let_go(*device)?,
-            Requirement::ProbesEmpty(volume) => self.host.probe(self.volume_number(*volume)?)? == Probe::Nothing,
+            Requirement::ProbesEmpty(volume) => self.is_blank(*volume)?,
             Requirement::NothingMountedAt(path) => !self.host.mounts()?.iter().any(|mount| mount.target == *path),
             Requirement::NoFileAt(path) => !self.host.path_exists(path)?,
             Requirement::PoolAt { .. }
@@ -149,6 +149,16 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
     fn volume_number(&self, volume: VolumeId) -> Result<DevNumber, StepError> {
         let device = Device::Volume(volume);
         self.number(Below::Dm(device)).ok_or_else(|| missing(&device.name()))
+    }
+
+    /// Whether a new volume has nothing on it: the veto before mkfs, which says what it is about.
+    fn is_blank(&self, volume: VolumeId) -> Result<bool, StepError> {
+        let found = match self.host.probe(self.volume_number(volume)?)? {
+            Probe::Nothing => return Ok(true),
+            Probe::Found { kind, .. } => format!("a signature of {kind}"),
+            Probe::Ambivalent => "several signatures that contradict each other".to_owned(),
+        };
+        Err(StepError::NotBlank(found))
     }
 
     fn verify_fs(&self, volume: VolumeId, fs: FsKind, uuid: [u8; 16]) -> Result<(), StepError> {

@@ -6,8 +6,9 @@ use vol_core::VolumeName;
 use vol_core::dm::Device;
 use vol_core::plan::fs::NewSize;
 use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
+use vol_core::plan::thick::Layout;
 use vol_engine::{
-    CloneVolume, CreatePool, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
+    CloneVolume, CreatePool, CreateThick, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PvName, ReduceVg,
 };
 use vol_sim::{SimDisk, SimHost};
 use vol_types::*;
@@ -59,6 +60,7 @@ pub fn pool_request() -> CreatePool {
         chunk_size: None,
         overcommit_percent: limit::OVERCOMMIT_PERCENT_DEFAULT,
         policy: SpacePolicy::default(),
+        place: vol_engine::PlaceOn::default(),
     }
 }
 
@@ -78,6 +80,19 @@ pub fn volume(text: &str) -> VolumeName {
     match text.split_once('@') {
         None => VolumeName { volume: name(text), snapshot: None },
         Some((volume, snapshot)) => VolumeName { volume: name(volume), snapshot: Some(name(snapshot)) },
+    }
+}
+
+/// A raw thick volume of 16 MiB in `data`: slices of 4, 8 and 4 MiB.
+pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
+    CreateThick {
+        path: format!("data/{volume}").parse().unwrap(),
+        size: Bytes::mib(16),
+        layout: Layout { stripes, stripe_size: (stripes > 1).then_some(Bytes::mib(1)), contiguous: false },
+        pvs: None,
+        fs: None,
+        labels: Labels::default(),
+        mkfs: MkfsOptions::default(),
     }
 }
 
@@ -140,6 +155,14 @@ pub enum Op {
     Reserve,
     /// Writes fail at once when it is full: the one policy that the kernel is told.
     SetPool,
+    CreateThick,
+    CreateStriped,
+    /// One that is attached, by extents that are not behind its last.
+    GrowThick,
+    CloneThick,
+    KeepThick,
+    DeleteThick,
+    AttachThick,
 }
 
 impl Op {
@@ -196,6 +219,15 @@ impl Op {
             Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
             Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
             Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
+            Self::CreateThick => engine.create_thick(&thick_request("log", 1), false).map(drop),
+            Self::CreateStriped => engine.create_thick(&thick_request("wide", 2), false).map(drop),
+            Self::GrowThick => {
+                engine.resize_volume(&data, &volume("log"), NewSize::To(Bytes::mib(28)), false).map(drop)
+            }
+            Self::CloneThick => engine.clone_volume(&clone_request("log", "copy"), false).map(drop),
+            Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
+            Self::DeleteThick => engine.delete_volume(&data, &volume("log"), false).map(drop),
+            Self::AttachThick => engine.attach(&data, &volume("log"), false).map(drop),
         }
     }
 
@@ -238,6 +270,9 @@ impl Op {
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
+            CreateThick | CreateStriped => &[CreateVg, CreatePool],
+            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreatePool, CreateThick],
+            GrowThick => &[CreateVg, CreatePool, CreateThick, CreateStriped, AttachThick],
             RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
     }
@@ -267,7 +302,13 @@ pub fn inventory(engine: &Engine<SimHost>) -> Vec<String> {
 /// `pool extend data/tank` to these sizes.
 pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
     let size = |text: &str| text.parse().unwrap();
-    ExtendPool { name: name("tank"), data: data.map(size), metadata: metadata.map(size) }
+    ExtendPool {
+        name: name("tank"),
+        data: data.map(size),
+        metadata: metadata.map(size),
+        placement: None,
+        contiguous: false,
+    }
 }
 
 /// `pool set data/tank` with another value for everything.

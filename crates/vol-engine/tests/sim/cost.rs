@@ -1,5 +1,8 @@
 //! What a change costs, counted: operations hold on any machine, times do not.
 
+use vol_engine::CreateVolume;
+use vol_sim::{EffectKind, SimHost};
+
 use super::bench::*;
 
 #[test]
@@ -49,4 +52,95 @@ fn a_read_is_no_effect_and_asks_the_kernel_nothing() {
     assert_eq!(host.effects(), effects);
     assert_eq!(host.counters().ioctls, 0);
     assert_eq!(host.counters().reads, 0);
+}
+
+/// What one request did: the effects in their order, ioctls, and what reached each of the two disks.
+#[derive(Debug, PartialEq)]
+struct Cost {
+    effects: Vec<EffectKind>,
+    ioctls: u64,
+    messages: u64,
+    flushes: u64,
+    bytes: Vec<u64>,
+    mkfs: u64,
+}
+
+fn cost(host: &SimHost, work: impl FnOnce()) -> Cost {
+    host.keep_trace(true);
+    host.reset_counters();
+    let before = host.effect_log().len();
+    work();
+    let counters = host.counters();
+    let effects = host.effect_log().split_off(before).into_iter().map(|effect| effect.kind).collect();
+    host.keep_trace(false);
+    Cost {
+        effects,
+        ioctls: counters.ioctls,
+        messages: counters.messages,
+        flushes: counters.flushes,
+        bytes: counters.bytes_written.values().copied().collect(),
+        mkfs: counters.mkfs,
+    }
+}
+
+#[test]
+fn each_request_costs_at_a_thousand_volumes_exactly_what_it_costs_at_none() {
+    use EffectKind::{DmCreate, DmMessage, DmRemove, DurableWrite, ThinSnapshot};
+    let (data, commit) = (vol_types::Name::new("data").unwrap(), [DurableWrite; 2]);
+    // With the ioctls that look at what is there, which are as many however many volumes there are.
+    let requests: [(&str, Vec<EffectKind>, u64); 6] = [
+        // Intent, the id and the transaction, done: one flush a copy more than the floor, and one commit of the pool.
+        ("create", [&commit[..], &[DmMessage; 2], &commit].concat(), 8),
+        ("attach", vec![DmCreate], 10),
+        // Suspend, message, resume; the transaction.
+        ("snapshot", [&commit[..], &[ThinSnapshot, DmMessage], &commit].concat(), 12),
+        ("detach", vec![DmRemove], 6),
+        // Nobody waits for the kernel: the record is all.
+        ("delete, kept", commit.to_vec(), 4),
+        ("delete for good", [&commit[..], &[DmMessage; 2], &commit].concat(), 8),
+    ];
+    for crowd in [0, 1000] {
+        let mut ioctls_found = Vec::new();
+        let host = super::crowd::crowd(crowd);
+        let engine = start(&host);
+        let request = |text: &str| CreateVolume { size: vol_types::Bytes::mib(64), ..volume_request(text, None) };
+        engine.create_volume(&request("other"), false).unwrap();
+        let work = |what: &str| match what {
+            "create" => drop(engine.create_volume(&request("v"), false).unwrap()),
+            "attach" => drop(engine.attach(&data, &volume("v"), false).unwrap()),
+            "snapshot" => {
+                drop(engine.create_snapshots(&group(&["v@s"]), &vol_types::Labels::default(), false).unwrap())
+            }
+            "detach" => drop(engine.detach(&data, &volume("v"), false).unwrap()),
+            "delete, kept" => drop(engine.keep_volume(&data, &volume("v"), false).unwrap()),
+            _ => drop(engine.delete_volume(&data, &volume("other"), false).unwrap()),
+        };
+        for (what, effects, ioctls) in &requests {
+            let messages = effects.iter().filter(|kind| matches!(kind, DmMessage | ThinSnapshot)).count() as u64;
+            let flushes = effects.iter().filter(|kind| **kind == DurableWrite).count() as u64;
+            let expected = Cost {
+                effects: effects.clone(),
+                ioctls: *ioctls,
+                messages,
+                flushes,
+                bytes: if flushes == 0 { Vec::new() } else { vec![flushes / 2 * 4096; 2] },
+                mkfs: 0,
+            };
+            let found = cost(&host, || work(what));
+            ioctls_found.push(found.ioctls);
+            assert_eq!(Cost { ioctls: *ioctls, ..found }, expected, "{what} at {crowd} volumes");
+        }
+        assert_eq!(ioctls_found, requests.each_ref().map(|(_, _, ioctls)| *ioctls), "ioctls at {crowd} volumes");
+    }
+}
+
+#[test]
+fn a_file_system_costs_one_commit_more_and_one_process() {
+    use EffectKind::{DmCreate, DmMessage, DmRemove, DurableWrite, Mkfs};
+    let host = Op::CreateFormatted.before();
+    let engine = start(&host);
+    let found = cost(&host, || Op::CreateFormatted.run(&engine).unwrap());
+    let commit = [DurableWrite; 2];
+    let expected = [&commit[..], &[DmMessage; 2], &commit, &[DmCreate, Mkfs, DmRemove], &commit].concat();
+    assert_eq!((found.effects, found.mkfs), (expected, 1));
 }

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 38] = [
+const OPS: [Op; 44] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -48,6 +48,12 @@ const OPS: [Op; 38] = [
     Op::ExtendMetadata,
     Op::Reserve,
     Op::SetPool,
+    Op::CreateThick,
+    Op::CreateStriped,
+    Op::GrowThick,
+    Op::CloneThick,
+    Op::KeepThick,
+    Op::DeleteThick,
 ];
 
 const DEATHS: [Fault; 8] = [
@@ -93,6 +99,8 @@ fn clean(op: Op) -> Clean {
 fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     host.clear_faults();
     let engine = start(host);
+    // What was being wiped or copied goes on by itself.
+    engine.fill_unfinished(&|| true);
     sound(host, &engine, story);
     let found = inventory_with_space(&engine);
     assert!(clean.allows(&found), "{story}: neither before nor after, but {found:#?}");
@@ -236,6 +244,7 @@ fn a_request_whose_effect_fails_once_is_wholly_done_or_wholly_absent_at_once() {
                 host.crash(CrashMode::LoseAll);
                 host.restart();
                 let engine = start(&host);
+                engine.fill_unfinished(&|| true);
                 let found = inventory_with_space(&engine);
                 assert!(clean.allows(&found), "{story}: found {found:#?}");
                 assert_eq!(host.violations(), Vec::<String>::new(), "{story}");

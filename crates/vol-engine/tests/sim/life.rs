@@ -82,7 +82,7 @@ fn pool_uuid(engine: &Engine<SimHost>) -> String {
 }
 
 #[test]
-fn a_clone_holds_what_its_source_held_and_each_goes_its_own_way() {
+fn f18_a_clone_holds_what_its_source_held_and_each_goes_its_own_way() {
     for fs in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
         let (host, engine) = with_file(fs);
         snapshot(&engine, "pg@before");
@@ -134,7 +134,7 @@ fn a_mounted_snapshot_can_be_cloned() {
 }
 
 #[test]
-fn the_same_clone_twice_is_one_and_another_is_refused() {
+fn f30_the_same_clone_twice_is_one_and_another_is_refused() {
     let (host, engine) = with_file(FsKind::Ext4);
     snapshot(&engine, "pg@before");
     let request = clone_request("pg@before", "copy");
@@ -249,7 +249,7 @@ fn a_group_is_of_one_pool() {
 }
 
 #[test]
-fn a_group_cut_short_inside_leaves_nothing_suspended_and_all_or_none() {
+fn f2_a_group_cut_short_inside_leaves_nothing_suspended_and_all_or_none() {
     let (before, engine) = three();
     drop(engine);
     let mut outcomes = [0, 0];
@@ -369,7 +369,7 @@ fn a_rollback_that_would_hurt_is_refused() {
 }
 
 #[test]
-fn a_volume_that_somebody_holds_open_is_not_rolled_back() {
+fn f13_a_volume_that_somebody_holds_open_is_not_rolled_back() {
     let (host, engine) = with_file(FsKind::Ext4);
     snapshot(&engine, "pg@before");
     write(&host, &engine, "pg", "new");

@@ -113,7 +113,7 @@ fn init_makes_a_vg_and_a_pool_or_neither() {
 }
 
 #[test]
-fn the_same_creation_twice_is_one_volume() {
+fn f30_the_same_creation_twice_is_one_volume() {
     let host = Op::CreateFormatted.before();
     let engine = start(&host);
     let request = volume_request("pg", Some(FsKind::Ext4));

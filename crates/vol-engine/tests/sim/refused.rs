@@ -105,7 +105,7 @@ fn a_disk_that_vanishes_half_way_leaves_no_half_made_vg_on_the_other() {
 }
 
 #[test]
-fn mkfs_that_fails_takes_the_volume_back_and_a_probe_that_finds_something_forbids_it() {
+fn f16_f17_mkfs_that_fails_takes_the_volume_back_and_a_probe_that_finds_something_forbids_it() {
     for kind in [EffectKind::Mkfs, EffectKind::DmCreate, EffectKind::DmRemove] {
         let host = Op::CreateFormatted.before();
         let engine = start(&host);

@@ -88,6 +88,7 @@ fn fmt_14_changes_that_need_more_than_the_longest_record_are_refused_with_the_le
         backing_file: None,
         hardware_id: String::new(),
         left: Vec::new(),
+        labels: vol_types::Labels::default(),
     };
     let changes = vec![Change::Put(Object::Pv(pv(text))); 128];
     let error = encode_payload(&changes).unwrap_err();

@@ -70,6 +70,7 @@ pub fn objects() -> Vec<Object> {
             backing_file: backing_file.map(str::to_owned),
             hardware_id: hardware_id.to_owned(),
             left: Vec::new(),
+            labels: Labels::default(),
         })
     };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
@@ -101,6 +102,7 @@ pub fn objects() -> Vec<Object> {
             growth: Growth::default(),
             when_full: WhenFull::default(),
             reserve_percent: limit::POOL_RESERVE_PERCENT_DEFAULT,
+            placement: Box::default(),
         }),
         volume(0x41, "blank", Content::Blank, None),
         volume(0x42, "formatting", Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
@@ -167,7 +169,7 @@ fn any_vg() -> impl Strategy<Value = Object> {
 fn any_pv() -> impl Strategy<Value = Object> {
     let texts = (any_text(), proptest::option::of(any_text()), any_text());
     let left = vec(any::<(u64, [u8; 32])>(), 0..=vol_types::limit::LEFT_POINTS_MAX);
-    (any::<([u8; 16], u64, u64, u64, bool)>(), texts, left).prop_map(|(numbers, texts, left)| {
+    (any::<([u8; 16], u64, u64, u64, bool)>(), texts, left, any_labels()).prop_map(|(numbers, texts, left, labels)| {
         let (path_hint, backing_file, hardware_id) = texts;
         let (id, device_size, data_offset, extents, metadata) = numbers;
         Object::Pv(Pv {
@@ -180,6 +182,7 @@ fn any_pv() -> impl Strategy<Value = Object> {
             backing_file,
             hardware_id,
             left: left.into_iter().map(|(sequence, hash)| CommitPoint { sequence, hash }).collect(),
+            labels,
         })
     })
 }
@@ -193,8 +196,10 @@ fn any_pool() -> impl Strategy<Value = Object> {
         Just(Growth::Off),
     ];
     let policy = (growth, prop_oneof![Just(WhenFull::Queue), Just(WhenFull::Error)], any::<u32>());
-    let shape = (any_segments(), any_segments(), policy);
-    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy))| {
+    let pvs = || vec(any::<[u8; 16]>().prop_map(PvId::from_bytes), 0..=limit::PLACEMENT_PVS_MAX);
+    let placement = (pvs(), pvs(), any_labels()).prop_map(|(on, not_on, labels)| Placement { on, not_on, labels });
+    let shape = (any_segments(), any_segments(), policy, placement);
+    (numbers, any_name(), state, shape).prop_map(|(numbers, name, state, (data, metadata, policy, placement))| {
         let (growth, when_full, reserve_percent) = policy;
         let (id, chunk_size, transaction_id, next_thin_id, snapshots_made, overcommit_percent, created_at) = numbers;
         Object::Pool(Pool {
@@ -212,6 +217,7 @@ fn any_pool() -> impl Strategy<Value = Object> {
             growth,
             when_full,
             reserve_percent,
+            placement: Box::new(placement),
         })
     })
 }

@@ -46,6 +46,17 @@ impl<const N: usize> Request<N> {
         Some(Self { header, payload: [0; N] })
     }
 
+    /// With the name that a device is created with. `None` if no name can look like that.
+    pub(crate) fn name(mut self, name: &str) -> Option<Self> {
+        if name.is_empty() || name.len() >= self.header.name.len() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return None;
+        }
+        for (to, from) in self.header.name.iter_mut().zip(name.bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        Some(self)
+    }
+
     pub(crate) fn flags(mut self, flags: u32) -> Self {
         self.header.flags = flags;
         self
@@ -71,6 +82,22 @@ impl Request<MESSAGE_BUFFER> {
 }
 
 impl Request<TARGET_BUFFER> {
+    /// A table of one line. `None` if it does not fit.
+    pub(crate) fn table(uuid: &str, sectors: u64, target: &str, params: &str) -> Option<Self> {
+        // `struct dm_target_spec`: start, length, status, offset of the next, the type's name; then the parameters.
+        const SPEC: usize = size_of::<sys::dm_target_spec>();
+        let mut request = Self::new(uuid)?;
+        let text = |text: &str| text.is_ascii() && !text.bytes().any(|b| b == 0);
+        if target.len() >= 16 || SPEC + params.len() >= TARGET_BUFFER || !text(target) || !text(params) {
+            return None;
+        }
+        request.header.target_count = 1;
+        request.payload.get_mut(8..16)?.copy_from_slice(&sectors.to_ne_bytes());
+        request.payload.get_mut(24..24 + target.len())?.copy_from_slice(target.as_bytes());
+        request.payload.get_mut(SPEC..SPEC + params.len())?.copy_from_slice(params.as_bytes());
+        Some(request)
+    }
+
     /// Asks for the version of one target type, which loads its module.
     pub(crate) fn target_version(target: &str) -> Option<Self> {
         // The uuid is not looked at; the name is.
@@ -92,10 +119,12 @@ pub(crate) const TARGET_BUFFER: usize = 256;
 /// Commands of `dm-ioctl.h` (numbers fixed by the kernel's interface).
 #[derive(Clone, Copy)]
 pub(crate) enum Command {
+    Create,
     Remove,
     /// Suspends with `DM_SUSPEND_FLAG`, resumes without.
     Suspend,
     Status,
+    Load,
     Message,
     TargetVersion,
 }
@@ -103,9 +132,11 @@ pub(crate) enum Command {
 impl Command {
     const fn number(self) -> u32 {
         match self {
+            Self::Create => 3,
             Self::Remove => 4,
             Self::Suspend => 6,
             Self::Status => 7,
+            Self::Load => 9,
             Self::Message => 14,
             Self::TargetVersion => 17,
         }
@@ -125,16 +156,23 @@ pub(crate) fn call<const N: usize>(
     // buffer is `repr(C)`, owned by this frame and outlives the call; every bit pattern is valid for its integer fields.
     let result = unsafe { libc::ioctl(control.as_raw_fd(), op, &raw mut buffer) };
     Errno::result(result)?;
-    Ok(Answer { flags: buffer.header.flags })
+    Ok(Answer { flags: buffer.header.flags, dev: buffer.header.dev })
 }
 
 /// What of the answer's header is used.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
     flags: u32,
+    /// `huge_encode_dev` of the kernel.
+    dev: u64,
 }
 
 impl Answer {
+    /// Minor number of the device.
+    pub(crate) const fn minor(self) -> u32 {
+        (self.dev & 0xff | self.dev >> 12 & 0xf_ff00) as u32
+    }
+
     pub(crate) const fn read_only(self) -> bool {
         self.flags & sys::DM_READONLY_FLAG != 0
     }
@@ -190,6 +228,18 @@ mod tests {
         assert_eq!(HEADER, 312);
         assert_eq!(size_of::<Request<0>>(), HEADER);
         assert_eq!(size_of::<Request<MESSAGE_BUFFER>>(), HEADER + MESSAGE_BUFFER);
+    }
+
+    #[test]
+    fn a_table_line_stands_where_the_kernel_looks_for_it() {
+        let request = Request::table("u", 2048, "thin", "254:3 7").unwrap();
+        assert_eq!(request.header.target_count, 1);
+        assert_eq!(
+            &request.payload[..48],
+            b"\0\0\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0thin\0\0\0\0\0\0\0\0\0\0\0\x00254:3 7\0"
+        );
+        assert!(Request::table("u", 1, "thin", &"p".repeat(TARGET_BUFFER - 40)).is_none());
+        assert!(Request::table("u", 1, "a-name-of-16-byte", "").is_none());
     }
 
     #[test]

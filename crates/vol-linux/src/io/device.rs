@@ -53,7 +53,7 @@ impl Device {
     }
 
     /// Aligned, and within the device.
-    fn check(&self, verb: &str, offset: u64, len: u64) -> HostResult<()> {
+    pub(crate) fn check(&self, verb: &str, offset: u64, len: u64) -> HostResult<()> {
         let unit = u64::try_from(ALIGN).unwrap_or(4096);
         if !offset.is_multiple_of(unit) || !len.is_multiple_of(unit) {
             return Err(error::invalid(self.what(verb, offset, len), "not a multiple of 4096"));
@@ -62,6 +62,10 @@ impl Device {
             Some(end) if end <= self.identity.size.get() => Ok(()),
             _ => Err(HostError::new(HostErrorKind::Io, self.what(verb, offset, len), "past the end of the device")),
         }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     /// Writes zeroes and makes them durable.

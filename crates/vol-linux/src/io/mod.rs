@@ -48,6 +48,10 @@ pub(crate) trait BlockIo: Send + Sync {
     fn read(&self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>>;
     fn write(&self, file: &Arc<File>, offset: u64, data: &[u8]) -> io::Result<()>;
     fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()>;
+    /// From one device to the same place of another.
+    fn copy(&self, from: &Arc<File>, to: &Arc<File>, offset: u64, len: u64) -> io::Result<()>;
+    /// Whether nothing but zeroes is read there.
+    fn is_zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<bool>;
     /// Makes all completed writes durable. Asks the kernel once: a flush that failed is not repeated here.
     fn flush(&self, file: &Arc<File>) -> io::Result<()>;
     /// All side by side; one answer per write, in order.
@@ -72,6 +76,15 @@ impl BlockIo for Uring {
     fn zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
         self.mover.run(file, mover::Task::Zero { offset, len })
     }
+    fn copy(&self, from: &Arc<File>, to: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
+        self.mover.run(to, mover::Task::Copy { from: Arc::clone(from), offset, len })
+    }
+    fn is_zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<bool> {
+        match self.mover.run(file, mover::Task::Check { offset, len }) {
+            Err(e) if mover::is_not_zero(&e) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
         self.mover.run(file, mover::Task::Flush)
     }
@@ -95,6 +108,12 @@ fn uring(register: bool) -> io::Result<(Uring, Option<String>)> {
         (true, None) => None,
     };
     Ok((Uring { rings, mover, plain: plain::Plain }, reason))
+}
+
+/// As quick as comparing memory is.
+pub(crate) fn all_zero(bytes: &[u8]) -> bool {
+    static ZEROES: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROES.len()).all(|part| ZEROES.get(..part.len()).is_some_and(|zeroes| zeroes == part))
 }
 
 /// Makes the backend. `Unsupported` if io_uring was asked for and is refused.

@@ -1,4 +1,4 @@
-//! Block moving on a thread of its own with `tokio-uring`: writes, zeroing, flushes.
+//! Block moving on a thread of its own with `tokio-uring`: writes, zeroing, copies, reading whether all is zero, flushes.
 //!
 //! This is the only file that knows `tokio-uring` (it has no maintainer). Its traps: the runtime is made by `Runtime::new`,
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{BoundedBuf, IoBuf, IoBufMut};
 
+use super::all_zero;
 use super::buffer::Buffer;
 
 const CHUNK: usize = 1 << 20;
@@ -53,8 +54,25 @@ unsafe impl IoBufMut for Buffer {
 }
 
 pub(super) enum Task {
-    Write { offset: u64, data: Vec<u8> },
-    Zero { offset: u64, len: u64 },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
+    Zero {
+        offset: u64,
+        len: u64,
+    },
+    /// From the same place of this device.
+    Copy {
+        from: Arc<File>,
+        offset: u64,
+        len: u64,
+    },
+    /// Fails ([`is_not_zero`]) unless all of it is zeroes.
+    Check {
+        offset: u64,
+        len: u64,
+    },
     Flush,
 }
 
@@ -97,6 +115,22 @@ impl Mover {
 
 fn wait<T>(receiver: &Receiver<T>) -> io::Result<T> {
     receiver.recv().map_err(|_| gone())
+}
+
+/// The answer to [`Task::Check`] where something else than zeroes was read.
+pub(super) fn is_not_zero(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotZero>())
+}
+
+#[derive(Debug)]
+struct NotZero;
+
+impl std::error::Error for NotZero {}
+
+impl std::fmt::Display for NotZero {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("something else than zeroes was read")
+    }
 }
 
 fn gone() -> io::Error {
@@ -154,20 +188,39 @@ enum Part {
     /// From this memory.
     Write(Rc<Vec<u8>>),
     Zero,
+    /// Of this file.
+    Copy(Rc<tokio_uring::fs::File>),
+    Check,
 }
 
 impl Moving {
     async fn perform(&self, file: &File, task: Task) -> io::Result<()> {
         // tokio-uring closes what it is given: it gets a descriptor of its own.
-        let file = Rc::new(tokio_uring::fs::File::from_std(file.try_clone()?));
-        match task {
+        let own = |file: &File| Ok::<_, io::Error>(Rc::new(tokio_uring::fs::File::from_std(file.try_clone()?)));
+        let file = own(file)?;
+        let mut source = None;
+        let result = match task {
             Task::Flush => file.sync_data().await,
             Task::Zero { offset, len } => self.all(&file, offset, len, &Part::Zero).await,
+            Task::Copy { from, offset, len } => {
+                let from = own(&from)?;
+                source = Some(Rc::clone(&from));
+                self.all(&file, offset, len, &Part::Copy(from)).await
+            }
+            Task::Check { offset, len } => self.all(&file, offset, len, &Part::Check).await,
             Task::Write { offset, data } => {
                 let len = u64::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
                 self.all(&file, offset, len, &Part::Write(Rc::new(data))).await
             }
+        };
+        // A descriptor that is dropped is closed some time later, and whoever is told that the job is done may look whether the
+        // device is open. What comes of closing does not matter: nothing is written by it.
+        for file in [Some(file), source].into_iter().flatten() {
+            if let Ok(file) = Rc::try_unwrap(file) {
+                let _ = file.close().await;
+            }
         }
+        result
     }
 
     /// Cuts the range into chunks, some of which are in flight together. Ends with the first error, once nothing is in
@@ -226,6 +279,12 @@ struct Chunk {
     size: usize,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Read,
+    Write,
+}
+
 /// Where a chunk is while it is moved.
 enum Memory {
     Pool(FixedBuf),
@@ -260,18 +319,26 @@ impl Chunk {
                 _ => return Err(gone()),
             },
             Part::Zero => memory.get_mut(..self.size).unwrap_or_default().fill(0),
+            Part::Copy(from) => memory = self.transfer(&from, Way::Read, memory).await?,
+            Part::Check => {
+                let memory = self.transfer(&self.file, Way::Read, memory).await?;
+                let zero = all_zero(memory.get(..self.size).unwrap_or_default());
+                return if zero { Ok(()) } else { Err(io::Error::other(NotZero)) };
+            }
         }
-        self.transfer(memory).await
+        self.transfer(&self.file, Way::Write, memory).await.map(drop)
     }
 
-    async fn transfer(&self, mut memory: Memory) -> io::Result<()> {
+    /// All of the chunk, in as many entries as the kernel wants.
+    async fn transfer(&self, file: &tokio_uring::fs::File, way: Way, mut memory: Memory) -> io::Result<Memory> {
         let mut done = 0;
         let mut again = 0;
         while done < self.size {
             let position = self.position.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-            let (result, back) = self.once(memory, done, position).await;
+            let (result, back) = self.once(file, way, memory, done, position).await;
             memory = back;
             match result {
+                Ok(0) if way == Way::Read => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(moved) => {
                     done = done.saturating_add(moved);
@@ -284,22 +351,35 @@ impl Chunk {
                 Err(e) => return Err(e),
             }
         }
-        Ok(())
+        Ok(memory)
     }
 
     /// One entry: from `done` to the end of the chunk.
-    async fn once(&self, memory: Memory, done: usize, position: u64) -> (io::Result<usize>, Memory) {
+    async fn once(
+        &self,
+        file: &tokio_uring::fs::File,
+        way: Way,
+        memory: Memory,
+        done: usize,
+        position: u64,
+    ) -> (io::Result<usize>, Memory) {
         match memory {
             Memory::Pool(buffer) => {
                 let slice = buffer.slice(done..self.size);
-                let (result, slice) = match self.registered {
-                    true => self.file.write_fixed_at(slice, position).await,
-                    false => self.file.write_at(slice, position).submit().await,
+                let (result, slice) = match (way, self.registered) {
+                    (Way::Write, true) => file.write_fixed_at(slice, position).await,
+                    (Way::Write, false) => file.write_at(slice, position).submit().await,
+                    (Way::Read, true) => file.read_fixed_at(slice, position).await,
+                    (Way::Read, false) => file.read_at(slice, position).await,
                 };
                 (result, Memory::Pool(slice.into_inner()))
             }
             Memory::Own(buffer) => {
-                let (result, slice) = self.file.write_at(buffer.slice(done..self.size), position).submit().await;
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match way {
+                    Way::Write => file.write_at(slice, position).submit().await,
+                    Way::Read => file.read_at(slice, position).await,
+                };
                 (result, Memory::Own(slice.into_inner()))
             }
         }

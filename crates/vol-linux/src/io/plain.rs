@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::{BlockIo, Durable};
+use super::{BlockIo, Durable, all_zero};
 
 /// How much is moved by one call.
 const CHUNK: usize = 1 << 20;
@@ -54,6 +54,25 @@ impl BlockIo for Plain {
         Ok(())
     }
 
+    fn copy(&self, from: &Arc<File>, to: &Arc<File>, offset: u64, len: u64) -> io::Result<()> {
+        pieces(offset, len, |part, at| {
+            from.read_exact_at(part, at)?;
+            to.write_all_at(part, at)
+        })
+    }
+
+    fn is_zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<bool> {
+        let mut zero = true;
+        pieces(offset, len, |part, at| {
+            if zero {
+                file.read_exact_at(part, at)?;
+                zero = all_zero(part);
+            }
+            Ok(())
+        })?;
+        Ok(zero)
+    }
+
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
         // Not `File::sync_data`, which would ask again after EINTR.
         Ok(rustix::fs::fdatasync(&**file)?)
@@ -75,6 +94,19 @@ impl BlockIo for Plain {
             answers
         })
     }
+}
+
+/// Calls `each` with memory for each chunk of a range, and where it is.
+fn pieces(offset: u64, len: u64, mut each: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = Buffer::zeroed(CHUNK)?;
+    let mut done = 0;
+    while done < len {
+        let part = usize::try_from(len - done).unwrap_or(CHUNK).min(CHUNK);
+        let at = offset.checked_add(done).ok_or(io::ErrorKind::InvalidInput)?;
+        each(buffer.get_mut(..part).unwrap_or_default(), at)?;
+        done = done.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+    }
+    Ok(())
 }
 
 /// A write and a flush. `pwritev2` with `RWF_DSYNC` would be a write with FUA *and* a flush (kernel `block/fops.c`,

@@ -2,7 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::values::{SizeText, growth};
+use vol_types::Label;
+
+use crate::values::{PvText, SizeText, growth, pv};
 
 /// What is to happen as a pool fills.
 #[derive(Clone, Debug, Default, Args)]
@@ -40,4 +42,21 @@ impl WhenFull {
             Self::Error => "error",
         }
     }
+}
+
+/// Which physical volumes something may lie on.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// Only on this physical volume (repeatable)
+    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
+    pub on: Vec<PvText>,
+    /// Not on this physical volume (repeatable)
+    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
+    pub not_on: Vec<PvText>,
+    /// Only on physical volumes with this label (repeatable: with all of them)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub on_label: Vec<Label>,
+    /// Without gaps, or not at all
+    #[arg(long)]
+    pub contiguous: bool,
 }

@@ -8,7 +8,7 @@ use super::life::{
     Selected, WithLabels,
 };
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, reserve, scope, size};
+use crate::values::{PvText, Scope, SizeText, mode, name, new_size, owner, path, pv, reserve, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,6 +46,29 @@ pub struct Root {
     pub empty_root: bool,
 }
 
+/// A volume with extents of its own.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Thick {
+    /// With space of its own, which is wiped first, instead of in a pool
+    #[arg(long, conflicts_with = "pool")]
+    pub thick: bool,
+    /// Spread it over so many disks
+    #[arg(long, value_name = "N", requires = "thick", value_parser = clap::value_parser!(u16).range(1..))]
+    pub stripes: Option<u16>,
+    /// What goes to one disk before it is the next one's turn [default: 64K]
+    #[arg(long, value_name = "SIZE", requires = "stripes", value_parser = size)]
+    pub stripe_size: Option<SizeText>,
+    /// Without gaps on each disk
+    #[arg(long, requires = "thick")]
+    pub contiguous: bool,
+    /// Use this PV, by its id or path (repeatable) [default: any]
+    #[arg(long = "on", value_parser = pv, value_name = "PV", requires = "thick")]
+    pub on: Vec<PvText>,
+    /// Do not use this PV, by its id or path (repeatable)
+    #[arg(long = "not-on", value_parser = pv, value_name = "PV", requires = "thick")]
+    pub not_on: Vec<PvText>,
+}
+
 /// Where to mount.
 #[derive(Clone, Debug, Args)]
 pub struct MountAt {
@@ -78,6 +101,8 @@ pub enum Volume {
         mkfs_options: Vec<String>,
         #[command(flatten)]
         root: Root,
+        #[command(flatten)]
+        thick: Thick,
         #[command(flatten)]
         with: WithLabels,
         #[command(flatten)]

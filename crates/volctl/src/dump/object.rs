@@ -90,6 +90,7 @@ pub fn to_json(object: &Object) -> Value {
             "data_offset_bytes": pv.data_offset.get(), "extents": pv.extents.get(), "metadata": pv.metadata,
             "backing_file": pv.backing_file, "hardware_id": pv.hardware_id,
             "left": pv.left.iter().map(|one| json!({"sequence": one.sequence, "hash": hex(&one.hash)})).collect::<Vec<_>>(),
+            "labels": pv.labels.iter().collect::<std::collections::BTreeMap<_, _>>(),
         }),
         Object::Pool(pool) => json!({
             "kind": "pool", "id": pool.id.to_string(), "name": pool.name.as_str(), "state": pool_state(pool.state),
@@ -100,6 +101,9 @@ pub fn to_json(object: &Object) -> Value {
             "grows": pool.growth != Growth::Off,
             "grows_to_bytes": match pool.growth { Growth::UpTo(size) => Some(size.get()), Growth::VgSpace | Growth::Off => None },
             "error_when_full": pool.when_full == WhenFull::Error, "reserve_percent": pool.reserve_percent,
+            "on_pvs": pool.placement.on.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "not_on_pvs": pool.placement.not_on.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "on_labels": pool.placement.labels.iter().collect::<std::collections::BTreeMap<_, _>>(),
         }),
         Object::Volume(volume) => {
             let (content, fs) = content(&volume.content);

@@ -6,6 +6,7 @@ use vol_api::{CloneInfo, PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgIn
 
 use super::list::{content, pv_condition};
 use super::{Align, Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
+use crate::run::thick::filling_text;
 
 fn facts<const N: usize>(rows: [(&str, String); N], problems: &[Problem]) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
@@ -53,6 +54,7 @@ pub fn pv_facts(pv: &PvInfo, format: Format) -> String {
             ("copy of the metadata", yes(pv.metadata_copy)),
             ("backing file", or_unknown(pv.backing_file.as_deref())),
             ("hardware id", or_unknown(pv.hardware_id.as_deref())),
+            ("labels", labels_text(&pv.labels)),
         ],
         &pv.problems,
     )
@@ -107,6 +109,7 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
             ("grows", growth_text(pool, format)),
             ("when full", if pool.when_full == "error" { "writes fail at once" } else { "writes wait" }.to_owned()),
             ("reserve", format!("{} %: below it nothing new is made", pool.reserve_percent)),
+            ("lies on", place_text(pool)),
             ("fills", fill_text(pool, format)),
             ("volumes", pool.volume_count.to_string()),
             ("snapshots", pool.snapshot_count.to_string()),
@@ -115,6 +118,21 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
         ],
         &pool.problems,
     )
+}
+
+/// Which PVs it may lie on.
+fn place_text(pool: &PoolInfo) -> String {
+    let mut parts = Vec::new();
+    if !pool.on.is_empty() {
+        parts.push(pool.on.join(", "));
+    }
+    if !pool.not_on.is_empty() {
+        parts.push(format!("not {}", pool.not_on.join(", ")));
+    }
+    if !pool.on_labels.is_empty() {
+        parts.push(format!("PVs labelled {}", labels_text(&pool.on_labels)));
+    }
+    if parts.is_empty() { "any PV".to_owned() } else { parts.join("; ") }
 }
 
 fn growth_text(pool: &PoolInfo, format: Format) -> String {
@@ -153,14 +171,34 @@ pub(super) fn time_text(seconds: u64) -> String {
     }
 }
 
+/// The pool, or how a thick volume lies.
+fn pool_text(volume: &VolumeInfo, format: Format) -> String {
+    match &volume.thick {
+        None => volume.pool.clone(),
+        Some(thick) => match thick.stripe_size_bytes {
+            None => "none: thick, linear".to_owned(),
+            Some(size) => format!("none: thick, {} stripes of {}", thick.stripes, format.size(size)),
+        },
+    }
+}
+
+/// The size, and how far what it is to have is filled.
+fn size_text(volume: &VolumeInfo, format: Format) -> String {
+    let size = format.size(volume.size_bytes);
+    match volume.thick.as_ref().and_then(|thick| thick.filling.as_ref()) {
+        None => size,
+        Some(filling) => format!("{size}, {}", filling_text(filling, format)),
+    }
+}
+
 pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
     facts(
         [
             ("volume", format!("{}/{}", volume.vg, volume.name)),
             ("id", volume.id.clone()),
             ("health", condition(volume.state, volume.health)),
-            ("pool", volume.pool.clone()),
-            ("size", format.size(volume.size_bytes)),
+            ("pool", pool_text(volume, format)),
+            ("size", size_text(volume, format)),
             ("used", with_percent(format, volume.used_bytes, volume.size_bytes)),
             ("reserve", if volume.reserve_bytes == 0 { "none".to_owned() } else { format.size(volume.reserve_bytes) }),
             ("content", content(volume)),

@@ -109,7 +109,7 @@ pub fn volume_table(volumes: &[VolumeInfo], format: Format) -> Table {
     for volume in volumes {
         table.push([
             format!("{}/{}", volume.vg, volume.name),
-            volume.pool.clone(),
+            if volume.thick.is_some() { "(thick)".to_owned() } else { volume.pool.clone() },
             format.size(volume.size_bytes),
             format.size(volume.used_bytes),
             content(volume),

@@ -77,6 +77,8 @@ const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
 /// A pool after the last letter.
 const OTHER: char = '*';
 const FREE: char = '.';
+/// Any thick volume.
+const THICK: char = '=';
 /// Narrowest and widest drawing of a PV, in cells.
 const CELLS: std::ops::RangeInclusive<usize> = 16..=200;
 
@@ -100,6 +102,7 @@ fn mark(segment: &PvSegment, legend: &[(char, String)]) -> char {
         SegmentUse::Free => FREE,
         SegmentUse::Data => letter,
         SegmentUse::Metadata => letter.to_ascii_uppercase(),
+        SegmentUse::Thick => THICK,
     }
 }
 
@@ -147,6 +150,9 @@ pub fn map_text(map: &VgMap, width: usize, format: Format) -> String {
         let upper = letter.to_ascii_uppercase();
         text.push_str(&format!("  {letter} data of pool {0}, {upper} its metadata\n", clean(name)));
     }
+    if map.pvs.iter().flat_map(|pv| &pv.segments).any(|segment| segment.usage == SegmentUse::Thick) {
+        text.push_str(&format!("  {THICK} thick volumes\n"));
+    }
     text.push_str(&format!("  {FREE} free\n"));
     text
 }
@@ -161,7 +167,10 @@ pub fn segments_text(pv: &PvMap, extent_size: u64, format: Format) -> String {
                 format!("pool {pool}, {} from {}", segment.usage.as_str(), format.size(offset))
             }
             (Some(pool), _) => format!("pool {pool}, {}", segment.usage.as_str()),
-            (None, _) => segment.usage.as_str().to_owned(),
+            (None, _) => match &segment.volume {
+                Some(volume) => format!("thick volume {volume}"),
+                None => segment.usage.as_str().to_owned(),
+            },
         };
         table.push([
             format!("{}-{last}", segment.start_extent),

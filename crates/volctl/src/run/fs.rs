@@ -4,12 +4,15 @@ use vol_api::{CheckVolume, ResizeVolume};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
+use super::thick::watched;
 use super::{Run, Session};
 use crate::cli::Change;
 
 pub async fn resize(volume: &VolumePath, size: String, change: &Change, session: &mut Session<'_>) -> Run {
     let format = session.format;
-    let changed = session.client.resize_volume(volume, &ResizeVolume { size }, change.dry_run).await?;
+    let client = session.client.clone();
+    let request = ResizeVolume { size };
+    let changed = watched(session, volume, client.resize_volume(volume, &request, change.dry_run)).await?;
     session.report(&changed, volume.to_string(), |outcome| {
         let has = outcome.object.as_ref().map_or(String::new(), |now| format!(" {}", format.size(now.size_bytes)));
         let next = match &outcome.object {

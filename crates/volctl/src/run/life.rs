@@ -6,6 +6,7 @@ use vol_api::{CloneVolume, CreateSnapshot, Relabel, Rename, SnapshotGroup, Snaps
 use vol_types::{Label, SnapshotPath};
 
 use super::change::{Question, line};
+use super::thick::watched;
 use super::{Run, Session};
 use crate::cli::{
     Change, CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
@@ -19,7 +20,7 @@ pub(super) fn labels(with: &WithLabels) -> Result<BTreeMap<String, String>, Fail
     unique(with.labels.iter())
 }
 
-fn unique<'a>(labels: impl Iterator<Item = &'a Label>) -> Result<BTreeMap<String, String>, Failure> {
+pub fn unique<'a>(labels: impl Iterator<Item = &'a Label>) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();
     for label in labels {
         if all.insert(label.key().to_owned(), label.value().to_owned()).is_some() {
@@ -29,7 +30,7 @@ fn unique<'a>(labels: impl Iterator<Item = &'a Label>) -> Result<BTreeMap<String
     Ok(all)
 }
 
-fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
+pub fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
     let set = changes.labels.iter().filter_map(|change| match change {
         LabelChange::Set(label) => Some(label),
         LabelChange::Remove(_) => None,
@@ -59,7 +60,8 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         labels: labels(&with)?,
     };
     let format = session.format;
-    let changed = session.client.clone_volume(&request, change.dry_run).await?;
+    let client = session.client.clone();
+    let changed = watched(session, &new, client.clone_volume(&request, change.dry_run)).await?;
     session.report(&changed, new.to_string(), |outcome| {
         let (what, verb) = outcome.object.as_ref().map_or((String::new(), "mount"), |made| {
             let content = made.fs.as_deref().unwrap_or("raw");
@@ -193,7 +195,7 @@ pub async fn rename_snapshot(args: RenameSnapshot, session: &mut Session<'_>) ->
 }
 
 /// `: owner=pg, tier=fast`, or that there are none.
-fn shown(labels: Option<&BTreeMap<String, String>>) -> String {
+pub fn shown(labels: Option<&BTreeMap<String, String>>) -> String {
     let all: Vec<_> = labels.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
     if all.is_empty() { "labelled: no labels".to_owned() } else { format!("labelled: {}", all.join(", ")) }
 }

@@ -39,14 +39,7 @@ pub async fn reduce(
     change: &Change,
     session: &mut Session<'_>,
 ) -> Run {
-    let mut named = Vec::new();
-    for pv in pvs {
-        named.push(match pv {
-            PvText::Id(id) => id.to_string(),
-            PvText::Path(path) => paths::devices(std::slice::from_ref(path))?.concat(),
-        });
-    }
-    let request = ReduceVg { pvs: named, missing, force };
+    let request = ReduceVg { pvs: paths::pvs(pvs)?, missing, force };
     if force && !change.yes && !change.dry_run {
         let plan = plan_of(session.client.reduce_vg(vg, &request, true).await?);
         let question = "The missing disks will never come back, and nothing on them is needed?".to_owned();

@@ -4,7 +4,7 @@ use std::io;
 
 use vol_api::FileSpec;
 
-use crate::cli::FileText;
+use crate::cli::{FileText, PvText};
 use crate::values::{resolve, resolve_parent};
 use crate::{Failure, exit};
 
@@ -25,6 +25,15 @@ pub fn file(path: &str) -> Result<String, Failure> {
 /// Files to be made, with their sizes.
 pub fn files(files: &[FileText]) -> Result<Vec<FileSpec>, Failure> {
     files.iter().map(|spec| Ok(FileSpec { path: file(&spec.path)?, size: spec.size.0.clone() })).collect()
+}
+
+/// PVs as the daemon wants them named.
+pub fn pvs(pvs: &[PvText]) -> Result<Vec<String>, Failure> {
+    let name = |pv: &PvText| match pv {
+        PvText::Id(id) => Ok(id.to_string()),
+        PvText::Path(path) => usage(path, resolve_parent(path)),
+    };
+    pvs.iter().map(name).collect()
 }
 
 /// Disks, under the names that the user knows them by.

@@ -3,7 +3,7 @@
 use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, SetPool};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, usage};
+use super::{Run, Session, life, paths, usage};
 use crate::cli::Pool;
 use crate::render::{pool_facts, pool_table};
 use crate::{Failure, exit};
@@ -19,7 +19,7 @@ fn count_of(count: u64, one: &str, more: &str) -> String {
 pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Pool::Create { pool, size, chunk_size, policy, change } => {
+        Pool::Create { pool, size, chunk_size, policy, place, change } => {
             let request = CreatePool {
                 vg: pool.vg.to_string(),
                 name: pool.pool.to_string(),
@@ -29,6 +29,10 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
                 grow_to: policy.grow_to.map(|text| text.0),
                 reserve_percent: policy.reserve,
                 when_full: policy.when_full.map(|word| word.as_str().to_owned()),
+                on: paths::pvs(&place.on)?,
+                not_on: paths::pvs(&place.not_on)?,
+                on_labels: life::unique(place.on_label.iter())?,
+                contiguous: place.contiguous,
             };
             let changed = session.client.create_pool(&request, change.dry_run).await?;
             session.report(&changed, pool.to_string(), |outcome| {
@@ -54,8 +58,15 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             session.show(&pool, name(&pool), &pool_facts(&pool, format))
         }
         Pool::Usage { pool } => usage::pool(&pool, session).await,
-        Pool::Extend { pool, size, metadata, change } => {
-            let request = ExtendPool { size: size.map(|size| size.0), metadata: metadata.map(|size| size.0) };
+        Pool::Extend { pool, size, metadata, place, change } => {
+            let request = ExtendPool {
+                size: size.map(|size| size.0),
+                metadata: metadata.map(|size| size.0),
+                on: paths::pvs(&place.on)?,
+                not_on: paths::pvs(&place.not_on)?,
+                on_labels: life::unique(place.on_label.iter())?,
+                contiguous: place.contiguous,
+            };
             let changed = session.client.extend_pool(&pool, &request, change.dry_run).await?;
             session.report(&changed, pool.to_string(), |outcome| {
                 let size = outcome.object.as_ref().map_or(String::new(), |pool| {

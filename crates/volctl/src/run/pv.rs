@@ -3,8 +3,8 @@
 use vol_api::{PvCheck, PvCheckList, PvInfo, ScanRequest, WipePv};
 use vol_types::PvId;
 
-use super::change::{Question, plan_of};
-use super::{Run, Session, paths, usage};
+use super::change::{Question, line, plan_of};
+use super::{Run, Session, life, paths, usage};
 use crate::cli::{Change, Output, Pv, PvText};
 use crate::dump;
 use crate::render::{count, pv_table};
@@ -31,6 +31,15 @@ pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
         Pv::Show { pv } => {
             let pv = find(pv, session).await?;
             usage::show_pv(&pv, name(&pv), session).await
+        }
+        Pv::Label { pv, labels, change } => {
+            let found = find(pv, session).await?;
+            let request = life::relabel(&labels)?;
+            let changed = session.client.label_pv(known_id(&found)?, &request, change.dry_run).await?;
+            session.report(&changed, name(&found), |outcome| {
+                let labels = life::shown(outcome.object.as_ref().map(|pv| &pv.labels));
+                line(&format!("PV {}", name(&found)), outcome.changed, &labels, &format!("was already {labels}"), "")
+            })
         }
         Pv::Wipe { disk, force, change } => wipe(&disk, force, &change, session).await,
         Pv::Check { pvs, offline } => check(pvs, offline, session).await,

@@ -4,6 +4,7 @@ use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, SetVolume, Vol
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
+use super::thick::watched;
 use super::{Run, Session, fs, life, paths, usage};
 use crate::cli::{Fs, Volume};
 use crate::render::{count, deleted_table, volume_facts, volume_table};
@@ -15,7 +16,7 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, reserve, with, mkfs_options, root, change } => {
+        Volume::Create { volume, pool, size, fs, reserve, with, mkfs_options, root, thick, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -28,12 +29,24 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 owner: root.owner,
                 mode: root.mode,
                 empty_root: root.empty_root,
+                thick: thick.thick,
+                stripes: thick.stripes,
+                stripe_size: thick.stripe_size.map(|size| size.0),
+                contiguous: thick.contiguous,
+                on: paths::pvs(&thick.on)?,
+                not_on: paths::pvs(&thick.not_on)?,
             };
-            let changed = session.client.create_volume(&request, change.dry_run).await?;
+            let client = session.client.clone();
+            let made = client.create_volume(&request, change.dry_run);
+            let changed = if thick.thick { watched(session, &volume, made).await? } else { made.await? };
             session.report(&changed, volume.to_string(), |outcome| {
                 let what = outcome.object.as_ref().map_or(String::new(), |made| {
                     let content = made.fs.as_deref().unwrap_or("raw");
-                    format!(": {}, {content}, in pool {}", format.size(made.size_bytes), made.pool)
+                    let place = match made.thick {
+                        Some(_) => "thick".to_owned(),
+                        None => format!("in pool {}", made.pool),
+                    };
+                    format!(": {}, {content}, {place}", format.size(made.size_bytes))
                 });
                 let next = match fs {
                     Fs::None => format!("Attach it: volctl volume attach {volume}"),

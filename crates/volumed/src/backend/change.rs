@@ -64,7 +64,7 @@ fn missed_copies<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name) ->
         .collect()
 }
 
-fn bytes(field: &str, text: &str) -> Result<Bytes, ApiError> {
+pub(super) fn bytes(field: &str, text: &str) -> Result<Bytes, ApiError> {
     vol_types::parse_bytes(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))
 }
 
@@ -161,6 +161,7 @@ pub fn create_pool<H: HostMut + 'static>(
         chunk_size: request.chunk_size.as_deref().map(|text| bytes("chunk size", text)).transpose()?,
         overcommit_percent: request.overcommit_limit_percent.unwrap_or(limit::OVERCOMMIT_PERCENT_DEFAULT),
         policy: super::space::policy(request)?,
+        place: super::space::place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?,
     };
     let done = backend.engine.create_pool(&wanted, dry_run).map_err(from_engine)?;
     changed(backend, &wanted.vg, done, || {
@@ -186,6 +187,10 @@ pub fn create_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     let path = VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("name", &request.name)? };
     let fs = file_system(request.fs.as_deref())?;
+    if request.thick {
+        return super::thick::create(backend, &path, fs, request, dry_run);
+    }
+    super::thick::only_of_thick(request)?;
     let wanted = CreateVolume {
         path: path.clone(),
         pool: request.pool.as_deref().map(|text| parse_field("pool", text)).transpose()?,

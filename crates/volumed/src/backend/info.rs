@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use vol_api::{
-    CheckFinding, CloneInfo, DeletedInfo, Df, DfPool, DfVg, Health, MountInfo, ObjectState, PoolInfo, PoolMode,
-    PvCheck, PvInfo, SnapshotInfo, Status, VgInfo, VolumeContent, VolumeInfo,
+    CheckFinding, CloneInfo, DeletedInfo, Df, DfPool, DfVg, FillingInfo, Health, MountInfo, ObjectState, PoolInfo,
+    PoolMode, PvCheck, PvInfo, SnapshotInfo, Status, ThickInfo, VgInfo, VolumeContent, VolumeInfo,
 };
 use vol_core::dm::Device;
 use vol_core::observed::{self, PoolStatus, PoolUsage};
 use vol_core::plan::{agreement, grow, trash};
 use vol_core::{Catalog, VolumeName};
 use vol_engine::host::IoBackend;
-use vol_engine::{Problem, UnknownPv, View};
+use vol_engine::{Fill, Problem, UnknownPv, View};
 use vol_types::{
-    Bytes, CloneOf, Content, Growth, ObjectKey, Pool, PoolState, Pv, VgState, Volume, VolumeState, WhenFull,
+    Bytes, CloneOf, Content, Growth, Labels, ObjectKey, Pool, PoolState, Pv, PvId, Thick, VgState, Volume, VolumeState,
+    WhenFull,
 };
 
 use super::Facts;
@@ -94,9 +95,16 @@ pub fn pv(catalog: &Catalog, view: &View, pv: &Pv) -> PvInfo {
         metadata_copy: pv.metadata,
         backing_file: pv.backing_file.clone(),
         hardware_id: (!pv.hardware_id.is_empty()).then(|| pv.hardware_id.clone()),
+        labels: labels(&pv.labels),
         health: health_of(&problems, !present),
         problems,
     }
+}
+
+/// Where it stands, or its id while it is missing.
+fn pv_shown(view: &View, pv: PvId) -> String {
+    let node = view.nodes.iter().find(|(id, _)| *id == pv);
+    node.map_or_else(|| pv.to_string(), |(_, node)| node.display().to_string())
 }
 
 /// A disk that carries the label of a VG which does not know it.
@@ -187,6 +195,9 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
         }
         .to_owned(),
         reserve_percent: u64::from(pool.reserve_percent),
+        on: pool.placement.on.iter().map(|pv| pv_shown(view, *pv)).collect(),
+        not_on: pool.placement.not_on.iter().map(|pv| pv_shown(view, *pv)).collect(),
+        on_labels: labels(&pool.placement.labels),
         fill_bytes_per_second: space.and_then(|space| space.trend).map(|trend| trend.bytes_per_second),
         time_to_full_seconds: time_to_full.map(|(seconds, _)| seconds),
         time_to_full_confidence: time_to_full.map(|(_, confidence)| confidence.as_str().to_owned()),
@@ -237,8 +248,8 @@ fn pool_name(catalog: &Catalog, volume: &Volume) -> String {
     catalog.pool(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
 }
 
-/// A volume.
-pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
+/// A volume. `filling`: how far a thick volume is filled that somebody fills now.
+pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<Fill>) -> VolumeInfo {
     let common = common(catalog, view, volume);
     let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
     problems.extend(
@@ -263,13 +274,17 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
         fs: common.fs,
         fs_uuid: common.fs_uuid,
         size_bytes: volume.size.get(),
-        used_bytes: view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
+        used_bytes: match volume.thick() {
+            Some(_) => Some(volume.size.get()),
+            None => view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
+        },
+        thick: volume.thick().map(|thick| thick_info(catalog, volume, thick, filling)),
         reserve_bytes: volume.reserve.get(),
         active: common.active,
         device: common.device,
         mounts: common.mounts,
         snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
-        labels: labels(volume),
+        labels: labels(&volume.labels),
         protected: volume.protected,
         clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
         kept_until: None,
@@ -280,8 +295,31 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume) -> VolumeInfo {
     }
 }
 
-fn labels(volume: &Volume) -> BTreeMap<String, String> {
-    volume.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+fn thick_info(catalog: &Catalog, volume: &Volume, thick: &Thick, filling: Option<Fill>) -> ThickInfo {
+    let capacity = thick.capacity(catalog.vg().extent_size);
+    // What nobody has yet begins where the volume ends, or with the volume if that is new.
+    let base = if volume.state == VolumeState::Creating { Bytes::ZERO } else { volume.size };
+    let known = || Fill {
+        copy: volume.state == VolumeState::Creating && volume.clone_of.is_some(),
+        done: thick.filled.saturating_sub(base),
+        total: capacity.saturating_sub(base),
+    };
+    let fill = filling.unwrap_or_else(known);
+    ThickInfo {
+        stripes: thick.stripes,
+        stripe_size_bytes: (thick.stripes > 1).then(|| thick.stripe_size.get()),
+        capacity_bytes: capacity.get(),
+        filling: vol_core::plan::thick::is_filling(catalog, volume).then(|| FillingInfo {
+            kind: if fill.copy { "copy" } else { "wipe" }.to_owned(),
+            running: filling.is_some(),
+            done_bytes: fill.done.get(),
+            total_bytes: fill.total.get(),
+        }),
+    }
+}
+
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn clone_of(catalog: &Catalog, of: &CloneOf) -> CloneInfo {
@@ -320,7 +358,7 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         fs: common.fs,
         active: common.active,
         mounts: common.mounts,
-        labels: labels(volume),
+        labels: labels(&volume.labels),
         protected: volume.protected,
         kept_until: None,
         created_at: time(volume.created_at),

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use vol_api::{
-    ApiError, Relabel, Rename, SetVolume, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field,
+    ApiError, PvInfo, Relabel, Rename, SetVolume, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field,
 };
 use vol_core::VolumeName;
 use vol_engine::CloneVolume;
 use vol_engine::host::HostMut;
-use vol_types::{Label, Labels, Name, Reserve, SnapshotPath, VolumePath, label};
+use vol_types::{Label, Labels, Name, PvId, Reserve, SnapshotPath, VolumePath, label};
 
 use super::EngineBackend;
 use super::change::{changed, snapshot_name, volume_name};
 use super::error::from_engine;
-use crate::api::{Change, Life};
+use crate::api::{Backend as _, Change, Life};
 
 /// Labels as they stand in a request.
 pub(super) fn labels(wanted: &BTreeMap<String, String>) -> Result<Labels, ApiError> {
@@ -117,6 +117,17 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
             .ok_or_else(|| ApiError::invalid("what to change is not said").with_hint("say it with reserve"))?;
         let done = self.engine.reserve(&volume.vg, &volume_name(volume), wanted, dry_run).map_err(from_engine)?;
         changed(self, &volume.vg, done, || self.volume_info(volume))
+    }
+
+    fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo> {
+        let (set, remove) = checked(&request)?;
+        let of = self.engine.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.pv(id).is_some()));
+        let Some(vg) = of.map(|vg| vg.read(|catalog| catalog.vg().name.clone())) else {
+            return Err(ApiError::not_found(format!("there is no physical volume {id}"))
+                .with_hint("volctl pv list shows them; volctl pv scan looks again"));
+        };
+        let done = self.engine.relabel_pv(&vg, id, (&set, remove), dry_run).map_err(from_engine)?;
+        changed(self, &vg, done, || self.pv(id))
     }
 
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {

@@ -27,7 +27,7 @@ pub fn extend<H: HostMut + 'static>(
     changed(backend, vg, backend.engine.extend_vg(&wanted, dry_run).map_err(from_engine)?, || backend.vg(vg))
 }
 
-fn pv_name(text: &String) -> Result<PvName, ApiError> {
+pub(super) fn pv_name(text: &String) -> Result<PvName, ApiError> {
     if let Ok(id) = text.parse() {
         return Ok(PvName::Id(id));
     }

@@ -30,6 +30,7 @@ mod restore;
 mod space;
 #[cfg(test)]
 mod tests;
+mod thick;
 mod trash;
 mod usage;
 
@@ -39,6 +40,10 @@ pub use open::open;
 /// a few ioctls per pool.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+/// When what was cut short is filled further, after the start: soon, but not before those who ask first.
+const FILL_FIRST: Duration = Duration::from_secs(1);
+/// And how often that is tried again, if it could not be.
+const FILL_EVERY: Duration = Duration::from_secs(10);
 /// How often what is kept is looked through for what is due.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
 
@@ -165,6 +170,17 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Ok(())
     }
 
+    /// Starts the thread that goes on with thick volumes that were being wiped or copied when a daemon ended.
+    pub fn start_filling(&self) -> std::io::Result<()> {
+        let engine = self.engine.clone();
+        let work = move |go_on: &dyn Fn() -> bool| {
+            engine.fill_unfinished(go_on);
+            FILL_EVERY
+        };
+        self.keep(Ticker::start("fill", FILL_FIRST, work)?);
+        Ok(())
+    }
+
     fn keep(&self, ticker: Ticker) {
         self.tickers.lock().unwrap_or_else(PoisonError::into_inner).push(ticker);
     }
@@ -207,7 +223,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let name = VolumeName { volume: path.volume.clone(), snapshot: None };
         vg.read(|catalog| {
             let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
-            Ok(info::volume(catalog, &view, volume))
+            Ok(info::volume(catalog, &view, volume, self.engine.filling(volume.id)))
         })
     }
 
@@ -319,7 +335,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             vg.read(|catalog| {
                 let volumes =
                     catalog.volumes().filter(|one| one.snapshot.is_none() && one.state != VolumeState::Deleted);
-                all.extend(volumes.map(|volume| info::volume(catalog, &view, volume)));
+                all.extend(volumes.map(|volume| info::volume(catalog, &view, volume, self.engine.filling(volume.id))));
             });
         }
         all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
@@ -464,6 +480,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn scan(&self, request: vol_api::ScanRequest, dry_run: bool) -> Change<vol_api::ScanInfo> {
         change::scan(self, &request, dry_run)
+    }
+
+    fn stopping(&self) {
+        self.engine.halt_filling();
     }
 
     fn stop(&self) {

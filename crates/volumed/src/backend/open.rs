@@ -49,6 +49,7 @@ pub fn open<H: HostMut + 'static>(
     let backend = EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
     backend.start_purging().context("the purging thread")?;
+    backend.start_filling().context("the filling thread")?;
     backend.start_maintaining().context("the maintaining thread")?;
     backend.start_guarding_space().context("the thread that lets pools grow")?;
     Ok(Arc::new(backend))

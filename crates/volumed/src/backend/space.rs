@@ -1,7 +1,10 @@
 //! Requests about the space of pools.
 
+use std::collections::BTreeMap;
+
 use vol_api::{ApiError, PoolInfo};
 use vol_core::plan::grow::{ExtendPool, SetPool, SpacePolicy};
+use vol_engine::PlaceOn;
 use vol_engine::host::HostMut;
 use vol_types::{GrowSpec, Growth, PoolPath, WhenFull, parse_growth};
 
@@ -40,6 +43,16 @@ pub fn policy(request: &vol_api::CreatePool) -> Result<SpacePolicy, ApiError> {
     })
 }
 
+/// Where something is asked to lie.
+pub fn place(
+    (on, not_on): (&[String], &[String]),
+    on_labels: &BTreeMap<String, String>,
+    contiguous: bool,
+) -> Result<PlaceOn, ApiError> {
+    let pvs = |names: &[String]| names.iter().map(super::membership::pv_name).collect::<Result<Vec<_>, _>>();
+    Ok(PlaceOn { on: pvs(on)?, not_on: pvs(not_on)?, labels: super::life::labels(on_labels)?, contiguous })
+}
+
 pub fn extend<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &PoolPath,
@@ -50,8 +63,11 @@ pub fn extend<H: HostMut + 'static>(
         name: path.pool.clone(),
         data: grow_spec("size", request.size.as_ref())?,
         metadata: grow_spec("metadata", request.metadata.as_ref())?,
+        placement: None,
+        contiguous: request.contiguous,
     };
-    let done = backend.engine.extend_pool(&path.vg, &wanted, dry_run).map_err(from_engine)?;
+    let place = place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?;
+    let done = backend.engine.extend_pool_on(&path.vg, &wanted, &place, dry_run).map_err(from_engine)?;
     changed(backend, &path.vg, done, || backend.pool_info(path))
 }
 

@@ -169,10 +169,28 @@ fn taken(catalog: &Catalog, pv: &Pv) -> Vec<PvSegment> {
                         usage,
                         pool: Some(pool.name.to_string()),
                         pool_offset_bytes: Some(offset),
+                        volume: None,
                     });
                 }
                 offset += catalog.bytes(*count).get();
             }
+        }
+    }
+    for volume in catalog.thick_volumes() {
+        let of = || match volume.state.has_name() {
+            true => volume.name.to_string(),
+            false => format!("{} (deleted)", volume.name),
+        };
+        for Segment { start, count, .. } in
+            volume.thick().into_iter().flat_map(|thick| &thick.segments).filter(|segment| segment.pv == pv.id)
+        {
+            all.push(PvSegment {
+                start_extent: start.get(),
+                extent_count: count.get(),
+                usage: SegmentUse::Thick,
+                volume: Some(of()),
+                ..PvSegment::default()
+            });
         }
     }
     all.sort_by_key(|segment| segment.start_extent);
@@ -208,7 +226,7 @@ fn pv_map(catalog: &Catalog, view: &View, pv: &Pv) -> PvMap {
 /// Whether the pool goes on in `next` where it leaves off in `last`.
 fn goes_on(catalog: &Catalog, last: &PvSegment, next: &PvSegment) -> bool {
     let size = catalog.bytes(vol_types::Extents(last.extent_count)).get();
-    (last.usage, &last.pool) == (next.usage, &next.pool)
+    (last.usage, &last.pool, &last.volume) == (next.usage, &next.pool, &next.volume)
         && last.start_extent + last.extent_count == next.start_extent
         && last.pool_offset_bytes.map(|offset| offset + size) == next.pool_offset_bytes
 }

@@ -90,6 +90,7 @@ fn backup() -> Backup {
             backing_file: None,
             hardware_id: String::new(),
             left: Vec::new(),
+            labels: Default::default(),
         }),
     ];
     let layout = vol_api::backup::LayoutRecord {

@@ -95,7 +95,7 @@ fn a_volume_is_shown_with_its_snapshots() {
 fn segment(start_extent: u64, extent_count: u64, usage: SegmentUse) -> PvSegment {
     let pool = (usage != SegmentUse::Free).then(|| "tank".to_owned());
     let pool_offset_bytes = pool.as_ref().map(|_| start_extent * (4 << 20));
-    PvSegment { start_extent, extent_count, usage, pool, pool_offset_bytes }
+    PvSegment { start_extent, extent_count, usage, pool, pool_offset_bytes, volume: None }
 }
 
 fn map() -> VgMap {

@@ -56,12 +56,12 @@ fn a_pool_is_extended_and_its_policies_are_changed() {
     let tank = pool("data/tank");
     let was = backend.pool(&tank).unwrap();
     assert_eq!((was.growth.as_str(), was.when_full.as_str(), was.reserve_percent), ("vg", "queue", 5));
-    let request = vol_api::ExtendPool { size: Some("+1G".into()), metadata: None };
+    let request = vol_api::ExtendPool { size: Some("+1G".into()), metadata: None, ..Default::default() };
     assert!(planned(backend.extend_pool(&tank, request.clone(), true)).changes);
     assert_eq!(backend.pool(&tank).unwrap(), was, "a dry run changed it");
     let now = done(backend.extend_pool(&tank, request, false));
     assert_eq!((now.size_bytes, now.growable_bytes), (was.size_bytes + GIB, was.growable_bytes - GIB));
-    let same = vol_api::ExtendPool { size: Some(now.size_bytes.to_string()), metadata: None };
+    let same = vol_api::ExtendPool { size: Some(now.size_bytes.to_string()), metadata: None, ..Default::default() };
     assert!(!outcome(backend.extend_pool(&tank, same, false)).changed);
 
     let request = vol_api::SetPool {

@@ -90,7 +90,8 @@ fn malformed_names_sizes_and_paths_name_their_field() {
         failed(backend.create_pool(request, false))
     };
     let extend = |size: Option<&str>, metadata: Option<&str>| {
-        let request = vol_api::ExtendPool { size: size.map(str::to_owned), metadata: metadata.map(str::to_owned) };
+        let (size, metadata) = (size.map(str::to_owned), metadata.map(str::to_owned));
+        let request = vol_api::ExtendPool { size, metadata, ..Default::default() };
         failed(backend.extend_pool(&pool("data/tank"), request, false))
     };
     check(vec![

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use vol_api::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
-use vol_types::{SnapshotPath, VolumePath};
+use vol_types::{PvId, SnapshotPath, VolumePath};
 
 use super::super::Front;
 use super::super::call::Call;
-use crate::access::Role::Provision;
+use crate::access::Role::{Admin, Provision};
 
 pub fn life() -> Router<Arc<Front>> {
     const VOLUME: &str = "/v1/volumes/{vg}/{volume}";
@@ -56,6 +56,10 @@ pub fn life() -> Router<Arc<Front>> {
             post(|call: Call| {
                 call.change_with(Provision, |b, path: VolumePath, r: SetVolume, dry| b.set_volume(&path, r, dry))
             }),
+        )
+        .route(
+            "/v1/pvs/{id}/labels",
+            post(|call: Call| call.change_with(Admin, |b, id: PvId, r: Relabel, dry| b.label_pv(id, r, dry))),
         )
         .route(
             &format!("{VOLUME}/protect"),

@@ -1,0 +1,51 @@
+//! Waiting for thick volumes, which are wiped or copied before they are ready.
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use vol_api::{ClientError, FillingInfo};
+use vol_types::VolumePath;
+
+use super::Session;
+use crate::cli::Output;
+use crate::render::Format;
+
+/// How often it is asked how far it has come.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How far a thick volume is wiped or copied: `wiping 3.2 GiB of 8 GiB (40 %)`.
+pub fn filling_text(filling: &FillingInfo, format: Format) -> String {
+    let verb = if filling.kind == "copy" { "copying" } else { "wiping" };
+    let percent = u128::from(filling.done_bytes) * 100 / u128::from(filling.total_bytes.max(1));
+    let waits = if filling.running { "" } else { ", waits for its turn" };
+    format!("{verb} {} of {} ({percent} %){waits}", format.size(filling.done_bytes), format.size(filling.total_bytes))
+}
+
+/// Waits for a change of `volume`, and shows on a terminal how far it has come.
+pub async fn watched<T>(
+    session: &mut Session<'_>,
+    volume: &VolumePath,
+    change: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let show = !session.quiet && session.output == Output::Table && std::io::stderr().is_terminal();
+    let mut change = std::pin::pin!(change);
+    let mut shown = false;
+    loop {
+        if let Ok(result) = tokio::time::timeout(TICK, &mut change).await {
+            if shown {
+                // What cannot be shown is no failure of the change.
+                let _ = write!(session.err, "\r\x1b[K").and_then(|()| session.err.flush());
+            }
+            return result;
+        }
+        if show
+            && let Ok(info) = session.client.volume(volume).await
+            && let Some(filling) = info.thick.and_then(|thick| thick.filling)
+        {
+            let text = filling_text(&filling, session.format);
+            let _ = write!(session.err, "\r{text}\x1b[K").and_then(|()| session.err.flush());
+            shown = true;
+        }
+    }
+}

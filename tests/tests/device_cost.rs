@@ -1,0 +1,159 @@
+//! What a change costs on a real kernel, counted: calls that change something, flushes of the disk, bytes, processes. Counts hold on
+//! every machine; docs/performance.md has the times.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use vol_tests::dying::{End, Hand, Side};
+use vol_tests::{Machine, wire};
+
+/// How many volumes there are when it is counted for the second time.
+const CROWD: usize = 1000;
+
+/// What reached a disk: writes, bytes, flushes. Field numbers: `Documentation/admin-guide/iostats.rst`.
+fn disk_counters(disk: &str) -> [u64; 3] {
+    let node = fs::canonicalize(disk).unwrap();
+    let stat = Path::new("/sys/class/block").join(node.file_name().unwrap()).join("stat");
+    let text = fs::read_to_string(stat).unwrap();
+    let all: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    [all[4], all[6] * 512, all.get(15).copied().unwrap_or(0)]
+}
+
+/// Minor page faults of all children that a process has waited for (`proc_pid_stat(5)`, `cminflt`): no program can start without one.
+fn faults_of_children(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').nth(8).unwrap().parse().unwrap()
+}
+
+/// The children of a process that live.
+fn children(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut all: Vec<String> = tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    all.sort();
+    all
+}
+
+struct Site {
+    m: Machine,
+    hand: Hand,
+    socket: PathBuf,
+}
+
+impl Site {
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, answer) = wire::request(&self.socket, method, path, &body).unwrap();
+        assert!(status < 300, "{method} {path}: {status} {answer}{}", self.m.log());
+        answer
+    }
+
+    fn create(&self, name: &str, fs: &str) {
+        self.ask("POST", "volumes", &json!({"vg": self.m.vg, "name": name, "size": "64M", "fs": fs}));
+    }
+
+    /// What a request does, each effect by its kind, and that it starts no process.
+    #[track_caller]
+    fn effects(&mut self, what: &str, expected: &[&str], work: impl Fn(&Site)) {
+        self.hand.order(0, Side::Before, End::Kill);
+        let pid = self.m.pid();
+        let before = (faults_of_children(pid), children(pid));
+        work(self);
+        assert_eq!((faults_of_children(pid), children(pid)), before, "{what} starts a process");
+        let kind = |line: &String| -> String {
+            let what = line.split_once(' ').unwrap().1;
+            let words = if what.starts_with("dm message") { 3 } else { 2 };
+            what.split(' ').take(words).collect::<Vec<_>>().join(" ")
+        };
+        let effects: Vec<String> = self.hand.effects().iter().map(kind).collect();
+        assert_eq!(effects, expected, "{what}: {:?}", self.hand.effects());
+    }
+
+    /// What reaches the disk. The least of three: something else may be written meanwhile, and never makes it less.
+    fn disk(&self, mut work: impl FnMut(&Site, usize)) -> [u64; 3] {
+        const TIMES: usize = 10;
+        let mut least = [u64::MAX; 3];
+        for round in 0..3 {
+            let before = disk_counters(self.m.disk(0));
+            (0..TIMES).for_each(|n| work(self, round * TIMES + n));
+            let now = disk_counters(self.m.disk(0));
+            for at in 0..3 {
+                least[at] = least[at].min((now[at] - before[at]).div_ceil(TIMES as u64));
+            }
+        }
+        least
+    }
+}
+
+const COMMIT: &str = "durable write";
+
+#[test]
+fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
+    let Some(mut m) = Machine::with("undelete_window = \"1h\"\n") else { return };
+    let hand = Hand::new(m.path("orders"));
+    m.kill9();
+    m.start_dying(hand.dir());
+    m.ok(&["vg", "create", &m.vg, m.disk(0)]);
+    m.ok(&["pool", "create", &m.of("tank"), "--size", "2G", "--overcommit-limit", "9000"]);
+    m.ok(&["pool", "extend", &m.of("tank"), "--metadata", "64M"]);
+    let socket = PathBuf::from(m.path("run/control.sock"));
+    let mut site = Site { m, hand, socket };
+    site.create("base", "none");
+    let vg = site.m.vg.clone();
+    let at = |rest: &str| format!("volumes/{vg}/{rest}");
+    site.ask("POST", &at("base/attach"), &Value::Null);
+    // The guard is one process for the daemon's life: the first snapshot starts it.
+    site.ask("POST", "snapshots", &json!({"vg": vg, "volume": "base", "name": "first"}));
+    let thin = |message| [COMMIT, message, "dm message set_transaction_id", COMMIT];
+    let mut costs: Vec<[[u64; 3]; 4]> = Vec::new();
+    for crowd in [0, CROWD] {
+        let names: Vec<usize> = (0..crowd).collect();
+        std::thread::scope(|scope| {
+            for share in names.chunks(32) {
+                let site = &site;
+                scope.spawn(move || share.iter().for_each(|n| site.create(&format!("crowd{n}"), "none")));
+            }
+        });
+        site.effects("create", &thin("dm message create_thin"), |site| site.create("v", "none"));
+        site.effects("attach", &["dm create"], |site| _ = site.ask("POST", &at("v/attach"), &Value::Null));
+        let snapshot = |name: String| json!({"vg": vg, "volume": "v", "name": name});
+        site.effects("snapshot", &thin("thin snapshot"), |site| {
+            site.ask("POST", "snapshots", &snapshot(format!("s{crowd}")));
+        });
+        site.effects("detach", &["dm remove"], |site| _ = site.ask("POST", &at("v/detach"), &Value::Null));
+        site.effects("delete, kept", &[COMMIT], |site| _ = site.ask("DELETE", &at("v"), &Value::Null));
+        site.create("w", "none");
+        site.effects("delete for good", &thin("dm message delete"), |site| {
+            _ = site.ask("DELETE", &at("w?now=true"), &Value::Null)
+        });
+
+        let taken = |text: &str| json!({"vg": vg, "volume": "base", "name": text});
+        costs.push([
+            site.disk(|site, n| site.create(&format!("c{crowd}-{n}"), "none")),
+            site.disk(|site, n| _ = site.ask("POST", "snapshots", &taken(&format!("c{crowd}-{n}")))),
+            site.disk(|site, n| _ = site.ask("DELETE", &at(&format!("c{crowd}-{n}")), &Value::Null)),
+            site.disk(|site, n| {
+                _ = site.ask("DELETE", &format!("snapshots/{vg}/base/c{crowd}-{n}?now=true"), &Value::Null);
+            }),
+        ]);
+    }
+    for (crowd, cost) in [0, CROWD].iter().zip(&costs) {
+        println!("at {crowd} volumes [writes, bytes, flushes]: create, snapshot, delete, delete for good: {cost:?}");
+        let [create, snapshot, delete, for_good] = cost;
+        // Two commits of a block; the pool's two: data, metadata, superblock each, as the kernel does for a bare message.
+        assert_eq!([create[2], snapshot[2], for_good[2]], [8; 3], "flushes at {crowd} volumes");
+        assert_eq!(*delete, [1, 4096, 1], "an acknowledged deletion at {crowd} volumes");
+        for (what, one) in [("create", create), ("snapshot", snapshot), ("delete for good", for_good)] {
+            assert!(one[1] <= 64 << 10, "{what} at {crowd} volumes writes {} bytes", one[1]);
+        }
+    }
+    // What does start a process is mkfs, and the witness sees it.
+    let before = faults_of_children(site.m.pid());
+    site.create("formatted", "ext4");
+    assert!(faults_of_children(site.m.pid()) > before, "mkfs was not seen");
+    assert_eq!(children(site.m.pid()).len(), 1, "the guard and no other");
+    site.ask("POST", &at("base/detach"), &Value::Null);
+}

@@ -1,0 +1,100 @@
+//! Pools that lie on the disks that they were asked to lie on, on a real kernel.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use vol_tests::{Machine, kernel};
+
+/// `8:16` of a disk's node.
+fn number(disk: &str) -> String {
+    let dev = std::fs::metadata(disk).unwrap_or_else(|error| panic!("{disk}: {error}")).rdev();
+    format!("{}:{}", nix_major(dev), nix_minor(dev))
+}
+
+/// `gnu_dev_major(3)`.
+fn nix_major(dev: u64) -> u64 {
+    ((dev >> 8) & 0xfff) | ((dev >> 32) & !0xfff)
+}
+
+fn nix_minor(dev: u64) -> u64 {
+    (dev & 0xff) | ((dev >> 12) & !0xff)
+}
+
+/// The disks that the tables of a pool's data and metadata name, by their numbers.
+fn lies_on(m: &Machine) -> Vec<String> {
+    let id = m.json(&["pool", "show", &m.of("tank")])["id"].as_str().unwrap().to_owned();
+    let mut disks: Vec<String> = ["tdata", "tmeta"]
+        .iter()
+        .flat_map(|layer| {
+            let table = kernel::table(&kernel::number_of(&format!("VOLUMED-{id}-{layer}")));
+            table.lines().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    disks.sort();
+    disks.dedup();
+    disks
+}
+
+fn vg(m: &Machine) {
+    m.ok(&["vg", "create", &m.vg, m.disk(0), m.disk(1), m.disk(2)]);
+}
+
+#[test]
+fn a_pool_lies_on_the_disk_that_was_named_also_when_it_grows() {
+    let Some(m) = Machine::start() else { return };
+    vg(&m);
+    let tank = m.of("tank");
+    m.ok(&["pool", "create", &tank, "--size", "256M", "--on", m.disk(1)]);
+    assert_eq!(lies_on(&m), [number(m.disk(1))]);
+    m.ok(&["pool", "extend", &tank, "--size", "+1G"]);
+    assert_eq!(lies_on(&m), [number(m.disk(1))]);
+    assert!(m.ok(&["pool", "show", &tank]).contains(m.disk(1)));
+    // There is space in the group, but not on this disk.
+    m.refused(6, &["free on PVs that are one of"], &["pool", "extend", &tank, "--size", "+4G"]);
+    m.ok(&["pool", "extend", &tank, "--size", "+1G", "--on", m.disk(2)]);
+    let mut both = vec![number(m.disk(1)), number(m.disk(2))];
+    both.sort();
+    assert_eq!(lies_on(&m), both);
+    let shown = m.json(&["pool", "show", &tank]);
+    assert_eq!(shown["on"].as_array().unwrap().len(), 1, "that was for this growth alone: {shown}");
+}
+
+#[test]
+fn a_pool_lies_on_the_disks_with_a_label_after_a_restart_too() {
+    let Some(mut m) = Machine::start() else { return };
+    vg(&m);
+    let tank = m.of("tank");
+    m.ok(&["pv", "label", m.disk(2), "tier=fast", "rack=7"]);
+    m.ok(&["pv", "label", m.disk(2), "rack-"]);
+    let pv = m.json(&["pv", "show", m.disk(2)]);
+    assert_eq!(pv["labels"], serde_json::json!({"tier": "fast"}), "{pv}");
+    m.ok(&["pool", "create", &tank, "--size", "50%FREE", "--on-label", "tier=fast"]);
+    assert_eq!(lies_on(&m), [number(m.disk(2))]);
+    m.restart();
+    assert_eq!(m.json(&["pool", "show", &tank])["on_labels"]["tier"], "fast");
+    m.ok(&["pool", "extend", &tank, "--size", "50%FREE"]);
+    assert_eq!(lies_on(&m), [number(m.disk(2))]);
+}
+
+#[test]
+fn a_placement_that_cannot_be_is_refused_in_words() {
+    let Some(m) = Machine::start() else { return };
+    vg(&m);
+    let tank = m.of("tank");
+    let create = |more: &[&str]| {
+        let mut args = vec!["pool", "create", tank.as_str(), "--size", "1G"];
+        args.extend(more);
+        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let refused = |code, words: &[&str], more: &[&str]| {
+        let args = create(more);
+        m.refused(code, words, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    refused(3, &[m.disk(3), "is no PV of volume group"], &["--on", m.disk(3)]);
+    refused(3, &["no PV of volume group", "labelled tier=fast", "volctl pv label"], &["--on-label", "tier=fast"]);
+    refused(2, &["is to be used and not to be used"], &["--on", m.disk(1), "--not-on", m.disk(1)]);
+    refused(2, &["KEY=VALUE"], &["--on-label", "tier"]);
+    let big = ["pool", "create", tank.as_str(), "--size", "5G", "--contiguous"];
+    m.refused(6, &["without gaps", "the most that is free so", m.disk(0)], &big);
+    m.ok(&["pool", "create", &tank, "--size", "1G", "--contiguous", "--not-on", m.disk(0)]);
+    assert!(!lies_on(&m).contains(&number(m.disk(0))));
+}
