@@ -300,12 +300,12 @@ pub struct VolumeInfo {
     pub size_bytes: u64,
     /// Mapped in the pool; known only while it is active. Of a thick volume its size.
     pub used_bytes: Option<u64>,
-    /// How much of its pool is set aside for it, written or not.
-    #[serde(default)]
-    pub reserve_bytes: u64,
     /// Only of a thick volume, which has no pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thick: Option<ThickInfo>,
+    /// How much of its pool is set aside for it, written or not.
+    #[serde(default)]
+    pub reserve_bytes: u64,
     /// Whether the kernel holds a device for it.
     pub active: bool,
     /// `/dev/dm-3` while active: mounted, attached, or held by somebody.

@@ -270,9 +270,9 @@ impl Op {
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
-            CreateThick | CreateStriped => &[CreateVg, CreatePool],
-            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreatePool, CreateThick],
-            GrowThick => &[CreateVg, CreatePool, CreateThick, CreateStriped, AttachThick],
+            CreateThick | CreateStriped => &[CreateVg],
+            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
+            GrowThick => &[CreateVg, CreateThick, CreateStriped, AttachThick],
             RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
     }

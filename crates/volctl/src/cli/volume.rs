@@ -62,10 +62,10 @@ pub struct Thick {
     #[arg(long, requires = "thick")]
     pub contiguous: bool,
     /// Use this PV, by its id or path (repeatable) [default: any]
-    #[arg(long = "on", value_parser = pv, value_name = "PV", requires = "thick")]
+    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
     pub on: Vec<PvText>,
     /// Do not use this PV, by its id or path (repeatable)
-    #[arg(long = "not-on", value_parser = pv, value_name = "PV", requires = "thick")]
+    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
     pub not_on: Vec<PvText>,
 }
 

@@ -37,8 +37,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 not_on: paths::pvs(&thick.not_on)?,
             };
             let client = session.client.clone();
-            let made = client.create_volume(&request, change.dry_run);
-            let changed = if thick.thick { watched(session, &volume, made).await? } else { made.await? };
+            let changed = watched(session, &volume, true, || client.create_volume(&request, change.dry_run)).await?;
             session.report(&changed, volume.to_string(), |outcome| {
                 let what = outcome.object.as_ref().map_or(String::new(), |made| {
                     let content = made.fs.as_deref().unwrap_or("raw");

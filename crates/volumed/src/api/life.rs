@@ -18,8 +18,8 @@ pub trait Life {
     fn rename_snapshot(&self, snapshot: &SnapshotPath, request: Rename, dry_run: bool) -> Change<SnapshotInfo>;
     fn label_volume(&self, volume: &VolumePath, request: Relabel, dry_run: bool) -> Change<VolumeInfo>;
     fn label_snapshot(&self, snapshot: &SnapshotPath, request: Relabel, dry_run: bool) -> Change<SnapshotInfo>;
-    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo>;
+    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo>;
     fn protect_snapshot(&self, snapshot: &SnapshotPath, protect: bool, dry_run: bool) -> Change<SnapshotInfo>;
 }

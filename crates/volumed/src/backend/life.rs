@@ -112,13 +112,6 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
         changed(self, vg, done.map_err(from_engine)?, || self.snapshot_info(snapshot))
     }
 
-    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo> {
-        let wanted = reserve(request.reserve.as_deref())?
-            .ok_or_else(|| ApiError::invalid("what to change is not said").with_hint("say it with reserve"))?;
-        let done = self.engine.reserve(&volume.vg, &volume_name(volume), wanted, dry_run).map_err(from_engine)?;
-        changed(self, &volume.vg, done, || self.volume_info(volume))
-    }
-
     fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo> {
         let (set, remove) = checked(&request)?;
         let of = self.engine.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.pv(id).is_some()));
@@ -128,6 +121,13 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
         };
         let done = self.engine.relabel_pv(&vg, id, (&set, remove), dry_run).map_err(from_engine)?;
         changed(self, &vg, done, || self.pv(id))
+    }
+
+    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo> {
+        let wanted = reserve(request.reserve.as_deref())?
+            .ok_or_else(|| ApiError::invalid("what to change is not said").with_hint("say it with reserve"))?;
+        let done = self.engine.reserve(&volume.vg, &volume_name(volume), wanted, dry_run).map_err(from_engine)?;
+        changed(self, &volume.vg, done, || self.volume_info(volume))
     }
 
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {

@@ -52,14 +52,14 @@ pub fn life() -> Router<Arc<Front>> {
             }),
         )
         .route(
+            "/v1/pvs/{id}/labels",
+            post(|call: Call| call.change_with(Admin, |b, id: PvId, r: Relabel, dry| b.label_pv(id, r, dry))),
+        )
+        .route(
             &format!("{VOLUME}/set"),
             post(|call: Call| {
                 call.change_with(Provision, |b, path: VolumePath, r: SetVolume, dry| b.set_volume(&path, r, dry))
             }),
-        )
-        .route(
-            "/v1/pvs/{id}/labels",
-            post(|call: Call| call.change_with(Admin, |b, id: PvId, r: Relabel, dry| b.label_pv(id, r, dry))),
         )
         .route(
             &format!("{VOLUME}/protect"),
