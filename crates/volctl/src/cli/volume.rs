@@ -8,7 +8,7 @@ use super::life::{
     Selected, WithLabels,
 };
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
+use crate::values::{PvText, Scope, SizeText, mode, name, new_size, owner, path, pv, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,11 +62,11 @@ pub struct Thick {
     #[arg(long, requires = "thick")]
     pub contiguous: bool,
     /// Use this PV, by its id or path (repeatable) [default: any]
-    #[arg(long = "on", value_name = "PV", requires = "thick")]
-    pub on: Vec<String>,
+    #[arg(long = "on", value_parser = pv, value_name = "PV", requires = "thick")]
+    pub on: Vec<PvText>,
     /// Do not use this PV, by its id or path (repeatable)
-    #[arg(long = "not-on", value_name = "PV", requires = "thick")]
-    pub not_on: Vec<String>,
+    #[arg(long = "not-on", value_parser = pv, value_name = "PV", requires = "thick")]
+    pub not_on: Vec<PvText>,
 }
 
 /// Where to mount.
