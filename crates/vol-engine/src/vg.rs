@@ -11,7 +11,7 @@ use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal, VolumeName};
 use vol_format::layout::Geometry;
-use vol_types::{Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
 use crate::bell::Bell;
@@ -97,6 +97,8 @@ pub struct OpenVg {
     /// Who reads them.
     leases: Leases,
     spaces: Mutex<Spaces>,
+    /// What volumes with a reserve had mapped when that was last seen.
+    mapped: Mutex<BTreeMap<VolumeId, Bytes>>,
     /// What changes work on that have let go of the session meanwhile.
     pub(crate) claims: Claims,
 }
@@ -115,6 +117,7 @@ impl OpenVg {
             audits: Mutex::default(),
             leases: Leases::default(),
             spaces: Mutex::default(),
+            mapped: Mutex::default(),
             claims: Claims::default(),
         }
     }
@@ -508,6 +511,10 @@ impl OpenVg {
 
     pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {
         self.audits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn mapped(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Bytes>> {
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn spaces(&self) -> MutexGuard<'_, Spaces> {

@@ -22,6 +22,7 @@ mod sim {
     mod parallel;
     mod placement;
     mod refused;
+    mod reserve;
     mod restore;
     mod review;
     mod space;

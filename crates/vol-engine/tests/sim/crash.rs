@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 43] = [
+const OPS: [Op; 44] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -46,6 +46,7 @@ const OPS: [Op; 43] = [
     Op::Protect,
     Op::ExtendPool,
     Op::ExtendMetadata,
+    Op::Reserve,
     Op::SetPool,
     Op::CreateThick,
     Op::CreateStriped,
