@@ -54,6 +54,7 @@ fn main() {
         size: Bytes::mib(64),
         fs: None,
         labels: Labels::default(),
+        reserve: vol_types::Reserve::None,
         mkfs: vol_types::MkfsOptions::default(),
     };
     let create = |n: usize| drop(engine.create_volume(&request(n), false).expect("a volume"));

@@ -113,6 +113,7 @@ fn volume(path: &str, fs: Option<FsKind>) -> CreateVolume {
         size: Bytes::mib(96),
         fs,
         labels: Labels::default(),
+        reserve: vol_types::Reserve::None,
         mkfs: MkfsOptions::default(),
     }
 }
@@ -243,6 +244,7 @@ fn requests(engine: &Engine<SimHost>) {
                 size: Bytes::mib(16),
                 fs: None,
                 labels: Labels::default(),
+                reserve: vol_types::Reserve::None,
                 mkfs: MkfsOptions::default(),
             };
             let _ = engine.create_volume(&request, false);

@@ -354,3 +354,42 @@ fn f9_full_metadata_stop_what_is_new_and_all_goes_on_when_they_were_extended() {
     m.ok(&["snapshot", "create", &m.of("raw@now")]);
     m.ok(&["volume", "detach", &m.of("raw")]);
 }
+
+#[test]
+fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_grows_before_it_is_touched() {
+    let Some(mut m) = with_tank("512M", &["--grow-to", "off", "--reserve", "0"]) else { return };
+    m.ok(&["volume", "create", &m.of("own"), "--size", "300M", "--fs", "none", "--reserve", "full"]);
+    m.refused(
+        6,
+        &["needs 300 MiB to be set aside", "pool extend"],
+        &["volume", "create", &m.of("more"), "--size", "300M", "--fs", "none", "--reserve", "full"],
+    );
+    let aside = |m: &Machine| tank(m)["set_aside_bytes"].as_u64().unwrap() / MIB;
+    assert_eq!(aside(&m), 300);
+    // What it writes is its own, and set aside no more: by the kernel, and after a restart by the pool's own metadata.
+    m.ok(&["volume", "attach", &m.of("own")]);
+    let device = m.json(&["volume", "show", &m.of("own")])["device"].as_str().unwrap().to_owned();
+    tool::run("dd", &["if=/dev/urandom", &format!("of={device}"), "bs=1M", "count=100", "oflag=direct"]);
+    wait_for(&m, "what was written", |pool| pool["set_aside_bytes"].as_u64() == Some(200 * MIB));
+    m.ok(&["volume", "detach", &m.of("own")]);
+    m.restart();
+    assert_eq!(aside(&m), 200);
+    // A snapshot makes all of it count again.
+    m.ok(&["snapshot", "create", &m.of("own@t")]);
+    assert_eq!(aside(&m), 300);
+    m.ok(&["snapshot", "delete", &m.of("own@t"), "--yes"]);
+    assert_eq!(aside(&m), 200);
+    // Another one writes: the pool grows although it is far from full.
+    m.ok(&["pool", "set", &m.of("tank"), "--grow-to", "vg"]);
+    let at = m.path("srv");
+    m.ok(&["volume", "create", &m.of("pg"), "--size", "512M"]);
+    m.ok(&["volume", "mount", &m.of("pg"), &at]);
+    std::fs::write(Path::new(&at).join("file"), vec![3; 150 << 20]).unwrap();
+    let grown = wait_for(&m, "growth", |pool| pool["size_bytes"].as_u64() > Some(512 * MIB));
+    let free = grown["size_bytes"].as_u64().unwrap() - grown["used_bytes"].as_u64().unwrap();
+    assert!(free > 200 * MIB, "{grown:#}");
+    m.ok(&["volume", "set", &m.of("own"), "--reserve", "none"]);
+    assert_eq!(aside(&m), 0);
+    m.ok(&["volume", "unmount", &m.of("pg")]);
+    assert_eq!(kernel::not_live(), Vec::<String>::new());
+}

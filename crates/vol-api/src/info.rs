@@ -189,6 +189,9 @@ pub struct PoolInfo {
     pub chunk_size_bytes: u64,
     pub metadata_size_bytes: u64,
     pub metadata_used_bytes: Option<u64>,
+    /// What of its free space is set aside for volumes with a reserve.
+    #[serde(default)]
+    pub set_aside_bytes: u64,
     /// Sum of the sizes of its volumes; snapshots are read-only and do not count.
     pub virtual_bytes: u64,
     /// `virtual_bytes` as a share of `size_bytes`.
@@ -304,6 +307,9 @@ pub struct VolumeInfo {
     /// Only of a thick volume, which has no pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thick: Option<ThickInfo>,
+    /// How much of its pool is set aside for it, written or not.
+    #[serde(default)]
+    pub reserve_bytes: u64,
     /// Whether the kernel holds a device for it.
     pub active: bool,
     /// `/dev/dm-3` while active: mounted, attached, or held by somebody.

@@ -130,6 +130,9 @@ pub struct CreateVolume {
     pub fs: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What is set aside for it in the pool: a size as text, `full`, or `none`; nothing if absent.
+    #[serde(default)]
+    pub reserve: Option<String>,
     /// `KEY=VALUE`, each from the list of the file system (`vol_types::mkfs`).
     #[serde(default)]
     pub mkfs_options: Vec<String>,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vol_types::{Change, Pool, PoolId, Volume};
+use vol_types::{Bytes, Change, Pool, PoolId, Volume, VolumeId};
 
 use crate::catalog::Catalog;
 use crate::dm::Device;
@@ -27,6 +27,7 @@ pub mod mount;
 pub mod pool;
 pub mod recover;
 pub mod repair;
+pub mod reserve;
 pub mod restore;
 pub mod rollback;
 pub mod snapshot;
@@ -74,6 +75,8 @@ pub struct Kernel {
     /// Status of the VG's active pools.
     pub pools: BTreeMap<PoolId, PoolStatus>,
     pub mounts: Vec<Mount>,
+    /// What volumes with a reserve had mapped in their pools when that was last seen, as far as it was.
+    pub mapped: BTreeMap<VolumeId, Bytes>,
     /// What was found when the pools' own metadata were last compared with ours; nothing of a pool where they were not.
     pub findings: BTreeMap<PoolId, Arc<agreement::Findings>>,
 }

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vol_core::dm::Device;
-use vol_core::observed::{PoolContents, PoolMode, PoolStatus};
+use vol_core::observed::{PoolContents, PoolMode, PoolStatus, ThinStatus};
 use vol_core::plan::Kernel;
 use vol_core::plan::agreement::{self, Findings};
 use vol_core::{Catalog, Plan};
-use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, limit};
+use vol_types::{Bytes, ObjectKey, Pool, PoolId, PoolState, Volume, VolumeId, limit};
 
 use crate::error::StepError;
 use crate::exec::{self, Failed, Session};
@@ -95,7 +95,46 @@ impl OpenVg {
     pub(crate) fn observe<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<Kernel> {
         let mut kernel = exec::observe_kernel(host, self.catalog_lock())?;
         kernel.findings = self.audits().findings();
+        kernel.mapped = self.look_at_reserved(host, &kernel);
         Ok(kernel)
+    }
+
+    /// What volumes with a reserve have mapped: of those that are active by the kernel's word now, of the others by what was seen last.
+    fn look_at_reserved<H: HostMut + ?Sized>(&self, host: &H, kernel: &Kernel) -> BTreeMap<VolumeId, Bytes> {
+        let any = self.read(|catalog| catalog.pools().any(|pool| !catalog.members(pool.id).reserve().is_zero()));
+        let mut mapped = self.mapped();
+        if !any {
+            mapped.clear();
+            return BTreeMap::new();
+        }
+        let reserved = |id| self.read(|catalog| catalog.volume(id).is_some_and(|volume| !volume.reserve.is_zero()));
+        mapped.retain(|id, _| reserved(*id));
+        for device in kernel.dm.keys() {
+            if let Device::Volume(id) = *device
+                && reserved(id)
+                && let Ok(ThinStatus::Working { mapped: sectors }) = host.thin_status(&device.uuid())
+                && let Some(bytes) = sectors.to_bytes()
+            {
+                mapped.insert(id, bytes);
+            }
+        }
+        mapped.clone()
+    }
+
+    /// What the pool's own metadata say of its volumes with a reserve.
+    fn note_reserved(&self, pool: &Pool, contents: &PoolContents) {
+        if self.read(|catalog| catalog.members(pool.id).reserve().is_zero()) {
+            return;
+        }
+        let found = self.read(|catalog| {
+            let reserved = catalog.volumes_of(pool.id).filter(|volume| !volume.reserve.is_zero());
+            let of = |volume: &Volume| {
+                let thin = contents.thins.get(&volume.thin_id()?)?;
+                Some((volume.id, Bytes(thin.mapped_chunks.saturating_mul(pool.chunk_size.get()))))
+            };
+            reserved.filter_map(of).collect::<Vec<_>>()
+        });
+        self.mapped().extend(found);
     }
 
     /// Compares the pools that are up and were not compared yet.
@@ -143,7 +182,8 @@ impl OpenVg {
             any = true;
             let contents = look(host, pool.id, status, &mut held, at_start);
             drop(held);
-            let found = contents.map(|contents| self.read(|catalog| agreement::compare(catalog, &pool, &contents)));
+            let found = contents.inspect(|contents| self.note_reserved(&pool, contents));
+            let found = found.map(|contents| self.read(|catalog| agreement::compare(catalog, &pool, &contents)));
             let mut audits = self.audits();
             let audit = audits.0.entry(pool.id).or_default();
             (audit.rounds, audit.told, audit.error) = (0, transaction(status), None);

@@ -42,9 +42,10 @@ impl Claimed {
     /// Whether something that works on this has to wait.
     pub fn meets(&self, scope: &Scope, catalog: &Catalog) -> bool {
         let below = |key: &ObjectKey| match key {
-            ObjectKey::Volume(id) => catalog
-                .volume(*id)
-                .is_some_and(|volume| volume.pool().is_some_and(|pool| scope.pools_down.contains(&pool))),
+            ObjectKey::Volume(id) => {
+                let pool = catalog.volume(*id).and_then(vol_types::Volume::pool);
+                pool.is_some_and(|pool| scope.pools_down.contains(&pool))
+            }
             _ => false,
         };
         !self.objects.is_disjoint(&scope.objects)

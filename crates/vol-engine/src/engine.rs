@@ -10,8 +10,8 @@ use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, Placement, PoolId, PvId, SizeSpec, Vg, VgId, VgState,
-    VolumeId, VolumePath,
+    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, Placement, PoolId, PvId, Reserve, SizeSpec, Vg, VgId,
+    VgState, VolumeId, VolumePath,
 };
 
 use crate::bell::Bell;
@@ -64,6 +64,8 @@ pub struct CreateVolume {
     pub size: Bytes,
     pub fs: Option<FsKind>,
     pub labels: Labels,
+    /// What is set aside for it in the pool.
+    pub reserve: Reserve,
     /// Of no meaning without a file system.
     pub mkfs: MkfsOptions,
 }
@@ -344,6 +346,7 @@ impl<H: HostMut> Engine<H> {
             fs: request.fs,
             fs_uuid: self.host.new_uuid().into_bytes(),
             labels: request.labels.clone(),
+            reserve: request.reserve,
             mkfs: request.mkfs.clone(),
             now: self.host.now(),
         })

@@ -1,8 +1,8 @@
 //! What becomes of volumes after they were made: clones, snapshots of one instant, rollbacks, names, labels, protection.
 
-use vol_core::plan::{change, clone, rollback, snapshot};
+use vol_core::plan::{change, clone, reserve, rollback, snapshot};
 use vol_core::{Refusal, VolumeName};
-use vol_types::{IntentId, Label, Labels, Name, SnapshotPath, VolumeId};
+use vol_types::{IntentId, Label, Labels, Name, Reserve, SnapshotPath, VolumeId};
 
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
@@ -127,6 +127,17 @@ impl<H: HostMut> Engine<H> {
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
         self.change_volume(vg, name, dry_run, |catalog, _, volume| change::relabel(catalog, volume, set, remove))
+    }
+
+    /// Sets space of the pool aside for a volume, or no more.
+    pub fn reserve(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        wanted: Reserve,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| reserve::set(catalog, kernel, volume, wanted))
     }
 
     /// Protects a volume or a snapshot from being deleted or rolled back, or no more.

@@ -8,14 +8,14 @@ use vol_core::dm::Device;
 use vol_core::fill::{Alarms, Confidence, DATA_LEVELS, Fill, History, METADATA_LEVELS, Trend};
 use vol_core::observed::{PoolMode, PoolStatus, PoolUsage};
 use vol_core::plan::grow::{self, ExtendPool, SetPool};
-use vol_core::plan::{Kernel, pool};
+use vol_core::plan::{Kernel, pool, reserve};
 use vol_types::{Bytes, Growth, Name, ObjectKey, Pool, PoolId, PoolState, PvId, VgState};
 
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::HostMut;
 use crate::placement::PlaceOn;
-use crate::vg::{OpenVg, Problem};
+use crate::vg::{OpenVg, Problem, View};
 
 /// How often pools are looked at that have nothing to fear.
 const LOOK_SELDOM: Duration = Duration::from_secs(5);
@@ -75,14 +75,15 @@ impl Spaces {
             let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { continue };
             let space = self.0.entry(pool.id).or_default();
             space.history.add(now, used(pool, usage));
-            let demand = grow::demand(catalog, missing, pool, usage, space.history.ahead());
+            let written = &reserve::as_written(catalog, kernel, pool, usage);
+            let demand = grow::demand(catalog, missing, pool, written, space.history.ahead());
             let trouble = match &space.failed {
                 Some((_, reason, _)) => Some(reason.clone()),
                 None if demand.unmet => Some(format!("volume group {} has no space left for it", catalog.vg().name)),
                 None => None,
             };
             let trend = space.history.trend();
-            let fill: Fill = grow::fill(catalog, pool, usage, space.failed.is_some(), trend);
+            let fill: Fill = grow::fill(catalog, pool, written, space.failed.is_some(), trend);
             space.alarms.update(&fill);
             let (alarms, time_to_full) = (space.alarms, fill.time_to_full);
             seen.insert(pool.id, PoolSpace { trend, time_to_full, alarms, trouble });
@@ -119,6 +120,17 @@ pub fn problems(catalog: &Catalog, kernel: &Kernel, spaces: &BTreeMap<PoolId, Po
             continue;
         }
         let more = format!("`volctl pool extend {vg}/{name} --size +10G`, or delete what is no longer needed");
+        let free = Bytes(usage.total_data.saturating_sub(usage.used_data).saturating_mul(pool.chunk_size.get()));
+        let set_aside = reserve::set_aside(catalog, kernel, pool);
+        if set_aside > free {
+            tell(
+                "pool-reserve-short",
+                format!(
+                    "pool {name} has {free} free, but {set_aside} are set aside for volumes: others have written into that"
+                ),
+                more.clone(),
+            );
+        }
         if let Some(reason) = &space.trouble {
             tell(
                 "pool-cannot-grow",
@@ -168,11 +180,11 @@ impl OpenVg {
             VgState::Creating | VgState::Deleting | VgState::Erasing | VgState::Exported => Vec::new(),
         });
         let up = |pool: &&Pool| view.kernel.pools.contains_key(&pool.id) && pool.growth != Growth::Off;
-        let looks = pools.iter().filter(up).map(|pool| self.guard_pool(host, pool, &view.missing));
+        let looks = pools.iter().filter(up).map(|pool| self.guard_pool(host, pool, &view));
         looks.min().unwrap_or(LOOK_SELDOM)
     }
 
-    fn guard_pool<H: HostMut + ?Sized>(&self, host: &H, pool: &Pool, missing: &[PvId]) -> Duration {
+    fn guard_pool<H: HostMut + ?Sized>(&self, host: &H, pool: &Pool, view: &View) -> Duration {
         let Ok(PoolStatus::Working(usage)) = host.pool_status(&Device::Pool(pool.id).uuid()) else {
             return LOOK_SELDOM;
         };
@@ -184,7 +196,9 @@ impl OpenVg {
             let later = space.failed.as_ref().map(|(_, _, again)| again.saturating_sub(now));
             (space.history.present_rate(), space.history.ahead(), later.filter(|later| !later.is_zero()))
         };
-        let demand = self.read(|catalog| grow::demand(catalog, missing, pool, &usage, ahead));
+        // What is set aside is not free: the pool grows before it is touched.
+        let usage = self.read(|catalog| reserve::as_written(catalog, &view.kernel, pool, &usage));
+        let demand = self.read(|catalog| grow::demand(catalog, &view.missing, pool, &usage, ahead));
         if let Some(later) = tried_later.filter(|_| !demand.is_none()) {
             return later.min(LOOK_SELDOM);
         }

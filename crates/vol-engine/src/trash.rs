@@ -33,7 +33,7 @@ impl<H: HostMut> Engine<H> {
         let vg = self.vg(vg)?;
         let about = std::slice::from_ref(name);
         let (plan, id) =
-            vg.change_about(self.host(), dry_run, about, |catalog, _, _| trash::undelete(catalog, name))?;
+            vg.change_about(self.host(), dry_run, about, |catalog, kernel, _| trash::undelete(catalog, kernel, name))?;
         Ok(done(plan, id, dry_run))
     }
 

@@ -11,7 +11,7 @@ use vol_core::plan::{Kernel, grow, health};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal, VolumeName};
 use vol_format::layout::Geometry;
-use vol_types::{Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
 
 use crate::audit::{self, Audits};
 use crate::bell::Bell;
@@ -99,6 +99,8 @@ pub struct OpenVg {
     spaces: Mutex<Spaces>,
     /// Pools that are down because this daemon looks at their metadata or repairs them: not recovery's.
     in_care: Mutex<BTreeSet<PoolId>>,
+    /// What volumes with a reserve had mapped when that was last seen.
+    mapped: Mutex<BTreeMap<VolumeId, Bytes>>,
     /// What changes work on that have let go of the session meanwhile.
     pub(crate) claims: Claims,
 }
@@ -118,6 +120,7 @@ impl OpenVg {
             leases: Leases::default(),
             spaces: Mutex::default(),
             in_care: Mutex::default(),
+            mapped: Mutex::default(),
             claims: Claims::default(),
         }
     }
@@ -518,6 +521,10 @@ impl OpenVg {
 
     pub(crate) fn audits(&self) -> MutexGuard<'_, Audits> {
         self.audits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn mapped(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Bytes>> {
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn spaces(&self) -> MutexGuard<'_, Spaces> {

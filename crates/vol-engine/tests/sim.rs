@@ -23,6 +23,7 @@ mod sim {
     mod placement;
     mod refused;
     mod repair;
+    mod reserve;
     mod restore;
     mod review;
     mod space;

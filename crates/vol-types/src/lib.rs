@@ -13,7 +13,8 @@ pub mod mkfs;
 pub mod name;
 pub mod near;
 pub mod object;
-pub mod selector;
+pub mod reserve;
+mod selector;
 pub mod size;
 pub mod unit;
 
@@ -26,6 +27,7 @@ pub use label::{Label, LabelError, Labels};
 pub use mkfs::{MkfsOptionError, MkfsOptions, Owner, RootDir};
 pub use name::{Name, NameError, PoolPath, SnapshotPath, VolumePath};
 pub use object::*;
+pub use reserve::Reserve;
 pub use selector::{Selector, SelectorError};
 pub use size::{SizeError, SizeSpec, parse_bytes};
 pub use unit::{Bytes, Extents, Sectors};

@@ -165,6 +165,11 @@ fn text(path: PathBuf) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8"))
 }
 
+/// `--reserve`, checked as the daemon will.
+pub fn reserve(text: &str) -> Result<String, String> {
+    text.parse::<vol_types::Reserve>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

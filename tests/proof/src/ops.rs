@@ -451,6 +451,7 @@ fn volume_request(vol: Vol) -> CreateVolume {
         size: vol.size(),
         fs: vol.fs(),
         labels: Labels::default(),
+        reserve: vol_types::Reserve::None,
         mkfs: MkfsOptions::default(),
     }
 }

@@ -6,7 +6,7 @@ use vol_types::{Name, PvId, SnapshotPath, VolumePath};
 use super::{Client, ClientError, now_query, percent_encode, snapshot_url};
 use crate::info::{PvInfo, SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
 use crate::outcome::Changed;
-use crate::request::{CloneVolume, Relabel, Rename, SnapshotGroup};
+use crate::request::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
 
 impl Client {
     /// The volumes whose labels fit `selector`.
@@ -74,6 +74,14 @@ impl Client {
         self.change(Method::POST, &format!("pvs/{id}/labels"), Some(body), dry).await
     }
     /// Protects it from being deleted and rolled back, or no more.
+    pub async fn set_volume(
+        &self,
+        volume: &VolumePath,
+        body: &SetVolume,
+        dry: bool,
+    ) -> Result<Changed<VolumeInfo>, ClientError> {
+        self.change(Method::POST, &format!("volumes/{volume}/set"), Some(body), dry).await
+    }
     pub async fn protect_volume(
         &self,
         volume: &VolumePath,

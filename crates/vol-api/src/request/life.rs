@@ -57,3 +57,12 @@ pub struct Relabel {
     #[serde(default)]
     pub remove: Vec<String>,
 }
+
+/// `POST …/set` of a volume. What is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetVolume {
+    /// What is set aside for it in the pool: a size as text, `full`, or `none`.
+    #[serde(default)]
+    pub reserve: Option<String>,
+}

@@ -17,12 +17,18 @@ pub struct Members {
     /// Sum of the sizes of the volumes. Snapshots do not count: they are read-only, so they can pin what was written but
     /// never ask for more by themselves. Held in 128 bits, so that it can be taken back exactly.
     virtual_bytes: u128,
+    /// Sum of the reserves of the volumes.
+    reserve_bytes: u128,
 }
 
 impl Members {
     /// Saturates: it is for people and for limits.
     pub fn virtual_size(&self) -> Bytes {
         Bytes(u64::try_from(self.virtual_bytes).unwrap_or(u64::MAX))
+    }
+    /// Sum of the reserves of the volumes; saturates.
+    pub fn reserve(&self) -> Bytes {
+        Bytes(u64::try_from(self.reserve_bytes).unwrap_or(u64::MAX))
     }
 }
 
@@ -56,6 +62,7 @@ impl Index {
             None => {
                 members.volumes += 1;
                 members.virtual_bytes += u128::from(volume.size.get());
+                members.reserve_bytes += u128::from(volume.reserve.get());
             }
             Some(snapshot) => {
                 members.snapshots += 1;
@@ -81,6 +88,7 @@ impl Index {
             None => {
                 members.volumes = members.volumes.saturating_sub(1);
                 members.virtual_bytes = members.virtual_bytes.saturating_sub(u128::from(volume.size.get()));
+                members.reserve_bytes = members.reserve_bytes.saturating_sub(u128::from(volume.reserve.get()));
             }
             Some(_) => members.snapshots = members.snapshots.saturating_sub(1),
         });

@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::volume::{Created, other_labels, within_policy};
-use crate::plan::{Kernel, agreement, pool_of};
+use crate::plan::{Kernel, agreement, pool_of, reserve};
 use crate::refusal::Refusal;
 use crate::step::{Action, Step};
 
@@ -52,6 +52,13 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     let before = room_for_more(catalog, kernel, batch, pool)?;
     agreement::not_lost(kernel, source, &of)?;
     within_policy(catalog, batch, pool, source.size)?;
+    let reserves = match source.snapshot {
+        // It shares with its volume already.
+        Some(_) => Bytes::ZERO,
+        None => reserve::by_sharing(catalog, kernel, pool, &[source]),
+    };
+    let what = format!("{of}, which has a reserve and would share its chunks with a clone,");
+    reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
     let (thin_id, after) = one_more(&before)?;
     let clone = Volume {
         id: request.id,
@@ -84,6 +91,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         before: Vec::new(),
         pool: after,
         promises: source.size,
+        reserves,
         ops: vec![ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: taken.origin_thin_id }],
         message: Step::new(message).requires(as_planned(source, &taken)),
         begin: vec![Change::Put(Object::Volume(clone))],

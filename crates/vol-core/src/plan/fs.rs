@@ -69,7 +69,7 @@ pub fn resize(
     let mut plan = Plan::new(format!("resize {path} to {size}"));
     let grown = Volume { size, ..volume.clone() };
     if size > volume.size {
-        pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
+        pool::has_room(catalog, kernel, &Batch::default(), pool)?;
         volume::within_policy(catalog, &Batch::default(), pool, Bytes(size.get().saturating_sub(volume.size.get())))?;
         plan.commit(vec![Change::Put(Object::Volume(grown.clone()))]);
     }

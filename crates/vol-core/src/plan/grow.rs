@@ -13,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::dm::{self, Device};
 use crate::fill::{Fill, Trend};
 use crate::observed::{PoolMode, PoolStatus, PoolUsage};
-use crate::plan::{Kernel, Plan, health, pool};
+use crate::plan::{Kernel, Plan, health, pool, reserve};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -474,7 +474,8 @@ pub fn automatic(
     let (Some(pool), Some(PoolStatus::Working(usage))) = (catalog.pool(id), kernel.pools.get(&id)) else {
         return Ok(Plan::default());
     };
-    let demand = demand(catalog, missing, pool, usage, ahead);
+    let usage = reserve::as_written(catalog, kernel, pool, usage);
+    let demand = demand(catalog, missing, pool, &usage, ahead);
     if demand.is_none() {
         return Ok(Plan::default());
     }

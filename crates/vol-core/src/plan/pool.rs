@@ -10,7 +10,8 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::observed::{PoolMode, PoolStatus};
 use crate::plan::grow::{self, SpacePolicy};
-use crate::plan::{Kernel, Plan, agreement};
+use crate::plan::thin::Batch;
+use crate::plan::{Kernel, Plan, agreement, reserve};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -338,9 +339,9 @@ pub fn find<'a>(catalog: &'a Catalog, name: Option<&Name>) -> Result<&'a Pool, R
 }
 
 /// Whether the pool has room for what comes next. Volumes and snapshots are refused when it is full, when no more than its reserve is
-/// free (what it may still grow by counts as free), and when its metadata are nearly full.
-pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> Result<(), Refusal> {
-    let Some(PoolStatus::Working(usage)) = status else { return Ok(()) };
+/// free (what it may still grow by counts as free, what is set aside for volumes does not), and when its metadata are nearly full.
+pub fn has_room(catalog: &Catalog, kernel: &Kernel, batch: &Batch, pool: &Pool) -> Result<(), Refusal> {
+    let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { return Ok(()) };
     let name = format!("{}/{}", catalog.vg().name, pool.name);
     if usage.used_data >= usage.total_data || usage.mode == PoolMode::OutOfDataSpace {
         return Err(Refusal::no_space(format!(
@@ -351,11 +352,16 @@ pub fn has_room(catalog: &Catalog, pool: &Pool, status: Option<&PoolStatus>) -> 
     }
     let free = (usage.total_data - usage.used_data).saturating_mul(pool.chunk_size.get());
     let reach = free.saturating_add(grow::room(catalog, pool).get());
+    let set_aside = u128::from(reserve::set_aside(catalog, kernel, pool).get()) + batch.reserves(pool.id);
     let kept = u128::from(catalog.pool_data_size(pool).get()) * u128::from(pool.reserve_percent) / 100;
-    if u128::from(reach) <= kept {
+    if u128::from(reach) <= kept + set_aside {
         let grows = if pool.growth == Growth::Off { "" } else { ", and it cannot grow by more than that" };
+        let aside = match u64::try_from(set_aside).unwrap_or(u64::MAX) {
+            0 => String::new(),
+            bytes => format!("; {} of that are set aside for volumes of it", Bytes(bytes)),
+        };
         return Err(Refusal::no_space(format!(
-            "pool {name} has {} of {} free{grows}; its reserve of {} % is kept for what is there",
+            "pool {name} has {} of {} free{grows}{aside}; its reserve of {} % is kept for what is there",
             Bytes(reach),
             catalog.pool_data_size(pool),
             pool.reserve_percent

@@ -111,6 +111,8 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         before: Vec::new(),
         pool: after,
         promises: Bytes::ZERO,
+        // What it shares, it shares with the snapshot already.
+        reserves: Bytes::ZERO,
         ops: vec![ThinOp::Rollback { volume: helper.id, thin_id, origin_thin_id: taken.origin_thin_id }],
         message: Step::new(message).requires(as_planned(source, &taken)).requires(Requirement::Absent(device)),
         begin: vec![Change::Put(Object::Volume(helper))],

@@ -11,7 +11,7 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, agreement, pool, volume, writable_pool};
+use crate::plan::{Kernel, agreement, pool, reserve, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, SnapshotOf, Step};
 
@@ -74,6 +74,9 @@ pub fn create(
         .hint("snapshots of one instant are of volumes of one pool; take the others by themselves"));
     }
     let mut after = room_for_more(catalog, kernel, batch, pool)?;
+    let reserves = reserve::by_sharing(catalog, kernel, pool, &origins);
+    let what = format!("{vg}/{}, which has a reserve and would share its chunks with a snapshot,", first.of);
+    reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
     let mut change = ThinChange {
         title: match requests {
             [only] => format!("create snapshot {vg}/{}", only.full_name()),
@@ -85,6 +88,7 @@ pub fn create(
         before: Vec::new(),
         pool: after.clone(),
         promises: Bytes::ZERO,
+        reserves,
         ops: Vec::new(),
         message: Step::new(Action::SnapshotThin { pool: pool.id, snapshots: Vec::new() }),
         begin: Vec::new(),
@@ -155,7 +159,7 @@ fn origin_of<'a>(catalog: &'a Catalog, request: &CreateSnapshot) -> Result<&'a V
 /// The pool as it can be recorded, if it takes new thin ids at all.
 pub(super) fn room_for_more(catalog: &Catalog, kernel: &Kernel, batch: &Batch, pool: &Pool) -> Result<Pool, Refusal> {
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
-    pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
+    pool::has_room(catalog, kernel, batch, pool)?;
     Ok(agreement::raised(batch.pool(pool), kernel))
 }
 

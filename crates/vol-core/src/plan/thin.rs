@@ -33,6 +33,8 @@ pub struct ThinChange {
     pub pool: Pool,
     /// What it adds to what the pool promises.
     pub promises: Bytes,
+    /// What it sets aside in the pool.
+    pub reserves: Bytes,
     /// One for each pool message.
     pub ops: Vec<ThinOp>,
     /// The pool message, or several of one instant.
@@ -51,6 +53,7 @@ pub struct Batch {
     changes: Vec<ThinChange>,
     pools: BTreeMap<PoolId, Pool>,
     promises: BTreeMap<PoolId, u128>,
+    reserves: BTreeMap<PoolId, u128>,
     names: BTreeSet<VolumeName>,
     messages: usize,
     labels: usize,
@@ -68,6 +71,10 @@ impl Batch {
         }
         self.promises.get(&pool).copied().unwrap_or(0)
     }
+    /// Bytes that the changes so far set aside in the pool.
+    pub fn reserves(&self, pool: PoolId) -> u128 {
+        self.reserves.get(&pool).copied().unwrap_or(0)
+    }
     /// Whether a change of this name has to wait for the next transaction.
     pub fn concerns(&self, name: &VolumeName) -> bool {
         self.names.contains(name) && !defect("changes of a batch do not see each other")
@@ -80,6 +87,8 @@ impl Batch {
         self.pools.insert(change.pool.id, change.pool.clone());
         let promises = self.promises.entry(change.pool.id).or_default();
         *promises = promises.saturating_add(u128::from(change.promises.get()));
+        let reserves = self.reserves.entry(change.pool.id).or_default();
+        *reserves = reserves.saturating_add(u128::from(change.reserves.get()));
         self.names.extend(change.names.iter().cloned());
         self.messages = self.messages.saturating_add(change.ops.len());
         let labels = change.begin.iter().map(|change| match change {

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::PoolStatus;
 use crate::plan::thin::Batch;
-use crate::plan::{Kernel, Plan, pool, pool_of, thick, volume, writable_pool};
+use crate::plan::{Kernel, Plan, pool, pool_of, reserve, thick, volume, writable_pool};
 use crate::refusal::Refusal;
 use crate::step::{Action, Requirement, Step};
 
@@ -97,7 +97,7 @@ pub fn kept(catalog: &Catalog, pool: Option<PoolId>) -> impl Iterator<Item = &Vo
 }
 
 /// `volume undelete` and `snapshot undelete`: takes back the last deletion of this name.
-pub fn undelete(catalog: &Catalog, name: &VolumeName) -> Result<(Plan, VolumeId), Refusal> {
+pub fn undelete(catalog: &Catalog, kernel: &Kernel, name: &VolumeName) -> Result<(Plan, VolumeId), Refusal> {
     let vg = &catalog.vg().name;
     let noun = if name.snapshot.is_some() { "snapshot" } else { "volume" };
     let Some(one) = last_deleted(catalog, name) else {
@@ -114,6 +114,7 @@ pub fn undelete(catalog: &Catalog, name: &VolumeName) -> Result<(Plan, VolumeId)
     if one.snapshot.is_none() && one.thick().is_none() {
         let pool = pool_of(catalog, one, &format!("{vg}/{name}"))?;
         volume::within_policy(catalog, &Batch::default(), pool, one.size)?;
+        reserve::fits_again(catalog, kernel, pool, one, &format!("{vg}/{name}"))?;
     }
     let mut plan = Plan::new(format!("take back the deletion of {noun} {vg}/{name}"));
     plan.commit(vec![Change::Put(Object::Volume(Volume {
@@ -136,7 +137,8 @@ pub fn due(catalog: &Catalog, kernel: &Kernel, window: u64, now: u64) -> Vec<Del
         }
         let Some(pool) = catalog.pool_of(one).filter(|pool| !relieved.contains(&pool.id)) else { return false };
         let status = kernel.pools.get(&pool.id);
-        let short = matches!(status, Some(PoolStatus::Working(_))) && pool::has_room(catalog, pool, status).is_err();
+        let short = matches!(status, Some(PoolStatus::Working(_)))
+            && pool::has_room(catalog, kernel, &Batch::default(), pool).is_err();
         if short {
             relieved.push(pool.id);
         }

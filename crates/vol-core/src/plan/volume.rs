@@ -2,13 +2,13 @@
 
 use vol_types::{
     Backing, Bytes, Change, Content, Extents, FsKind, IntentId, Labels, MkfsOptions, Name, Object, ObjectKey, Pool,
-    PoolId, Segment, Thick, ThinOp, Volume, VolumeId, VolumeState, defect, limit,
+    PoolId, Reserve, Segment, Thick, ThinOp, Volume, VolumeId, VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::{Kernel, Plan, agreement, pool, pool_of, thick, writable_pool};
+use crate::plan::{Kernel, Plan, agreement, pool, pool_of, reserve, thick, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -25,6 +25,8 @@ pub struct CreateVolume {
     pub fs: Option<FsKind>,
     pub fs_uuid: [u8; 16],
     pub labels: Labels,
+    /// What is set aside for it in the pool.
+    pub reserve: Reserve,
     pub mkfs: MkfsOptions,
     pub now: u64,
 }
@@ -43,16 +45,18 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
     let path = format!("{vg}/{}", request.name);
     let pool = pool::find(catalog, request.pool.as_ref())?;
     let size = rounded_size(request.size, request.fs, pool)?;
+    let reserve = reserve::of_size(request.reserve, size, pool, &path)?;
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     if let Some(present) = catalog.volume_named(&name)
         && !defect("a name is given twice")
     {
-        return same_as(present, pool, size, request, &path);
+        return same_as(present, pool, (size, reserve), request, &path);
     }
     name_is_free(catalog, &request.name)?;
     writable_pool(pool, kernel, catalog.intents_of(pool.id).next().is_some())?;
-    pool::has_room(catalog, pool, kernel.pools.get(&pool.id))?;
+    pool::has_room(catalog, kernel, batch, pool)?;
     within_policy(catalog, batch, pool, size)?;
+    reserve::fits(catalog, kernel, batch, pool, reserve, &path)?;
     let pool = &agreement::raised(batch.pool(pool), kernel);
     let pool_after = take_thin_id(pool)?;
     let volume = Volume {
@@ -67,7 +71,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         labels: request.labels.clone(),
         protected: false,
         clone_of: None,
-        reserve: Bytes::ZERO,
+        reserve,
         check_fs: false,
         deleted_at: None,
     };
@@ -85,6 +89,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         before: Vec::new(),
         pool: pool_after,
         promises: size,
+        reserves: reserve,
         ops: vec![ThinOp::Create { volume: id, thin_id }],
         message: Step::new(Action::CreateThin { pool: pool.id, thin_id }),
         begin: vec![Change::Put(Object::Volume(volume.clone()))],
@@ -238,7 +243,13 @@ pub(super) fn within_policy(catalog: &Catalog, batch: &Batch, pool: &Pool, size:
     Ok(())
 }
 
-fn same_as(present: &Volume, pool: &Pool, size: Bytes, request: &CreateVolume, path: &str) -> Result<Created, Refusal> {
+fn same_as(
+    present: &Volume,
+    pool: &Pool,
+    (size, reserve): (Bytes, Bytes),
+    request: &CreateVolume,
+    path: &str,
+) -> Result<Created, Refusal> {
     let present_fs = match &present.content {
         Content::Formatted { fs, .. } | Content::Formatting { fs, .. } => Some(*fs),
         Content::Blank | Content::Raw => None,
@@ -255,6 +266,9 @@ fn same_as(present: &Volume, pool: &Pool, size: Bytes, request: &CreateVolume, p
     }
     if present_fs != request.fs {
         differs.push(format!("file system {}", present_fs.map_or("none", FsKind::as_str)));
+    }
+    if present.reserve != reserve {
+        differs.push(format!("a reserve of {}", present.reserve));
     }
     differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {
@@ -322,6 +336,7 @@ pub fn removal(pool: &Pool, volume: &Volume, thin_id: u32, intent: IntentId) -> 
         before: Vec::new(),
         pool: pool.clone(),
         promises: Bytes::ZERO,
+        reserves: Bytes::ZERO,
         ops: vec![ThinOp::Delete { volume: volume.id, thin_id }],
         message: Step::new(Action::DeleteThin { pool: pool.id, thin_id, absent_ok: true }),
         begin: vec![Change::Put(Object::Volume(tombstone))],

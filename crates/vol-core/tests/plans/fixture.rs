@@ -131,6 +131,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
         fs: Some(FsKind::Ext4),
         fs_uuid: [7; 16],
         labels: Labels::default(),
+        reserve: Reserve::None,
         mkfs: MkfsOptions::default(),
         now: 0,
     }

@@ -347,7 +347,7 @@ fn a_pool_with_no_more_than_its_reserve_makes_nothing_new() {
     let with = |growth, reserve_percent, used: u64| {
         let pool = Pool { growth, reserve_percent, ..tank(&catalog).clone() };
         let kernel = kernel_with(&catalog, |usage| usage.used_data = used);
-        has_room(&catalog, &pool, kernel.pools.get(&pool.id)).map_err(|refusal| {
+        has_room(&catalog, &kernel, &vol_core::plan::thin::Batch::default(), &pool).map_err(|refusal| {
             assert_eq!(refusal.code, RefusalCode::NoSpace);
             refusal.message
         })

@@ -71,6 +71,7 @@ pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
         size: Bytes::gib(10),
         fs,
         labels: Labels::default(),
+        reserve: Reserve::None,
         mkfs: MkfsOptions::default(),
     }
 }
@@ -150,6 +151,8 @@ pub enum Op {
     /// More data, and the metadata that they need.
     ExtendPool,
     ExtendMetadata,
+    /// Of a volume that is mounted.
+    Reserve,
     /// Writes fail at once when it is full: the one policy that the kernel is told.
     SetPool,
     /// Of a pool that nobody uses: it is down for a moment.
@@ -217,6 +220,7 @@ impl Op {
                 engine.relabel(&data, &volume("pg"), (&set, &[]), false).map(drop)
             }
             Self::Protect => engine.protect(&data, &volume("pg"), true, false).map(drop),
+            Self::Reserve => engine.reserve(&data, &volume("pg"), Reserve::Bytes(Bytes::gib(1)), false).map(drop),
             Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
             Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
             Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
@@ -282,11 +286,11 @@ impl Op {
             AttachRaw | CheckPool | RepairPool => &[CreateVg, CreatePool, CreateRaw],
             DiscardOriginal => &[CreateVg, CreatePool, CreateRaw, RepairPool],
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
-            CloneMounted | Label | Protect => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
-            CreateThick | CreateStriped => &[CreateVg, CreatePool],
-            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreatePool, CreateThick],
-            GrowThick => &[CreateVg, CreatePool, CreateThick, CreateStriped, AttachThick],
+            CreateThick | CreateStriped => &[CreateVg],
+            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
+            GrowThick => &[CreateVg, CreateThick, CreateStriped, AttachThick],
             RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
     }

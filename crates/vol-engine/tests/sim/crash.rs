@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 46] = [
+const OPS: [Op; 47] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -46,6 +46,7 @@ const OPS: [Op; 46] = [
     Op::Protect,
     Op::ExtendPool,
     Op::ExtendMetadata,
+    Op::Reserve,
     Op::SetPool,
     Op::CheckPool,
     Op::RepairPool,

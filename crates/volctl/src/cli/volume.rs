@@ -8,7 +8,7 @@ use super::life::{
     Selected, WithLabels,
 };
 use super::{Change, Within};
-use crate::values::{Scope, SizeText, mode, name, new_size, owner, path, scope, size};
+use crate::values::{PvText, Scope, SizeText, mode, name, new_size, owner, path, pv, reserve, scope, size};
 
 /// What a new volume is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,11 +62,11 @@ pub struct Thick {
     #[arg(long, requires = "thick")]
     pub contiguous: bool,
     /// Use this PV, by its id or path (repeatable) [default: any]
-    #[arg(long = "on", value_name = "PV", requires = "thick")]
-    pub on: Vec<String>,
+    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
+    pub on: Vec<PvText>,
     /// Do not use this PV, by its id or path (repeatable)
-    #[arg(long = "not-on", value_name = "PV", requires = "thick")]
-    pub not_on: Vec<String>,
+    #[arg(long, value_parser = pv, value_name = "PATH|ID", requires = "thick")]
+    pub not_on: Vec<PvText>,
 }
 
 /// Where to mount.
@@ -93,6 +93,9 @@ pub enum Volume {
         /// File system
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
+        /// Set this much of the pool aside for it: a size, or full
+        #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
+        reserve: Option<String>,
         /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
         #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
         mkfs_options: Vec<String>,
@@ -102,6 +105,17 @@ pub enum Volume {
         thick: Thick,
         #[command(flatten)]
         with: WithLabels,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Change what is set aside for a volume in its pool
+    Set {
+        /// Volume group and volume, for example data/pg
+        #[arg(value_name = "VG/VOLUME")]
+        volume: VolumePath,
+        /// Set this much of the pool aside for it: a size, full, or none
+        #[arg(long, value_name = "SIZE|full|none", value_parser = reserve, allow_hyphen_values = true)]
+        reserve: String,
         #[command(flatten)]
         change: Change,
     },

@@ -91,6 +91,10 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
             ("size", format.size(pool.size_bytes)),
             ("used", with_percent(format, pool.used_bytes, pool.size_bytes)),
             ("metadata size", format.size(pool.metadata_size_bytes)),
+            (
+                "set aside",
+                if pool.set_aside_bytes == 0 { "nothing".to_owned() } else { format.size(pool.set_aside_bytes) },
+            ),
             ("metadata used", with_percent(format, pool.metadata_used_bytes, pool.metadata_size_bytes)),
             ("chunk", format.size(pool.chunk_size_bytes)),
             ("virtual", format.size(pool.virtual_bytes)),
@@ -203,6 +207,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("pool", pool_text(volume, format)),
             ("size", size_text(volume, format)),
             ("used", with_percent(format, volume.used_bytes, volume.size_bytes)),
+            ("reserve", if volume.reserve_bytes == 0 { "none".to_owned() } else { format.size(volume.reserve_bytes) }),
             ("content", content(volume)),
             ("file system id", or_unknown(volume.fs_uuid.as_deref())),
             ("file system check", if volume.check_fs { "needed" } else { "not needed" }.to_owned()),

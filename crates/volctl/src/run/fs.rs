@@ -11,8 +11,10 @@ use crate::cli::Change;
 pub async fn resize(volume: &VolumePath, size: String, change: &Change, session: &mut Session<'_>) -> Run {
     let format = session.format;
     let client = session.client.clone();
+    // An addition that is asked for again adds again.
+    let again = !size.starts_with('+');
     let request = ResizeVolume { size };
-    let changed = watched(session, volume, client.resize_volume(volume, &request, change.dry_run)).await?;
+    let changed = watched(session, volume, again, || client.resize_volume(volume, &request, change.dry_run)).await?;
     session.report(&changed, volume.to_string(), |outcome| {
         let has = outcome.object.as_ref().map_or(String::new(), |now| format!(" {}", format.size(now.size_bytes)));
         let next = match &outcome.object {

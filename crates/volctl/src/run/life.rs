@@ -61,7 +61,7 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
     };
     let format = session.format;
     let client = session.client.clone();
-    let changed = watched(session, &new, client.clone_volume(&request, change.dry_run)).await?;
+    let changed = watched(session, &new, true, || client.clone_volume(&request, change.dry_run)).await?;
     session.report(&changed, new.to_string(), |outcome| {
         let (what, verb) = outcome.object.as_ref().map_or((String::new(), "mount"), |made| {
             let content = made.fs.as_deref().unwrap_or("raw");

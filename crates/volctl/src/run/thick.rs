@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use vol_api::{ClientError, FillingInfo};
+use vol_api::{Client, ClientError, ErrorCode, FillingInfo};
 use vol_types::VolumePath;
 
 use super::Session;
@@ -22,8 +22,32 @@ pub fn filling_text(filling: &FillingInfo, format: Format) -> String {
     format!("{verb} {} of {} ({percent} %){waits}", format.size(filling.done_bytes), format.size(filling.total_bytes))
 }
 
-/// Waits for a change of `volume`, and shows on a terminal how far it has come.
-pub async fn watched<T>(
+/// Waits for a change of `volume`, and shows on a terminal how far it has come. The daemon answers after ten minutes at the latest, also
+/// that it is not done yet: then the same request is made
+/// again, if `again` says that this is the same twice; it waits for the same volume.
+pub async fn watched<T, F>(
+    session: &mut Session<'_>,
+    volume: &VolumePath,
+    again: bool,
+    change: impl Fn() -> F,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    loop {
+        let result = shown(session, volume, change()).await;
+        let late = matches!(&result, Err(ClientError::Api(error)) if error.code == ErrorCode::Timeout);
+        if !again || !late || filling(&session.client, volume).await.is_none() {
+            return result;
+        }
+    }
+}
+
+async fn filling(client: &Client, volume: &VolumePath) -> Option<FillingInfo> {
+    client.volume(volume).await.ok()?.thick?.filling
+}
+
+async fn shown<T>(
     session: &mut Session<'_>,
     volume: &VolumePath,
     change: impl Future<Output = Result<T, ClientError>>,
@@ -39,10 +63,7 @@ pub async fn watched<T>(
             }
             return result;
         }
-        if show
-            && let Ok(info) = session.client.volume(volume).await
-            && let Some(filling) = info.thick.and_then(|thick| thick.filling)
-        {
+        if show && let Some(filling) = filling(&session.client, volume).await {
             let text = filling_text(&filling, session.format);
             let _ = write!(session.err, "\r{text}\x1b[K").and_then(|()| session.err.flush());
             shown = true;

@@ -1,6 +1,6 @@
 //! `volctl volume …`
 
-use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, VolumeInfo};
+use vol_api::{Changed, CreateVolume, DeletedInfo, Mount, Outcome, SetVolume, VolumeInfo};
 use vol_types::VolumePath;
 
 use super::change::{Question, line};
@@ -16,7 +16,7 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, with, mkfs_options, root, thick, change } => {
+        Volume::Create { volume, pool, size, fs, reserve, with, mkfs_options, root, thick, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -24,6 +24,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 size: size.0,
                 fs: Some(fs.as_str().to_owned()),
                 labels: life::labels(&with)?,
+                reserve,
                 mkfs_options,
                 owner: root.owner,
                 mode: root.mode,
@@ -36,8 +37,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 not_on: paths::pvs(&thick.not_on)?,
             };
             let client = session.client.clone();
-            let made = client.create_volume(&request, change.dry_run);
-            let changed = if thick.thick { watched(session, &volume, made).await? } else { made.await? };
+            let changed = watched(session, &volume, true, || client.create_volume(&request, change.dry_run)).await?;
             session.report(&changed, volume.to_string(), |outcome| {
                 let what = outcome.object.as_ref().map_or(String::new(), |made| {
                     let content = made.fs.as_deref().unwrap_or("raw");
@@ -53,6 +53,27 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 };
                 let (done, already) = (format!("created{what}"), format!("already exists as asked for{what}"));
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
+            })
+        }
+        Volume::Set { volume, reserve, change } => {
+            let request = SetVolume { reserve: Some(reserve) };
+            let changed = session.client.set_volume(&volume, &request, change.dry_run).await?;
+            session.report(&changed, volume.to_string(), |outcome| {
+                let aside = outcome.object.as_ref().map_or(0, |volume| volume.reserve_bytes);
+                let (done, already) = match aside {
+                    0 => (
+                        "nothing is set aside for it any more".to_owned(),
+                        "nothing is set aside for it already".to_owned(),
+                    ),
+                    bytes => {
+                        let size = format.size(bytes);
+                        (
+                            format!("{size} of its pool are set aside for it"),
+                            format!("{size} are set aside for it already"),
+                        )
+                    }
+                };
+                line(&format!("volume {volume}"), outcome.changed, &done, &already, "")
             })
         }
         Volume::List { within, deleted: true, .. } => {

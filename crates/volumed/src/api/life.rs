@@ -1,6 +1,6 @@
 //! The part of the seam that is about what becomes of volumes and snapshots after they were made.
 
-use vol_api::{CloneVolume, PvInfo, Relabel, Rename, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo};
+use vol_api::{CloneVolume, PvInfo, Relabel, Rename, SetVolume, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo};
 use vol_types::{PvId, SnapshotPath, VolumePath};
 
 use super::Change;
@@ -19,6 +19,7 @@ pub trait Life {
     fn label_volume(&self, volume: &VolumePath, request: Relabel, dry_run: bool) -> Change<VolumeInfo>;
     fn label_snapshot(&self, snapshot: &SnapshotPath, request: Relabel, dry_run: bool) -> Change<SnapshotInfo>;
     fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo>;
+    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo>;
     fn protect_snapshot(&self, snapshot: &SnapshotPath, protect: bool, dry_run: bool) -> Change<SnapshotInfo>;
 }

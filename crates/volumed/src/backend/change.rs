@@ -198,6 +198,7 @@ pub fn create_volume<H: HostMut + 'static>(
         mkfs: super::fs::format(fs, request)?,
         fs,
         labels: labels(&request.labels)?,
+        reserve: super::life::reserve(request.reserve.as_deref())?.unwrap_or(vol_types::Reserve::None),
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(&path)

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vol_api::{ApiError, PvInfo, Relabel, Rename, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field};
+use vol_api::{
+    ApiError, PvInfo, Relabel, Rename, SetVolume, SnapshotGroup, SnapshotInfo, SnapshotList, VolumeInfo, parse_field,
+};
 use vol_core::VolumeName;
 use vol_engine::CloneVolume;
 use vol_engine::host::HostMut;
-use vol_types::{Label, Labels, Name, PvId, SnapshotPath, VolumePath, label};
+use vol_types::{Label, Labels, Name, PvId, Reserve, SnapshotPath, VolumePath, label};
 
 use super::EngineBackend;
 use super::change::{changed, snapshot_name, volume_name};
@@ -20,6 +22,11 @@ pub(super) fn labels(wanted: &BTreeMap<String, String>) -> Result<Labels, ApiErr
         labels.set(one).map_err(|error| ApiError::invalid(format!("labels: {error}")))?;
     }
     Ok(labels)
+}
+
+/// A reserve as it stands in a request.
+pub(super) fn reserve(text: Option<&str>) -> Result<Option<Reserve>, ApiError> {
+    text.map(|text| text.parse().map_err(|error| ApiError::invalid(format!("reserve: {error}")))).transpose()
 }
 
 fn list(wanted: &BTreeMap<String, String>) -> Result<Vec<Label>, ApiError> {
@@ -114,6 +121,13 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
         };
         let done = self.engine.relabel_pv(&vg, id, (&set, remove), dry_run).map_err(from_engine)?;
         changed(self, &vg, done, || self.pv(id))
+    }
+
+    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo> {
+        let wanted = reserve(request.reserve.as_deref())?
+            .ok_or_else(|| ApiError::invalid("what to change is not said").with_hint("say it with reserve"))?;
+        let done = self.engine.reserve(&volume.vg, &volume_name(volume), wanted, dry_run).map_err(from_engine)?;
+        changed(self, &volume.vg, done, || self.volume_info(volume))
     }
 
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {

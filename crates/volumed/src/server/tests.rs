@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 76] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 77] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
@@ -33,6 +33,7 @@ const ENDPOINTS: [(&str, &str, &str, &str); 76] = [
     ("POST", "/v1/volumes/data/pg/labels", r#"{"set":{"tier":"fast"},"remove":["old"]}"#, "provision"),
     ("POST", "/v1/snapshots/data/pg/before/labels", r#"{"set":{"tier":"fast"}}"#, "provision"),
     ("POST", "/v1/pvs/00000000-0000-0000-0000-000000000007/labels", r#"{"set":{"tier":"fast"}}"#, "admin"),
+    ("POST", "/v1/volumes/data/pg/set", "{\"reserve\":\"full\"}", "provision"),
     ("POST", "/v1/volumes/data/pg/protect", "", "provision"),
     ("POST", "/v1/volumes/data/pg/unprotect", "", "provision"),
     ("POST", "/v1/snapshots/data/pg/before/protect", "", "provision"),
@@ -147,6 +148,7 @@ async fn what_is_asked_for_reaches_the_backend() {
             r#"label_volume data/pg {"tier": "fast"} ["old"]"#,
             r#"label_snapshot data/pg@before {"tier": "fast"} []"#,
             r#"label_pv 00000000-0000-0000-0000-000000000007 {"tier": "fast"} []"#,
+            "set_volume data/pg Some(\"full\")",
             "protect_volume data/pg true",
             "protect_volume data/pg false",
             "protect_snapshot data/pg@before true",

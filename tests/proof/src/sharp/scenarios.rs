@@ -78,6 +78,7 @@ pub fn request(volume: &str) -> CreateVolume {
         size: Bytes::mib(1),
         fs: None,
         labels: Labels::default(),
+        reserve: vol_types::Reserve::None,
         mkfs: MkfsOptions::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use vol_api::{CloneVolume, Relabel, Rename, SnapshotGroup};
+use vol_api::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
 use vol_types::{PvId, SnapshotPath, VolumePath};
 
 use super::super::Front;
@@ -54,6 +54,12 @@ pub fn life() -> Router<Arc<Front>> {
         .route(
             "/v1/pvs/{id}/labels",
             post(|call: Call| call.change_with(Admin, |b, id: PvId, r: Relabel, dry| b.label_pv(id, r, dry))),
+        )
+        .route(
+            &format!("{VOLUME}/set"),
+            post(|call: Call| {
+                call.change_with(Provision, |b, path: VolumePath, r: SetVolume, dry| b.set_volume(&path, r, dry))
+            }),
         )
         .route(
             &format!("{VOLUME}/protect"),

@@ -75,6 +75,9 @@ impl Life for Fake {
     fn label_pv(&self, id: PvId, request: Relabel, dry_run: bool) -> Change<PvInfo> {
         self.change(format!("label_pv {id} {:?} {:?}", request.set, request.remove), dry_run)
     }
+    fn set_volume(&self, volume: &VolumePath, request: SetVolume, dry_run: bool) -> Change<VolumeInfo> {
+        self.change(format!("set_volume {volume} {:?}", request.reserve), dry_run)
+    }
     fn protect_volume(&self, volume: &VolumePath, protect: bool, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("protect_volume {volume} {protect}"), dry_run)
     }
