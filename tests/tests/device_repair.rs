@@ -107,7 +107,14 @@ impl Stage {
 
     fn a_block_is_damaged_then(&mut self, field: Option<usize>, start: impl FnOnce(&mut Machine)) {
         let (pool, node) = (self.name("tpool"), number_node(&self.uuid("tank", "tmeta")));
+        let number = kernel::number_of(&self.uuid("tank", "tpool"));
         self.m.kill9();
+        // A volume that udev looked at when it was unmounted is still active.
+        for uuid in kernel::our_uuids().iter().filter(|uuid| uuid.len() == "VOLUMED-".len() + 36) {
+            if kernel::table(&kernel::number_of(uuid)).split(' ').nth(3) == Some(&number) {
+                tool::run("dmsetup", &["remove", "--retry", &uuid.replace("VOLUMED-", "volumed-")]);
+            }
+        }
         tool::run("dmsetup", &["remove", "--retry", &pool]);
         tool::run("blockdev", &["--flushbufs", &node]);
         let superblock = disk::take(&node, 0, 4096);
