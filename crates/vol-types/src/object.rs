@@ -145,6 +145,17 @@ impl Placement {
             && !self.not_on.contains(&pv.id)
             && self.labels.iter().all(|(key, value)| pv.labels.get(key) == Some(value))
     }
+    /// The same without PVs that leave the VG; `None` if it names none of them. If all leave that it may lie on these stay named:
+    /// naming none would allow all others.
+    pub fn without(&self, leaves: impl Fn(PvId) -> bool) -> Option<Self> {
+        let staying = |pvs: &[PvId]| pvs.iter().copied().filter(|pv| !leaves(*pv)).collect::<Vec<_>>();
+        let (mut on, not_on) = (staying(&self.on), staying(&self.not_on));
+        if on.is_empty() {
+            on.clone_from(&self.on);
+        }
+        let without = Self { on, not_on, labels: self.labels.clone() };
+        (without != *self).then_some(without)
+    }
 }
 
 /// How far a pool's data grow by themselves, out of the free extents of its VG. The metadata grow with them.

@@ -296,6 +296,10 @@ pub fn reduce(catalog: &Catalog, missing: &[PvId], request: &ReduceVg) -> Result
         .map(|pv| Change::Put(Object::Pv(Pv { metadata: true, left: Vec::new(), ..pv.clone() })))
         .collect();
     changes.extend(wanted.keys().map(|id| Change::Delete(ObjectKey::Pv(*id))));
+    changes.extend(catalog.pools().filter_map(|pool| {
+        let placement = pool.placement.without(|pv| wanted.contains_key(&pv))?;
+        Some(Change::Put(Object::Pool(Pool { placement: Box::new(placement), ..pool.clone() })))
+    }));
     plan.commit(changes);
     let (gone, there): (Vec<&Pv>, Vec<&Pv>) = wanted.values().partition(|pv| missing.contains(&pv.id));
     for pv in &there {

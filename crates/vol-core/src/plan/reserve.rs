@@ -136,6 +136,9 @@ pub fn set(catalog: &Catalog, kernel: &Kernel, volume: &Volume, wanted: Reserve)
     if volume.snapshot.is_some() {
         return Err(Refusal::invalid(format!("{path} is a snapshot: it is never written to and needs no reserve")));
     }
+    if volume.thick().is_some() {
+        return Err(Refusal::invalid(format!("{path} is a thick volume: all of its space is its own already")));
+    }
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")).hint("try again in a moment"));
     }

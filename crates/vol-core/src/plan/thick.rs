@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
 use crate::observed::FsState;
 use crate::plan::fs::{self, NewSize};
-use crate::plan::{Kernel, Plan, clone, volume};
+use crate::plan::{Kernel, Plan, clone, grow, volume};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::step::{Action, Requirement, Step};
 
@@ -153,9 +153,20 @@ fn place(
     let count = Extents(size.get() / catalog.vg().extent_size.get().max(1));
     let wish = Wish { count, stripes: layout.stripes, contiguous: layout.contiguous, near: None };
     let where_ = placement::where_in_words(catalog, placement);
+    leaves_the_spare(catalog, missing, count, &format!("thick volume {path}"))?;
     FreeSpace::within(catalog, missing, placement)
         .place(&wish)
         .map_err(|shortage| short(catalog, shortage.refusal(catalog, &format!("thick volume {path}"), &where_)))
+}
+
+/// Refuses what there is space for, were it not for the extents that are left for repairs (ADR 0013).
+fn leaves_the_spare(catalog: &Catalog, missing: &[PvId], count: Extents, what: &str) -> Result<(), Refusal> {
+    let free = FreeSpace::of(catalog, |pv| !missing.contains(&pv)).total();
+    let spare = grow::spare(catalog);
+    if count > free || count <= free.saturating_sub(spare) {
+        return Ok(());
+    }
+    Err(grow::keeps_spare(catalog, &format!("{what} needs {}", catalog.bytes(count)), spare, free))
 }
 
 /// What was deleted and is kept has its extents still.
@@ -345,6 +356,7 @@ pub fn grow(
     }
     let more = Extents((size.get() - one.size.get()) / catalog.vg().extent_size.get().max(1));
     let wish = Wish { count: more, stripes: thick.stripes, contiguous: false, near: Some(&thick.segments) };
+    leaves_the_spare(catalog, missing, more, &format!("the growth of {path}"))?;
     let rows = FreeSpace::of(catalog, |pv| !missing.contains(&pv))
         .place(&wish)
         .map_err(|shortage| short(catalog, shortage.refusal(catalog, &format!("the growth of {path}"), "")))?;

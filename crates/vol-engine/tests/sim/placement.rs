@@ -207,3 +207,20 @@ fn a_placement_that_cannot_be_is_refused_and_nothing_is_changed() {
     let (message, _) = refused(engine.create_pool(&pool("1G", labelled("tier=fast")), false));
     assert!(message.contains("that are labelled tier=fast are missing"), "{message}");
 }
+
+#[test]
+fn a_pool_forgets_the_pvs_that_left_its_volume_group_and_goes_on_growing() {
+    let (host, engine) = engine();
+    let on = PlaceOn { on: vec![path("/dev/sda"), path("/dev/sdb")], ..PlaceOn::default() };
+    engine.create_pool(&pool("1G", on), false).unwrap();
+    assert_eq!(lies_on(&engine).len(), 1);
+    let unused = if lies_on(&engine) == ["/dev/sda"] { "/dev/sdb" } else { "/dev/sda" };
+    let leaves = pv(&engine, unused);
+    engine.reduce_vg(&reduce_request(&[unused]), false).unwrap();
+    let vg = engine.vg(&name("data")).unwrap();
+    let on = vg.read(|catalog| catalog.pool_named(&name("tank")).unwrap().placement.on.clone());
+    assert_eq!(on.len(), 1);
+    assert!(!on.contains(&leaves));
+    engine.extend_pool(&name("data"), &extend_pool(Some("+100M"), None), false).unwrap();
+    sound(&host, &engine, "grown");
+}

@@ -402,6 +402,23 @@ fn each_wrong_request_is_refused_with_what_to_do() {
         RefusalCode::NoSpace,
         &["growth", "free"],
     );
+    // There is as much free, but not without what is left for repairs.
+    let all = engine.vgs()[0].read(|catalog| catalog.bytes(catalog.free_extents_total()));
+    refused(
+        engine.create_thick(&CreateThick { size: all, ..thick_request("all", 1) }, false),
+        RefusalCode::NoSpace,
+        &["kept for the metadata", "ask for at most"],
+    );
+    refused(
+        engine.resize_volume(&data, &volume("log"), NewSize::By(all), false),
+        RefusalCode::NoSpace,
+        &["the growth of data/log", "kept for the metadata"],
+    );
+    refused(
+        engine.reserve(&data, &volume("log"), Reserve::Full, false),
+        RefusalCode::Invalid,
+        &["thick", "its own already"],
+    );
     engine.protect(&data, &volume("log"), true, false).unwrap();
     refused(engine.delete_volume(&data, &volume("log"), false), RefusalCode::Refused, &["protected"]);
     let Ok(Done::Planned(plan)) = engine.create_thick(&thick_request("dry", 2), true) else { panic!("no plan") };

@@ -23,6 +23,10 @@ pub fn create<H: HostMut + 'static>(
         return Err(ApiError::invalid(format!("thick: a thick volume is in no pool, so not in {pool}"))
             .with_hint("leave out either --thick or --pool"));
     }
+    if request.reserve.is_some() {
+        return Err(ApiError::invalid("reserve: all of a thick volume's space is its own already")
+            .with_hint("leave out either --thick or --reserve"));
+    }
     let wanted = CreateThick {
         path: path.clone(),
         size: bytes("size", &request.size)?,

@@ -79,6 +79,11 @@ fn malformed_names_sizes_and_paths_name_their_field() {
     let effects = host.effects();
     let create =
         |name: &str, size: &str, fs: &str| failed(backend.create_volume(volume_request(name, size, fs), false));
+    let of_kind = |thick: bool, change: &dyn Fn(&mut vol_api::CreateVolume)| {
+        let mut request = vol_api::CreateVolume { thick, ..volume_request("x", "1G", "ext4") };
+        change(&mut request);
+        failed(backend.create_volume(request, false))
+    };
     let vg = |change: &dyn Fn(&mut CreateVg)| {
         let mut request = CreateVg { name: "other".into(), ..vg_request() };
         change(&mut request);
@@ -103,6 +108,16 @@ fn malformed_names_sizes_and_paths_name_their_field() {
         ("small", create("x", "64K", "xfs"), "invalid", "too small for xfs", ""),
         ("large", create("x", "9000P", "none"), "invalid", "", ""),
         ("fs", create("x", "1G", "ntfs"), "invalid", "\"ntfs\" is not a file system", "choose ext4, xfs, btrfs"),
+        (
+            "thick",
+            of_kind(true, &|r| r.reserve = Some("full".into())),
+            "invalid",
+            "reserve: all of",
+            "--thick or --reserve",
+        ),
+        ("no pool", of_kind(true, &|r| r.pool = Some("tank".into())), "invalid", "in no pool", "--thick or --pool"),
+        ("stripes", of_kind(false, &|r| r.stripes = Some(2)), "invalid", "only a thick volume", "add --thick"),
+        ("on", of_kind(false, &|r| r.on = vec!["/dev/sda".into()]), "invalid", "only a thick volume", "its pool"),
         ("vg name", vg(&|r| r.name = "a/b".into()), "invalid", "name: ", ""),
         ("disk", vg(&|r| r.devices = vec!["sda".into()]), "invalid", "\"sda\" is not an absolute path", ""),
         ("no disk", vg(&|r| r.devices.clear()), "invalid", "at least one disk", "--file"),
