@@ -105,6 +105,22 @@ fn objects() -> Vec<Object> {
             deleted_at: (state == VolumeState::Deleted).then_some(7),
         })
     };
+    // Two extents, of which one is wiped.
+    let thick = |object: Object| match object {
+        Object::Volume(it) => Object::Volume(Volume {
+            backing: Backing::Thick(Box::new(Thick {
+                segments: [6, 7].map(|start| Segment { pv: PV, start: Extents(start), count: Extents(1) }).to_vec(),
+                stripes: 1,
+                stripe_size: Bytes::ZERO,
+                filled: Bytes::mib(4),
+                wanted: None,
+            })),
+            size: Bytes::mib(4),
+            reserve: Bytes::ZERO,
+            ..it
+        }),
+        other => other,
+    };
     let segment = |start, count| Segment { pv: PV, start: Extents(start), count: Extents(count) };
     let uuid = [0x77; 16];
     let formatted = |fs| Content::Formatted { fs, uuid };
@@ -147,8 +163,9 @@ fn objects() -> Vec<Object> {
         volume(0x42, "half", VolumeState::Creating, Content::Formatting { fs: FsKind::Btrfs, uuid }, None),
         volume(0x43, "pg", VolumeState::Ready, formatted(FsKind::Xfs), None),
         volume(0x44, "raw", VolumeState::Deleting, Content::Raw, None),
-        volume(0x47, "kept", VolumeState::Deleted, Content::Raw, None),
         volume(0x45, "before", VolumeState::Ready, formatted(FsKind::Ext4), Some(0x43)),
+        thick(volume(0x46, "log", VolumeState::Ready, Content::Raw, None)),
+        volume(0x47, "kept", VolumeState::Deleted, Content::Raw, None),
         Object::Intent(Intent {
             id: IntentId::from_bytes([0x55; 16]),
             pool: POOL,
@@ -176,9 +193,20 @@ fn records(add: Add<'_>) {
     put("empty", &[]);
     put("puts", &puts);
     put("deletions", &deletions);
-    for (change, name) in
-        puts.iter().zip(["vg", "pv", "pv-file", "pool", "blank", "formatting", "volume", "raw", "snapshot", "intent"])
-    {
+    for (change, name) in puts.iter().zip([
+        "vg",
+        "pv",
+        "pv-file",
+        "pool",
+        "blank",
+        "formatting",
+        "volume",
+        "raw",
+        "snapshot",
+        "thick",
+        "kept",
+        "intent",
+    ]) {
         put(name, std::slice::from_ref(change));
     }
     put("put-and-delete", &[puts[6].clone(), deletions[6].clone()]);

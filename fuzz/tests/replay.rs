@@ -11,8 +11,8 @@ use vol_fuzz::{TARGETS, Target};
 /// corpus that was lost, or a target that no longer reaches what it is for.
 const FLOORS: &[(&str, usize, usize, usize)] = &[
     ("label", 31, 400, 250),
-    ("record", 38, 400, 2000),
-    ("record_payload", 38, 400, 600),
+    ("record", 40, 400, 2000),
+    ("record_payload", 40, 400, 600),
     ("checkpoint_header", 34, 400, 3000),
     ("checkpoint_payload", 29, 400, 250),
     ("image", 60, 8, 400),
