@@ -114,6 +114,7 @@ pub const DEFECTS: &[Defect] = &[
     code("what is suspended stays so", Story, "programs that use the volume hang"),
     code("an intent is taken for the deed", One, "volumes are shown that the pool does not have"),
     code("what is taken back stays in the pool", One, "thin ids pile up that nobody knows"),
+    code("thick space is handed out as it is", Story, "who gets extents reads what others wrote"),
     code("an unformatted volume is ready", One, "a volume without a file system is handed out as a raw one"),
     // Steps.
     plan("plan: the intent is not recorded", plans::no_intent, One, "what was half done in the pool is never settled"),
@@ -239,6 +240,7 @@ pub const DEFECTS: &[Defect] = &[
     host("host: every new id is the same", One, "objects cannot be told apart"),
     host("host: a deleted file stays", One, "space on the host is never given back"),
     host("host: zeroing leaves what was there", One, "the kernel opens what a deleted pool left"),
+    host("host: wiping leaves what was there", Story, "who gets extents reads what others wrote"),
     host("host: the origin of a snapshot runs on", One, "the snapshot has a file system in the middle of a write"),
     host("host: the origin of a snapshot stays suspended", One, "programs that use the volume hang"),
     host("host: mkfs leaves half a file system", One, "a volume cannot be made"),

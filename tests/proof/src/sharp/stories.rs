@@ -6,10 +6,11 @@ use vol_core::VolumeName;
 use vol_core::dm::Device;
 use vol_core::observed::Signature;
 use vol_core::plan::snapshot::CreateSnapshot;
+use vol_core::plan::thick::Layout;
 use vol_engine::host::{HostErrorKind, HostRead as _};
-use vol_engine::{CreateVg, CreateVolume, Engine, ThinRequest};
+use vol_engine::{CreateThick, CreateVg, CreateVolume, Engine, PlaceOn, ThinRequest};
 use vol_sim::{CrashMode, Damage, EffectKind, Fault, ProbeLie, SimHost};
-use vol_types::{Bytes, FsKind, IntentId, Labels, SnapshotPath, VolumeId, VolumePath, limit};
+use vol_types::{Bytes, FsKind, IntentId, Labels, MkfsOptions, SnapshotPath, VolumeId, VolumePath, limit};
 
 use super::scenarios::{
     Scenario, Told, ask, create, group, has, judge_nothing_wrong, must, not_told, on, problems, reboot, request,
@@ -35,6 +36,7 @@ pub const ALL: &[Scenario] = &[
     ("a group whose metadata are on one of three disks is deleted", one_copy_deleted),
     ("one copy each is on its own disk", each_copy_alone),
     ("a device is there already", device_there_already),
+    ("extents are handed out again", handed_out_again),
 ];
 
 const TWO: Shape = Shape::new(2, 2);
@@ -340,4 +342,38 @@ fn one_copy_deleted() -> Told {
         judge_nothing_wrong(&host, &engine).map_err(|wrong| format!("power cut at effect {number}: {wrong}"))?;
     }
     Ok(())
+}
+
+/// Somebody wrote to a thick volume; who gets its extents next reads nothing of that.
+fn handed_out_again() -> Told {
+    let (host, engine) = group(2)?;
+    let data = Group::Data.name();
+    let failed = |error| format!("a thick volume: {error}");
+    let on_extents = |volume: &str, bytes: Option<&[u8]>| -> Result<Vec<u8>, String> {
+        let of = VolumeName { volume: name(volume), snapshot: None };
+        let request = CreateThick {
+            path: VolumePath { vg: data.clone(), volume: name(volume) },
+            size: Bytes::mib(4),
+            layout: Layout::default(),
+            place: PlaceOn::default(),
+            fs: None,
+            labels: Labels::default(),
+            mkfs: MkfsOptions::default(),
+        };
+        engine.create_thick(&request, false).map_err(failed)?;
+        engine.attach(&data, &of, false).map_err(failed)?;
+        let id = engine.vgs()[0].read(|catalog| catalog.volume_named(&of).map(|volume| volume.id));
+        let uuid = Device::Volume(id.ok_or("it is not in the catalog")?).uuid();
+        let dev = host.dm_device(&uuid).map_err(|error| error.to_string())?.ok_or("it is not active")?.dev;
+        let found = host.read_bytes(dev, 0, Bytes::mib(4).get()).map_err(|error| error.to_string())?;
+        if let Some(bytes) = bytes {
+            host.write_bytes(dev, Bytes::mib(2).get(), bytes).map_err(|error| error.to_string())?;
+        }
+        engine.detach(&data, &of, false).map_err(failed)?;
+        engine.delete_volume(&data, &of, false).map_err(failed)?;
+        Ok(found)
+    };
+    on_extents("first", Some(b"a secret"))?;
+    let found = on_extents("second", None)?;
+    must(found.iter().all(|byte| *byte == 0), || "what another one wrote is read".to_owned())
 }
