@@ -161,8 +161,11 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncS
                 Some(job) => {
                     let moving = Moving { pool: Rc::clone(&pool), registered };
                     running.spawn_local(async move {
-                        let result = moving.perform(&job.file, job.task).await;
-                        let _ = job.answer.send(result);
+                        let Job { file, task, answer } = job;
+                        let result = moving.perform(&file, task).await;
+                        // Before the answer: its reader may be about to remove the device.
+                        drop(file);
+                        let _ = answer.send(result);
                     });
                 }
                 None => break,
