@@ -103,7 +103,8 @@ impl Pool {
     pub const fn size(self) -> Bytes {
         match self {
             Self::Tank => Bytes::mib(64),
-            Self::Spare => Bytes::mib(32),
+            // With its metadata, and those that are left free for a repair, it fills the disks of the smallest shape.
+            Self::Spare => Bytes::mib(24),
         }
     }
 }
