@@ -78,6 +78,7 @@ pub async fn repair(pool: &PoolPath, request: RepairPool, change: &Change, sessi
         } else {
             "checked: its metadata are in order, nothing was repaired"
         };
+        let next = if outcome.changed { next } else { String::new() };
         line(&format!("pool {pool}"), outcome.changed, &done, already, &next)
     })
 }

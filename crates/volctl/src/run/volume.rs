@@ -63,14 +63,14 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 let aside = outcome.object.as_ref().map_or(0, |volume| volume.reserve_bytes);
                 let (done, already) = match aside {
                     0 => (
-                        "nothing is set aside for it any more".to_owned(),
-                        "nothing is set aside for it already".to_owned(),
+                        "has nothing set aside any more".to_owned(),
+                        "has nothing set aside already".to_owned(),
                     ),
                     bytes => {
                         let size = format.size(bytes);
                         (
-                            format!("{size} of its pool are set aside for it"),
-                            format!("{size} are set aside for it already"),
+                            format!("has {size} of its pool set aside"),
+                            format!("has {size} set aside already"),
                         )
                     }
                 };

@@ -61,4 +61,5 @@ fn what_a_repair_came_to_is_said_and_what_is_lost_is_named() {
     assert!(ran.exit == 0 && ran.out.contains("its metadata are sound"), "{}", ran.out);
     let ran = daemon.volctl("pool repair data/well --yes");
     assert!(ran.exit == 0 && ran.out.contains("in order, nothing was repaired"), "{}", ran.out);
+    assert!(!ran.out.contains("--discard-original"), "there is none: {}", ran.out);
 }
