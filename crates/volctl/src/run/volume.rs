@@ -62,16 +62,10 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
             session.report(&changed, volume.to_string(), |outcome| {
                 let aside = outcome.object.as_ref().map_or(0, |volume| volume.reserve_bytes);
                 let (done, already) = match aside {
-                    0 => (
-                        "has nothing set aside any more".to_owned(),
-                        "has nothing set aside already".to_owned(),
-                    ),
+                    0 => ("has nothing set aside any more".to_owned(), "has nothing set aside already".to_owned()),
                     bytes => {
                         let size = format.size(bytes);
-                        (
-                            format!("has {size} of its pool set aside"),
-                            format!("has {size} set aside already"),
-                        )
+                        (format!("has {size} of its pool set aside"), format!("has {size} set aside already"))
                     }
                 };
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, "")
