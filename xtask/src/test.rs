@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -170,9 +170,8 @@ pub fn follow(command: &mut Command, name: &str, show: Show) -> Result<Tally> {
     if status.success() && reader.results == 0 && reader.tally.skipped == 0 {
         reader.tally.passed += 1;
     }
-    // Held, so that the output of one program stays together.
-    let mut out = std::io::stdout().lock();
-    out.write_all(all.as_bytes())?;
+    // At once, so that the output of one program stays together.
+    print!("{all}");
     eprintln!("xtask: {name}: {} ({:.1} s)", reader.tally, begin.elapsed().as_secs_f32());
     Ok(reader.tally)
 }
