@@ -1,9 +1,11 @@
 //! Resizing volumes, checking and trimming their file systems.
 
 use vol_core::dm::Device;
+use vol_core::observed::FsState;
+use vol_core::plan::Kernel;
 use vol_core::plan::fs::{self, NewSize};
 use vol_core::{Refusal, VolumeName};
-use vol_types::{Bytes, Name, VolumeId};
+use vol_types::{Bytes, Name, Volume, VolumeId};
 
 use crate::engine::{Done, Engine, find_volume};
 use crate::error::{EngineError, StepError};
@@ -23,14 +25,15 @@ impl<H: HostMut> Engine<H> {
             return self.grow_thick(vg, name, new, dry_run);
         }
         self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
-            let info = kernel.dm.get(&Device::Volume(volume.id));
-            let mounted = fs::writable_mount(kernel, volume);
-            let state = match (fs::kind(volume), info, mounted) {
-                (Some(kind), Some(info), Some(mount)) => self.host().fs_state(info.dev, kind, Some(&mount.target)).ok(),
-                _ => None,
-            };
-            fs::resize(catalog, kernel, volume, new, state)
+            fs::resize(catalog, kernel, volume, new, self.mounted_fs_state(kernel, volume))
         })
+    }
+
+    /// Of a file system that is mounted writable, and can be read.
+    pub(crate) fn mounted_fs_state(&self, kernel: &Kernel, volume: &Volume) -> Option<FsState> {
+        let info = kernel.dm.get(&Device::Volume(volume.id))?;
+        let mount = fs::writable_mount(kernel, volume)?;
+        self.host().fs_state(info.dev, fs::kind(volume)?, Some(&mount.target)).ok()
     }
 
     /// Looks the file system of a volume over that is not mounted, or repairs it. Errors that are left are a failed step

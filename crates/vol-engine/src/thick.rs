@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vol_core::dm::Device;
-use vol_core::plan::fs::{self, NewSize};
+use vol_core::plan::fs::NewSize;
 use vol_core::plan::thick::{self, Begun, Layout};
 use vol_core::plan::{Kernel, clone};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
@@ -146,13 +146,7 @@ impl<H: HostMut> Engine<H> {
     ) -> Result<Done<VolumeId>, EngineError> {
         self.fill_after(vg, None, dry_run, name, |catalog, kernel, missing| {
             let volume = find_volume(catalog, name)?;
-            let info = kernel.dm.get(&Device::Volume(volume.id));
-            let mounted = fs::writable_mount(kernel, volume);
-            let state = match (fs::kind(volume), info, mounted) {
-                (Some(kind), Some(info), Some(mount)) => self.host().fs_state(info.dev, kind, Some(&mount.target)).ok(),
-                _ => None,
-            };
-            thick::grow(catalog, kernel, missing, volume, new, state)
+            thick::grow(catalog, kernel, missing, volume, new, self.mounted_fs_state(kernel, volume))
         })
     }
 

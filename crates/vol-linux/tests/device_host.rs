@@ -2,6 +2,10 @@
 //!
 //! Needs root; what needs device-mapper runs in the lab (`cargo xtask lab run`). No disk of the machine is touched.
 
+#[macro_use]
+#[path = "device_host/support.rs"]
+mod support;
+
 #[path = "device_host/disks.rs"]
 mod disks;
 #[path = "device_host/file_systems.rs"]
@@ -14,5 +18,3 @@ mod maps;
 mod slices;
 #[path = "device_host/snapshots.rs"]
 mod snapshots;
-#[path = "device_host/support.rs"]
-mod support;

@@ -4,7 +4,7 @@
 //! record alone. It shares every chunk with what it was made from until one of the two writes.
 
 use vol_types::{
-    Backing, Bytes, Change, CloneOf, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState,
+    Backing, Bytes, Change, CloneOf, Content, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -60,26 +60,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     let what = format!("{of}, which has a reserve and would share its chunks with a clone,");
     reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
     let (thin_id, after) = one_more(&before)?;
-    let clone = Volume {
-        id: request.id,
-        name: request.name.clone(),
-        backing: Backing::Thin { pool: pool.id, thin_id },
-        size: source.size,
-        state: VolumeState::Creating,
-        content: content_of(source),
-        snapshot: None,
-        created_at: request.now,
-        labels: request.labels.clone(),
-        protected: false,
-        clone_of: Some(Box::new(CloneOf {
-            id: source.id,
-            volume: request.of.volume.clone(),
-            snapshot: request.of.snapshot.clone(),
-        })),
-        reserve: Bytes::ZERO,
-        check_fs: source.check_fs,
-        deleted_at: None,
-    };
+    let clone = begun(request, source, Backing::Thin { pool: pool.id, thin_id }, content_of(source));
     let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
     let taken = taken_of(kernel, source, thin_id)?;
     let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
@@ -98,6 +79,30 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         done: vec![Change::Put(Object::Volume(ready))],
         then: Vec::new(),
     })))
+}
+
+/// The record of a clone that is just being made.
+pub fn begun(request: &CloneVolume, source: &Volume, backing: Backing, content: Content) -> Volume {
+    Volume {
+        id: request.id,
+        name: request.name.clone(),
+        backing,
+        size: source.size,
+        state: VolumeState::Creating,
+        content,
+        snapshot: None,
+        created_at: request.now,
+        labels: request.labels.clone(),
+        protected: false,
+        clone_of: Some(Box::new(CloneOf {
+            id: source.id,
+            volume: request.of.volume.clone(),
+            snapshot: request.of.snapshot.clone(),
+        })),
+        reserve: Bytes::ZERO,
+        check_fs: source.check_fs,
+        deleted_at: None,
+    }
 }
 
 /// The volume that has the name already: the clone that is asked for, or something else.

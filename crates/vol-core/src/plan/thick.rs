@@ -6,8 +6,8 @@
 //! goes on where it was noted last.
 
 use vol_types::{
-    Backing, Bytes, Change, CloneOf, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement,
-    PvId, Segment, Thick, Volume, VolumeId, VolumeState, limit,
+    Backing, Bytes, Change, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement, PvId,
+    Segment, Thick, Volume, VolumeId, VolumeState, limit,
 };
 
 use crate::allocate::{FreeSpace, Wish, append, placement};
@@ -250,26 +250,8 @@ pub fn copy(
     let layout = Layout { stripes: thick.stripes, stripe_size: None, contiguous: false };
     let segments = place(catalog, missing, source.size, &layout, &Placement::default(), &path)?;
     let copy = Thick { segments, filled: Bytes::ZERO, wanted: None, ..thick.clone() };
-    plan.commit(vec![Change::Put(Object::Volume(Volume {
-        id: request.id,
-        name: request.name.clone(),
-        backing: Backing::Thick(Box::new(copy)),
-        size: source.size,
-        state: VolumeState::Creating,
-        content: source.content.clone(),
-        snapshot: None,
-        created_at: request.now,
-        labels: request.labels.clone(),
-        protected: false,
-        clone_of: Some(Box::new(CloneOf {
-            id: source.id,
-            volume: request.of.volume.clone(),
-            snapshot: request.of.snapshot.clone(),
-        })),
-        reserve: Bytes::ZERO,
-        check_fs: source.check_fs,
-        deleted_at: None,
-    }))]);
+    let copy = clone::begun(request, source, Backing::Thick(Box::new(copy)), source.content.clone());
+    plan.commit(vec![Change::Put(Object::Volume(copy))]);
     Ok((plan, Begun { volume: request.id, fill: true }))
 }
 

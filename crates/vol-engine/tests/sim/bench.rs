@@ -11,8 +11,18 @@ use vol_engine::{
     CloneVolume, CreatePool, CreateThick, CreateVg, CreateVolume, Done, Engine, EngineError, ExtendVg, PlaceOn, PvName,
     ReduceVg,
 };
-use vol_sim::{SimDisk, SimHost};
+use vol_sim::{Fault, SimDisk, SimHost};
 use vol_types::*;
+
+/// How a daemon or a machine can die at an effect.
+pub const DEATHS: [Fault; 6] = [
+    Fault::KillDaemonBefore,
+    Fault::KillDaemonInside(1),
+    Fault::KillDaemonAfter,
+    Fault::PowerCutBefore,
+    Fault::PowerCutInside(1),
+    Fault::PowerCutAfter,
+];
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()

@@ -12,7 +12,7 @@ use vol_engine::{Engine, EngineError};
 use vol_sim::{CrashMode, Fault, SimHost, SimWipe};
 use vol_types::{Bytes, PoolId, Sectors};
 
-use super::bench::machine;
+use super::bench::{DEATHS, machine};
 
 const MIB: u64 = 1 << 20;
 /// Three slices: 4, 8 and 1 MiB.
@@ -140,24 +140,14 @@ fn a_part_is_moved_and_the_rest_stays() {
 
 #[test]
 fn a_move_that_was_cut_off_anywhere_goes_on_where_it_was_noted() {
-    let faults = [
-        Fault::Error(HostErrorKind::Io),
-        Fault::ErrorAfter(HostErrorKind::Io),
-        Fault::Torn,
-        Fault::KillDaemonBefore,
-        Fault::KillDaemonInside(1),
-        Fault::KillDaemonAfter,
-        Fault::PowerCutBefore,
-        Fault::PowerCutInside(1),
-        Fault::PowerCutAfter,
-    ];
+    let errors = [Fault::Error(HostErrorKind::Io), Fault::ErrorAfter(HostErrorKind::Io), Fault::Torn];
     let fresh = host();
     let modes = |fault| match fault {
         Fault::PowerCutInside(_) => vec![CrashMode::LoseAll, CrashMode::KeepAll, CrashMode::Random],
         _ => vec![CrashMode::Random],
     };
     for task in [wipe(), copy()] {
-        for fault in faults {
+        for fault in errors.into_iter().chain(DEATHS) {
             for slice in 1..=3 {
                 for mode in modes(fault) {
                     let host = fresh.fork();

@@ -354,15 +354,7 @@ fn cut_short(ill: impl Fn(&SimHost, &Engine<SimHost>), replaced: bool) {
     assert!(last > first + 5, "it does too little: {first} to {last}");
     let mut states = 0;
     for number in first..=last {
-        for death in [
-            Fault::KillDaemonBefore,
-            Fault::KillDaemonInside(1),
-            Fault::KillDaemonAfter,
-            Fault::PowerCutBefore,
-            Fault::PowerCutInside(1),
-            Fault::PowerCutAfter,
-            Fault::Error(HostErrorKind::Io),
-        ] {
+        for death in DEATHS.into_iter().chain([Fault::Error(HostErrorKind::Io)]) {
             let host = before.fork();
             let engine = start(&host);
             host.fail_effect(number, death);

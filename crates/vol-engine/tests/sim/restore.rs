@@ -10,15 +10,6 @@ use vol_types::*;
 
 use super::bench::*;
 
-const DEATHS: [Fault; 6] = [
-    Fault::KillDaemonBefore,
-    Fault::KillDaemonInside(1),
-    Fault::KillDaemonAfter,
-    Fault::PowerCutBefore,
-    Fault::PowerCutInside(1),
-    Fault::PowerCutAfter,
-];
-
 fn reboot(host: &SimHost) {
     host.clear_faults();
     host.crash(CrashMode::LoseAll);

@@ -15,21 +15,6 @@ use vol_types::{Bytes, Sectors};
 
 use crate::support::{Bench, guard_command, linear, sectors, tool};
 
-/// Makes three tests of each claim.
-macro_rules! on_every_path {
-    ($($claim:ident),* $(,)?) => {
-        mod registered {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Uring) })*
-        }
-        mod unregistered {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Unregistered) })*
-        }
-        mod plain {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Plain) })*
-        }
-    };
-}
-
 on_every_path!(
     the_path_is_told,
     what_is_not_aligned_is_refused_and_changes_nothing,

@@ -12,20 +12,6 @@ use vol_types::{Bytes, Sectors, VolumeId};
 
 use crate::support::{Bench, guard_command, linear};
 
-macro_rules! on_every_path {
-    ($($claim:ident),* $(,)?) => {
-        mod registered {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Uring) })*
-        }
-        mod unregistered {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Unregistered) })*
-        }
-        mod plain {
-            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Plain) })*
-        }
-    };
-}
-
 on_every_path!(
     a_discard_that_reads_as_zeroes_is_enough,
     a_discard_that_leaves_old_data_is_found_out_and_remembered,

@@ -13,6 +13,21 @@ use vol_engine::host::{DmCreate, HostErrorKind, HostMut, HostRead};
 use vol_linux::{IoChoice, LinuxHost, LinuxOptions};
 use vol_types::{Bytes, PoolId, Sectors, VolumeId};
 
+/// Makes three tests of each claim: one for each path that the daemon's own I/O can take.
+macro_rules! on_every_path {
+    ($($claim:ident),* $(,)?) => {
+        mod registered {
+            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Uring) })*
+        }
+        mod unregistered {
+            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Unregistered) })*
+        }
+        mod plain {
+            $(#[test] fn $claim() { super::$claim(vol_linux::IoChoice::Plain) })*
+        }
+    };
+}
+
 /// One test's corner of the machine.
 pub struct Bench {
     pub host: LinuxHost,
