@@ -72,6 +72,14 @@ fn a_pool_lies_on_the_disks_with_a_label_after_a_restart_too() {
     m.ok(&["pv", "label", m.disk(2), "rack-"]);
     let pv = m.json(&["pv", "show", m.disk(2)]);
     assert_eq!(pv["labels"], serde_json::json!({"tier": "fast"}), "{pv}");
+    let listed = m.ok(&["pv", "list", &m.vg]);
+    assert!(listed.lines().next().unwrap().ends_with("LABELS"), "{listed}");
+    assert_eq!(listed.lines().filter(|line| line.ends_with("  tier=fast")).count(), 1, "{listed}");
+    let fast = |selector: &str| m.json(&["pv", "list", &m.vg, "-l", selector])["pvs"].clone();
+    assert_eq!(fast("tier=fast").as_array().unwrap().len(), 1);
+    assert_eq!(fast("tier=fast")[0]["id"], pv["id"]);
+    assert_eq!(fast("!tier").as_array().unwrap().len(), 2);
+    m.refused(2, &["a selector is KEY=VALUE"], &["pv", "list", "-l", "a,,b"]);
     m.ok(&["pool", "create", &tank, "--size", "50%FREE", "--on-label", "tier=fast"]);
     assert_eq!(lies_on(&m), [number(m.disk(2))]);
     m.restart();

@@ -133,7 +133,12 @@ pub struct Within {
 pub enum Pv {
     /// List physical volumes
     #[command(alias = "ls")]
-    List(Within),
+    List {
+        #[command(flatten)]
+        within: Within,
+        #[command(flatten)]
+        selected: Selected,
+    },
     /// Show one physical volume
     #[command(alias = "inspect")]
     Show {

@@ -77,6 +77,7 @@ fn every_line_of_the_main_job_is_understood() {
         "volctl pool delete data/tank --lost --yes",
         "volctl pv list",
         "volctl pv ls data",
+        "volctl pv list data -l tier=fast,!old --selector rack",
         "volctl pv show /dev/sdb",
         "volctl pv inspect 0191d6e0-0000-7000-8000-000000000001",
         "volctl pv scan --file /var/lib/volumed/demo.img",

@@ -33,7 +33,7 @@ fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-fn labels_text(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
     let all: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     or_unknown(Some(&all.join(", ")))
 }
