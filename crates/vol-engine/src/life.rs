@@ -17,6 +17,8 @@ pub struct CloneVolume {
     pub of: VolumeName,
     pub name: Name,
     pub labels: Labels,
+    /// What is set aside for it; of no thick volume.
+    pub reserve: Reserve,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -28,6 +30,7 @@ impl<H: HostMut> Engine<H> {
             of: request.of.clone(),
             name: request.name.clone(),
             labels: request.labels.clone(),
+            reserve: request.reserve,
             now: self.host().now(),
         };
         if self.is_thick(&request.vg, &request.of) {

@@ -18,6 +18,9 @@ pub struct CloneVolume {
     pub name: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What is set aside for it in the pool: a size as text, or `full`; nothing if absent. Not of a thick volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<String>,
 }
 
 /// One snapshot of a [`SnapshotGroup`].

@@ -7,7 +7,7 @@
 
 use vol_types::{
     Backing, Bytes, Change, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement, PvId,
-    Segment, Thick, Volume, VolumeId, VolumeState, limit,
+    Reserve, Segment, Thick, Volume, VolumeId, VolumeState, limit,
 };
 
 use crate::allocate::{FreeSpace, Wish, append, placement};
@@ -230,9 +230,15 @@ pub fn copy(
     let vg = &catalog.vg().name;
     let (path, of) = (format!("{vg}/{}", request.name), format!("{vg}/{}", request.of));
     let mut plan = Plan::new(format!("copy {of} to {path}"));
+    if request.reserve != Reserve::None {
+        return Err(Refusal::invalid(format!(
+            "{of} is a thick volume, and so is a clone of it: all of its space is its own already"
+        ))
+        .hint("leave out --reserve"));
+    }
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     if let Some(present) = catalog.volume_named(&name) {
-        clone::is_that_clone(present, Some(source), request, &path, &of)?;
+        clone::is_that_clone(catalog, present, Some(source), request, &path, &of)?;
         let begun = Begun { volume: present.id, fill: present.state == VolumeState::Creating };
         return Ok((plan, begun));
     }

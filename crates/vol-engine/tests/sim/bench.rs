@@ -109,7 +109,7 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
 
 /// A clone in `data`, of `VOLUME` or `VOLUME@SNAPSHOT`.
 pub fn clone_request(of: &str, new: &str) -> CloneVolume {
-    CloneVolume { vg: name("data"), of: volume(of), name: name(new), labels: Labels::default() }
+    CloneVolume { vg: name("data"), of: volume(of), name: name(new), labels: Labels::default(), reserve: Reserve::None }
 }
 
 /// Snapshots in `data`.
@@ -151,6 +151,8 @@ pub enum Op {
     AttachRaw,
     CloneSnapshot,
     CloneMounted,
+    /// Of a mounted volume that has a reserve too.
+    CloneReserved,
     /// Of a mounted volume and one that is attached.
     SnapshotGroup,
     Rollback,
@@ -158,6 +160,8 @@ pub enum Op {
     RenameVolume,
     RenameSnapshot,
     Label,
+    /// Of a PV with a pool on it.
+    LabelPv,
     Protect,
     /// More data, and the metadata that they need.
     ExtendPool,
@@ -219,6 +223,10 @@ impl Op {
             Self::WipePv => engine.wipe_pv(Path::new("/dev/sdc"), false, false).map(drop),
             Self::AttachRaw => engine.attach(&data, &volume("raw"), false).map(drop),
             Self::CloneSnapshot => engine.clone_volume(&clone_request("pg@before", "copy"), false).map(drop),
+            Self::CloneReserved => {
+                let request = CloneVolume { reserve: Reserve::Bytes(Bytes::gib(1)), ..clone_request("pg", "copy") };
+                engine.clone_volume(&request, false).map(drop)
+            }
             Self::CloneMounted => engine.clone_volume(&clone_request("pg", "copy"), false).map(drop),
             Self::SnapshotGroup => {
                 engine.create_snapshots(&group(&["pg@t1", "raw@t1"]), &Labels::default(), false).map(drop)
@@ -229,6 +237,12 @@ impl Op {
             Self::Label => {
                 let set = ["tier=fast", "owner=pg"].map(|text| text.parse().unwrap());
                 engine.relabel(&data, &volume("pg"), (&set, &[]), false).map(drop)
+            }
+            Self::LabelPv => {
+                let set = ["tier=fast", "rack=7"].map(|text| text.parse().unwrap());
+                let pv =
+                    engine.vg(&data)?.read(|catalog| catalog.pvs().find(|pv| pv.path_hint == "/dev/sdb").unwrap().id);
+                engine.relabel_pv(&data, pv, (&set, &[]), false).map(drop)
             }
             Self::Protect => engine.protect(&data, &volume("pg"), true, false).map(drop),
             Self::Reserve => engine.reserve(&data, &volume("pg"), Reserve::Bytes(Bytes::gib(1)), false).map(drop),
@@ -282,7 +296,7 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
-            CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
+            CreateFormatted | CreateRaw | DeletePool | LabelPv => &[CreateVg, CreatePool],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
             }
@@ -298,6 +312,7 @@ impl Op {
             DiscardOriginal => &[CreateVg, CreatePool, CreateRaw, RepairPool],
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            CloneReserved => &[CreateVg, CreatePool, CreateFormatted, Mount, Reserve],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
             CreateThick | CreateStriped => &[CreateVg],
             CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
@@ -391,7 +406,12 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
         let place = volume.thin_id().map(|id| ids.binary_search(&id).unwrap());
         let name = VolumeName::of(volume);
         let size = volume.size;
-        format!("{name}: {size}, id {place:?}, protected {}{clone}{}", volume.protected, labels.concat())
+        let reserve = volume.reserve;
+        format!(
+            "{name}: {size}, id {place:?}, reserve {reserve}, protected {}{clone}{}",
+            volume.protected,
+            labels.concat()
+        )
     };
     catalog.volumes().map(of).collect()
 }
@@ -404,7 +424,10 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     all.extend(volumes);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
         vg.read(|catalog| {
-            format!("{} PVs, {} copies", catalog.pvs().count(), catalog.pvs().filter(|pv| pv.metadata).count())
+            let mut labels: Vec<_> = catalog.pvs().flat_map(|pv| pv.labels.iter()).collect();
+            labels.sort_unstable();
+            let copies = catalog.pvs().filter(|pv| pv.metadata).count();
+            format!("{} PVs, {copies} copies, labels {labels:?}", catalog.pvs().count())
         })
     };
     all.extend(engine.vgs().iter().map(pvs));

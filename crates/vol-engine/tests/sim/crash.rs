@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 47] = [
+const OPS: [Op; 49] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -38,11 +38,13 @@ const OPS: [Op; 47] = [
     Op::WipePv,
     Op::CloneSnapshot,
     Op::CloneMounted,
+    Op::CloneReserved,
     Op::SnapshotGroup,
     Op::Rollback,
     Op::RenameVolume,
     Op::RenameSnapshot,
     Op::Label,
+    Op::LabelPv,
     Op::Protect,
     Op::ExtendPool,
     Op::ExtendMetadata,

@@ -77,6 +77,8 @@ fn every_line_of_the_main_job_is_understood() {
         "volctl pool delete data/tank --lost --yes",
         "volctl pv list",
         "volctl pv ls data",
+        "volctl volume clone data/pg@before data/copy --reserve 5G",
+        "volctl volume clone data/pg data/copy --reserve full",
         "volctl pv list data -l tier=fast,!old --selector rack",
         "volctl pv show /dev/sdb",
         "volctl pv inspect 0191d6e0-0000-7000-8000-000000000001",

@@ -43,7 +43,7 @@ pub fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
 }
 
 pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
-    let CloneArgs { of, new, with, change } = args;
+    let CloneArgs { of, new, with, reserve, change } = args;
     let from = of.snapshot.as_ref().map_or(of.volume.to_string(), |snapshot| format!("{}@{snapshot}", of.volume));
     if new.vg != of.volume.vg {
         return Err(Failure::new(
@@ -58,6 +58,7 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         snapshot: of.snapshot.map(|snapshot| snapshot.to_string()),
         name: new.volume.to_string(),
         labels: labels(&with)?,
+        reserve,
     };
     let format = session.format;
     let client = session.client.clone();
