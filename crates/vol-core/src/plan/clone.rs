@@ -4,15 +4,15 @@
 //! record alone. It shares every chunk with what it was made from until one of the two writes.
 
 use vol_types::{
-    Backing, Bytes, Change, CloneOf, Content, IntentId, Labels, Name, Object, Reserve, ThinOp, Volume, VolumeId,
-    VolumeState,
+    Backing, Bytes, Change, CloneOf, Content, IntentId, Labels, Name, Object, Placement, Reserve, ThinOp, Volume,
+    VolumeId, VolumeState,
 };
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::volume::{Created, other_labels, within_policy};
-use crate::plan::{Kernel, agreement, pool_of, reserve};
+use crate::plan::{Kernel, agreement, pool_of, reserve, thick};
 use crate::refusal::Refusal;
 use crate::step::{Action, Step};
 
@@ -27,6 +27,10 @@ pub struct CloneVolume {
     pub labels: Labels,
     /// What is set aside for it in the pool, besides what its source has.
     pub reserve: Reserve,
+    /// On which PVs; of a thick volume alone.
+    pub placement: Placement,
+    /// Without gaps on each PV; of a thick volume alone.
+    pub contiguous: bool,
     pub now: u64,
 }
 
@@ -52,6 +56,9 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         return Err(Refusal::busy(format!("{of} is just being made or deleted")));
     }
     let pool = pool_of(catalog, source, &of)?;
+    if !request.placement.is_anywhere() || request.contiguous {
+        return Err(thick::not_thick(catalog, source, &format!("{of}, and so a clone of it,")));
+    }
     let before = room_for_more(catalog, kernel, batch, pool)?;
     agreement::not_lost(kernel, source, &of)?;
     within_policy(catalog, batch, pool, source.size)?;

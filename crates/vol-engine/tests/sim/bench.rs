@@ -109,7 +109,14 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
 
 /// A clone in `data`, of `VOLUME` or `VOLUME@SNAPSHOT`.
 pub fn clone_request(of: &str, new: &str) -> CloneVolume {
-    CloneVolume { vg: name("data"), of: volume(of), name: name(new), labels: Labels::default(), reserve: Reserve::None }
+    CloneVolume {
+        vg: name("data"),
+        of: volume(of),
+        name: name(new),
+        labels: Labels::default(),
+        reserve: Reserve::None,
+        place: PlaceOn::default(),
+    }
 }
 
 /// Snapshots in `data`.
@@ -170,6 +177,8 @@ pub enum Op {
     Reserve,
     /// Writes fail at once when it is full: the one policy that the kernel is told.
     SetPool,
+    /// It grows on PVs with a label from then on.
+    PlacePool,
     /// Of a pool that nobody uses: it is down for a moment.
     CheckPool,
     /// Of a pool with damaged metadata.
@@ -179,7 +188,11 @@ pub enum Op {
     CreateStriped,
     /// One that is attached, by extents that are not behind its last.
     GrowThick,
+    /// On a PV that it is not on yet.
+    GrowThickElsewhere,
     CloneThick,
+    /// On PVs with a label.
+    CloneThickPlaced,
     KeepThick,
     DeleteThick,
     AttachThick,
@@ -249,6 +262,7 @@ impl Op {
             Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
             Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
             Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
+            Self::PlacePool => engine.set_pool_on(&data, &same_pool(), Some(&fast()), false).map(drop),
             Self::CheckPool => engine.check_pool(&data, &name("tank"), false).map(drop),
             Self::RepairPool => engine.repair_pool(&data, &name("tank"), false, false).map(drop),
             Self::DiscardOriginal => engine.discard_original(&data, &name("tank"), false).map(drop),
@@ -256,6 +270,15 @@ impl Op {
             Self::CreateStriped => engine.create_thick(&thick_request("wide", 2), false).map(drop),
             Self::GrowThick => {
                 engine.resize_volume(&data, &volume("log"), NewSize::To(Bytes::mib(28)), false).map(drop)
+            }
+            Self::GrowThickElsewhere => {
+                let place = PlaceOn { on: vec![PvName::Path(PathBuf::from("/dev/sdb"))], ..PlaceOn::default() };
+                let size = NewSize::To(Bytes::mib(28));
+                engine.resize_volume_on(&data, &volume("log"), size, &place, false).map(drop)
+            }
+            Self::CloneThickPlaced => {
+                let request = CloneVolume { place: fast(), ..clone_request("log", "copy") };
+                engine.clone_volume(&request, false).map(drop)
             }
             Self::CloneThick => engine.clone_volume(&clone_request("log", "copy"), false).map(drop),
             Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
@@ -305,6 +328,7 @@ impl Op {
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            PlacePool => &[CreateVg, CreatePool, LabelPv],
             ReduceVg | WipePv => &[CreateVg, CreatePool, ExtendVg],
             ImportVg => &[CreateVg, CreatePool, CreateFormatted, ExportVg],
             // Without a file system, which would have to be checked afterwards.
@@ -316,6 +340,8 @@ impl Op {
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
             CreateThick | CreateStriped => &[CreateVg],
             CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
+            CloneThickPlaced => &[CreateVg, CreateThick, LabelPv],
+            GrowThickElsewhere => &[CreateVg, CreateThick, AttachThick],
             GrowThick => &[CreateVg, CreateThick, CreateStriped, AttachThick],
             RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
@@ -355,6 +381,23 @@ pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
     }
 }
 
+/// `pool set data/tank` with nothing changed.
+pub fn same_pool() -> SetPool {
+    SetPool {
+        name: name("tank"),
+        growth: None,
+        when_full: None,
+        reserve_percent: None,
+        overcommit_percent: None,
+        placement: None,
+    }
+}
+
+/// On the PVs that [`Op::LabelPv`] labels.
+pub fn fast() -> PlaceOn {
+    PlaceOn { labels: ["tier=fast".parse().unwrap()].into_iter().collect(), ..PlaceOn::default() }
+}
+
 /// `pool set data/tank` with another value for everything.
 pub fn set_pool() -> SetPool {
     SetPool {
@@ -363,6 +406,7 @@ pub fn set_pool() -> SetPool {
         when_full: Some(WhenFull::Error),
         reserve_percent: Some(10),
         overcommit_percent: Some(200),
+        placement: None,
     }
 }
 
@@ -376,6 +420,8 @@ fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
             for pool in catalog.pools() {
                 let (data, metadata) = (catalog.pool_data_size(pool), catalog.pool_metadata_size(pool));
                 all.push(format!("pool {}: {data} + {metadata}, {:?}, {:?}", pool.name, pool.growth, pool.when_full));
+                let place = vol_core::allocate::placement::in_words(catalog, &pool.placement);
+                all.push(format!("pool {}: grows on {place:?}", pool.name));
                 all.push(format!("pool {}: repair {:?}, original {:?}", pool.name, pool.repair, pool.original.len()));
                 if let Some(PoolStatus::Working(usage)) = view.kernel.pools.get(&pool.id) {
                     all.push(format!(

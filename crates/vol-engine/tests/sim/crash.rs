@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 49] = [
+const OPS: [Op; 52] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -50,13 +50,16 @@ const OPS: [Op; 49] = [
     Op::ExtendMetadata,
     Op::Reserve,
     Op::SetPool,
+    Op::PlacePool,
     Op::CheckPool,
     Op::RepairPool,
     Op::DiscardOriginal,
     Op::CreateThick,
     Op::CreateStriped,
     Op::GrowThick,
+    Op::GrowThickElsewhere,
     Op::CloneThick,
+    Op::CloneThickPlaced,
     Op::KeepThick,
     Op::DeleteThick,
 ];

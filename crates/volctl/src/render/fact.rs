@@ -128,7 +128,7 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
 }
 
 /// Which PVs it may lie on.
-fn place_text(pool: &PoolInfo) -> String {
+pub fn place_text(pool: &PoolInfo) -> String {
     let mut parts = Vec::new();
     if !pool.on.is_empty() {
         parts.push(pool.on.join(", "));
