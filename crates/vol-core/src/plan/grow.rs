@@ -5,7 +5,8 @@
 //! that a table may use are never anybody else's; a record that is ahead of the tables is caught up with by recovery.
 
 use vol_types::{
-    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Placement, Pool, PoolId, PoolState, PvId, WhenFull, limit,
+    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Placement, Pool, PoolId, PoolState, PvId, WhenFull, defect,
+    limit,
 };
 
 use crate::allocate::{FreeSpace, placement};
@@ -385,7 +386,8 @@ pub fn spare(catalog: &Catalog) -> Extents {
 /// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
 /// into, and to repair them onto.
 fn room_in(catalog: &Catalog, pool: &Pool, free: Extents) -> Extents {
-    let free = free.saturating_sub(spare(catalog));
+    let spare = if defect("a pool grows into the spare") { Extents::ZERO } else { spare(catalog) };
+    let free = free.saturating_sub(spare);
     match pool.growth {
         Growth::Off => Extents::ZERO,
         Growth::VgSpace => free,
