@@ -24,7 +24,7 @@ mod stories;
 use defects::{DEFECTS, Defect, Kind};
 
 /// So many defects there are at least. It may only go up.
-pub const LEAST: usize = 87;
+pub const LEAST: usize = 88;
 /// One defect never takes so long.
 const STUCK: Duration = Duration::from_secs(150);
 const SEEDS: u64 = 300;

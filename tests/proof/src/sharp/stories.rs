@@ -36,6 +36,7 @@ pub const ALL: &[Scenario] = &[
     ("an origin was left suspended", left_suspended),
     ("snapshots are counted", snapshots_counted),
     ("a group whose metadata are on one of three disks is deleted", one_copy_deleted),
+    ("the end of a change is written with the next", ends_with_the_next),
     ("one copy each is on its own disk", each_copy_alone),
     ("a device is there already", device_there_already),
     ("extents are handed out again", handed_out_again),
@@ -296,6 +297,17 @@ fn snapshots_counted() -> Told {
     let counted = engine.vgs()[0].read(|catalog| catalog.pools().next().map(|pool| pool.snapshots_made));
     let made = in_pool(&host, &engine).map(|pool| pool.clock);
     must(counted == made, || format!("the catalog counts {counted:?} snapshots, the kernel {made:?}"))
+}
+
+fn ends_with_the_next() -> Told {
+    let (host, engine) = group(2)?;
+    create(&engine, "x")?;
+    create(&engine, "y")?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    let engine = on(&host)?;
+    must(has(&engine, "x") && has(&engine, "y"), || format!("after a power cut there is {:?}", volumes(&engine)))
 }
 
 fn each_copy_alone() -> Told {
