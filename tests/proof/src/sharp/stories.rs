@@ -385,7 +385,7 @@ fn handed_out_again() -> Told {
 /// How long mkfs goes on when somebody waits for it.
 const A_WHILE: Duration = Duration::from_millis(250);
 
-/// A volume that is just being made is attached: whoever asks waits until it is there. The defect is in this thread alone.
+/// A volume that is just being made is mounted: whoever asks waits until it is there. The defect is in this thread alone.
 fn two_at_once() -> Told {
     let (host, engine) = group(2)?;
     let hold = host.hold(EffectKind::Mkfs, "");
@@ -401,13 +401,13 @@ fn two_at_once() -> Told {
             let_go.store(true, Ordering::SeqCst);
             drop(hold);
         });
-        let of = VolumeName { volume: name("pg"), snapshot: None };
-        let attached = engine.attach(&Group::Data.name(), &of, false).map(drop);
+        let mounted = ask(&engine, TWO, Op::Mount(Key::volume(Vol::Pg)));
         let waited = let_go.load(Ordering::SeqCst);
         drop(done);
         let made = made.join().map_err(|_| "its creation panicked".to_owned())?;
-        must(waited, || format!("it was changed while it was being made: {attached:?}"))?;
-        made.and(attached).map_err(|error| error.to_string())
+        must(waited, || format!("it was worked on while it was being made: {mounted:?}"))?;
+        made.map_err(|error| error.to_string())?;
+        mounted
     })?;
     judge_nothing_wrong(&host, &engine)
 }
