@@ -301,6 +301,7 @@ fn snapshots_counted() -> Told {
 fn each_copy_alone() -> Told {
     let (host, engine) = group(3)?;
     create(&engine, "x")?;
+    engine.settle_owed();
     drop(engine);
     host.crash(CrashMode::LoseAll);
     for alone in ["/dev/sda", "/dev/sdb", "/dev/sdc"] {
