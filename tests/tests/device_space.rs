@@ -383,11 +383,11 @@ fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_gr
     let (own, copy) = (m.of("own"), m.of("copy"));
     m.refused(
         6,
-        &["would share its chunks", "needs 413 MiB to be set aside"],
+        &["would share its chunks", "needs 313 MiB to be set aside"],
         &["volume", "clone", &own, &copy, "--reserve", "213M"],
     );
     m.ok(&["volume", "clone", &own, &copy, "--reserve", "64M"]);
-    m.refused(4, &["not what was asked for: a reserve of 64.0 MiB"], &["volume", "clone", &own, &copy]);
+    m.refused(5, &["not what was asked for: a reserve of 64.0 MiB"], &["volume", "clone", &own, &copy]);
     assert_eq!(m.json(&["volume", "show", &copy])["reserve_bytes"].as_u64(), Some(64 * MIB));
     assert_eq!(aside(&m), 364);
     m.restart();

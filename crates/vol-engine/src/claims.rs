@@ -41,9 +41,6 @@ impl Claimed {
 
     /// Whether something that works on this has to wait.
     pub fn meets(&self, scope: &Scope, catalog: &Catalog) -> bool {
-        if defect("claims are not looked at") {
-            return false;
-        }
         let below = |key: &ObjectKey| match key {
             ObjectKey::Volume(id) => {
                 let pool = catalog.volume(*id).and_then(vol_types::Volume::pool);
@@ -69,6 +66,9 @@ impl Claims {
 
     /// What is claimed now. While the session is held nothing is added to it.
     pub fn now(&self) -> Claimed {
+        if defect("claims are not looked at") {
+            return Claimed::default();
+        }
         self.lock().clone()
     }
 
