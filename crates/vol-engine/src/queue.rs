@@ -426,7 +426,11 @@ impl OpenVg {
     pub fn plan_of<H: HostMut + ?Sized>(&self, host: &H, request: &ThinRequest) -> Result<Plan, EngineError> {
         let (plan, ()) = self.change(host, true, |catalog, kernel, _| {
             let plan = match request.plan(catalog, kernel, &Batch::default())? {
-                Wanted::Change(change) => thin::alone(*change),
+                Wanted::Change(change) => {
+                    let (mut plan, then) = Batch::from(*change).plan();
+                    plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
+                    plan
+                }
                 Wanted::Unchanged(_) => Plan::default(),
             };
             Ok((plan, ()))
@@ -524,9 +528,7 @@ impl OpenVg {
             Err(error) => return Turn::Answered(Err(error)),
         };
         let volume = change.volume;
-        let mut batch = Batch::default();
-        batch.add(*change);
-        let (shared, mut each) = batch.plan();
+        let (shared, mut each) = Batch::from(*change).plan();
         let Err(failed) = self.run(host, session, &shared) else {
             return self.followed_by(each.pop().unwrap_or_default(), volume);
         };

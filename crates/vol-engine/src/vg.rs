@@ -506,8 +506,19 @@ impl OpenVg {
             } else {
                 self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
+            self.settle_owed(host, &mut session);
             self.compare_again(host, &session);
             self.refresh_with(host, &session);
+        }
+    }
+
+    /// Makes durable what waits for the next commit. If it cannot be, that is seen when the store is looked at; a start comes to the
+    /// same.
+    pub(crate) fn settle_owed<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) {
+        if let Some(store) = session.store.as_mut().filter(|store| store.frozen().is_none())
+            && let Err(error) = store.settle(host, &self.catalog)
+        {
+            tracing::error!(%error, "the end of a transaction cannot be recorded");
         }
     }
 
