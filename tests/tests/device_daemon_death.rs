@@ -90,9 +90,9 @@ fn writing_goes_on_while_the_daemon_is_killed() {
 
 /// How often the daemon is killed while it changes things.
 const KILLS: u32 = 36;
-/// The time before a kill: at random up to so many changes, as long as they take on this machine. So between none and all of those
-/// that belong together are done before it, and the daemon has done more than nothing before most kills.
-const CHANGES: u32 = 6;
+/// The time before a kill: at random up to so many changes, as long as they take on this machine. So between none and more than a whole
+/// round of them are done before it: that the first one is an mkfs, or that the machine is busy just then, does not make it none for most.
+const CHANGES: u32 = 12;
 /// Bounds of that time: with the upper one all kills together wait for three minutes at most.
 const SPAN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 
