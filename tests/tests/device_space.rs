@@ -276,9 +276,8 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
     m.ok(&["volume", "create", &m.of("raw"), "--size", "1G", "--fs", "none"]);
     m.ok(&["volume", "attach", &m.of("raw")]);
     let node = m.json(&["volume", "show", &m.of("raw")])["device"].as_str().unwrap().to_owned();
-    let write = |count: &str| {
-        tool::run("sh", &["-c", &format!("dd if=/dev/zero of={node} bs=1M count={count} oflag=direct")])
-    };
+    let write =
+        |count: &str| tool::run("sh", &["-c", &format!("dd if=/dev/zero of={node} bs=1M count={count} oflag=direct")]);
     write("180");
     wait_for(&m, "a pool at its bound", |pool| pool["size_bytes"] == 256 * MIB);
     write("248");
@@ -380,6 +379,21 @@ fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_gr
     m.ok(&["snapshot", "create", &m.of("own@t")]);
     assert_eq!(aside(&m), 300);
     m.ok(&["snapshot", "delete", &m.of("own@t"), "--yes"]);
+    assert_eq!(aside(&m), 200);
+    // So does a clone, which may have a reserve besides; 412 MiB are free.
+    let (own, copy) = (m.of("own"), m.of("copy"));
+    m.refused(
+        6,
+        &["would share its chunks", "needs 413 MiB to be set aside"],
+        &["volume", "clone", &own, &copy, "--reserve", "213M"],
+    );
+    m.ok(&["volume", "clone", &own, &copy, "--reserve", "64M"]);
+    m.refused(4, &["not what was asked for: a reserve of 64.0 MiB"], &["volume", "clone", &own, &copy]);
+    assert_eq!(m.json(&["volume", "show", &copy])["reserve_bytes"].as_u64(), Some(64 * MIB));
+    assert_eq!(aside(&m), 364);
+    m.restart();
+    assert_eq!(aside(&m), 364);
+    m.ok(&["volume", "delete", &copy, "--now", "--yes"]);
     assert_eq!(aside(&m), 200);
     // Another one writes: the pool grows although it is far from full.
     m.ok(&["pool", "set", &m.of("tank"), "--grow-to", "vg"]);

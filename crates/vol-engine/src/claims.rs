@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use vol_core::{Catalog, Plan, Refusal, Scope};
-use vol_types::{ObjectKey, PvId, VolumeId};
+use vol_types::{ObjectKey, PvId, VolumeId, defect};
 
 use crate::exec::{self, Apart, Failed, Session};
 use crate::host::HostMut;
@@ -41,6 +41,9 @@ impl Claimed {
 
     /// Whether something that works on this has to wait.
     pub fn meets(&self, scope: &Scope, catalog: &Catalog) -> bool {
+        if defect("claims are not looked at") {
+            return false;
+        }
         let below = |key: &ObjectKey| match key {
             ObjectKey::Volume(id) => {
                 let pool = catalog.volume(*id).and_then(vol_types::Volume::pool);

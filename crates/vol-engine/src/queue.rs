@@ -1,7 +1,7 @@
 //! Changes of volumes that wait for each other share a transaction.
 //!
 //! Whoever comes first leads: it takes what has come in meanwhile as one batch, carries it out, answers everybody in it, and
-//! hands the lead to whoever waits next. So under load two commits, one compare-and-swap and one status check serve up to
+//! hands the lead to whoever waits next. So under load one commit, one compare-and-swap and one status check serve up to
 //! [`thin::BATCH_MAX`] requests; alone, a request costs what it always did.
 //!
 //! What follows for one volume alone, mkfs above all, is done by the one who asked for it, apart from the session, with the volume

@@ -1,7 +1,8 @@
 //! The transaction that every change of a pool's thin ids goes through (design law 5):
 //! intent (durable) -> messages -> transaction id compare-and-swap -> status check -> done record.
 //!
-//! Changes that wait at the same time share one: two commits, one swap and one check for all of them ([`Batch`]).
+//! Changes that wait at the same time share one: one swap and one check for all of them ([`Batch`]). The done record of most goes
+//! out with the next commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use vol_core::Catalog;
-use vol_types::{Change, Object, ObjectKey};
+use vol_types::{Change, Object, ObjectKey, defect};
 
 use super::{Store, StoreError, read, write};
 use crate::host::HostMut;
@@ -19,12 +19,14 @@ pub(super) struct Owed {
     changes: Vec<Change>,
     /// The objects as the disks have them; `None` for those that they do not have.
     on_disk: BTreeMap<ObjectKey, Option<Object>>,
+    /// Whether it was there already when somebody asked whether it has waited for long.
+    old: bool,
 }
 
 impl Owed {
     /// Both, for one record; of an object that is changed again the last word is enough.
     pub fn with<'a>(&self, changes: &'a [Change]) -> Cow<'a, [Change]> {
-        if self.changes.is_empty() {
+        if self.changes.is_empty() || defect("what is owed is forgotten") {
             return Cow::Borrowed(changes);
         }
         let again = |owed: &&Change| changes.iter().any(|change| change.key() == owed.key());
@@ -52,6 +54,13 @@ impl Store {
     /// Whether something waits for the next commit.
     pub fn owes(&self) -> bool {
         !self.owed.changes.is_empty()
+    }
+
+    /// Whether it was owed when this was asked last, and still is: no commit has come meanwhile.
+    pub fn owes_for_long(&mut self) -> bool {
+        let old = self.owed.old;
+        self.owed.old = self.owes();
+        old && self.owes()
     }
 
     /// Makes durable what is owed, by a commit of its own. After an error it is still owed, or the store is frozen.

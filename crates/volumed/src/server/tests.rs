@@ -17,9 +17,10 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 77] = [
+const ENDPOINTS: [(&str, &str, &str, &str); 78] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
+    ("GET", "/v1/pvs?vg=data&selector=tier", "", "observe"),
     ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#, "provision"),
     (
         "POST",
@@ -236,6 +237,7 @@ async fn bad_requests_are_refused_with_a_reason() {
         ("GET", "/v1/vgs?frob=1", "", 400, "query: frob: unknown field `frob`"),
         ("GET", "/v1/pools?vg=-x", "", 400, "vg: a name begins"),
         ("GET", "/v1/volumes?selector=a,,b", "", 400, "selector: a selector is KEY=VALUE"),
+        ("GET", "/v1/pvs?selector=a,,b", "", 400, "selector: a selector is KEY=VALUE"),
         ("GET", "/v1/snapshots?selector=-a", "", 400, "selector: the key of a label begins with"),
         ("GET", "/v1/pools?selector=a", "", 400, "query: selector: unknown field"),
         ("POST", "/v1/volumes/data/pg/labels", "{\"labels\":{}}", 400, "body: unknown field `labels`"),

@@ -115,6 +115,9 @@ pub const DEFECTS: &[Defect] = &[
     code("an intent is taken for the deed", One, "volumes are shown that the pool does not have"),
     code("what is taken back stays in the pool", One, "thin ids pile up that nobody knows"),
     code("thick space is handed out as it is", Story, "who gets extents reads what others wrote"),
+    code("claims are not looked at", Story, "two changes of one volume are made at once"),
+    code("a repair forgets the original", Story, "what a repair got wrong cannot be looked up any more"),
+    code("a pool grows into the spare", Story, "a pool whose metadata are damaged cannot be repaired"),
     code("an unformatted volume is ready", One, "a volume without a file system is handed out as a raw one"),
     // Steps.
     plan("plan: the intent is not recorded", plans::no_intent, One, "what was half done in the pool is never settled"),
