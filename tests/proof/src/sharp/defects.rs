@@ -69,7 +69,11 @@ pub const DEFECTS: &[Defect] = &[
     code("the older checkpoint is read", Story, "what is shown is old, or is not found at all"),
     // Copies and majorities.
     code("a change is seen before it is durable", Story, "readers are told of what the next start does not find"),
-    code("what is owed is forgotten", Story, "the end of a transaction is never written, and the next start does not know of it"),
+    code(
+        "what is owed is forgotten",
+        Story,
+        "the end of a transaction is never written, and the next start does not know of it",
+    ),
     code("a commit is acknowledged by any copy", Story, "what was acknowledged goes with one disk"),
     code(
         "a commit without its majority is forgotten",
