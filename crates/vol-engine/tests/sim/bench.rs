@@ -87,6 +87,13 @@ pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
     }
 }
 
+/// With the directory `data` handed out.
+pub fn subdir_request(volume: &str) -> CreateVolume {
+    let mut request = volume_request(volume, Some(FsKind::Ext4));
+    request.mkfs.root.subdir = Some(name("data"));
+    request
+}
+
 pub fn volume(text: &str) -> VolumeName {
     match text.split_once('@') {
         None => VolumeName { volume: name(text), snapshot: None },
@@ -179,6 +186,9 @@ pub enum Op {
     KeepThick,
     DeleteThick,
     AttachThick,
+    /// With a directory of it handed out.
+    CreateSubdir,
+    MountSubdir,
 }
 
 impl Op {
@@ -247,6 +257,8 @@ impl Op {
             Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
             Self::DeleteThick => engine.delete_volume(&data, &volume("log"), false).map(drop),
             Self::AttachThick => engine.attach(&data, &volume("log"), false).map(drop),
+            Self::CreateSubdir => engine.create_volume(&subdir_request("sub"), false).map(drop),
+            Self::MountSubdir => engine.mount(&data, &volume("sub"), Path::new("/srv/sub"), false, false).map(drop),
         }
     }
 
@@ -282,7 +294,8 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
-            CreateFormatted | CreateRaw | DeletePool => &[CreateVg, CreatePool],
+            CreateFormatted | CreateRaw | DeletePool | CreateSubdir => &[CreateVg, CreatePool],
+            MountSubdir => &[CreateVg, CreatePool, CreateSubdir],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
             }
@@ -391,7 +404,8 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
         let place = volume.thin_id().map(|id| ids.binary_search(&id).unwrap());
         let name = VolumeName::of(volume);
         let size = volume.size;
-        format!("{name}: {size}, id {place:?}, protected {}{clone}{}", volume.protected, labels.concat())
+        let subdir = volume.subdir.as_ref().map_or(String::new(), |subdir| format!(" shows {subdir}"));
+        format!("{name}: {size}, id {place:?}, protected {}{clone}{subdir}{}", volume.protected, labels.concat())
     };
     catalog.volumes().map(of).collect()
 }
@@ -428,6 +442,11 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
             let Device::Volume(id) = device else { continue };
             let size = vg.read(|catalog| catalog.volume(*id).map(|volume| volume.size));
             assert_eq!(info.len.to_bytes(), size, "{story}: a device has not the size of its volume");
+            let subdir = vg.read(|catalog| catalog.volume(*id).and_then(|volume| volume.subdir.clone()));
+            for mount in vg.view().kernel.mounts_of(*device) {
+                let root = Path::new("/").join(subdir.as_ref().map_or("", Name::as_str));
+                assert_eq!(mount.root, root, "{story}: another directory than the volume's is mounted");
+            }
         }
         let found = vg.read(vol_core::check::violations);
         assert_eq!(found, Vec::<String>::new(), "{story}");

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 47] = [
+const OPS: [Op; 49] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -57,6 +57,8 @@ const OPS: [Op; 47] = [
     Op::CloneThick,
     Op::KeepThick,
     Op::DeleteThick,
+    Op::CreateSubdir,
+    Op::MountSubdir,
 ];
 
 const DEATHS: [Fault; 8] = [
