@@ -101,6 +101,17 @@ impl Catalog {
         objects
     }
 
+    /// The object with this key, if there is one.
+    pub fn object(&self, key: ObjectKey) -> Option<Object> {
+        match key {
+            ObjectKey::Vg(id) => (self.vg.id == id).then(|| Object::Vg(self.vg.clone())),
+            ObjectKey::Pv(id) => self.pvs.get(&id).cloned().map(Object::Pv),
+            ObjectKey::Pool(id) => self.pools.get(&id).cloned().map(Object::Pool),
+            ObjectKey::Volume(id) => self.volumes.get(&id).cloned().map(Object::Volume),
+            ObjectKey::Intent(id) => self.intents.get(&id).cloned().map(Object::Intent),
+        }
+    }
+
     /// Applies one change of a commit.
     pub fn apply(&mut self, change: Change) {
         match change {

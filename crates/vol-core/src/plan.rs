@@ -58,7 +58,7 @@ impl Plan {
     /// The changes of all commits, in order: what the catalog will be if the plan succeeds.
     pub fn commits(&self) -> impl Iterator<Item = &Vec<Change>> {
         self.steps.iter().filter_map(|step| match &step.action {
-            Action::Commit { changes } => Some(changes),
+            Action::Commit { changes } | Action::CommitLater { changes } => Some(changes),
             _ => None,
         })
     }

@@ -67,10 +67,9 @@ impl Scope {
             | Action::ClosePv { .. }
             | Action::Imprint { .. }
             | Action::OpenStore => self.wider = true,
-            Action::Commit { changes } => self.objects.extend(changes.iter().map(|change| match change {
-                Change::Put(object) => object.key(),
-                Change::Delete(key) => *key,
-            })),
+            Action::Commit { changes } | Action::CommitLater { changes } => {
+                self.objects.extend(changes.iter().map(Change::key));
+            }
             Action::RemoveDm { device } | Action::ReleaseDm { device } => {
                 self.device(*device);
                 if let Device::PoolMetadata(id) | Device::PoolData(id) | Device::Pool(id) = device {

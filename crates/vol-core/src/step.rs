@@ -191,6 +191,11 @@ pub enum Action {
     Commit {
         changes: Vec<Change>,
     },
+    /// In force at once, and durable with the next commit, or by itself some time later. Only for what recovery finds out from the
+    /// kernel if a crash comes before: the end of a pool transaction.
+    CommitLater {
+        changes: Vec<Change>,
+    },
     CreateDm {
         device: Device,
         table: Table,
@@ -348,6 +353,7 @@ impl Action {
             Self::Imprint { .. } => "imprint",
             Self::OpenStore => "open-store",
             Self::Commit { .. } => "commit",
+            Self::CommitLater { .. } => "commit-later",
             Self::CreateDm { .. } => "create-dm",
             Self::ReloadDm { .. } => "reload-dm",
             Self::RemoveDm { .. } => "remove-dm",
@@ -418,6 +424,10 @@ impl fmt::Display for Action {
             Self::Commit { changes } => {
                 let all: Vec<_> = changes.iter().map(describe).collect();
                 write!(f, "commit: {}", all.join("; "))
+            }
+            Self::CommitLater { changes } => {
+                let all: Vec<_> = changes.iter().map(describe).collect();
+                write!(f, "commit together with the next change: {}", all.join("; "))
             }
             Self::CreateDm { device, table, read_only } => {
                 let access = if *read_only { ", read-only" } else { "" };

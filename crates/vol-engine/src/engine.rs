@@ -166,6 +166,15 @@ impl<H: HostMut> Engine<H> {
         }
     }
 
+    /// Makes durable what waits for the next commit, before the daemon ends. Not waited for: a VG in which a change is under way.
+    pub fn settle_owed(&self) {
+        for vg in self.vgs() {
+            if let Some(mut session) = vg.try_session() {
+                vg.settle_owed(&self.host, &mut session);
+            }
+        }
+    }
+
     /// Ends the waiting of [`Engine::maintain`].
     pub fn ring(&self) {
         self.bell.ring();

@@ -231,6 +231,11 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
                     self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
                 store.commit(self.host, self.catalog, changes)?;
             }
+            Action::CommitLater { changes } => {
+                let store =
+                    self.session.store.as_mut().ok_or_else(|| missing("the open metadata of the volume group"))?;
+                store.commit_later(self.catalog, changes)?;
+            }
             Action::CreateDm { .. }
             | Action::ReloadDm { .. }
             | Action::RemoveDm { .. }

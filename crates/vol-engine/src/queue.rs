@@ -1,7 +1,7 @@
 //! Changes of volumes that wait for each other share a transaction.
 //!
 //! Whoever comes first leads: it takes what has come in meanwhile as one batch, carries it out, answers everybody in it, and
-//! hands the lead to whoever waits next. So under load two commits, one compare-and-swap and one status check serve up to
+//! hands the lead to whoever waits next. So under load one commit, one compare-and-swap and one status check serve up to
 //! [`thin::BATCH_MAX`] requests; alone, a request costs what it always did.
 //!
 //! What follows for one volume alone, mkfs above all, is done by the one who asked for it, apart from the session, with the volume
@@ -426,7 +426,11 @@ impl OpenVg {
     pub fn plan_of<H: HostMut + ?Sized>(&self, host: &H, request: &ThinRequest) -> Result<Plan, EngineError> {
         let (plan, ()) = self.change(host, true, |catalog, kernel, _| {
             let plan = match request.plan(catalog, kernel, &Batch::default())? {
-                Wanted::Change(change) => thin::alone(*change),
+                Wanted::Change(change) => {
+                    let (mut plan, then) = Batch::from(*change).plan();
+                    plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
+                    plan
+                }
                 Wanted::Unchanged(_) => Plan::default(),
             };
             Ok((plan, ()))
@@ -524,9 +528,7 @@ impl OpenVg {
             Err(error) => return Turn::Answered(Err(error)),
         };
         let volume = change.volume;
-        let mut batch = Batch::default();
-        batch.add(*change);
-        let (shared, mut each) = batch.plan();
+        let (shared, mut each) = Batch::from(*change).plan();
         let Err(failed) = self.run(host, session, &shared) else {
             return self.followed_by(each.pop().unwrap_or_default(), volume);
         };

@@ -238,10 +238,12 @@ impl<H: HostMut> Engine<H> {
             return;
         }
         // A checkpoint of the old session, which another thread may be writing, would go over what is read and written from here on.
-        if let Some(Some(old)) = old_session.as_mut()
-            && let Some(store) = old.store.as_mut()
-        {
-            store.abandon();
+        // Nothing is owed to the disks when they are read.
+        if let (Some(Some(session)), Some(old)) = (old_session.as_mut(), &old) {
+            old.settle_owed(self.host(), session);
+            if let Some(store) = session.store.as_mut() {
+                store.abandon();
+            }
         }
         let mut notes = Vec::new();
         let names: BTreeMap<PvId, Name> =

@@ -28,6 +28,7 @@ mod copy;
 mod history;
 mod members;
 mod open;
+mod owed;
 mod told;
 
 pub use checkpoint_job::CheckpointJob;
@@ -36,6 +37,7 @@ pub use told::{Told, former, told};
 
 use ancestry::Ancestry;
 use copy::StoreCopy;
+use owed::Owed;
 
 /// Why a commit, or the making of a store, failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,8 @@ pub struct Store {
     frozen: Option<Frozen>,
     /// Objects of the commit that the store froze at: whether they were changed, only the next opening can tell.
     undecided: BTreeSet<ObjectKey>,
+    /// What is in force and on no disk yet.
+    owed: Owed,
     /// Bytes that a checkpoint would take now, at most.
     checkpoint_estimate: u64,
     /// Bytes of all commits since the job was begun.
@@ -126,6 +130,7 @@ impl Store {
             left_changed: false,
             frozen: None,
             undecided: BTreeSet::new(),
+            owed: Owed::default(),
             checkpoint_estimate: u64::MAX / 2,
             grown: 0,
             job: None,
@@ -180,7 +185,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes `changes` durable together, and then visible in `catalog`.
+    /// Makes `changes` durable together, with what is owed ([`Store::commit_later`]), and then visible in `catalog`.
     pub fn commit<H: HostMut + ?Sized>(
         &mut self,
         host: &H,
@@ -188,8 +193,18 @@ impl Store {
         changes: &[Change],
     ) -> Result<(), StoreError> {
         self.changeable()?;
-        let changes = self.with_left_points(catalog, changes);
-        let payload = record::encode_payload(&changes).map_err(|error| StoreError::TooLarge(error.to_string()))?;
+        let asked = changes;
+        let changes = self.owed.with(asked);
+        let changes = self.with_left_points(catalog, &changes);
+        let payload = match record::encode_payload(&changes) {
+            Ok(payload) => payload,
+            Err(_) if self.owes() && !asked.is_empty() => {
+                // Each fits a record by itself.
+                self.settle(host, catalog)?;
+                return self.commit(host, catalog, asked);
+            }
+            Err(error) => return Err(StoreError::TooLarge(error.to_string())),
+        };
         self.leave_room(catalog, &payload, &changes)?;
         self.sound(catalog, &changes)?;
         let len = record::disk_len(payload.len()) as u64;
@@ -219,7 +234,8 @@ impl Store {
             .majority(&self.members.clone())
             .and_then(|()| members.as_ref().map_or(Ok(()), |members| self.majority(members)));
         if let Err(error) = decided {
-            self.undecided.extend(changes.iter().map(Change::key));
+            // What is owed was decided before: the kernel has done it.
+            self.undecided.extend(asked.iter().map(Change::key));
             return Err(error);
         }
         if let Some(members) = members {
@@ -233,6 +249,7 @@ impl Store {
         self.counters.commits += 1;
         self.counters.commit_bytes += len;
         write(catalog, |catalog| catalog.commit(sequence, changes.into_owned()));
+        self.owed = Owed::default();
         if moved { self.settle_members(host, catalog) } else { Ok(()) }
     }
 
@@ -300,7 +317,7 @@ impl Store {
             return;
         }
         let copies = self.copies.iter().filter(|copy| copy.failed.is_none());
-        let job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), copies);
+        let job = CheckpointJob::new(self.header(), self.objects_on_disk(catalog), copies);
         self.grown = 0;
         if defect("the log is free before the checkpoint is written") {
             self.copies.iter_mut().for_each(|copy| copy.log_start = copy.log_position);

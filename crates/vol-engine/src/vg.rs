@@ -23,7 +23,7 @@ use crate::lease::Leases;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
 use crate::space::{self, PoolSpace, Spaces};
-use crate::store::{self, CheckpointJob, StoreCounters};
+use crate::store::{self, CheckpointJob, Store, StoreCounters};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -506,8 +506,22 @@ impl OpenVg {
             } else {
                 self.rounds_unsettled.store(0, Ordering::Relaxed);
             }
+            // Where changes come one after the other, each writes the end of the one before.
+            if session.store.as_mut().is_some_and(Store::owes_for_long) {
+                self.settle_owed(host, &mut session);
+            }
             self.compare_again(host, &session);
             self.refresh_with(host, &session);
+        }
+    }
+
+    /// Makes durable what waits for the next commit. If it cannot be, that is seen when the store is looked at; a start comes to the
+    /// same.
+    pub(crate) fn settle_owed<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) {
+        if let Some(store) = session.store.as_mut().filter(|store| store.frozen().is_none())
+            && let Err(error) = store.settle(host, &self.catalog)
+        {
+            tracing::error!(%error, "the end of a transaction cannot be recorded");
         }
     }
 

@@ -19,6 +19,7 @@ mod sim {
     mod main_job;
     mod members;
     mod moving;
+    mod owed;
     mod parallel;
     mod placement;
     mod refused;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Backing, Intent, Pool, PoolId, ThinOp, Volume, VolumeId, limit};
+use vol_types::{Backing, Content, Intent, Pool, PoolId, ThinOp, Volume, VolumeId, limit};
 
 use crate::catalog::Catalog;
 use crate::observed::{PoolContents, ThinRecord};
@@ -56,7 +56,11 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
     for volume in catalog.volumes_of(pool.id) {
         let Some(thin_id) = volume.thin_id() else { continue };
         ours.insert(thin_id);
-        if volume.state.is_settled() && !contents.thins.contains_key(&thin_id) {
+        // Behind the swap, what the intent made is there, though only the kernel says so yet. What was to be formatted and never was
+        // is taken back anyway.
+        let made = making.get(&thin_id).is_some_and(|from| contents.transaction_id > *from);
+        let there = volume.state.is_settled() || made && volume.content != Content::Blank;
+        if there && !contents.thins.contains_key(&thin_id) {
             lost.insert(volume.id);
         }
     }

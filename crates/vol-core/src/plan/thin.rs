@@ -1,7 +1,8 @@
 //! The transaction that every change of a pool's thin ids goes through (design law 5):
 //! intent (durable) -> messages -> transaction id compare-and-swap -> status check -> done record.
 //!
-//! Changes that wait at the same time share one: two commits, one swap and one check for all of them ([`Batch`]).
+//! Changes that wait at the same time share one: one swap and one check for all of them ([`Batch`]). The done record of most goes
+//! out with the next commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +101,18 @@ impl Batch {
     }
 
     /// The shared plan, and what follows for each change by itself, in the order in which they were added.
+    ///
+    /// Its end waits for the next commit unless something follows on it: the kernel's transaction id says already that it is done,
+    /// and recovery would record just that (`docs/adr/0015-done-with-the-next-commit.md`).
     pub fn plan(self) -> (Plan, Vec<Plan>) {
+        let follows = self.changes.iter().any(|change| !change.then.is_empty());
+        let (mut plan, done, then) = self.parts();
+        plan.push(if follows { Action::Commit { changes: done } } else { Action::CommitLater { changes: done } });
+        (plan, then)
+    }
+
+    /// Up to the end, what is to be recorded there, and what follows for each change by itself.
+    fn parts(self) -> (Plan, Vec<Change>, Vec<Plan>) {
         let mut plan = Plan::new(match self.changes.as_slice() {
             [only] => only.title.clone(),
             many => format!("{} changes of volumes in one transaction", many.len()),
@@ -131,17 +143,23 @@ impl Batch {
             done.extend(settled(pool, first.intent, pool.transaction_id + 1));
         }
         done.extend(self.changes.iter().flat_map(|change| change.done.iter().cloned()));
-        plan.commit(done);
         let then = self.changes.into_iter().map(|change| Plan { title: change.title, steps: change.then }).collect();
-        (plan, then)
+        (plan, done, then)
     }
 }
 
-/// A change alone, with all that follows.
+impl From<ThinChange> for Batch {
+    fn from(change: ThinChange) -> Self {
+        let mut batch = Self::default();
+        batch.add(change);
+        batch
+    }
+}
+
+/// A change alone, with all that follows; when the plan is over it is durable to the end.
 pub fn alone(change: ThinChange) -> Plan {
-    let mut batch = Batch::default();
-    batch.add(change);
-    let (mut plan, then) = batch.plan();
+    let (mut plan, done, then) = Batch::from(change).parts();
+    plan.commit(done);
     plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
     plan
 }

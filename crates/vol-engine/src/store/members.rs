@@ -54,7 +54,7 @@ impl Store {
         self.copies.retain(|old| old.id.pv != pv);
         let mut copy = StoreCopy::blank(record::Copy { vg: self.vg, pv }, open);
         self.empty(host, &copy)?;
-        let mut job = CheckpointJob::new(self.header(), read(catalog, Catalog::objects), std::iter::once(&copy));
+        let mut job = CheckpointJob::new(self.header(), self.objects_on_disk(catalog), std::iter::once(&copy));
         job.finish(host)?;
         if let Some(error) = job.parts.into_iter().find_map(|part| part.failed) {
             return Err(StoreError::FirstCheckpoint(error));

@@ -30,7 +30,7 @@ fn create(engine: &Engine<SimHost>, name: &str) -> Result<(), vol_engine::Engine
 /// So many commits and two more.
 fn commits(engine: &Engine<SimHost>, count: usize) {
     create(engine, "churn").unwrap();
-    for _ in 0..count / 4 {
+    for _ in 0..count / 2 {
         engine.delete_volume(&name("data"), &volume("churn"), false).unwrap();
         create(engine, "churn").unwrap();
     }
@@ -143,6 +143,7 @@ fn f4_a_copy_that_was_away_for_hundreds_of_commits_is_known_again_and_brought_up
             host.fail_device("/dev/sdc", Fault::Error(HostErrorKind::Io));
             create(&engine, "meanwhile").unwrap();
         }
+        engine.settle_owed();
         drop(engine);
         host.clear_faults();
         host.crash(CrashMode::LoseAll);
@@ -164,6 +165,7 @@ fn f4_a_copy_that_was_away_for_hundreds_of_commits_is_known_again_and_brought_up
         // Where it was left; and, if that was committed before, the head at a start without it.
         assert_eq!(left, 2 + usize::from(failed), "said until the next commit");
         create(&engine, "late").unwrap();
+        engine.settle_owed();
         let left = engine.vgs()[0].read(|catalog| catalog.pvs().map(|pv| pv.left.len()).sum::<usize>());
         assert_eq!(left, 0);
         // Each of the three tells the whole story by itself.

@@ -65,6 +65,7 @@ fn an_extended_vg_has_room_on_the_new_disk_and_keeps_it_over_a_restart() {
     sound(&host, &engine, "extended");
     // What was committed since is on the new copy too: it is as good as the others.
     Op::CreateRaw.run(&engine).unwrap();
+    engine.settle_owed();
     reboot(&host);
     host.remove_disk("/dev/sda");
     assert!(inventory(&start(&host)).contains(&"volume raw Ready Raw".to_owned()));

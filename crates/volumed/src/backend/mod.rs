@@ -514,5 +514,6 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
                 tracing::error!("the maintaining thread had failed");
             }
         }
+        self.engine.settle_owed();
     }
 }
