@@ -476,13 +476,13 @@ impl fmt::Display for Action {
             Self::PrepareRoot { root, .. } => write!(f, "make the root directory: {root}"),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
             Self::Mount { name, subdir, target, read_only, fs, no_replay, .. } => {
-                let of = subdir.as_ref().map_or(String::new(), |subdir| format!(", of which the directory {subdir}"));
+                let of = subdir.as_ref().map_or(String::new(), |subdir| format!("the directory {subdir} of "));
                 let access = match (*read_only, *no_replay) {
                     (_, true) => "ro without the journal",
                     (true, false) => "ro",
                     (false, false) => "rw",
                 };
-                write!(f, "mount {name}{of} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
+                write!(f, "mount {of}{name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
             Self::CheckFs { fs, how, if_marked, .. } => {

@@ -29,7 +29,7 @@ fn a_directory_is_mounted_once_and_not_taken_for_another_one() {
     let at = Path::new("/srv/pg");
     let whole = MountAs { whole: true, ..MountAs::default() };
     let plan = mount::mount(&catalog, &kernel, &pg, at, false).unwrap();
-    assert_eq!(text(&plan)[2], "mount pg, of which the directory data at /srv/pg (ext4, rw,nosuid,nodev)");
+    assert_eq!(text(&plan)[2], "mount the directory data of pg at /srv/pg (ext4, rw,nosuid,nodev)");
     let plan = mount::mount(&catalog, &kernel, &pg, at, whole).unwrap();
     assert_eq!(text(&plan)[2], "mount pg at /srv/pg (ext4, rw,nosuid,nodev)");
     mounted(&mut kernel, pg.id, "/srv/pg");

@@ -114,7 +114,7 @@ fn a_directory_that_is_gone_or_replaced_is_not_mounted_and_can_be_put_back() {
         let error = mount(&engine, "sub", SUB, USUAL).unwrap_err();
         let EngineError::Step(failed) = &error else { panic!("{error}") };
         assert_eq!(failed.source.host_kind(), Some(HostErrorKind::NoDirectory), "{error}");
-        assert!(failed.step.contains("of which the directory data"), "{error}");
+        assert!(failed.step.contains("the directory data of sub"), "{error}");
         assert_eq!(host.mounts().unwrap().len(), 0);
         assert!(!engine.vgs()[0].view().kernel.dm.contains_key(&Device::Volume(of(&engine, "sub").id)), "left active");
         sound(&host, &engine, "refused");
