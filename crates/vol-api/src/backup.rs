@@ -433,7 +433,7 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
         reserve_bytes: volume.reserve.get(),
         check_fs: volume.check_fs,
         deleted_at: volume.deleted_at,
-        subdir: volume.subdir.as_ref().map(Name::to_string),
+        subdir: volume.subdir.as_deref().map(Name::to_string),
     })
 }
 
@@ -625,7 +625,7 @@ impl VolumeRecord {
             reserve: Bytes(self.reserve_bytes),
             check_fs: self.check_fs,
             deleted_at: self.deleted_at,
-            subdir: self.subdir.as_deref().map(|text| name("volumes.subdir", text)).transpose()?,
+            subdir: self.subdir.as_deref().map(|text| name("volumes.subdir", text)).transpose()?.map(Box::new),
         })
     }
 }

@@ -482,7 +482,7 @@ fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
         subdir: None,
     };
     it.backing = backing(pool, thin_id, fields.optional(volume::thick)?.map(read_thick).transpose()?)?;
-    it.subdir = fields.optional(volume::subdir)?.map(|value| name(&value)).transpose()?;
+    it.subdir = fields.optional(volume::subdir)?.map(|value| name(&value)).transpose()?.map(Box::new);
     fields.end().map(|()| it)
 }
 

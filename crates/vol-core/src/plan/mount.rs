@@ -63,7 +63,7 @@ pub fn mount(
     }
     let device = Device::Volume(volume.id);
     let read_only = read_only || volume.snapshot.is_some();
-    let subdir = volume.subdir.clone().filter(|_| !whole);
+    let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
     let mounts = kernel.mounts_of(device);
     if let Some(there) = mounts.iter().find(|mount| mount.target == target) {

@@ -140,7 +140,7 @@ pub fn create(catalog: &Catalog, missing: &[PvId], request: &CreateThick) -> Res
         reserve: Bytes::ZERO,
         check_fs: false,
         deleted_at: None,
-        subdir: request.subdir.clone(),
+        subdir: request.subdir.clone().map(Box::new),
     }))]);
     Ok((plan, Begun { volume: request.id, fill: true }))
 }
@@ -211,7 +211,7 @@ fn same_as(
     if present_fs != request.fs {
         differs.push(format!("with file system {}", present_fs.map_or("none", FsKind::as_str)));
     }
-    if present.subdir != request.subdir {
+    if present.subdir.as_deref() != request.subdir.as_ref() {
         differs.push(format!("with {} handed out", volume::shown(present)));
     }
     if let Some(of) = &present.clone_of {

@@ -74,7 +74,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         reserve,
         check_fs: false,
         deleted_at: None,
-        subdir: request.mkfs.root.subdir.clone(),
+        subdir: request.mkfs.root.subdir.clone().map(Box::new),
     };
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
@@ -122,7 +122,7 @@ pub(super) fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], 
     );
     plan.push(Action::VerifyFs { volume: volume.id, fs, uuid });
     // What is recorded is what a mount looks for; owner and mode are of the request.
-    let root = RootDir { subdir: volume.subdir.clone(), ..options.root.clone() };
+    let root = RootDir { subdir: volume.subdir.as_deref().cloned(), ..options.root.clone() };
     if !root.is_usual() {
         plan.push(Action::PrepareRoot { volume: volume.id, fs, root });
     }
@@ -273,7 +273,7 @@ fn same_as(
     if present.reserve != reserve {
         differs.push(format!("a reserve of {}", present.reserve));
     }
-    if present.subdir != request.mkfs.root.subdir {
+    if present.subdir.as_deref() != request.mkfs.root.subdir.as_ref() {
         differs.push(format!("{} handed out", shown(present)));
     }
     differs.extend(other_labels(present, &request.labels));

@@ -24,7 +24,7 @@ fn a_mount_activates_first_and_is_done_once() {
 #[test]
 fn a_directory_is_mounted_once_and_not_taken_for_another_one() {
     let catalog = vg_with_volume();
-    let pg = Volume { subdir: Name::new("data").ok(), ..catalog.volumes().next().unwrap().clone() };
+    let pg = Volume { subdir: Name::new("data").ok().map(Box::new), ..catalog.volumes().next().unwrap().clone() };
     let mut kernel = kernel(&catalog, 1);
     let at = Path::new("/srv/pg");
     let whole = MountAs { whole: true, ..MountAs::default() };

@@ -444,7 +444,7 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
             assert_eq!(info.len.to_bytes(), size, "{story}: a device has not the size of its volume");
             let subdir = vg.read(|catalog| catalog.volume(*id).and_then(|volume| volume.subdir.clone()));
             for mount in vg.view().kernel.mounts_of(*device) {
-                let root = Path::new("/").join(subdir.as_ref().map_or("", Name::as_str));
+                let root = Path::new("/").join(subdir.as_deref().map_or("", Name::as_str));
                 assert_eq!(mount.root, root, "{story}: another directory than the volume's is mounted");
             }
         }

@@ -92,7 +92,7 @@ fn copies_have_the_directory_and_changes_of_the_volume_keep_it() {
     drop(engine);
     let engine = start(&host);
     for text in ["db", "db@s", "copy", "live"] {
-        assert_eq!(of(&engine, text).subdir, Some(name("data")), "{text}");
+        assert_eq!(of(&engine, text).subdir, Some(Box::new(name("data"))), "{text}");
     }
     mount(&engine, "db", SUB, USUAL).unwrap();
     assert_eq!(host.read_file(SUB, "f").unwrap().unwrap(), b"1");

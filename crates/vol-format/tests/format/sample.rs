@@ -277,7 +277,7 @@ fn any_volume() -> impl Strategy<Value = Object> {
     let snapshot =
         (any::<[u8; 16]>(), any_name()).prop_map(|(of, of_name)| Snapshot { of: VolumeId::from_bytes(of), of_name });
     let numbers = any::<([u8; 16], [u8; 16], u32, u64, u64)>();
-    let subdir = proptest::option::of(any_name());
+    let subdir = proptest::option::of(any_name().prop_map(Box::new));
     let rest = (any::<bool>(), any::<Option<u64>>(), proptest::option::of(any_thick()), subdir);
     let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), rest);
     (numbers, any_name(), state, any_content(), proptest::option::of(snapshot), more).prop_map(
