@@ -35,13 +35,22 @@ impl Bytes {
 
     /// Where the first difference is.
     pub fn difference(&self, other: &Bytes) -> Option<String> {
-        let differs = |a: &[u8], b: &[u8]| a.iter().zip(b).position(|(a, b)| a != b);
+        // As a whole at first: this is built without optimization.
+        let differs = |a: &[u8], b: &[u8]| if a == b { None } else { a.iter().zip(b).position(|(a, b)| a != b) };
         if let Some(at) = differs(&self.head, &other.head) {
             return Some(format!("byte {at}"));
         }
         let at = differs(&self.tail, &other.tail)?;
         Some(format!("byte {} before the end", self.tail.len() - at))
     }
+}
+
+/// The first byte that is another than `byte`. As fast as memcmp where there is none, which byte by byte it is not: this is built without
+/// optimization, and the guests' processors are slow.
+pub fn first_other(bytes: &[u8], byte: u8) -> Option<usize> {
+    let all_same =
+        bytes.first().is_none_or(|first| *first == byte) && bytes.get(1..) == bytes.split_last().map(|(_, rest)| rest);
+    if all_same { None } else { bytes.iter().position(|other| *other != byte) }
 }
 
 pub fn size(disk: &str) -> u64 {
@@ -252,6 +261,28 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::{Bytes, first_other};
+
+    #[test]
+    fn the_first_byte_that_is_another_is_found_wherever_it_is() {
+        assert_eq!(first_other(&[], 0), None);
+        assert_eq!((first_other(&[0], 0), first_other(&[1], 0)), (None, Some(0)));
+        assert_eq!((first_other(&[1; 9], 0), first_other(&[1; 9], 1)), (Some(0), None));
+        for at in 0..4096 {
+            let mut bytes = vec![7; 4096];
+            bytes[at] = 8;
+            assert_eq!(first_other(&bytes, 7), Some(at));
+        }
+    }
+
+    #[test]
+    fn where_two_ends_of_disks_differ_is_told() {
+        let of = |head: &[u8], tail: &[u8]| Bytes { head: head.to_vec(), tail: tail.to_vec() };
+        assert_eq!(of(b"abc", b"xyz").difference(&of(b"abc", b"xyz")), None);
+        assert_eq!(of(b"abc", b"xyz").difference(&of(b"abd", b"xyz")).as_deref(), Some("byte 2"));
+        assert_eq!(of(b"abc", b"xyz").difference(&of(b"abc", b"xzz")).as_deref(), Some("byte 2 before the end"));
+    }
+
     #[test]
     fn the_checksum_is_the_one_of_ieee_802_3() {
         assert_eq!(super::crc32(b"123456789"), 0xcbf4_3926);

@@ -90,6 +90,11 @@ fn writing_goes_on_while_the_daemon_is_killed() {
 
 /// How often the daemon is killed while it changes things.
 const KILLS: u32 = 36;
+/// The time before a kill: at random up to so many changes, as long as they take on this machine. So between none and more than a whole
+/// round of them are done before it: that the first one is an mkfs, or that the machine is busy just then, does not make it none for most.
+const CHANGES: u32 = 12;
+/// Bounds of that time: with the upper one all kills together wait for three minutes at most.
+const SPAN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 
 #[test]
 fn f2_killed_while_it_creates_and_deletes() {
@@ -101,12 +106,14 @@ fn f2_killed_while_it_creates_and_deletes() {
     let file = std::path::PathBuf::from(m.path("base")).join("file");
     let mut random = Random::new();
     let mut done = 0;
+    let change = time_of_a_change(&m);
+    let span = (CHANGES * change).clamp(SPAN[0], SPAN[1]);
     for kill in 0..KILLS {
         let stop = AtomicBool::new(false);
         done += std::thread::scope(|scope| {
             let pid = m.pid();
             let worker = scope.spawn(|| work(&m, kill, &stop));
-            sleep(Duration::from_millis(10 + random.below(500)));
+            sleep(Duration::from_millis(10 + random.below(span.as_millis() as u64)));
             stop.store(true, Ordering::SeqCst);
             assert!(tool::signal(pid, "KILL"));
             worker.join().unwrap()
@@ -116,8 +123,11 @@ fn f2_killed_while_it_creates_and_deletes() {
         healthy(&m, kill);
         std::fs::write(&file, format!("after kill {kill}")).unwrap();
     }
-    println!("{KILLS} kills, {done} changes done before them");
-    assert!(done > u64::from(KILLS), "the daemon was killed before it did anything: {done} changes");
+    println!("{KILLS} kills, {done} changes done before them; a change takes {change:?}");
+    assert!(
+        done > u64::from(KILLS),
+        "the daemon was killed before it did anything: {done} changes, of which one takes {change:?}"
+    );
     // Nothing was lost in the pool: all deleted means all free.
     m.ok(&["volume", "unmount", &m.of("base")]);
     for snapshot in m.json(&["snapshot", "list"])["snapshots"].as_array().unwrap() {
@@ -139,27 +149,47 @@ fn f2_killed_while_it_creates_and_deletes() {
     m.ok(&["vg", "delete", &m.vg, "--yes"]);
 }
 
-/// Creates and deletes until something fails; how many changes were done.
-fn work(m: &Machine, round: u32, stop: &AtomicBool) -> u64 {
+/// The changes of a round: what is made at first is deleted at the end.
+fn steps(m: &Machine, round: &str) -> [Vec<String>; 8] {
     let (raw, fs) = (m.of(&format!("raw{round}")), m.of(&format!("fs{round}")));
     let (of_fs, of_base) = (format!("{fs}@s"), m.of(&format!("base@s{round}")));
-    let steps: [&[&str]; 8] = [
-        &["snapshot", "create", &of_base],
-        &["volume", "create", &raw, "--size", "64M", "--fs", "none"],
-        &["volume", "create", &fs, "--size", "64M"],
-        &["snapshot", "create", &of_fs],
-        &["snapshot", "delete", &of_base, "--yes"],
-        &["volume", "delete", &raw, "--yes"],
-        &["volume", "delete", &fs, "--yes"],
-        &["snapshot", "delete", &of_fs, "--yes"],
-    ];
+    [
+        format!("snapshot create {of_base}"),
+        format!("volume create {raw} --size 64M --fs none"),
+        format!("volume create {fs} --size 64M"),
+        format!("snapshot create {of_fs}"),
+        format!("snapshot delete {of_base} --yes"),
+        format!("volume delete {raw} --yes"),
+        format!("volume delete {fs} --yes"),
+        format!("snapshot delete {of_fs} --yes"),
+    ]
+    .map(|line| line.split(' ').map(str::to_owned).collect())
+}
+
+fn words(step: &[String]) -> Vec<&str> {
+    step.iter().map(String::as_str).collect()
+}
+
+/// How long a change takes here, on the average of a round that nobody disturbs.
+fn time_of_a_change(m: &Machine) -> Duration {
+    let steps = steps(m, "first");
+    let begin = Instant::now();
+    for step in &steps {
+        m.ok(&words(step));
+    }
+    begin.elapsed() / steps.len() as u32
+}
+
+/// Creates and deletes until something fails; how many changes were done.
+fn work(m: &Machine, round: u32, stop: &AtomicBool) -> u64 {
+    let steps = steps(m, &round.to_string());
     let mut done = 0;
     // Each round begins somewhere else, so that every kind of change is hit early as well.
     for step in steps.iter().cycle().skip(round as usize % 8) {
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        match m.run(step).code {
+        match m.run(&words(step)).code {
             0 => done += 1,
             // Deleting what was not made yet.
             3 => {}
@@ -173,7 +203,7 @@ fn work(m: &Machine, round: u32, stop: &AtomicBool) -> u64 {
 }
 
 /// How long something that the daemon left (a mkfs, udev looking at its device) may hold up the recovery.
-const RECOVERED: Duration = Duration::from_secs(10);
+const RECOVERED: Duration = Duration::from_secs(30);
 
 /// After a kill and a start: nothing half done, nothing suspended, and work goes on.
 fn healthy(m: &Machine, kill: u32) {

@@ -195,8 +195,8 @@ fn a_new_volume_shows_no_byte_of_a_deleted_one() {
     let mut chunk = vec![0; 1 << 20];
     for at in 0..448 {
         file.read_exact(&mut chunk).unwrap();
-        assert!(chunk[..4096].iter().all(|byte| *byte == 0x55), "chunk {at} lost what was written");
-        let other = chunk[4096..].iter().position(|byte| *byte != 0);
+        assert!(disk::first_other(&chunk[..4096], 0x55).is_none(), "chunk {at} lost what was written");
+        let other = disk::first_other(&chunk[4096..], 0);
         assert_eq!(other, None, "chunk {at} of a new volume shows bytes that were never written to it");
     }
 }

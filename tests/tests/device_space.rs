@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use vol_engine::host::HostMut as _;
+use vol_linux::{LinuxHost, LinuxOptions};
 use vol_tests::dying::{End, Hand, Side};
 use vol_tests::{Machine, kernel, tool};
 
@@ -220,7 +222,7 @@ fn grown_ahead(fs: &str) {
     m.ok(&["volume", "create", &m.of("pg"), "--size", "2G", "--fs", fs]);
     m.ok(&["volume", "mount", &m.of("pg"), &at]);
     let device = pool_device(&m, "pg");
-    let mut writer = fio(&at, "1500M");
+    let mut writer = fio(&at, "1000M");
     while writer.try_wait().unwrap().is_none() {
         // The kernel's own word, as often as can be asked. A writer that is faster than the daemon waits for a moment; it never fails.
         let status = kernel::status(&device);
@@ -228,12 +230,12 @@ fn grown_ahead(fs: &str) {
         sleep(Duration::from_millis(50));
     }
     succeeds(&m, writer);
-    let now = wait_for(&m, "a pool that has grown", |pool| pool["size_bytes"].as_u64() > Some(1500 * MIB));
+    let now = wait_for(&m, "a pool that has grown", |pool| pool["size_bytes"].as_u64() > Some(1000 * MIB));
     assert_eq!((&now["health"], &now["mode"]), (&"ok".into(), &"read_write".into()), "{now:#}");
-    assert!(now["size_bytes"].as_u64() < Some(4096 * MIB), "it grew far ahead of demand: {now:#}");
+    assert!(now["size_bytes"].as_u64() < Some(2730 * MIB), "it grew far ahead of demand: {now:#}");
     assert_eq!(sectors(&device), now["size_bytes"].as_u64().unwrap() / 512);
     let log = std::fs::read_to_string(m.path("log")).unwrap();
-    assert!(log.contains("grown ahead of demand: extend pool"), "{log}");
+    assert!(log.matches("grown ahead of demand: extend pool").count() > 1, "once would be luck: {log}");
     assert_eq!(kernel::not_live(), Vec::<String>::new());
     m.ok(&["volume", "unmount", &m.of("pg")]);
 }
@@ -274,9 +276,8 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
     m.ok(&["volume", "create", &m.of("raw"), "--size", "1G", "--fs", "none"]);
     m.ok(&["volume", "attach", &m.of("raw")]);
     let node = m.json(&["volume", "show", &m.of("raw")])["device"].as_str().unwrap().to_owned();
-    let write = |count: &str| {
-        tool::run("sh", &["-c", &format!("dd if=/dev/urandom of={node} bs=1M count={count} oflag=direct")])
-    };
+    let write =
+        |count: &str| tool::run("sh", &["-c", &format!("dd if=/dev/zero of={node} bs=1M count={count} oflag=direct")]);
     write("180");
     wait_for(&m, "a pool at its bound", |pool| pool["size_bytes"] == 256 * MIB);
     write("248");
@@ -299,7 +300,8 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
     write("50");
     let now = wait_for(&m, "the end of the space", |pool| pool["problems"][0]["code"] == "pool_cannot_grow");
     assert!(now["problems"][0]["hint"].as_str().unwrap().contains("volctl vg extend"), "{now:#}");
-    sleep(Duration::from_secs(11));
+    // It is looked at again every five seconds, and that is the same news.
+    sleep(Duration::from_secs(7));
     let log = std::fs::read_to_string(m.path("log")).unwrap();
     let told = log.lines().filter(|line| line.contains("should grow and cannot") && !line.contains("over:")).count();
     assert_eq!(told, 1, "{log}");
@@ -310,12 +312,11 @@ fn a_pool_ends_at_its_bound_and_the_end_of_the_space_is_told_once() {
 
 /// Makes thin ids past the daemon: each takes a block of the pool's metadata. Until there are so many or the kernel takes no more.
 fn fill_metadata(m: &Machine, ids: std::ops::Range<u32>) -> bool {
-    let id = tank(m)["id"].as_str().unwrap().to_owned();
-    let make = format!(
-        "for id in $(seq {} {}); do dmsetup message volumed-{id}-tpool 0 \"create_thin $id\" || exit 1; done",
-        ids.start, ids.end
-    );
-    tool::try_run("sh", &["-c", &make])
+    let pool = format!("VOLUMED-{}-tpool", tank(m)["id"].as_str().unwrap());
+    // A process for each would take several times as long as what it asks for.
+    let [run_dir, state_dir] = ["filler-run", "filler-state"].map(|name| m.dir().join(name));
+    let host = LinuxHost::new(LinuxOptions { run_dir, state_dir, ..LinuxOptions::default() }).unwrap();
+    ids.into_iter().all(|id| host.dm_message(&pool, &format!("create_thin {id}")).is_ok())
 }
 
 #[test]
@@ -327,7 +328,7 @@ fn f9_metadata_grow_before_they_are_full() {
     for first in (5000..7500).step_by(250) {
         assert!(fill_metadata(&m, first..first + 249), "{}{}", kernel::status(&device), m.log());
         assert!(kernel::status(&device).contains(" rw "), "{}", kernel::status(&device));
-        sleep(Duration::from_millis(300));
+        sleep(Duration::from_secs(1));
     }
     let now = wait_for(&m, "more metadata", |pool| pool["metadata_size_bytes"].as_u64() > Some(8 * MIB));
     assert_eq!((&now["size_bytes"], &now["mode"]), (&(1024 * MIB).into(), &"read_write".into()), "{now:#}");
@@ -369,7 +370,7 @@ fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_gr
     // What it writes is its own, and set aside no more: by the kernel, and after a restart by the pool's own metadata.
     m.ok(&["volume", "attach", &m.of("own")]);
     let device = m.json(&["volume", "show", &m.of("own")])["device"].as_str().unwrap().to_owned();
-    tool::run("dd", &["if=/dev/urandom", &format!("of={device}"), "bs=1M", "count=100", "oflag=direct"]);
+    tool::run("dd", &["if=/dev/zero", &format!("of={device}"), "bs=1M", "count=100", "oflag=direct"]);
     wait_for(&m, "what was written", |pool| pool["set_aside_bytes"].as_u64() == Some(200 * MIB));
     m.ok(&["volume", "detach", &m.of("own")]);
     m.restart();
@@ -378,6 +379,21 @@ fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_gr
     m.ok(&["snapshot", "create", &m.of("own@t")]);
     assert_eq!(aside(&m), 300);
     m.ok(&["snapshot", "delete", &m.of("own@t"), "--yes"]);
+    assert_eq!(aside(&m), 200);
+    // So does a clone, which may have a reserve besides; 412 MiB are free.
+    let (own, copy) = (m.of("own"), m.of("copy"));
+    m.refused(
+        6,
+        &["would share its chunks", "needs 313 MiB to be set aside"],
+        &["volume", "clone", &own, &copy, "--reserve", "213M"],
+    );
+    m.ok(&["volume", "clone", &own, &copy, "--reserve", "64M"]);
+    m.refused(5, &["not what was asked for: a reserve of 64.0 MiB"], &["volume", "clone", &own, &copy]);
+    assert_eq!(m.json(&["volume", "show", &copy])["reserve_bytes"].as_u64(), Some(64 * MIB));
+    assert_eq!(aside(&m), 364);
+    m.restart();
+    assert_eq!(aside(&m), 364);
+    m.ok(&["volume", "delete", &copy, "--now", "--yes"]);
     assert_eq!(aside(&m), 200);
     // Another one writes: the pool grows although it is far from full.
     m.ok(&["pool", "set", &m.of("tank"), "--grow-to", "vg"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use vol_tests::{Machine, Random, kernel, tool};
@@ -44,10 +44,24 @@ fn thin_ls() -> BTreeMap<u32, [u64; 3]> {
     text.lines().filter(|line| !line.trim().is_empty()).map(row).collect()
 }
 
-/// A reading that is of now.
+/// A reading that was begun after this was called. An older one is given out for ten seconds at most, for two after a change.
 fn usage(m: &Machine) -> Value {
-    std::thread::sleep(Duration::from_millis(10_100));
-    m.json(&["pool", "usage", &m.of("tank")])
+    let begin = Instant::now();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    loop {
+        let read = m.json(&["pool", "usage", &m.of("tank")]);
+        // It is told in whole seconds.
+        if seconds(read["read_at"].as_str().unwrap()) > now {
+            return read;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "no reading is of now: {}", read["read_at"]);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// Seconds since 1970 of a time as JSON has it.
+fn seconds(time: &str) -> u64 {
+    tool::run("date", &["--date", time, "+%s"]).trim().parse().unwrap()
 }
 
 fn numbers(of: &Value, chunk: u64) -> [u64; 3] {

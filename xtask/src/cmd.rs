@@ -15,6 +15,14 @@ where
     command
 }
 
+/// The same program for the time that nobody else needs: at the lowest priority. It ends when we do, even if we are killed, for
+/// nobody would notice it then. setpriv and nice become the program, so it is our own child.
+pub fn in_idle_time(program: &Command) -> Command {
+    let mut command = cmd("setpriv", ["--pdeathsig", "KILL", "--", "nice", "-n", "19"]);
+    command.arg(program.get_program()).args(program.get_args());
+    command
+}
+
 /// Runs to the end with our own standard streams; fails unless the exit status is 0.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", describe(command)))?;
@@ -66,12 +74,34 @@ fn describe(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
 
     #[test]
     fn tail_keeps_the_last_lines() {
         assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
         assert_eq!(tail("a", 5), "a");
         assert_eq!(tail("", 5), "");
+    }
+
+    #[test]
+    fn what_runs_in_idle_time_is_the_last_to_get_a_processor() {
+        assert_eq!(output(&mut in_idle_time(&cmd("sh", ["-c", "nice; exit \"$0\"", "0"]))).unwrap(), "19\n");
+        assert_eq!(in_idle_time(&cmd("sh", ["-c", "exit 7"])).status().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn what_runs_in_idle_time_ends_with_the_one_who_started_it() {
+        let mut parent = cmd("sh", ["-c", "\"$@\" & echo $!; wait", "sh"]);
+        let child = in_idle_time(&cmd("sh", ["-c", "echo begun; exec sleep 1000"]));
+        parent.arg(child.get_program()).args(child.get_args()).stdout(Stdio::piped());
+        let mut parent = parent.spawn().unwrap();
+        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+        let said = [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()];
+        let pid = said.iter().find(|line| *line != "begun").unwrap().clone();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        // It holds the other end of the pipe until it is gone.
+        assert!(lines.next().is_none(), "{pid} lives on");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask proof`: the proof machine (`tests/proof`): every crash of every change, seeded histories with every fault, and
 //! seeded defects that must all be found.
 
-use crate::cmd::{cmd, run};
+use crate::cmd::{cmd, in_idle_time, run};
 use crate::tally::Tally;
 use crate::test::{Show, follow};
 use crate::{target_dir, workspace};
@@ -35,20 +35,25 @@ pub fn main(options: &Options) -> Result<i32> {
     Ok(if status.success() { sharp.code().unwrap_or(1) } else { status.code().unwrap_or(1) })
 }
 
-/// As tests of `cargo xtask test`: the walks pass or fail as a whole, each seeded defect is a test.
-pub fn as_test(quick: bool) -> Result<Tally> {
+/// As tests of `cargo xtask test`: the walks pass or fail as a whole, each seeded defect is a test. It is built already. Beside others
+/// ([`Show::AsAWhole`]) it takes the time that they leave.
+pub fn as_test(quick: bool, show: Show) -> Result<Tally> {
     let begin = Instant::now();
     let options = Options { states: None, seeds: None, jobs: 2, quick };
-    build()?;
-    let passed = command(&options).status().context("cannot start vol-proof")?.success();
-    let mut tally = Tally { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
-    tally += follow(&mut sharp(&options), "seeded defects", Show::AtOnce)?;
+    let follow = |program: Command, name: &str| match show {
+        Show::AtOnce => follow(&mut { program }, name, show),
+        Show::AsAWhole => follow(&mut in_idle_time(&program), name, show),
+    };
+    // Both, whatever comes of the first.
+    let walks = follow(command(&options), "walks and seeds");
+    let mut tally = follow(sharp(&options), "seeded defects")?;
+    tally += walks?;
     eprintln!("xtask: proof: {tally} ({:.1} s)", begin.elapsed().as_secs_f32());
     Ok(tally)
 }
 
 /// One build for all: with the seeded defects in it, which are off unless one is switched on. Nothing that users get is built so.
-fn build() -> Result<()> {
+pub fn build() -> Result<()> {
     let args = ["build", "--quiet", "--profile", "proof", "-p", "vol-proof", "--features", "defects"];
     run(cmd("cargo", args).current_dir(workspace()).stdin(Stdio::null())).context("vol-proof does not build")
 }

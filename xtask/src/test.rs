@@ -17,6 +17,19 @@ use std::time::Instant;
 /// The disks of a device test's guest.
 const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
+/// Those that take longest (a minute or more), longest first. They are begun in this order, before all others: so the guests side by side
+/// end together, instead of one of them with the longest alone.
+const LONGEST: [&str; 9] = [
+    "device_space",
+    "scenario_kill_points",
+    "device_kill_points",
+    "device_write_log",
+    "device_thick",
+    "device_usage",
+    "device_held",
+    "device_daemon_death",
+    "device_contract",
+];
 /// A guest that takes longer than this is stuck.
 const DEVICE_SECONDS: &str = "1200";
 
@@ -53,20 +66,38 @@ pub fn main(options: &Options) -> Result<i32> {
         crate::lab::prepare(crate::lab::spec::Runner::Uml)?;
     }
     let mut total = Tally::default();
-    let (here, guests): (Vec<&Binary>, Vec<&Binary>) = binaries.iter().partition(|binary| binary.kind == Kind::Host);
+    let (here, mut guests): (Vec<&Binary>, Vec<&Binary>) =
+        binaries.iter().partition(|binary| binary.kind == Kind::Host);
+    guests.sort_by_key(|binary| place(&binary.name));
     for binary in here {
         total += binary.run(options, Show::AtOnce)?;
     }
     // On this machine's own disks one after the other; in guests each has its own.
     let lanes = if options.host_only { 1 } else { options.guests };
-    total += side_by_side(guests, usize::from(lanes), |binary, show| binary.run(options, show))?;
-    if !options.lab_only {
-        total += doc_tests(options)?;
-        // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
-        if options.filter.as_deref().is_none_or(|filter| "proof".contains(filter)) {
-            total += crate::proof::as_test(options.filter.is_some())?;
-        }
+    // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
+    let proof = !options.lab_only && options.filter.as_deref().is_none_or(|filter| "proof".contains(filter));
+    if proof {
+        crate::proof::build()?;
     }
+    // Guests wait a third of the time: for disks, for each other, for what is to happen a moment later.
+    let idle = lanes > 1 && !guests.is_empty() && rustix::process::geteuid().is_root();
+    let rest = || -> Result<Tally> {
+        let mut sum = side_by_side(guests, usize::from(lanes), |binary, show| binary.run(options, show))?;
+        if !options.lab_only {
+            sum += doc_tests(options)?;
+        }
+        Ok(sum)
+    };
+    let sum = match (proof, options.filter.is_some()) {
+        (true, false) if idle => beside(|| crate::proof::as_test(false, Show::AsAWhole), rest)?,
+        (true, quick) => {
+            let mut sum = rest()?;
+            sum += crate::proof::as_test(quick, Show::AtOnce)?;
+            sum
+        }
+        (false, _) => rest()?,
+    };
+    total += sum;
     eprintln!("xtask: all tests took {:.0} s", begin.elapsed().as_secs_f32());
     println!("{total}");
     if let (Some(filter), 0) = (&options.filter, total.passed + total.failed + total.skipped) {
@@ -119,6 +150,25 @@ fn side_by_side<T: Send>(
         }
         Ok(total)
     })
+}
+
+/// Runs both at once, each to its end, whatever becomes of the other; the sum of what they give. An error of one does not hide what
+/// the other has found: that is told first.
+fn beside(one: impl FnOnce() -> Result<Tally> + Send, other: impl FnOnce() -> Result<Tally>) -> Result<Tally> {
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join().unwrap_or_else(|_| bail!("what ran beside the tests panicked"));
+        (one, other)
+    });
+    match (one, other) {
+        (Ok(mut sum), Ok(other)) => {
+            sum += other;
+            Ok(sum)
+        }
+        (Ok(tally), Err(error)) | (Err(error), Ok(tally)) => Err(error.context(format!("broken, beside {tally}"))),
+        (Err(one), Err(other)) => Err(one.context(format!("{other:#}"))),
+    }
 }
 
 /// When the output of a program is shown.
@@ -252,6 +302,12 @@ impl Binary {
     }
 }
 
+/// Where a binary (package and target) stands in the order of the lab; equal for those that may stand anywhere.
+fn place(name: &str) -> usize {
+    let target = name.rsplit(' ').next().unwrap_or(name);
+    LONGEST.iter().position(|longest| *longest == target).unwrap_or(LONGEST.len())
+}
+
 /// Builds the test binaries; cargo says where they are.
 fn discover(options: &Options) -> Result<Vec<Binary>> {
     let args = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
@@ -327,6 +383,16 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_are_begun_first_and_are_all_there() {
+        let mut names = ["tests device_cost", "tests scenario_kill_points", "tests device_space", "tests device_a"];
+        names.sort_by_key(|name| place(name));
+        assert_eq!(names, ["tests device_space", "tests scenario_kill_points", "tests device_cost", "tests device_a"]);
+        for name in LONGEST {
+            assert!(workspace().join(format!("tests/tests/{name}.rs")).exists(), "there is no {name}");
+        }
+    }
+
+    #[test]
     fn no_more_run_at_once_than_there_are_lanes_and_all_are_counted() {
         let running = std::sync::atomic::AtomicUsize::new(0);
         let run = |job: u64, show| {
@@ -351,6 +417,37 @@ mod tests {
         };
         side_by_side(1..=10, 1, run).unwrap_err();
         assert_eq!(*begun.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn two_that_run_beside_each_other_end_both_and_are_both_counted() {
+        // Each waits for the other: one after the other they would never end.
+        let meeting = std::sync::Barrier::new(2);
+        let run = |passed| {
+            meeting.wait();
+            Ok(Tally { passed, failed: 1, skipped: 0 })
+        };
+        assert_eq!(beside(|| run(2), || run(3)).unwrap(), Tally { passed: 5, failed: 2, skipped: 0 });
+    }
+
+    #[test]
+    fn an_error_of_one_loses_neither_the_other_nor_its_verdict() {
+        let ended = std::sync::atomic::AtomicU64::new(0);
+        let good = || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            ended.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(Tally { passed: 7, failed: 1, skipped: 0 })
+        };
+        let broken = || bail!("no such program");
+        for (error, before) in [(beside(broken, good), 1), (beside(good, broken), 2)] {
+            let error = format!("{:#}", error.unwrap_err());
+            assert!(error.contains("no such program") && error.contains("7 passed, 1 failed"), "{error}");
+            assert!(ended.load(std::sync::atomic::Ordering::SeqCst) >= before);
+        }
+        let error = format!("{:#}", beside(|| bail!("this"), || bail!("that")).unwrap_err());
+        assert!(error.contains("this") && error.contains("that"), "{error}");
+        let panicked = beside(|| panic!("as a test"), || Ok(Tally::default())).unwrap_err();
+        assert!(format!("{panicked:#}").contains("panicked"));
     }
 
     #[test]

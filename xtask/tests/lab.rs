@@ -95,7 +95,7 @@ fn killed_with_sigkill_the_guest_is_gone_and_its_file_disk_keeps_what_was_writte
     child.wait().unwrap();
     let begin = Instant::now();
     while processes_with(&mark) > 0 {
-        assert!(begin.elapsed() < Duration::from_secs(2), "the guest outlives its xtask");
+        assert!(begin.elapsed() < Duration::from_secs(20), "the guest outlives its xtask");
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut kept = [0u8; 8];

@@ -112,6 +112,18 @@ pub struct SetPool {
     pub when_full: Option<String>,
     #[serde(default)]
     pub overcommit_limit_percent: Option<u32>,
+    /// Paths or ids of the PVs on which it grows from then on. If any of this and the next two is given, all three are replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Paths or ids of PVs on which it does not grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have on which it grows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// It grows on any PV; not together with those three.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anywhere: bool,
 }
 
 /// `POST /v1/volumes`.
@@ -177,6 +189,18 @@ pub struct CreateVolume {
 pub struct ResizeVolume {
     /// Size as text, for example `40G`; with a `+` before it, so much more than now.
     pub size: String,
+    /// Ids or paths of the PVs that may be used for what is added; all if empty. Of thick volumes only, as what follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Ids or paths of PVs that may not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have that are used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps: right behind what it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/check`.

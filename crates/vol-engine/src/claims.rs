@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use vol_core::{Catalog, Plan, Refusal, Scope};
-use vol_types::{ObjectKey, PvId, VolumeId};
+use vol_types::{ObjectKey, PvId, VolumeId, defect};
 
 use crate::exec::{self, Apart, Failed, Session};
 use crate::host::HostMut;
@@ -66,6 +66,9 @@ impl Claims {
 
     /// What is claimed now. While the session is held nothing is added to it.
     pub fn now(&self) -> Claimed {
+        if defect("claims are not looked at") {
+            return Claimed::default();
+        }
         self.lock().clone()
     }
 

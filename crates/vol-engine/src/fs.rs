@@ -4,12 +4,14 @@ use vol_core::dm::Device;
 use vol_core::observed::FsState;
 use vol_core::plan::Kernel;
 use vol_core::plan::fs::{self, NewSize};
+use vol_core::plan::thick;
 use vol_core::{Refusal, VolumeName};
 use vol_types::{Bytes, Name, Volume, VolumeId};
 
 use crate::engine::{Done, Engine, find_volume};
 use crate::error::{EngineError, StepError};
 use crate::host::HostMut;
+use crate::placement::PlaceOn;
 
 impl<H: HostMut> Engine<H> {
     /// Grows a volume, and its file system where it is mounted. Asked for again with the same size it goes on where it was cut
@@ -21,10 +23,25 @@ impl<H: HostMut> Engine<H> {
         new: NewSize,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
+        self.resize_volume_on(vg, name, new, &PlaceOn::default(), dry_run)
+    }
+
+    /// As [`Engine::resize_volume`]; `place`: where what is added to a thick volume is to lie.
+    pub fn resize_volume_on(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        new: NewSize,
+        place: &PlaceOn,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
         if self.is_thick(vg, name) {
-            return self.grow_thick(vg, name, new, dry_run);
+            return self.grow_thick(vg, name, new, place, dry_run);
         }
         self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+            if !place.is_anywhere() || place.contiguous {
+                return Err(thick::not_thick(catalog, volume, &format!("{vg}/{name}")));
+            }
             fs::resize(catalog, kernel, volume, new, self.mounted_fs_state(kernel, volume))
         })
     }

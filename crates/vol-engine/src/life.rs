@@ -7,6 +7,7 @@ use vol_types::{IntentId, Label, Labels, Name, Reserve, SnapshotPath, VolumeId};
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::HostMut;
+use crate::placement::PlaceOn;
 use crate::queue::ThinRequest;
 
 /// `volume clone` as asked for.
@@ -17,6 +18,10 @@ pub struct CloneVolume {
     pub of: VolumeName,
     pub name: Name,
     pub labels: Labels,
+    /// What is set aside for it; of no thick volume.
+    pub reserve: Reserve,
+    /// Where it is to lie; of a thick volume alone.
+    pub place: PlaceOn,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -28,6 +33,9 @@ impl<H: HostMut> Engine<H> {
             of: request.of.clone(),
             name: request.name.clone(),
             labels: request.labels.clone(),
+            reserve: request.reserve,
+            placement: self.placement(&*self.vg(&request.vg)?, &request.place)?,
+            contiguous: request.place.contiguous,
             now: self.host().now(),
         };
         if self.is_thick(&request.vg, &request.of) {

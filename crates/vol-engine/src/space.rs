@@ -297,9 +297,25 @@ impl<H: HostMut> Engine<H> {
 
     /// Changes what is to happen as a pool fills.
     pub fn set_pool(&self, vg: &Name, request: &SetPool, dry_run: bool) -> Result<Done<PoolId>, EngineError> {
-        let (plan, id) = self.vg(vg)?.change(self.host(), dry_run, |catalog, kernel, missing| {
+        self.set_pool_on(vg, request, None, dry_run)
+    }
+
+    /// As [`Engine::set_pool`]; `place`: where it grows from then on, without [`PlaceOn::contiguous`], which no pool remembers.
+    pub fn set_pool_on(
+        &self,
+        vg: &Name,
+        request: &SetPool,
+        place: Option<&PlaceOn>,
+        dry_run: bool,
+    ) -> Result<Done<PoolId>, EngineError> {
+        let open = self.vg(vg)?;
+        let mut request = request.clone();
+        if let Some(place) = place {
+            request.placement = Some(self.placement(&open, place)?);
+        }
+        let (plan, id) = open.change(self.host(), dry_run, |catalog, kernel, missing| {
             let id = pool::find(catalog, Some(&request.name))?.id;
-            Ok((grow::set(catalog, kernel, missing, request)?, id))
+            Ok((grow::set(catalog, kernel, missing, &request)?, id))
         })?;
         Ok(done(plan, id, dry_run))
     }

@@ -143,11 +143,14 @@ impl<H: HostMut> Engine<H> {
         vg: &Name,
         name: &VolumeName,
         new: NewSize,
+        place: &PlaceOn,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
+        let placement = self.placement(&*self.vg(vg)?, place)?;
+        let place = (&placement, place.contiguous);
         self.fill_after(vg, None, dry_run, name, |catalog, kernel, missing| {
             let volume = find_volume(catalog, name)?;
-            thick::grow(catalog, kernel, missing, volume, new, self.mounted_fs_state(kernel, volume))
+            thick::grow(catalog, kernel, missing, volume, new, self.mounted_fs_state(kernel, volume), place)
         })
     }
 

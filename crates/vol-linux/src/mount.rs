@@ -103,7 +103,8 @@ fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
 /// A mount, nowhere yet, of one directory in the root of another one that is nowhere. What the directory is its users can change, who may
 /// write to the file system: no link is followed.
 fn directory_of(what: &str, whole: &OwnedFd, name: &Name) -> HostResult<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not with `O_NOFOLLOW`: that takes a link as such, and then says that it is no directory.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let missing = |detail| HostError::new(HostErrorKind::NoDirectory, what, detail);
@@ -327,6 +328,7 @@ mod tests {
             let error = directory_of("test", &whole, &name(bad)).unwrap_err();
             assert_eq!(error.kind, HostErrorKind::NoDirectory, "{bad}: {error}");
             assert!(error.to_string().contains(bad), "{error}");
+            assert_eq!(error.to_string().contains("symbolic link"), matches!(bad, "link" | "away"), "{error}");
         }
         let names = |dir: &OwnedFd| -> Vec<_> {
             let path = format!("/proc/self/fd/{}", dir.as_raw_fd());

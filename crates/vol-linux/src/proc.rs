@@ -148,6 +148,7 @@ mod tests {
         let start = Instant::now();
         let found = holders(DevNumber { major: 253, minor: 4321 });
         assert!(found.is_empty(), "{found:?}");
-        assert!(start.elapsed() < TIME_MAX * 10);
+        // One step is always done; there a slow machine may be held up.
+        assert!(start.elapsed() < TIME_MAX * 50);
     }
 }

@@ -279,10 +279,10 @@ mod tests {
     #[test]
     fn a_program_that_takes_too_long_is_killed_with_its_children() {
         let start = Instant::now();
-        let error = shell("echo working; sleep 60 & sleep 60", Duration::from_millis(300)).unwrap_err();
+        let error = shell("echo working; sleep 60 & sleep 60", Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.kind, HostErrorKind::TimedOut);
         assert!(error.detail.contains("working"));
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

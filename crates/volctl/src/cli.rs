@@ -16,7 +16,7 @@ pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, Selected, WithLabels,
 };
-pub use space::{Place, Policy, WhenFull};
+pub use space::{GrowOn, Place, Policy, WhenFull};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
@@ -133,7 +133,12 @@ pub struct Within {
 pub enum Pv {
     /// List physical volumes
     #[command(alias = "ls")]
-    List(Within),
+    List {
+        #[command(flatten)]
+        within: Within,
+        #[command(flatten)]
+        selected: Selected,
+    },
     /// Show one physical volume
     #[command(alias = "inspect")]
     Show {
@@ -383,13 +388,15 @@ pub enum Pool {
         #[command(flatten)]
         change: Change,
     },
-    /// Change what happens as a pool fills, and how much it may promise
+    /// Change what happens as a pool fills, how much it may promise, and where it grows
     Set {
         /// Volume group and pool, for example data/tank
         #[arg(value_name = "VG/POOL")]
         pool: PoolPath,
         #[command(flatten)]
         policy: Policy,
+        #[command(flatten)]
+        place: GrowOn,
         #[command(flatten)]
         change: Change,
     },

@@ -10,7 +10,7 @@ mod tests;
 mod usage;
 mod whole;
 
-pub use fact::{pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
+pub use fact::{place_text, pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
 pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use table::{Align, Table};
 pub use usage::{map_text, pool_usage_text, segments_text, volume_usage_text};

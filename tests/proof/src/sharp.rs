@@ -24,9 +24,9 @@ mod stories;
 use defects::{DEFECTS, Defect, Kind};
 
 /// So many defects there are at least. It may only go up.
-pub const LEAST: usize = 84;
-/// One defect never takes so long.
-const STUCK: Duration = Duration::from_secs(150);
+pub const LEAST: usize = 88;
+/// One defect never takes so long (it takes seconds), even where it only gets the time that others leave.
+const STUCK: Duration = Duration::from_secs(900);
 const SEEDS: u64 = 300;
 const TWO_OPERATIONS: usize = 100;
 

@@ -108,21 +108,23 @@ fn remove(dir: &Path) -> Result<()> {
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
+/// Between two tries to build a root: a mirror that is just being updated needs a while.
+const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
+
 /// Builds a root in `dir`. The suite moves and mirrors hiccup: a failed try is made again.
 pub fn build(dir: &Path, packages: &[&str]) -> Result<()> {
     crate::setup::lab()?;
     if !rustix::process::geteuid().is_root() {
         bail!("the lab needs root (mmdebstrap, mounts); run the command as root");
     }
-    let mut tries = 3;
+    let mut pauses = PAUSES.iter();
     while let Err(err) = mmdebstrap(dir, packages) {
-        tries -= 1;
-        if tries == 0 {
+        let Some(pause) = pauses.next() else {
             return Err(err.context("cannot build the lab's root; is the network there?"));
-        }
-        eprintln!("lab: mmdebstrap failed, trying again: {err:#}");
+        };
+        eprintln!("lab: mmdebstrap failed, trying again in {pause:?}: {err:#}");
         remove(dir)?;
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(*pause);
     }
     for mount_point in ["lab", "overlay", "share"] {
         fs::create_dir_all(dir.join(mount_point))?;

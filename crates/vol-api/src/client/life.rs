@@ -4,11 +4,15 @@ use hyper::Method;
 use vol_types::{Name, PvId, SnapshotPath, VolumePath};
 
 use super::{Client, ClientError, now_query, percent_encode, snapshot_url};
-use crate::info::{PvInfo, SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
+use crate::info::{PvInfo, PvList, SnapshotInfo, SnapshotList, VolumeInfo, VolumeList};
 use crate::outcome::Changed;
 use crate::request::{CloneVolume, Relabel, Rename, SetVolume, SnapshotGroup};
 
 impl Client {
+    /// The PVs whose labels fit `selector`.
+    pub async fn pvs_selected(&self, vg: Option<&Name>, selector: &str) -> Result<PvList, ClientError> {
+        self.get(&selected("pvs", vg, selector)).await
+    }
     /// The volumes whose labels fit `selector`.
     pub async fn volumes_selected(&self, vg: Option<&Name>, selector: &str) -> Result<VolumeList, ClientError> {
         self.get(&selected("volumes", vg, selector)).await

@@ -18,6 +18,21 @@ pub struct CloneVolume {
     pub name: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What is set aside for it in the pool: a size as text, or `full`; nothing if absent. Not of a thick volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<String>,
+    /// Ids or paths of the PVs that may be used; all if empty. Of thick volumes only, as what follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Ids or paths of PVs that may not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_on: Vec<String>,
+    /// Labels that the PVs must have that are used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_labels: BTreeMap<String, String>,
+    /// Without gaps on each PV.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
 }
 
 /// One snapshot of a [`SnapshotGroup`].

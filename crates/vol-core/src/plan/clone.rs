@@ -4,14 +4,15 @@
 //! record alone. It shares every chunk with what it was made from until one of the two writes.
 
 use vol_types::{
-    Backing, Bytes, Change, CloneOf, Content, IntentId, Labels, Name, Object, ThinOp, Volume, VolumeId, VolumeState,
+    Backing, Bytes, Change, CloneOf, Content, IntentId, Labels, Name, Object, Placement, Reserve, ThinOp, Volume,
+    VolumeId, VolumeState,
 };
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::volume::{Created, other_labels, within_policy};
-use crate::plan::{Kernel, agreement, pool_of, reserve};
+use crate::plan::{Kernel, agreement, pool_of, reserve, thick};
 use crate::refusal::Refusal;
 use crate::step::{Action, Step};
 
@@ -24,6 +25,12 @@ pub struct CloneVolume {
     pub of: VolumeName,
     pub name: Name,
     pub labels: Labels,
+    /// What is set aside for it in the pool, besides what its source has.
+    pub reserve: Reserve,
+    /// On which PVs; of a thick volume alone.
+    pub placement: Placement,
+    /// Without gaps on each PV; of a thick volume alone.
+    pub contiguous: bool,
     pub now: u64,
 }
 
@@ -34,7 +41,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     let source = catalog.volume_named(&request.of);
     if let Some(present) = catalog.volume_named(&name) {
-        return is_that_clone(present, source, request, &path, &of);
+        return is_that_clone(catalog, present, source, request, &path, &of);
     }
     let Some(source) = source else {
         let (kind, list) = if request.of.snapshot.is_some() { ("snapshot", "snapshot") } else { ("volume", "volume") };
@@ -49,18 +56,32 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         return Err(Refusal::busy(format!("{of} is just being made or deleted")));
     }
     let pool = pool_of(catalog, source, &of)?;
+    if !request.placement.is_anywhere() || request.contiguous {
+        return Err(thick::not_thick(catalog, source, &format!("{of}, and so a clone of it,")));
+    }
     let before = room_for_more(catalog, kernel, batch, pool)?;
     agreement::not_lost(kernel, source, &of)?;
     within_policy(catalog, batch, pool, source.size)?;
-    let reserves = match source.snapshot {
+    let reserve = reserve::of_size(request.reserve, source.size, pool, &path)?;
+    let shared = match source.snapshot {
         // It shares with its volume already.
         Some(_) => Bytes::ZERO,
         None => reserve::by_sharing(catalog, kernel, pool, &[source]),
     };
     let what = format!("{of}, which has a reserve and would share its chunks with a clone,");
-    reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
+    reserve::fits(catalog, kernel, batch, pool, shared, &what)?;
+    // It owns no chunk alone: all of its reserve counts, and so does again what its source had.
+    let reserves = shared.checked_add(reserve).unwrap_or(Bytes(u64::MAX));
+    if !reserve.is_zero() {
+        let what = match shared.is_zero() {
+            true => path.clone(),
+            false => format!("{path}, which would share its chunks with {of} and its reserve,"),
+        };
+        reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
+    }
     let (thin_id, after) = one_more(&before)?;
     let clone = begun(request, source, Backing::Thin { pool: pool.id, thin_id }, content_of(source));
+    let clone = Volume { reserve, ..clone };
     let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
     let taken = taken_of(kernel, source, thin_id)?;
     let message = Action::SnapshotThin { pool: pool.id, snapshots: vec![taken] };
@@ -108,6 +129,7 @@ pub fn begun(request: &CloneVolume, source: &Volume, backing: Backing, content: 
 
 /// The volume that has the name already: the clone that is asked for, or something else.
 pub(super) fn is_that_clone(
+    catalog: &Catalog,
     present: &Volume,
     source: Option<&Volume>,
     request: &CloneVolume,
@@ -131,6 +153,12 @@ pub(super) fn is_that_clone(
             differs.push(format!("a clone of {other}{earlier}"));
         }
         None => differs.push(format!("no clone of {of}")),
+    }
+    if let Some(pool) = present.pool().and_then(|pool| catalog.pool(pool)) {
+        let reserve = reserve::of_size(request.reserve, present.size, pool, path)?;
+        if present.reserve != reserve {
+            differs.push(format!("a reserve of {}", present.reserve));
+        }
     }
     differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {

@@ -5,7 +5,8 @@
 //! that a table may use are never anybody else's; a record that is ahead of the tables is caught up with by recovery.
 
 use vol_types::{
-    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Placement, Pool, PoolId, PoolState, PvId, WhenFull, limit,
+    Bytes, Change, Extents, GrowSpec, Growth, Name, Object, Placement, Pool, PoolId, PoolState, PvId, WhenFull, defect,
+    limit,
 };
 
 use crate::allocate::{FreeSpace, placement};
@@ -100,6 +101,8 @@ pub struct SetPool {
     pub when_full: Option<WhenFull>,
     pub reserve_percent: Option<u32>,
     pub overcommit_percent: Option<u32>,
+    /// Where it grows from then on; anywhere if it names nothing. What it has stays where it is.
+    pub placement: Option<Placement>,
 }
 
 /// Whether the kernel's metadata are full, so that it says `ro` until they have grown.
@@ -383,7 +386,8 @@ pub fn spare(catalog: &Catalog) -> Extents {
 /// As [`room`], of so many free extents. As many as the largest metadata of a pool are left alone: for the metadata to grow
 /// into, and to repair them onto.
 fn room_in(catalog: &Catalog, pool: &Pool, free: Extents) -> Extents {
-    let free = free.saturating_sub(spare(catalog));
+    let spare = if defect("a pool grows into the spare") { Extents::ZERO } else { spare(catalog) };
+    let free = free.saturating_sub(spare);
     match pool.growth {
         Growth::Off => Extents::ZERO,
         Growth::VgSpace => free,
@@ -520,7 +524,12 @@ pub fn set(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &SetPo
     if pool.state != PoolState::Ready {
         return Err(Refusal::busy(format!("pool {path} is just being made or deleted")).hint("try again in a moment"));
     }
+    let placement = request.placement.as_ref().unwrap_or(&*pool.placement);
+    if *placement != *pool.placement {
+        placement::check(catalog, missing, placement)?;
+    }
     let after = Pool {
+        placement: Box::new(placement.clone()),
         growth: policy.growth,
         when_full: policy.when_full,
         reserve_percent: policy.reserve_percent,
@@ -530,7 +539,11 @@ pub fn set(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], request: &SetPo
     if after == *pool {
         return Ok(Plan::default());
     }
-    let mut plan = Plan::new(format!("change the policies of pool {path}"));
+    let mut plan = Plan::new(match *placement == *pool.placement {
+        true => format!("change the policies of pool {path}"),
+        false if placement.is_anywhere() => format!("let pool {path} grow on any PV"),
+        false => format!("let pool {path} grow on PVs that are {}", placement::in_words(catalog, placement)),
+    });
     if after.when_full != pool.when_full {
         // This one is the kernel's: its table is changed too.
         may_grow(catalog, kernel, missing, pool)?;

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Bytes, Change, Content, Extents, Object, Pool, PoolId, PoolState, PvId, Volume, VolumeState, limit};
+use vol_types::{
+    Bytes, Change, Content, Extents, Object, Pool, PoolId, PoolState, PvId, Volume, VolumeState, defect, limit,
+};
 
 use crate::allocate::FreeSpace;
 use crate::catalog::{Catalog, VolumeName};
@@ -209,7 +211,8 @@ pub fn swap(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> Result<Plan, Ref
         after_removal.dm.remove(&device);
         plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
     }
-    let after = Pool { metadata: onto, original: pool.metadata.clone(), repair: None, ..pool.clone() };
+    let original = if defect("a repair forgets the original") { Vec::new() } else { pool.metadata.clone() };
+    let after = Pool { metadata: onto, original, repair: None, ..pool.clone() };
     plan.commit(vec![Change::Put(Object::Pool(after.clone()))]);
     pool::activate(catalog, &after_removal, &after, false, &mut plan)?;
     Ok(plan)

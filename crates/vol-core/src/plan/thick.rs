@@ -7,7 +7,7 @@
 
 use vol_types::{
     Backing, Bytes, Change, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement, PvId,
-    Segment, Thick, Volume, VolumeId, VolumeState, limit,
+    Reserve, Segment, Thick, Volume, VolumeId, VolumeState, limit,
 };
 
 use crate::allocate::{FreeSpace, Wish, append, placement};
@@ -43,7 +43,7 @@ pub struct CreateThick {
     pub name: Name,
     pub size: Bytes,
     pub layout: Layout,
-    /// On which PVs. It is asked for once: a growth takes what is near, wherever that is.
+    /// On which PVs. It is not remembered: a growth takes what is near, wherever that is, unless it is told where.
     pub placement: Placement,
     /// `None`: a raw block volume.
     pub fs: Option<FsKind>,
@@ -236,9 +236,15 @@ pub fn copy(
     let vg = &catalog.vg().name;
     let (path, of) = (format!("{vg}/{}", request.name), format!("{vg}/{}", request.of));
     let mut plan = Plan::new(format!("copy {of} to {path}"));
+    if request.reserve != Reserve::None {
+        return Err(Refusal::invalid(format!(
+            "{of} is a thick volume, and so is a clone of it: all of its space is its own already"
+        ))
+        .hint("leave out --reserve"));
+    }
     let name = VolumeName { volume: request.name.clone(), snapshot: None };
     if let Some(present) = catalog.volume_named(&name) {
-        clone::is_that_clone(present, Some(source), request, &path, &of)?;
+        clone::is_that_clone(catalog, present, Some(source), request, &path, &of)?;
         let begun = Begun { volume: present.id, fill: present.state == VolumeState::Creating };
         return Ok((plan, begun));
     }
@@ -253,8 +259,9 @@ pub fn copy(
         return Err(Refusal::busy(format!("{of} is just being grown")).hint("try again when that is done"));
     }
     not_written_to(kernel, source, &of)?;
-    let layout = Layout { stripes: thick.stripes, stripe_size: None, contiguous: false };
-    let segments = place(catalog, missing, source.size, &layout, &Placement::default(), &path)?;
+    placement::check(catalog, missing, &request.placement)?;
+    let layout = Layout { stripes: thick.stripes, stripe_size: None, contiguous: request.contiguous };
+    let segments = place(catalog, missing, source.size, &layout, &request.placement, &path)?;
     let copy = Thick { segments, filled: Bytes::ZERO, wanted: None, ..thick.clone() };
     let copy = clone::begun(request, source, Backing::Thick(Box::new(copy)), source.content.clone());
     plan.commit(vec![Change::Put(Object::Volume(copy))]);
@@ -309,7 +316,17 @@ pub fn goes_on_by_itself(catalog: &Catalog, volume: &Volume) -> bool {
     is_filling(catalog, volume) && !waits && !matches!(volume.content, Content::Formatting { .. })
 }
 
-/// `volume resize` of a thick volume: the commit that gives it more extents, which are no part of it until they are wiped.
+/// The refusal to say where a thin volume lies; `what` names it.
+pub fn not_thick(catalog: &Catalog, volume: &Volume, what: &str) -> Refusal {
+    let pool = volume.pool().and_then(|pool| catalog.pool(pool));
+    let pool = pool.map_or_else(|| "POOL".to_owned(), |pool| pool.name.to_string());
+    let pool = format!("{}/{pool}", catalog.vg().name);
+    Refusal::invalid(format!("{what} lies in pool {pool}: only a thick volume has extents of its own"))
+        .hint(format!("leave out where it is to lie; `volctl pool set {pool} --on PV` says where the pool grows"))
+}
+
+/// `volume resize` of a thick volume: the commit that gives it more extents, which are no part of it until they are wiped. They come from
+/// PVs that `placement` allows; `contiguous`: right behind what it has.
 pub fn grow(
     catalog: &Catalog,
     kernel: &Kernel,
@@ -317,6 +334,7 @@ pub fn grow(
     one: &Volume,
     new: NewSize,
     fs: Option<FsState>,
+    (placement, contiguous): (&Placement, bool),
 ) -> Result<(Plan, Begun), Refusal> {
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(one));
     let Some(thick) = one.thick() else { return Err(Refusal::invalid(format!("{path} is not a thick volume"))) };
@@ -343,11 +361,13 @@ pub fn grow(
         return Ok((plan, Begun { volume: one.id, fill: false }));
     }
     let more = Extents((size.get() - one.size.get()) / catalog.vg().extent_size.get().max(1));
-    let wish = Wish { count: more, stripes: thick.stripes, contiguous: false, near: Some(&thick.segments) };
-    leaves_the_spare(catalog, missing, more, &format!("the growth of {path}"))?;
-    let rows = FreeSpace::of(catalog, |pv| !missing.contains(&pv))
+    placement::check(catalog, missing, placement)?;
+    let wish = Wish { count: more, stripes: thick.stripes, contiguous, near: Some(&thick.segments) };
+    let (what, where_) = (format!("the growth of {path}"), placement::where_in_words(catalog, placement));
+    leaves_the_spare(catalog, missing, more, &what)?;
+    let rows = FreeSpace::within(catalog, missing, placement)
         .place(&wish)
-        .map_err(|shortage| short(catalog, shortage.refusal(catalog, &format!("the growth of {path}"), "")))?;
+        .map_err(|shortage| short(catalog, shortage.refusal(catalog, &what, &where_)))?;
     // Rows of their own until they are wiped: where they begin is where the volume ends.
     let segments = thick.segments.iter().chain(&rows).copied().collect();
     let grown = Thick { segments, filled: one.size, ..thick.clone() };

@@ -116,7 +116,14 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
 
 /// A clone in `data`, of `VOLUME` or `VOLUME@SNAPSHOT`.
 pub fn clone_request(of: &str, new: &str) -> CloneVolume {
-    CloneVolume { vg: name("data"), of: volume(of), name: name(new), labels: Labels::default() }
+    CloneVolume {
+        vg: name("data"),
+        of: volume(of),
+        name: name(new),
+        labels: Labels::default(),
+        reserve: Reserve::None,
+        place: PlaceOn::default(),
+    }
 }
 
 /// Snapshots in `data`.
@@ -158,6 +165,8 @@ pub enum Op {
     AttachRaw,
     CloneSnapshot,
     CloneMounted,
+    /// Of a mounted volume that has a reserve too.
+    CloneReserved,
     /// Of a mounted volume and one that is attached.
     SnapshotGroup,
     Rollback,
@@ -165,6 +174,8 @@ pub enum Op {
     RenameVolume,
     RenameSnapshot,
     Label,
+    /// Of a PV with a pool on it.
+    LabelPv,
     Protect,
     /// More data, and the metadata that they need.
     ExtendPool,
@@ -173,6 +184,8 @@ pub enum Op {
     Reserve,
     /// Writes fail at once when it is full: the one policy that the kernel is told.
     SetPool,
+    /// It grows on PVs with a label from then on.
+    PlacePool,
     /// Of a pool that nobody uses: it is down for a moment.
     CheckPool,
     /// Of a pool with damaged metadata.
@@ -182,7 +195,11 @@ pub enum Op {
     CreateStriped,
     /// One that is attached, by extents that are not behind its last.
     GrowThick,
+    /// On a PV that it is not on yet.
+    GrowThickElsewhere,
     CloneThick,
+    /// On PVs with a label.
+    CloneThickPlaced,
     KeepThick,
     DeleteThick,
     AttachThick,
@@ -229,6 +246,10 @@ impl Op {
             Self::WipePv => engine.wipe_pv(Path::new("/dev/sdc"), false, false).map(drop),
             Self::AttachRaw => engine.attach(&data, &volume("raw"), false).map(drop),
             Self::CloneSnapshot => engine.clone_volume(&clone_request("pg@before", "copy"), false).map(drop),
+            Self::CloneReserved => {
+                let request = CloneVolume { reserve: Reserve::Bytes(Bytes::gib(1)), ..clone_request("pg", "copy") };
+                engine.clone_volume(&request, false).map(drop)
+            }
             Self::CloneMounted => engine.clone_volume(&clone_request("pg", "copy"), false).map(drop),
             Self::SnapshotGroup => {
                 engine.create_snapshots(&group(&["pg@t1", "raw@t1"]), &Labels::default(), false).map(drop)
@@ -240,11 +261,18 @@ impl Op {
                 let set = ["tier=fast", "owner=pg"].map(|text| text.parse().unwrap());
                 engine.relabel(&data, &volume("pg"), (&set, &[]), false).map(drop)
             }
+            Self::LabelPv => {
+                let set = ["tier=fast", "rack=7"].map(|text| text.parse().unwrap());
+                let pv =
+                    engine.vg(&data)?.read(|catalog| catalog.pvs().find(|pv| pv.path_hint == "/dev/sdb").unwrap().id);
+                engine.relabel_pv(&data, pv, (&set, &[]), false).map(drop)
+            }
             Self::Protect => engine.protect(&data, &volume("pg"), true, false).map(drop),
             Self::Reserve => engine.reserve(&data, &volume("pg"), Reserve::Bytes(Bytes::gib(1)), false).map(drop),
             Self::ExtendPool => engine.extend_pool(&data, &extend_pool(Some("7G"), None), false).map(drop),
             Self::ExtendMetadata => engine.extend_pool(&data, &extend_pool(None, Some("64M")), false).map(drop),
             Self::SetPool => engine.set_pool(&data, &set_pool(), false).map(drop),
+            Self::PlacePool => engine.set_pool_on(&data, &same_pool(), Some(&fast()), false).map(drop),
             Self::CheckPool => engine.check_pool(&data, &name("tank"), false).map(drop),
             Self::RepairPool => engine.repair_pool(&data, &name("tank"), false, false).map(drop),
             Self::DiscardOriginal => engine.discard_original(&data, &name("tank"), false).map(drop),
@@ -252,6 +280,15 @@ impl Op {
             Self::CreateStriped => engine.create_thick(&thick_request("wide", 2), false).map(drop),
             Self::GrowThick => {
                 engine.resize_volume(&data, &volume("log"), NewSize::To(Bytes::mib(28)), false).map(drop)
+            }
+            Self::GrowThickElsewhere => {
+                let place = PlaceOn { on: vec![PvName::Path(PathBuf::from("/dev/sdb"))], ..PlaceOn::default() };
+                let size = NewSize::To(Bytes::mib(28));
+                engine.resize_volume_on(&data, &volume("log"), size, &place, false).map(drop)
+            }
+            Self::CloneThickPlaced => {
+                let request = CloneVolume { place: fast(), ..clone_request("log", "copy") };
+                engine.clone_volume(&request, false).map(drop)
             }
             Self::CloneThick => engine.clone_volume(&clone_request("log", "copy"), false).map(drop),
             Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
@@ -294,7 +331,7 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
-            CreateFormatted | CreateRaw | DeletePool | CreateSubdir => &[CreateVg, CreatePool],
+            CreateFormatted | CreateRaw | DeletePool | LabelPv | CreateSubdir => &[CreateVg, CreatePool],
             MountSubdir => &[CreateVg, CreatePool, CreateSubdir],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
@@ -304,6 +341,7 @@ impl Op {
             DeleteSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             ExtendVg | ExportVg => &[CreateVg, CreatePool, CreateFormatted],
             RenameVg => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            PlacePool => &[CreateVg, CreatePool, LabelPv],
             ReduceVg | WipePv => &[CreateVg, CreatePool, ExtendVg],
             ImportVg => &[CreateVg, CreatePool, CreateFormatted, ExportVg],
             // Without a file system, which would have to be checked afterwards.
@@ -311,9 +349,12 @@ impl Op {
             DiscardOriginal => &[CreateVg, CreatePool, CreateRaw, RepairPool],
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            CloneReserved => &[CreateVg, CreatePool, CreateFormatted, Mount, Reserve],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
             CreateThick | CreateStriped => &[CreateVg],
             CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
+            CloneThickPlaced => &[CreateVg, CreateThick, LabelPv],
+            GrowThickElsewhere => &[CreateVg, CreateThick, AttachThick],
             GrowThick => &[CreateVg, CreateThick, CreateStriped, AttachThick],
             RenameVolume => &[CreateVg, CreatePool, CreateFormatted, Mount, SnapshotMounted],
         }
@@ -353,6 +394,23 @@ pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
     }
 }
 
+/// `pool set data/tank` with nothing changed.
+pub fn same_pool() -> SetPool {
+    SetPool {
+        name: name("tank"),
+        growth: None,
+        when_full: None,
+        reserve_percent: None,
+        overcommit_percent: None,
+        placement: None,
+    }
+}
+
+/// On the PVs that [`Op::LabelPv`] labels.
+pub fn fast() -> PlaceOn {
+    PlaceOn { labels: ["tier=fast".parse().unwrap()].into_iter().collect(), ..PlaceOn::default() }
+}
+
 /// `pool set data/tank` with another value for everything.
 pub fn set_pool() -> SetPool {
     SetPool {
@@ -361,6 +419,7 @@ pub fn set_pool() -> SetPool {
         when_full: Some(WhenFull::Error),
         reserve_percent: Some(10),
         overcommit_percent: Some(200),
+        placement: None,
     }
 }
 
@@ -374,6 +433,8 @@ fn pool_space(engine: &Engine<SimHost>) -> Vec<String> {
             for pool in catalog.pools() {
                 let (data, metadata) = (catalog.pool_data_size(pool), catalog.pool_metadata_size(pool));
                 all.push(format!("pool {}: {data} + {metadata}, {:?}, {:?}", pool.name, pool.growth, pool.when_full));
+                let place = vol_core::allocate::placement::in_words(catalog, &pool.placement);
+                all.push(format!("pool {}: grows on {place:?}", pool.name));
                 all.push(format!("pool {}: repair {:?}, original {:?}", pool.name, pool.repair, pool.original.len()));
                 if let Some(PoolStatus::Working(usage)) = view.kernel.pools.get(&pool.id) {
                     all.push(format!(
@@ -405,7 +466,12 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
         let name = VolumeName::of(volume);
         let size = volume.size;
         let subdir = volume.subdir.as_ref().map_or(String::new(), |subdir| format!(" shows {subdir}"));
-        format!("{name}: {size}, id {place:?}, protected {}{clone}{subdir}{}", volume.protected, labels.concat())
+        let reserve = volume.reserve;
+        format!(
+            "{name}: {size}, id {place:?}, reserve {reserve}, protected {}{clone}{subdir}{}",
+            volume.protected,
+            labels.concat()
+        )
     };
     catalog.volumes().map(of).collect()
 }
@@ -418,7 +484,10 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
     all.extend(volumes);
     let pvs = |vg: &std::sync::Arc<vol_engine::OpenVg>| {
         vg.read(|catalog| {
-            format!("{} PVs, {} copies", catalog.pvs().count(), catalog.pvs().filter(|pv| pv.metadata).count())
+            let mut labels: Vec<_> = catalog.pvs().flat_map(|pv| pv.labels.iter()).collect();
+            labels.sort_unstable();
+            let copies = catalog.pvs().filter(|pv| pv.metadata).count();
+            format!("{} PVs, {copies} copies, labels {labels:?}", catalog.pvs().count())
         })
     };
     all.extend(engine.vgs().iter().map(pvs));

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 49] = [
+const OPS: [Op; 54] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -38,23 +38,28 @@ const OPS: [Op; 49] = [
     Op::WipePv,
     Op::CloneSnapshot,
     Op::CloneMounted,
+    Op::CloneReserved,
     Op::SnapshotGroup,
     Op::Rollback,
     Op::RenameVolume,
     Op::RenameSnapshot,
     Op::Label,
+    Op::LabelPv,
     Op::Protect,
     Op::ExtendPool,
     Op::ExtendMetadata,
     Op::Reserve,
     Op::SetPool,
+    Op::PlacePool,
     Op::CheckPool,
     Op::RepairPool,
     Op::DiscardOriginal,
     Op::CreateThick,
     Op::CreateStriped,
     Op::GrowThick,
+    Op::GrowThickElsewhere,
     Op::CloneThick,
+    Op::CloneThickPlaced,
     Op::KeepThick,
     Op::DeleteThick,
     Op::CreateSubdir,

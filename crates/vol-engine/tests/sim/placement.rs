@@ -224,3 +224,140 @@ fn a_pool_forgets_the_pvs_that_left_its_volume_group_and_goes_on_growing() {
     engine.extend_pool(&name("data"), &extend_pool(Some("+100M"), None), false).unwrap();
     sound(&host, &engine, "grown");
 }
+
+#[test]
+fn a_pool_grows_where_it_is_told_to_from_then_on_and_what_it_has_stays() {
+    let (host, engine) = engine();
+    label(&engine, "/dev/sdc", &["tier=fast"], &[]).unwrap();
+    let on = |disks: &[&str]| PlaceOn { on: disks.iter().map(|disk| path(disk)).collect(), ..PlaceOn::default() };
+    engine.create_pool(&pool("256M", on(&["/dev/sda"])), false).unwrap();
+    let set = |place: &PlaceOn| engine.set_pool_on(&name("data"), &same_pool(), Some(place), false);
+    let grow = || engine.extend_pool(&name("data"), &extend_pool(Some("+64M"), None), false).unwrap();
+    let planned = engine.set_pool_on(&name("data"), &same_pool(), Some(&labelled("tier=fast")), true).unwrap();
+    assert!(matches!(planned, Done::Planned(plan) if plan.title.contains("PVs that are labelled tier=fast")));
+    assert!(changed(set(&labelled("tier=fast")).unwrap()));
+    assert!(!changed(set(&labelled("tier=fast")).unwrap()), "it is so already");
+    assert_eq!(lies_on(&engine), ["/dev/sda"], "nothing is moved");
+    grow();
+    assert_eq!(lies_on(&engine), ["/dev/sda", "/dev/sdc"]);
+    // It replaces what was remembered, also on the disks.
+    assert!(changed(set(&on(&["/dev/sdb"])).unwrap()));
+    drop(engine);
+    let engine = start(&host);
+    let placement = |engine: &Engine<SimHost>| {
+        let vg = engine.vg(&name("data")).unwrap();
+        vg.read(|catalog| (*catalog.pool_named(&name("tank")).unwrap().placement).clone())
+    };
+    assert_eq!(placement(&engine), Placement { on: vec![pv(&engine, "/dev/sdb")], ..Placement::default() });
+    engine.extend_pool(&name("data"), &extend_pool(Some("+64M"), None), false).unwrap();
+    assert_eq!(lies_on(&engine), ["/dev/sda", "/dev/sdb", "/dev/sdc"]);
+    // The rest of what can be set leaves it alone, and it can be taken back.
+    engine.set_pool(&name("data"), &set_pool(), false).unwrap();
+    assert!(!placement(&engine).is_anywhere());
+    assert!(changed(engine.set_pool_on(&name("data"), &same_pool(), Some(&PlaceOn::default()), false).unwrap()));
+    assert!(placement(&engine).is_anywhere());
+    sound(&host, &engine, "told to grow elsewhere");
+}
+
+#[test]
+fn where_a_pool_cannot_grow_is_no_place_that_it_can_be_told() {
+    let (host, engine) = engine();
+    label(&engine, "/dev/sda", &["tier=fast"], &[]).unwrap();
+    engine.create_pool(&pool("256M", labelled("tier=fast")), false).unwrap();
+    let effects = host.effects();
+    let on = |disk: &str| PlaceOn { on: vec![path(disk)], ..PlaceOn::default() };
+    for (place, says) in [
+        (on("/dev/sdd"), "is a PV of volume group other, not of data"),
+        (on("/dev/nope"), "/dev/nope is no PV of volume group data"),
+        (PlaceOn { not_on: vec![path("/dev/sda")], ..on("/dev/sda") }, "/dev/sda is to be used and not to be used"),
+        (labelled("tier=slow"), "no PV of volume group data is labelled tier=slow"),
+        (
+            PlaceOn { not_on: ["/dev/sda", "/dev/sdb", "/dev/sdc"].map(path).to_vec(), ..PlaceOn::default() },
+            "no PV of volume group data is none of",
+        ),
+    ] {
+        let (message, hint) = refused(engine.set_pool_on(&name("data"), &same_pool(), Some(&place), false));
+        assert!(message.contains(says) && !hint.is_empty(), "{place:?}: {message} ({hint})");
+    }
+    assert_eq!(host.effects(), effects, "nothing was done");
+    // The label is gone since: what can be changed besides goes on being changed.
+    label(&engine, "/dev/sda", &[], &["tier"]).unwrap();
+    engine.set_pool(&name("data"), &set_pool(), false).unwrap();
+    assert!(changed(engine.set_pool_on(&name("data"), &same_pool(), Some(&PlaceOn::default()), false).unwrap()));
+}
+
+#[test]
+fn a_thick_volume_is_copied_and_grows_where_it_is_told_to() {
+    let (host, engine) = engine();
+    label(&engine, "/dev/sdc", &["tier=fast"], &[]).unwrap();
+    let on = |disk: &str| PlaceOn { on: vec![path(disk)], ..PlaceOn::default() };
+    let data = name("data");
+    let request = vol_engine::CreateThick { place: on("/dev/sda"), ..thick_request("log", 1) };
+    engine.create_thick(&request, false).unwrap();
+    let disks = |of: &str| -> Vec<String> {
+        engine.vg(&data).unwrap().read(|catalog| {
+            let thick = catalog.volume_named(&volume(of)).unwrap().thick().unwrap().clone();
+            thick.segments.iter().map(|segment| catalog.pv(segment.pv).unwrap().path_hint.clone()).collect()
+        })
+    };
+    let clone = |new: &str, place: PlaceOn| {
+        engine.clone_volume(&vol_engine::CloneVolume { place, ..clone_request("log", new) }, false)
+    };
+    let resize = |mib: u64, place: &PlaceOn| {
+        engine.resize_volume_on(&data, &volume("log"), vol_core::plan::fs::NewSize::To(Bytes::mib(mib)), place, false)
+    };
+    assert!(changed(clone("copy", labelled("tier=fast")).unwrap()));
+    assert_eq!(disks("copy"), ["/dev/sdc"]);
+    assert!(!changed(clone("copy", labelled("tier=fast")).unwrap()), "the same request again");
+    assert!(changed(resize(32, &on("/dev/sdb")).unwrap()));
+    assert_eq!(disks("log"), ["/dev/sda", "/dev/sdb"]);
+    // Not remembered: it goes on where it ends.
+    assert!(changed(resize(48, &PlaceOn::default()).unwrap()));
+    assert_eq!(disks("log"), ["/dev/sda", "/dev/sdb"]);
+    let right_behind = PlaceOn { contiguous: true, ..PlaceOn::default() };
+    assert!(changed(resize(64, &right_behind).unwrap()));
+    assert_eq!(disks("log"), ["/dev/sda", "/dev/sdb"]);
+    engine
+        .create_thick(&vol_engine::CreateThick { place: on("/dev/sdb"), ..thick_request("behind", 1) }, false)
+        .unwrap();
+    let effects = host.effects();
+    let (message, _) = refused(resize(80, &right_behind));
+    assert!(message.contains("the growth of data/log needs 16.0 MiB right behind its end"), "{message}");
+    let (message, _) = refused(resize(5 << 10, &on("/dev/sdb")));
+    assert!(message.contains("on PVs that are one of /dev/sdb"), "{message}");
+    for (place, says) in [
+        (on("/dev/sdd"), "is a PV of volume group other, not of data"),
+        (PlaceOn { not_on: vec![path("/dev/sda")], ..on("/dev/sda") }, "/dev/sda is to be used and not to be used"),
+        (labelled("tier=slow"), "no PV of volume group data is labelled tier=slow"),
+    ] {
+        let (message, hint) = refused(resize(80, &place));
+        assert!(message.contains(says) && !hint.is_empty(), "{message} ({hint})");
+        let (message, hint) = refused(clone("other", place));
+        assert!(message.contains(says) && !hint.is_empty(), "{message} ({hint})");
+    }
+    let reserved = vol_engine::CloneVolume { reserve: Reserve::Full, ..clone_request("log", "other") };
+    let (message, hint) = refused(engine.clone_volume(&reserved, false));
+    assert!(message.contains("all of its space is its own already") && hint.contains("--reserve"), "{message}");
+    assert_eq!(host.effects(), effects, "nothing was done");
+    sound(&host, &engine, "thick volumes placed");
+}
+
+#[test]
+fn a_thin_volume_lies_where_its_pool_does_and_is_not_told_another_place() {
+    let (host, engine) = engine();
+    engine.create_pool(&pool("2G", PlaceOn::default()), false).unwrap();
+    Op::CreateRaw.run(&engine).unwrap();
+    let effects = host.effects();
+    let sda = PlaceOn { on: vec![path("/dev/sda")], ..PlaceOn::default() };
+    for place in [sda, PlaceOn { contiguous: true, ..PlaceOn::default() }] {
+        let request = vol_engine::CloneVolume { place: place.clone(), ..clone_request("raw", "copy") };
+        let (message, hint) = refused(engine.clone_volume(&request, false));
+        assert!(message.contains("data/raw, and so a clone of it, lies in pool data/tank"), "{message}");
+        assert!(hint.contains("volctl pool set data/tank --on"), "{hint}");
+        let size = vol_core::plan::fs::NewSize::By(Bytes::gib(1));
+        let (message, hint) = refused(engine.resize_volume_on(&name("data"), &volume("raw"), size, &place, false));
+        assert!(message.contains("data/raw lies in pool data/tank: only a thick volume"), "{message}");
+        assert!(hint.contains("volctl pool set data/tank --on"), "{hint}");
+    }
+    assert_eq!(host.effects(), effects, "nothing was done");
+}

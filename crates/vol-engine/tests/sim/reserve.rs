@@ -2,7 +2,7 @@
 
 use vol_core::observed::{PoolStatus, PoolUsage};
 use vol_engine::host::HostRead as _;
-use vol_engine::{CreatePool, CreateVolume, Engine, SpacePolicy};
+use vol_engine::{CloneVolume, CreatePool, CreateVolume, Engine, SpacePolicy};
 use vol_sim::SimHost;
 use vol_types::*;
 
@@ -139,6 +139,60 @@ fn a_snapshot_of_a_reserved_volume_needs_its_reserve_once_more() {
     engine.delete_volume(&name("data"), &volume("a@t"), false).unwrap();
     assert_eq!(aside(&engine), Bytes::mib(12));
     sound(&host, &engine, "a snapshot");
+}
+
+fn clone(engine: &Engine<SimHost>, of: &str, new: &str, reserve: Reserve) -> Result<bool, String> {
+    let request = CloneVolume { reserve, ..clone_request(of, new) };
+    engine.clone_volume(&request, false).map(changed).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_clone_has_a_reserve_of_its_own_and_all_of_it_counts() {
+    let (host, engine) = small(Growth::Off);
+    make(&engine, "a", Reserve::None).unwrap();
+    engine.attach(&name("data"), &volume("a"), false).unwrap();
+    write(&host, &engine, "a", 300);
+    // 724 MiB are free.
+    assert_eq!(clone(&engine, "a", "b", HALF), Ok(true));
+    assert_eq!(aside(&engine), Bytes::mib(512), "it shares all that it has: none of that counts as its own");
+    assert_eq!(clone(&engine, "a", "b", HALF), Ok(false), "the same request again");
+    for (other, present) in [(Reserve::None, "512 MiB"), (Reserve::Full, "512 MiB")] {
+        let refused = clone(&engine, "a", "b", other).unwrap_err();
+        assert!(refused.contains(&format!("not what was asked for: a reserve of {present}")), "{refused}");
+    }
+    let refused = clone(&engine, "a", "c", Reserve::Full).unwrap_err();
+    assert!(
+        refused.contains("data/c needs 600 MiB to be set aside in pool data/tank, which has 724 MiB free; 512 MiB"),
+        "{refused}"
+    );
+    let more = clone(&engine, "a", "c", Reserve::Bytes(Bytes::gib(1))).unwrap_err();
+    assert!(more.contains("a reserve of 1.00 GiB is more than data/c can hold, which is 600 MiB"), "{more}");
+    assert_eq!(clone(&engine, "a", "c", Reserve::Bytes(Bytes::mib(212))), Ok(true), "it fits to the byte");
+    let refused = make(&engine, "d", Reserve::None).unwrap_err();
+    assert!(refused.contains("724 MiB of that are set aside"), "{refused}");
+    assert_eq!(aside(&start(&host)), Bytes::mib(724), "it is on the disks");
+    in_order(&host, &engine);
+}
+
+#[test]
+fn a_clone_with_a_reserve_needs_that_of_its_source_once_more_but_not_that_of_a_snapshots_volume() {
+    let (host, engine) = small(Growth::Off);
+    make(&engine, "a", HALF).unwrap();
+    engine.attach(&name("data"), &volume("a"), false).unwrap();
+    write(&host, &engine, "a", 400);
+    // 624 MiB are free, 112 of them set aside. After it 512 of `a` count, and what the clone asks for.
+    let refused = clone(&engine, "a", "b", Reserve::Bytes(Bytes::mib(113))).unwrap_err();
+    assert!(
+        refused.contains("data/b, which would share its chunks with data/a and its reserve, needs 513 MiB"),
+        "{refused}"
+    );
+    engine.create_snapshot(&"data/a@t".parse().unwrap(), false).unwrap();
+    assert_eq!(aside(&engine), Bytes::mib(512), "the snapshot shares already");
+    let refused = clone(&engine, "a@t", "b", Reserve::Bytes(Bytes::mib(113))).unwrap_err();
+    assert!(refused.contains("data/b needs 113 MiB"), "{refused}");
+    assert_eq!(clone(&engine, "a@t", "b", Reserve::Bytes(Bytes::mib(112))), Ok(true));
+    assert_eq!(aside(&engine), Bytes::mib(624));
+    in_order(&host, &engine);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use vol_types::label::check_key;
 use vol_types::{Label, Name, Selector, SnapshotPath, VolumePath};
 
 use super::Change;
-use crate::values::name;
+use super::space::Place;
+use crate::values::{name, reserve};
 
 /// Labels of something new.
 #[derive(Clone, Debug, Default, Args)]
@@ -59,6 +60,12 @@ pub struct CloneArgs {
     pub new: VolumePath,
     #[command(flatten)]
     pub with: WithLabels,
+    /// Set this much of the pool aside for it: a size, or full
+    #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
+    pub reserve: Option<String>,
+    /// Of a thick volume: where the copy is to lie
+    #[command(flatten)]
+    pub place: Place,
     #[command(flatten)]
     pub change: Change,
 }

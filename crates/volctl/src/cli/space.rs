@@ -60,3 +60,20 @@ pub struct Place {
     #[arg(long)]
     pub contiguous: bool,
 }
+
+/// Where a pool grows from now on.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GrowOn {
+    /// From now on it grows only on this physical volume (repeatable). What it remembers is replaced by all that is given
+    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
+    pub on: Vec<PvText>,
+    /// From now on it does not grow on this physical volume (repeatable)
+    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
+    pub not_on: Vec<PvText>,
+    /// From now on it grows only on physical volumes with this label (repeatable: with all of them)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub on_label: Vec<Label>,
+    /// From now on it grows on any physical volume
+    #[arg(long, conflicts_with_all = ["on", "not_on", "on_label"])]
+    pub anywhere: bool,
+}

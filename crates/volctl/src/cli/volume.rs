@@ -205,6 +205,9 @@ pub enum Volume {
         /// The new size, for example 40G, or so much more: +10G
         #[arg(value_parser = new_size, allow_hyphen_values = true)]
         size: SizeText,
+        /// Of a thick volume: where what is added is to lie
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         change: Change,
     },

@@ -33,7 +33,7 @@ fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-fn labels_text(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
     let all: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     or_unknown(Some(&all.join(", ")))
 }
@@ -128,7 +128,7 @@ pub fn pool_facts(pool: &PoolInfo, format: Format) -> String {
 }
 
 /// Which PVs it may lie on.
-fn place_text(pool: &PoolInfo) -> String {
+pub fn place_text(pool: &PoolInfo) -> String {
     let mut parts = Vec::new();
     if !pool.on.is_empty() {
         parts.push(pool.on.join(", "));

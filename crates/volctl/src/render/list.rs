@@ -3,6 +3,7 @@
 use vol_api::{DeletedInfo, PoolInfo, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
 
 use super::Align::{Left, Right};
+use super::fact::labels_text;
 use super::{Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
 
 pub fn pv_table(pvs: &[PvInfo], format: Format) -> Table {
@@ -13,6 +14,7 @@ pub fn pv_table(pvs: &[PvInfo], format: Format) -> Table {
         ("FREE", Right),
         ("METADATA", Left),
         ("HEALTH", Left),
+        ("LABELS", Left),
     ]);
     for pv in pvs {
         let path = match (&pv.path, &pv.backing_file) {
@@ -28,6 +30,10 @@ pub fn pv_table(pvs: &[PvInfo], format: Format) -> Table {
             format.size(pv.free_bytes),
             if pv.metadata_copy { "yes" } else { "no" }.to_owned(),
             health.to_owned(),
+            match pv.labels.is_empty() {
+                true => UNKNOWN.to_owned(),
+                false => labels_text(&pv.labels),
+            },
         ]);
     }
     table

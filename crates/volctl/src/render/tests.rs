@@ -132,9 +132,15 @@ fn physical_volumes_are_listed() {
         size_bytes: 20 * GIB,
         free_bytes: 4 * GIB,
         metadata_copy: true,
+        labels: [("tier", "fast"), ("rack", "7")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..PvInfo::default()
     };
-    let file = PvInfo { path: Some("/dev/loop0".into()), backing_file: Some("/srv/a.img".into()), ..disk.clone() };
+    let file = PvInfo {
+        path: Some("/dev/loop0".into()),
+        backing_file: Some("/srv/a.img".into()),
+        labels: Default::default(),
+        ..disk.clone()
+    };
     let gone = PvInfo {
         id: "0191d6e0-0000-7000-8000-000000000009".into(),
         path: None,
@@ -145,10 +151,10 @@ fn physical_volumes_are_listed() {
     golden(
         &pv_table(&[disk, file, gone], Format::default()).render(false),
         &[
-            "PV                                    VG        SIZE      FREE  METADATA  HEALTH",
-            "/dev/sdb                              data  20.0 GiB  4.00 GiB  yes       ok",
-            "/dev/loop0 (/srv/a.img)               data  20.0 GiB  4.00 GiB  yes       ok",
-            "0191d6e0-0000-7000-8000-000000000009  data  20.0 GiB  4.00 GiB  no        missing",
+            "PV                                    VG        SIZE      FREE  METADATA  HEALTH   LABELS",
+            "/dev/sdb                              data  20.0 GiB  4.00 GiB  yes       ok       rack=7, tier=fast",
+            "/dev/loop0 (/srv/a.img)               data  20.0 GiB  4.00 GiB  yes       ok       –",
+            "0191d6e0-0000-7000-8000-000000000009  data  20.0 GiB  4.00 GiB  no        missing  rack=7, tier=fast",
         ],
     );
 }

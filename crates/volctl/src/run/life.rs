@@ -7,7 +7,7 @@ use vol_types::{Label, SnapshotPath};
 
 use super::change::{Question, line};
 use super::thick::watched;
-use super::{Run, Session};
+use super::{Run, Session, paths};
 use crate::cli::{
     Change, CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, WithLabels,
@@ -43,7 +43,7 @@ pub fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
 }
 
 pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
-    let CloneArgs { of, new, with, change } = args;
+    let CloneArgs { of, new, with, reserve, place, change } = args;
     let from = of.snapshot.as_ref().map_or(of.volume.to_string(), |snapshot| format!("{}@{snapshot}", of.volume));
     if new.vg != of.volume.vg {
         return Err(Failure::new(
@@ -58,6 +58,11 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         snapshot: of.snapshot.map(|snapshot| snapshot.to_string()),
         name: new.volume.to_string(),
         labels: labels(&with)?,
+        reserve,
+        on: paths::pvs(&place.on)?,
+        not_on: paths::pvs(&place.not_on)?,
+        on_labels: unique(place.on_label.iter())?,
+        contiguous: place.contiguous,
     };
     let format = session.format;
     let client = session.client.clone();

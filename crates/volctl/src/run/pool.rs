@@ -5,7 +5,7 @@ use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, RepairPool, SetPool}
 use super::change::{Question, line, plan_of};
 use super::{Run, Session, life, paths, repair, usage};
 use crate::cli::Pool;
-use crate::render::{pool_facts, pool_table};
+use crate::render::{place_text, pool_facts, pool_table};
 use crate::{Failure, exit};
 
 fn name(pool: &PoolInfo) -> String {
@@ -85,8 +85,12 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
                 )
             })
         }
-        Pool::Set { pool, policy, change } => {
+        Pool::Set { pool, policy, place, change } => {
             let request = SetPool {
+                on: paths::pvs(&place.on)?,
+                not_on: paths::pvs(&place.not_on)?,
+                on_labels: life::unique(place.on_label.iter())?,
+                anywhere: place.anywhere,
                 grow_to: policy.grow_to.map(|text| text.0),
                 reserve_percent: policy.reserve,
                 when_full: policy.when_full.map(|word| word.as_str().to_owned()),
@@ -96,12 +100,20 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
                 return Err(Failure::new(
                     exit::USAGE,
                     format!("what to change about pool {pool} is not said"),
-                    Some("give --grow-to, --reserve, --when-full or --overcommit-limit"),
+                    Some(
+                        "give --grow-to, --reserve, --when-full, --overcommit-limit, or --on, --not-on, --on-label, --anywhere",
+                    ),
                 ));
             }
+            let placed = request.anywhere
+                || !(request.on.is_empty() && request.not_on.is_empty() && request.on_labels.is_empty());
             let changed = session.client.set_pool(&pool, &request, change.dry_run).await?;
             session.report(&changed, pool.to_string(), |outcome| {
-                line(&format!("pool {pool}"), outcome.changed, "changed", "is set so already", "")
+                let grows = outcome.object.as_ref().filter(|_| outcome.changed && placed);
+                let next = grows.map_or(String::new(), |pool| {
+                    format!("It grows on {} from now on; what it has stays where it is", place_text(pool))
+                });
+                line(&format!("pool {pool}"), outcome.changed, "changed", "is set so already", &next)
             })
         }
         Pool::Check { pool, online } => repair::check(&pool, online, session).await,

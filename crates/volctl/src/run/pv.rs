@@ -18,15 +18,19 @@ fn name(pv: &PvInfo) -> String {
 
 pub async fn run(command: Pv, session: &mut Session<'_>) -> Run {
     match command {
-        Pv::List(within) => {
-            let list = session.client.pvs(within.vg.as_ref()).await?;
+        Pv::List { within, selected } => {
+            let (list, empty) = match selected.joined() {
+                Some(selector) => (
+                    session.client.pvs_selected(within.vg.as_ref(), &selector).await?,
+                    "No physical volumes with such labels.",
+                ),
+                None => (
+                    session.client.pvs(within.vg.as_ref()).await?,
+                    "No physical volumes: volctl vg create NAME DISK… makes some.",
+                ),
+            };
             let table = pv_table(&list.pvs, session.format);
-            session.list(
-                &list,
-                list.pvs.iter().map(name),
-                &table,
-                "No physical volumes: volctl vg create NAME DISK… makes some.",
-            )
+            session.list(&list, list.pvs.iter().map(name), &table, empty)
         }
         Pv::Show { pv } => {
             let pv = find(pv, session).await?;

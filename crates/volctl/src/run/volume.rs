@@ -140,7 +140,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
         Volume::Label(args) => life::label_volume(args, session).await,
         Volume::Protect(args) => life::protect_volume(args, true, session).await,
         Volume::Unprotect(args) => life::protect_volume(args, false, session).await,
-        Volume::Resize { volume, size, change } => fs::resize(&volume, size.0, &change, session).await,
+        Volume::Resize { volume, size, place, change } => fs::resize(&volume, size.0, &place, &change, session).await,
         Volume::Check { volume, repair, change } => fs::check(&volume, repair, &change, session).await,
         Volume::Trim { volume, change } => fs::trim(&volume, &change, session).await,
         Volume::Delete { volume, now, change } => {

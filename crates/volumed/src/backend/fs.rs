@@ -54,7 +54,8 @@ pub fn resize<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let new = new_size(&request.size)?;
-    let done = backend.engine.resize_volume(&path.vg, &volume_name(path), new, dry_run).map_err(|error| {
+    let place = super::space::place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?;
+    let done = backend.engine.resize_volume_on(&path.vg, &volume_name(path), new, &place, dry_run).map_err(|error| {
         // The size is recorded before anything grows.
         match backend.volume_info(path) {
             Ok(_) if matches!(error, vol_engine::EngineError::Step(_)) => from_engine(error).with_hint(

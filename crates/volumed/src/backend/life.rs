@@ -53,6 +53,8 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
             },
             name: parse_field("name", &request.name)?,
             labels: labels(&request.labels)?,
+            reserve: reserve(request.reserve.as_deref())?.unwrap_or(Reserve::None),
+            place: super::space::place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?,
         };
         let path = VolumePath { vg: wanted.vg.clone(), volume: wanted.name.clone() };
         let done = self.engine.clone_volume(&wanted, dry_run).map_err(from_engine)?;

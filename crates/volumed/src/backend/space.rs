@@ -83,7 +83,14 @@ pub fn set<H: HostMut + 'static>(
         when_full: request.when_full.as_deref().map(when_full).transpose()?,
         reserve_percent: request.reserve_percent,
         overcommit_percent: request.overcommit_limit_percent,
+        placement: None,
     };
-    let done = backend.engine.set_pool(&path.vg, &wanted, dry_run).map_err(from_engine)?;
+    let place = place((&request.on, &request.not_on), &request.on_labels, false)?;
+    if request.anywhere && !place.is_anywhere() {
+        return Err(ApiError::invalid("anywhere: the pool cannot grow anywhere and on certain PVs alone")
+            .with_hint("leave out either anywhere, or on, not_on and on_labels"));
+    }
+    let place = Some(&place).filter(|place| request.anywhere || !place.is_anywhere());
+    let done = backend.engine.set_pool_on(&path.vg, &wanted, place, dry_run).map_err(from_engine)?;
     changed(backend, &path.vg, done, || backend.pool_info(path))
 }

@@ -40,23 +40,31 @@ struct LabelQuery {
 
 impl LabelQuery {
     fn selector(&self) -> Result<Selector, ApiError> {
-        self.selector.as_deref().map_or(Ok(Selector::default()), |text| parse_field("selector", text))
+        selector(self.selector.as_deref())
     }
+}
+
+fn selector(text: Option<&str>) -> Result<Selector, ApiError> {
+    text.map_or(Ok(Selector::default()), |text| parse_field("selector", text))
 }
 
 fn label<'a>(labels: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
     labels.get(key).map(String::as_str)
 }
 
-/// `?vg=` and `?path=` of `/v1/pvs`.
+/// `?vg=`, `?path=` and `?selector=` of `/v1/pvs`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PvQuery {
     vg: Option<String>,
     path: Option<String>,
+    selector: Option<String>,
 }
 
 impl PvQuery {
+    fn selector(&self) -> Result<Selector, ApiError> {
+        selector(self.selector.as_deref())
+    }
     fn fits(&self, pv: &PvInfo) -> bool {
         self.path.is_none() || self.path == pv.path || self.path == pv.backing_file
     }
@@ -112,8 +120,9 @@ fn groups() -> Router<Arc<Front>> {
             "/v1/pvs",
             get(|call: Call| {
                 call.read(|b, (), query: PvQuery| {
+                    let selector = query.selector()?;
                     let mut pvs = b.pvs(within(query.vg.as_deref())?.as_ref())?;
-                    pvs.retain(|pv| query.fits(pv));
+                    pvs.retain(|pv| query.fits(pv) && selector.fits(|key| label(&pv.labels, key)));
                     Ok(PvList { pvs })
                 })
             }),

@@ -69,6 +69,11 @@ pub const DEFECTS: &[Defect] = &[
     code("the older checkpoint is read", Story, "what is shown is old, or is not found at all"),
     // Copies and majorities.
     code("a change is seen before it is durable", Story, "readers are told of what the next start does not find"),
+    code(
+        "what is owed is forgotten",
+        Story,
+        "the end of a transaction is never written, and the next start does not know of it",
+    ),
     code("a commit is acknowledged by any copy", Story, "what was acknowledged goes with one disk"),
     code(
         "a commit without its majority is forgotten",
@@ -115,6 +120,9 @@ pub const DEFECTS: &[Defect] = &[
     code("an intent is taken for the deed", One, "volumes are shown that the pool does not have"),
     code("what is taken back stays in the pool", One, "thin ids pile up that nobody knows"),
     code("thick space is handed out as it is", Story, "who gets extents reads what others wrote"),
+    code("claims are not looked at", Story, "two changes of one volume are made at once"),
+    code("a repair forgets the original", Story, "what a repair got wrong cannot be looked up any more"),
+    code("a pool grows into the spare", Story, "a pool whose metadata are damaged cannot be repaired"),
     code("an unformatted volume is ready", One, "a volume without a file system is handed out as a raw one"),
     // Steps.
     plan("plan: the intent is not recorded", plans::no_intent, One, "what was half done in the pool is never settled"),

@@ -4,7 +4,7 @@ use vol_core::{Action, Plan};
 use vol_types::{Change, Content, Object, ObjectKey, VgState};
 
 fn puts(action: &Action, which: impl Fn(&Object) -> bool) -> bool {
-    matches!(action, Action::Commit { changes }
+    matches!(action, Action::Commit { changes } | Action::CommitLater { changes }
         if changes.iter().any(|change| matches!(change, Change::Put(object) if which(object))))
 }
 fn begins(action: &Action) -> bool {
@@ -12,7 +12,7 @@ fn begins(action: &Action) -> bool {
 }
 fn ends(action: &Action) -> bool {
     let is_intent = |change: &Change| matches!(change, Change::Delete(ObjectKey::Intent(_)));
-    matches!(action, Action::Commit { changes } if changes.iter().any(is_intent))
+    matches!(action, Action::Commit { changes } | Action::CommitLater { changes } if changes.iter().any(is_intent))
 }
 const fn is_message(action: &Action) -> bool {
     matches!(action, Action::CreateThin { .. } | Action::SnapshotThin { .. } | Action::DeleteThin { .. })

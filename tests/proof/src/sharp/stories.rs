@@ -1,6 +1,8 @@
 //! Directed scenarios about disks that are not what they were, requests that come together, and a kernel that misbehaves.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vol_core::VolumeName;
 use vol_core::dm::Device;
@@ -9,7 +11,7 @@ use vol_core::plan::snapshot::CreateSnapshot;
 use vol_core::plan::thick::Layout;
 use vol_engine::host::{HostErrorKind, HostRead as _};
 use vol_engine::{CreateThick, CreateVg, CreateVolume, Engine, PlaceOn, ThinRequest};
-use vol_sim::{CrashMode, Damage, EffectKind, Fault, ProbeLie, SimHost};
+use vol_sim::{CrashMode, Damage, EffectKind, Fault, ProbeLie, SimHost, ThinFlaw};
 use vol_types::{Bytes, FsKind, IntentId, Labels, MkfsOptions, SnapshotPath, VolumeId, VolumePath, limit};
 
 use super::scenarios::{
@@ -34,9 +36,12 @@ pub const ALL: &[Scenario] = &[
     ("an origin was left suspended", left_suspended),
     ("snapshots are counted", snapshots_counted),
     ("a group whose metadata are on one of three disks is deleted", one_copy_deleted),
+    ("the end of a change is written with the next", ends_with_the_next),
     ("one copy each is on its own disk", each_copy_alone),
     ("a device is there already", device_there_already),
     ("extents are handed out again", handed_out_again),
+    ("two work on one volume", two_at_once),
+    ("a pool that is as large as it can be is repaired", repaired_when_full),
 ];
 
 const TWO: Shape = Shape::new(2, 2);
@@ -294,9 +299,21 @@ fn snapshots_counted() -> Told {
     must(counted == made, || format!("the catalog counts {counted:?} snapshots, the kernel {made:?}"))
 }
 
+fn ends_with_the_next() -> Told {
+    let (host, engine) = group(2)?;
+    create(&engine, "x")?;
+    create(&engine, "y")?;
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    let engine = on(&host)?;
+    must(has(&engine, "x") && has(&engine, "y"), || format!("after a power cut there is {:?}", volumes(&engine)))
+}
+
 fn each_copy_alone() -> Told {
     let (host, engine) = group(3)?;
     create(&engine, "x")?;
+    engine.settle_owed();
     drop(engine);
     host.crash(CrashMode::LoseAll);
     for alone in ["/dev/sda", "/dev/sdb", "/dev/sdc"] {
@@ -376,4 +393,73 @@ fn handed_out_again() -> Told {
     on_extents("first", Some(b"a secret"))?;
     let found = on_extents("second", None)?;
     must(found.iter().all(|byte| *byte == 0), || "what another one wrote is read".to_owned())
+}
+
+/// How long mkfs goes on when somebody waits for it.
+const A_WHILE: Duration = Duration::from_millis(250);
+
+/// A volume that is just being made is mounted: whoever asks waits until it is there. The defect is in this thread alone.
+fn two_at_once() -> Told {
+    let (host, engine) = group(2)?;
+    let hold = host.hold(EffectKind::Mkfs, "");
+    let let_go = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| engine.create_volume(&formatted("pg"), false).map(drop));
+        hold.until(1);
+        let (done, told) = std::sync::mpsc::channel::<()>();
+        let let_go = &let_go;
+        scope.spawn(move || {
+            // Nobody tells anything if it waits as it should.
+            let _late = told.recv_timeout(A_WHILE);
+            let_go.store(true, Ordering::SeqCst);
+            drop(hold);
+        });
+        let mounted = ask(&engine, TWO, Op::Mount(Key::volume(Vol::Pg)));
+        let waited = let_go.load(Ordering::SeqCst);
+        drop(done);
+        let made = made.join().map_err(|_| "its creation panicked".to_owned())?;
+        must(waited, || format!("it was worked on while it was being made: {mounted:?}"))?;
+        made.map_err(|error| error.to_string())?;
+        mounted
+    })?;
+    judge_nothing_wrong(&host, &engine)
+}
+
+/// It grows by itself until there is no more room. Then its metadata are damaged: there is space to write them anew, and the old are kept.
+fn repaired_when_full() -> Told {
+    let (host, engine) = group(2)?;
+    let data = Group::Data.name();
+    let failed = |what: &'static str| move |error: vol_engine::EngineError| format!("{what}: {error}");
+    let wanted = CreateVolume { size: Bytes::mib(600), ..request("v") };
+    let of = VolumeName { volume: name("v"), snapshot: None };
+    engine.create_volume(&wanted, false).map_err(failed("create"))?;
+    engine.attach(&data, &of, false).map_err(failed("attach"))?;
+    let vg = engine.vgs()[0].clone();
+    let found = vg.read(|catalog| {
+        let pool = catalog.pools().next()?.clone();
+        Some((pool, catalog.volume_named(&of)?.id))
+    });
+    let (pool, volume) = found.ok_or("they are not in the catalog")?;
+    let has_room = || {
+        vg.read(|catalog| {
+            catalog.pool(pool.id).is_some_and(|pool| !vol_core::plan::grow::room(catalog, pool).is_zero())
+        })
+    };
+    let mut looks = 0;
+    while has_room() && looks < 200 {
+        looks += 1;
+        host.fill(&Device::Volume(volume).uuid(), 64).map_err(|error| error.to_string())?;
+        host.pass(Duration::from_secs(10));
+        engine.guard_space();
+    }
+    must(!has_room(), || "it does not grow as far as it can".to_owned())?;
+    engine.detach(&data, &of, false).map_err(failed("detach"))?;
+    let metadata = Device::PoolMetadata(pool.id).uuid();
+    host.spoil_metadata(&metadata, ThinFlaw::SpaceMaps).map_err(|error| error.to_string())?;
+    engine.repair_pool(&data, &pool.name, false, false).map_err(failed("repair"))?;
+    let original = vg.read(|catalog| catalog.pool(pool.id).map(|pool| pool.original.len()));
+    must(original.is_some_and(|pieces| pieces > 0), || "the original metadata are not kept".to_owned())?;
+    // That it will be full soon is told, and is true.
+    let wrong = host.violations();
+    must(wrong.is_empty(), || wrong.join("; "))
 }

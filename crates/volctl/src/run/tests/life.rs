@@ -84,13 +84,21 @@ fn each_verb_sends_what_it_should_and_says_what_was_done() {
 #[test]
 fn a_list_is_kept_to_labels_by_the_daemon() {
     let found = VolumeInfo { labels: labels(&[("tier", "fast")]), ..volume() };
+    let disk = PvInfo { path: Some("/dev/sdb".into()), labels: labels(&[("tier", "fast")]), ..PvInfo::default() };
     let daemon = Daemon::start()
+        .answer("GET /v1/pvs?vg=data&selector=tier%3Dfast", &PvList { pvs: vec![disk] })
+        .answer("GET /v1/pvs?selector=kept", &PvList::default())
         .answer("GET /v1/volumes?vg=data&selector=tier%3Dfast%2C%21old", &VolumeList { volumes: vec![found] })
         .answer("GET /v1/snapshots?selector=kept", &SnapshotList::default());
     let ran = daemon.volctl("volume list data -l tier=fast -l !old -o name");
     assert_eq!((ran.exit, ran.out.as_str()), (0, "data/pg\n"), "{}", ran.err);
     let ran = daemon.volctl("snapshot list --selector kept");
     assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, "", "No snapshots with such labels.\n"));
+    let ran = daemon.volctl("pv list data -l tier=fast");
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    assert!(ran.out.contains("LABELS\n") && ran.out.contains("tier=fast\n"), "{}", ran.out);
+    let ran = daemon.volctl("pv list -l kept");
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, "", "No physical volumes with such labels.\n"));
     let ran = daemon.volctl("volume list data -l tier=fast,!old -o json");
     assert!(ran.out.contains(r#""tier": "fast""#), "{}", ran.out);
 }

@@ -18,6 +18,7 @@ fn clone_request(snapshot: Option<&str>, name: &str) -> CloneVolume {
         snapshot: snapshot.map(str::to_owned),
         name: name.into(),
         labels: labels(&[("for", "test")]),
+        ..CloneVolume::default()
     }
 }
 

@@ -69,6 +69,7 @@ fn a_pool_is_extended_and_its_policies_are_changed() {
         reserve_percent: Some(0),
         when_full: Some("error".into()),
         overcommit_limit_percent: Some(300),
+        ..Default::default()
     };
     let set = done(backend.set_pool(&tank, request.clone(), false));
     assert_eq!((set.growth.as_str(), set.growth_limit_bytes), ("up_to", Some(now.size_bytes + (64 << 20))));

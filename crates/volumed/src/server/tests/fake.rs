@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -22,19 +22,44 @@ use crate::server::{Front, Limits, run};
 pub const PROVISION_GID: u32 = 20;
 pub const OBSERVE_GID: u32 = 30;
 
-/// Records what it is asked to change. The volume `slow` takes half a second, `panic` panics.
+/// How long what is to come by itself may take: more than any machine needs, for a test that would fail.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+pub async fn until(is: impl Fn() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("it does not come");
+}
+
+/// Records what it is asked to change. The volume `slow` takes half a second, `gate` until [`Fake::open`], `panic` panics.
 #[derive(Default)]
 pub struct Fake {
     pub changes: Mutex<Vec<String>>,
     pub begun: AtomicUsize,
     pub ended: AtomicUsize,
+    gate: (Mutex<bool>, Condvar),
 }
 
 impl Fake {
+    /// Lets the changes of `gate` end.
+    pub fn open(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
+    }
+
     fn change<T: Default>(&self, what: String, dry_run: bool) -> Change<T> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         if what.contains("slow") {
             std::thread::sleep(Duration::from_millis(500));
+        }
+        if what.contains("gate") {
+            let (open, changed) = &self.gate;
+            let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
+            assert!(!waited.1.timed_out(), "nobody opens the gate");
         }
         assert!(!what.contains("panic"), "asked to panic");
         if dry_run {
@@ -301,7 +326,7 @@ impl Server {
     }
 
     pub fn limits() -> Limits {
-        let short = Duration::from_millis(300);
+        let short = Duration::from_millis(800);
         Limits { head: short, body: short, changes: 2, connections: 8, strangers: 1, ..Limits::default() }
     }
 
