@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
@@ -38,8 +38,8 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
     move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
 }
 
-const fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
-    MountCall { dev, fs, subdir: None, target: PathBuf::new(), read_only, allow_same_uuid: false, no_replay: false }
+fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
+    MountCall { dev, fs, subdir: None, target: "/".into(), read_only, allow_same_uuid: false, no_replay: false }
 }
 
 /// Mounts where nobody sees it, for reading only, and unmounts again: the journal of a file system on a writable device is
@@ -317,7 +317,7 @@ mod tests {
             println!("skipped: nothing can be mounted here");
             return;
         };
-        let root = PathBuf::from(format!("/proc/self/fd/{}", whole.as_raw_fd()));
+        let root = std::path::PathBuf::from(format!("/proc/self/fd/{}", whole.as_raw_fd()));
         std::fs::create_dir(root.join("data")).unwrap();
         std::fs::write(root.join("data/inside"), "").unwrap();
         std::fs::write(root.join("file"), "").unwrap();
