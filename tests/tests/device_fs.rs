@@ -439,11 +439,11 @@ fn a_directory_is_handed_out_clean_whatever_stands_beside_it() {
         m.ok(&["volume", "unmount", &volume]);
     }
     // Without owner and mode it is as a root would be, and the volume may be a thick one.
-    m.ok(&["volume", "create", &m.of("log"), "--size", "64M", "--thick", "--subdir", "data"]);
-    m.ok(&["volume", "mount", &m.of("log"), &m.path("log")]);
-    let seen = fs::metadata(m.path("log")).unwrap();
+    m.ok(&["volume", "create", &m.of("thick"), "--size", "64M", "--thick", "--subdir", "data"]);
+    m.ok(&["volume", "mount", &m.of("thick"), &m.path("thick")]);
+    let seen = fs::metadata(m.path("thick")).unwrap();
     assert_eq!((seen.uid(), seen.gid(), seen.mode() & 0o7777), (0, 0, 0o755));
-    assert_eq!(names(&m.path("log")), Vec::<String>::new());
+    assert_eq!(names(&m.path("thick")), Vec::<String>::new());
     let sequence = m.sequence();
     let create = |more: &[&str]| [&["volume", "create", &*m.of("w"), "--size", "64M"], more].concat().join(" ");
     for (code, word, more) in [
