@@ -103,6 +103,7 @@ fn objects() -> Vec<Object> {
             reserve: Bytes::mib(1),
             check_fs: of.is_some(),
             deleted_at: (state == VolumeState::Deleted).then_some(7),
+            subdir: of.map(|_| Box::new(name("data"))),
         })
     };
     // Two extents, of which one is wiped.

@@ -346,3 +346,194 @@ fn the_root_of_a_new_file_system_is_owned_permitted_and_empty_as_asked_for() {
         &["volume", "create", &m.of("w"), "--size", "64M", "--fs", "none", "--mode", "700"],
     );
 }
+
+/// What is in a directory.
+fn names(at: &str) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The directory of its file system that a mount shows (`proc_pid_mountinfo(5)`, field 4).
+fn root_of_mount(at: &str) -> String {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|line| line[4] == at);
+    line.unwrap_or_else(|| panic!("nothing is mounted at {at}:\n{table}"))[3].to_owned()
+}
+
+#[test]
+fn a_directory_is_handed_out_clean_whatever_stands_beside_it() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(mut m) = Machine::start() else { return };
+    m.with_pool(2);
+    for (fs, small, large) in SIZES {
+        let (volume, at, whole) = (m.of(fs), m.path(fs), m.path(&format!("{fs}-whole")));
+        let size = format!("{small}M");
+        let args = ["volume", "create", &volume, "--size", &size, "--fs", fs, "--subdir", "data"];
+        let args = [&args[..], &["--owner", "999:1001", "--mode", "2750"]].concat();
+        let plan = m.ok(&[&args[..], &["--dry-run"]].concat());
+        assert!(plan.contains("directory data in it, owner 999:1001, mode 2750"), "{plan}");
+        m.ok(&args);
+        assert!(m.ok(&args).contains("already exists"));
+        m.ok(&["volume", "mount", &volume, &at]);
+        assert!(m.ok(&["volume", "mount", &volume, &at]).contains("already mounted"), "{fs}");
+        let seen = fs::metadata(&at).unwrap();
+        assert_eq!((seen.uid(), seen.gid(), seen.mode() & 0o7777), (999, 1001, 0o2750), "{fs}");
+        assert_eq!((names(&at), root_of_mount(&at)), (Vec::new(), "/data".to_owned()), "{fs}");
+        let shown = m.ok(&["volume", "show", &volume]);
+        assert!(shown.lines().any(|line| line.starts_with("mounted directory") && line.ends_with(" data")), "{shown}");
+        assert_eq!(m.json(&["volume", "show", &volume])["subdir"], "data");
+        fs::write(format!("{at}/kept"), "yes").unwrap();
+        // Copies show it as well.
+        m.ok(&["snapshot", "create", &format!("{volume}@s")]);
+        fs::write(format!("{at}/lost"), "soon").unwrap();
+        let (copy, copied) = (m.of(&format!("{fs}-copy")), m.path(&format!("{fs}-copy")));
+        m.ok(&["volume", "clone", &format!("{volume}@s"), &copy]);
+        for (noun, of, place) in [("volume", &copy, &copied), ("snapshot", &format!("{volume}@s"), &m.path("s"))] {
+            m.ok(&[noun, "mount", of, place]);
+            assert_eq!((names(place), root_of_mount(place)), (vec!["kept".to_owned()], "/data".to_owned()), "{of}");
+            m.ok(&[noun, "unmount", of]);
+        }
+        // Grown and trimmed in use, by the daemon that has just started too.
+        let before = room(&at);
+        m.ok(&["volume", "resize", &volume, &format!("{large}M")]);
+        assert!(room(&at) > before + ((large - small) << 20) * 8 / 10, "{fs} did not grow");
+        m.ok(&["volume", "trim", &volume]);
+        m.restart();
+        assert!(m.ok(&["volume", "mount", &volume, &at]).contains("already mounted"), "{fs}");
+        m.refused(5, &["another directory", "/data"], &["volume", "mount", &volume, &at, "--whole"]);
+        m.ok(&["volume", "mount", &volume, &whole, "--whole"]);
+        assert_eq!(
+            (root_of_mount(&whole), fs::read_to_string(format!("{whole}/data/kept")).unwrap()),
+            ("/".into(), "yes".into())
+        );
+        let beside: &[&str] = if fs == "ext4" { &["data", "lost+found"] } else { &["data"] };
+        assert_eq!(names(&whole), beside, "{fs}");
+        if fs == "ext4" {
+            // A check that finds a file without a name makes the directory for it anew.
+            fs::remove_dir(format!("{whole}/lost+found")).unwrap();
+            m.ok(&["volume", "unmount", &volume]);
+            m.ok(&["volume", "mount", &volume, &at]);
+            let (held, node) = unmount_and_keep(&m, fs);
+            tool::run("debugfs", &["-w", "-R", "unlink /data/lost", &node]);
+            drop(held);
+            m.ok(&["volume", "check", &volume, "--repair", "--yes"]);
+            m.ok(&["volume", "mount", &volume, &whole, "--whole"]);
+            assert_eq!(
+                (names(&whole).join(" "), names(&format!("{whole}/lost+found")).len()),
+                ("data lost+found".into(), 1)
+            );
+        } else {
+            fs::create_dir(format!("{whole}/lost+found")).unwrap();
+        }
+        m.ok(&["volume", "unmount", &volume]);
+        m.ok(&["volume", "mount", &volume, &at]);
+        let left: &[&str] = if fs == "ext4" { &["kept"] } else { &["kept", "lost"] };
+        assert_eq!(names(&at), left, "{fs}");
+        m.ok(&["volume", "unmount", &volume]);
+        assert!(m.ok(&["volume", "check", &volume]).contains("no errors"), "{fs}");
+        m.ok(&["snapshot", "rollback", &format!("{volume}@s"), "--yes"]);
+        m.ok(&["volume", "mount", &volume, &at]);
+        assert_eq!((names(&at), root_of_mount(&at)), (vec!["kept".to_owned()], "/data".to_owned()), "{fs}");
+        m.ok(&["volume", "unmount", &volume]);
+    }
+    // Without owner and mode it is as a root would be, and the volume may be a thick one.
+    m.ok(&["volume", "create", &m.of("thick"), "--size", "64M", "--thick", "--subdir", "data"]);
+    m.ok(&["volume", "mount", &m.of("thick"), &m.path("thick")]);
+    let seen = fs::metadata(m.path("thick")).unwrap();
+    assert_eq!((seen.uid(), seen.gid(), seen.mode() & 0o7777), (0, 0, 0o755));
+    assert_eq!(names(&m.path("thick")), Vec::<String>::new());
+    let sequence = m.sequence();
+    let create = |more: &[&str]| [&["volume", "create", &*m.of("w"), "--size", "64M"], more].concat().join(" ");
+    for (code, word, more) in [
+        (2, "no sub-directory", "--subdir data --fs none"),
+        (2, "a name", "--subdir lost+found"),
+        (2, "a name", "--subdir .."),
+        (2, "a name", "--subdir a/b"),
+    ] {
+        m.refused(code, &[word], &create(&more.split(' ').collect::<Vec<_>>()).split(' ').collect::<Vec<_>>());
+    }
+    let other = ["volume", "create", &m.of("ext4-copy"), "--size", "64M", "--subdir", "other"];
+    m.refused(5, &["its directory data handed out"], &other);
+    assert_eq!(m.sequence(), sequence);
+}
+
+#[test]
+fn what_stands_in_place_of_the_directory_is_not_mounted_and_it_can_be_put_back() {
+    use std::os::unix::fs::symlink;
+    let Some(m) = Machine::start() else { return };
+    m.with_pool(2);
+    for (fs, small, _) in SIZES {
+        let (volume, at, whole) = (m.of(fs), m.path(fs), m.path(&format!("{fs}-whole")));
+        m.ok(&["volume", "create", &volume, "--size", &format!("{small}M"), "--fs", fs, "--subdir", "data"]);
+        m.ok(&["volume", "mount", &volume, &at]);
+        fs::write(format!("{at}/kept"), "yes").unwrap();
+        m.ok(&["volume", "unmount", &volume]);
+        let id = m.json(&["volume", "show", &volume])["id"].as_str().unwrap().to_owned();
+        let in_whole = |change: &dyn Fn(&str)| {
+            m.ok(&["volume", "mount", &volume, &whole, "--whole"]);
+            change(&format!("{whole}/data"));
+            m.ok(&["volume", "unmount", &volume]);
+        };
+        let refused = |words: &[&str]| {
+            m.refused(1, &[words, &["--whole", "docs/file-systems.md"]].concat(), &["volume", "mount", &volume, &at]);
+            assert!(!kernel::snapshot().contains(&id), "{words:?}: it was left active");
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(!table.lines().any(|line| line.contains(&at)), "{words:?}: {table}");
+        };
+        in_whole(&|data| fs::rename(data, format!("{data}-moved")).unwrap());
+        refused(&["no directory data"]);
+        for target in ["data-moved", "/etc", "/nowhere"] {
+            in_whole(&|data| {
+                fs::remove_file(data).ok();
+                symlink(target, data).unwrap();
+            });
+            refused(&["data", "symbolic link"]);
+        }
+        in_whole(&|data| {
+            fs::remove_file(data).unwrap();
+            fs::write(data, "a file").unwrap();
+        });
+        refused(&["data", "not the directory"]);
+        in_whole(&|data| {
+            fs::remove_file(data).unwrap();
+            fs::rename(format!("{data}-moved"), data).unwrap();
+        });
+        m.ok(&["volume", "mount", &volume, &at]);
+        assert_eq!(fs::read_to_string(format!("{at}/kept")).unwrap(), "yes", "{fs}");
+        m.ok(&["volume", "unmount", &volume]);
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_each_effect_of_a_mount_shows_the_directory_or_nothing() {
+    let Some(mut m) = Machine::start() else { return };
+    m.with_pool(1);
+    let (volume, at) = (m.of("v"), m.path("at"));
+    m.ok(&["volume", "create", &volume, "--size", "64M", "--subdir", "data"]);
+    let mut hand = Hand::new(m.dir().join("orders"));
+    m.kill9();
+    m.start_dying(hand.dir());
+    hand.order(0, Side::Before, End::Kill);
+    m.ok(&["volume", "mount", &volume, &at]);
+    let effects = hand.effects();
+    assert!(effects.iter().any(|effect| effect.contains("mount")), "{effects:?}");
+    for number in 1..=effects.len() as u64 {
+        for side in [Side::Before, Side::After] {
+            m.ok(&["volume", "unmount", &volume]);
+            hand.order(number, side, End::Kill);
+            drop(m.run(&["volume", "mount", &volume, &at]));
+            assert!(m.dies_within(Duration::from_secs(10)), "it lives at effect {number}");
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let there: Vec<_> = table.lines().filter(|line| line.contains("volumed") || line.contains(&at)).collect();
+            assert!(there.iter().all(|line| line.contains(&format!(" /data {at} "))), "killed at {number}: {there:?}");
+            m.start_dying(hand.dir());
+            hand.order(0, Side::Before, End::Kill);
+            m.ok(&["volume", "mount", &volume, &at]);
+            assert_eq!(root_of_mount(&at), "/data");
+        }
+    }
+    m.ok(&["volume", "unmount", &volume]);
+    assert!(m.ok(&["volume", "check", &volume]).contains("no errors"));
+}

@@ -171,6 +171,9 @@ pub struct VolumeRecord {
     pub check_fs: bool,
     /// Seconds since 1970; of a volume that was deleted and is kept.
     pub deleted_at: Option<u64>,
+    /// The directory of its file system that is mounted, if that is not the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdir: Option<String>,
 }
 
 /// The extents of a thick volume that is filled.
@@ -430,6 +433,7 @@ fn volume_record(volume: &Volume) -> Result<VolumeRecord, BackupError> {
         reserve_bytes: volume.reserve.get(),
         check_fs: volume.check_fs,
         deleted_at: volume.deleted_at,
+        subdir: volume.subdir.as_deref().map(Name::to_string),
     })
 }
 
@@ -621,6 +625,7 @@ impl VolumeRecord {
             reserve: Bytes(self.reserve_bytes),
             check_fs: self.check_fs,
             deleted_at: self.deleted_at,
+            subdir: self.subdir.as_deref().map(|text| name("volumes.subdir", text)).transpose()?.map(Box::new),
         })
     }
 }

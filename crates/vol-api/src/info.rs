@@ -331,6 +331,9 @@ pub struct VolumeInfo {
     /// The file system is checked before it is mounted writable.
     #[serde(default)]
     pub check_fs: bool,
+    /// The directory of its file system that is mounted; `null`: the root.
+    #[serde(default)]
+    pub subdir: Option<String>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }

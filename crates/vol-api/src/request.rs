@@ -157,6 +157,9 @@ pub struct CreateVolume {
     /// The root directory of ext4 without `lost+found`.
     #[serde(default)]
     pub empty_root: bool,
+    /// Name of a directory that is made in the root, and mounted instead of it; `owner` and `mode` are then that one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdir: Option<String>,
     /// With extents of its own, which are wiped before it is ready; else in a pool. What follows is of thick volumes only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub thick: bool,
@@ -238,6 +241,9 @@ pub struct Mount {
     pub path: String,
     #[serde(default)]
     pub read_only: bool,
+    /// The root of its file system, also if a directory in it is what is handed out (`subdir`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// `POST /v1/snapshots`.

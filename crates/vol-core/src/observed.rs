@@ -209,6 +209,8 @@ pub enum ThinStatus {
 pub struct Mount {
     pub mount_id: u64,
     pub dev: DevNumber,
+    /// The directory of the file system that it shows: `/`, or where a bind mount or a mounted sub-directory begins.
+    pub root: PathBuf,
     pub target: PathBuf,
     pub fs_type: String,
     pub read_only: bool,

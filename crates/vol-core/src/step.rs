@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vol_types::{Bytes, Change, FsKind, MkfsOptions, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId};
+use vol_types::{Bytes, Change, FsKind, MkfsOptions, Name, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId};
 
 use crate::catalog::VolumeName;
 use crate::dm::{Device, Table};
@@ -301,6 +301,8 @@ pub enum Action {
         volume: VolumeId,
         name: VolumeName,
         fs: FsKind,
+        /// The directory in its root that is mounted; `None`: the root.
+        subdir: Option<Name>,
         target: PathBuf,
         read_only: bool,
         allow_same_uuid: bool,
@@ -473,13 +475,14 @@ impl fmt::Display for Action {
             Self::Mkfs { fs, options, .. } => write!(f, "run mkfs.{} with {options}", fs.as_str()),
             Self::PrepareRoot { root, .. } => write!(f, "make the root directory: {root}"),
             Self::VerifyFs { fs, .. } => write!(f, "check that just this {} is found", fs.as_str()),
-            Self::Mount { name, target, read_only, fs, no_replay, .. } => {
+            Self::Mount { name, subdir, target, read_only, fs, no_replay, .. } => {
+                let of = subdir.as_ref().map_or(String::new(), |subdir| format!("the directory {subdir} of "));
                 let access = match (*read_only, *no_replay) {
                     (_, true) => "ro without the journal",
                     (true, false) => "ro",
                     (false, false) => "rw",
                 };
-                write!(f, "mount {name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
+                write!(f, "mount {of}{name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
             Self::CheckFs { fs, how, if_marked, .. } => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use vol_core::plan::grow::SpacePolicy;
+use vol_core::plan::mount::MountAs;
 use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
@@ -388,11 +389,12 @@ impl<H: HostMut> Engine<H> {
         vg: &Name,
         name: &VolumeName,
         target: &Path,
-        read_only: bool,
+        how: impl Into<MountAs>,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
+        let how = how.into();
         let mounted = self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
-            mount::mount(catalog, kernel, volume, target, read_only)
+            mount::mount(catalog, kernel, volume, target, how)
         });
         if let Err(EngineError::Step(_)) = &mounted {
             self.release_unused(vg, name);

@@ -18,7 +18,7 @@ use vol_core::observed::{
     PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
-use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
+use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
 
@@ -40,6 +40,8 @@ pub enum HostErrorKind {
     /// The kernel or the host cannot do this at all.
     Unsupported,
     Invalid,
+    /// In a file system the directory that is to be mounted is missing, or something else, a symbolic link included, is in its place.
+    NoDirectory,
     TimedOut,
     /// An external program failed; `detail` has the end of what it said.
     Tool,
@@ -195,6 +197,8 @@ pub struct DmEnd {
 pub struct MountCall {
     pub dev: DevNumber,
     pub fs: FsKind,
+    /// The directory in its root that is mounted, instead of the root; else `NoDirectory`.
+    pub subdir: Option<Name>,
     /// Absolute, without `.` and `..`; missing directories are made (mode 0755); no component may be a symbolic link.
     pub target: PathBuf,
     pub read_only: bool,
@@ -362,8 +366,8 @@ pub trait HostMut: HostRead {
 
     /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()>;
-    /// Sets owner and mode of the root directory of a new file system, and takes `lost+found` out of it: mounted where nobody sees
-    /// it, and durable when it returns. `Changed` if the device is not `dm_uuid`.
+    /// Sets owner and mode of the root directory of a new file system, or of a directory that is made in it, and takes `lost+found` out
+    /// of the root: mounted where nobody sees it, and durable when it returns. `Changed` if the device is not `dm_uuid`.
     fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()>;
     fn mount(&self, call: &MountCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.

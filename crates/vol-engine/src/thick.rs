@@ -110,6 +110,7 @@ impl<H: HostMut> Engine<H> {
             layout: request.layout.clone(),
             placement: self.placement(&*self.vg(&request.path.vg)?, &request.place)?,
             fs: request.fs,
+            subdir: request.mkfs.root.subdir.clone(),
             labels: request.labels.clone(),
             now: self.host().now(),
         };

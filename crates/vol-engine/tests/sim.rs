@@ -29,6 +29,7 @@ mod sim {
     mod review;
     mod space;
     mod store;
+    mod subdir;
     mod thick;
     mod trash;
     mod usage;

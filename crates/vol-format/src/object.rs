@@ -44,7 +44,7 @@ kinds! {
         8 overcommit_percent 9 data 10 metadata 11 created_at 12 growth 13 when_full 14 reserve_percent
         15 repair 16 original 17 placement;
     4 volume "volume": 1 id 2 name 3 pool 4 thin_id 5 size 6 state 7 content 8 snapshot 9 created_at
-        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at 17 thick;
+        10 labels 11 protected 12 clone_of 13 reserve 14 check_fs 16 deleted_at 17 thick 18 subdir;
     5 intent "intent": 1 id 2 pool 3 from 4 ops;
 }
 
@@ -376,6 +376,9 @@ fn put_volume(body: &mut Body<'_>, it: &Volume) -> Result<(), EncodeError> {
     if let Backing::Thick(thick) = &it.backing {
         body.bytes(volume::thick, &thick_bytes(thick))?;
     }
+    if let Some(subdir) = &it.subdir {
+        body.string(volume::subdir, subdir.as_str())?;
+    }
     Ok(())
 }
 
@@ -457,12 +460,12 @@ fn flag(value: &mut Reader<'_>) -> Result<bool, Malformed> {
 }
 
 fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
-    let (id, name) = (VolumeId::from_bytes(fields.array(volume::id)?), fields.name(volume::name)?);
+    let (id, own_name) = (VolumeId::from_bytes(fields.array(volume::id)?), fields.name(volume::name)?);
     let pool = fields.optional(volume::pool)?.map(whole).transpose()?.map(PoolId::from_bytes);
     let thin_id = fields.optional(volume::thin_id)?.map(whole).transpose()?.map(u32::from_le_bytes);
     let mut it = Volume {
         id,
-        name,
+        name: own_name,
         // What it is stands behind all the others.
         backing: Backing::Thin { pool: PoolId::from_bytes([0; 16]), thin_id: 0 },
         size: Bytes(fields.u64(volume::size)?),
@@ -476,8 +479,10 @@ fn read_volume(mut fields: Fields<'_>) -> Result<Volume, Malformed> {
         reserve: fields.unless_usual(volume::reserve, Bytes::ZERO, |value| value.u64().map(Bytes))?,
         check_fs: fields.unless_usual(volume::check_fs, false, flag)?,
         deleted_at: fields.unless_usual(volume::deleted_at, None, |value| value.u64().map(Some))?,
+        subdir: None,
     };
     it.backing = backing(pool, thin_id, fields.optional(volume::thick)?.map(read_thick).transpose()?)?;
+    it.subdir = fields.optional(volume::subdir)?.map(|value| name(&value)).transpose()?.map(Box::new);
     fields.end().map(|()| it)
 }
 

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rustix::fs::{AtFlags, Gid, Mode, Uid, fchmod, fchown, syncfs, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, openat, syncfs, unlinkat};
 use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict};
 use vol_engine::host::{HostError, HostErrorKind, HostResult};
 use vol_types::{Bytes, FsKind, RootDir};
@@ -120,16 +120,26 @@ pub(crate) fn prepare_root(dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &Roo
             Err(e) => return Err(failed(e)),
         }
     }
+    let mut mode = root.mode;
+    let mut handed_out = None;
+    if let Some(subdir) = &root.subdir {
+        mkdirat(&dir, subdir.as_str(), Mode::from_raw_mode(0o755)).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        handed_out = Some(File::from(openat(&dir, subdir.as_str(), flags, Mode::empty()).map_err(failed)?));
+        // Whatever mask the daemon runs with.
+        mode = mode.or(Some(0o755));
+    }
+    let one = handed_out.as_ref().unwrap_or(&dir);
     // The owner first: a change of it may take bits of the mode away.
     if let Some(owner) = root.owner {
         let gid = owner.gid.map(Gid::from_raw);
-        fchown(&dir, Some(Uid::from_raw(owner.uid)), gid).map_err(failed)?;
+        fchown(one, Some(Uid::from_raw(owner.uid)), gid).map_err(failed)?;
     }
-    if let Some(mode) = root.mode {
-        fchmod(&dir, Mode::from_raw_mode(mode.into())).map_err(failed)?;
+    if let Some(mode) = mode {
+        fchmod(one, Mode::from_raw_mode(mode.into())).map_err(failed)?;
     }
     syncfs(&dir).map_err(failed)?;
-    drop(dir);
+    drop((dir, handed_out));
     wait_until_unused(&dm::node(dev))?;
     device.sync_all().map_err(|e| error::block(format!("{what}: flush"), &e))
 }

@@ -1,4 +1,4 @@
-//! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
+//! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `open_tree(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
 
 use std::fs::File;
 use std::io;
@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount2,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+    unmount as umount2,
 };
 use vol_core::observed::{DevNumber, Mount};
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
-use vol_types::FsKind;
+use vol_types::{FsKind, Name};
 
 use crate::sysfs::SysDevice;
 use crate::{dm, error, files, mountinfo};
@@ -29,21 +30,28 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         Err(e) => return Err(error::io(what, &e)),
     }
     let target = open_target(&what, &call.target)?;
-    let made = make(&what, call, &node)?;
+    let mut made = make(&what, call, &node)?;
+    if let Some(subdir) = &call.subdir {
+        made = directory_of(&what, &made, subdir)?;
+    }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+}
+
+fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
+    MountCall { dev, fs, subdir: None, target: "/".into(), read_only, allow_same_uuid: false, no_replay: false }
 }
 
 /// Mounts where nobody sees it, for reading only, and unmounts again: the journal of a file system on a writable device is
 /// replayed by that. The device may stay busy for a moment.
 pub(crate) fn replay(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<()> {
-    let call = MountCall { dev, fs, target: "/".into(), read_only: true, allow_same_uuid: false, no_replay: false };
+    let call = hidden(dev, fs, true);
     make(what, &call, &dm::node(dev)).map(drop)
 }
 
 /// The root directory of a file system that is mounted where nobody sees it; unmounted when it is closed.
 pub(crate) fn open_hidden(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<File> {
-    let call = MountCall { dev, fs, target: "/".into(), read_only: false, allow_same_uuid: false, no_replay: false };
+    let call = hidden(dev, fs, false);
     let made = make(what, &call, &dm::node(dev))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(&made, ".", flags, Mode::empty()).map_err(|e| error::rustix(what, e))?;
@@ -90,6 +98,55 @@ fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
         .map_err(|e| with_messages(failed(e), fs.as_fd()))?;
     check_device(what, &made, call)?;
     Ok(made)
+}
+
+/// A mount, nowhere yet, of one directory in the root of another one that is nowhere. What the directory is its users can change, who may
+/// write to the file system: no link is followed.
+fn directory_of(what: &str, whole: &OwnedFd, name: &Name) -> HostResult<OwnedFd> {
+    // Not with `O_NOFOLLOW`: that takes a link as such, and then says that it is no directory.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let missing = |detail| HostError::new(HostErrorKind::NoDirectory, what, detail);
+    let dir = openat2(whole, name.as_str(), flags, Mode::empty(), resolve).map_err(|e| match e {
+        Errno::NOENT => {
+            missing(format!("its file system has no directory {name} any more, which is what is to be mounted"))
+        }
+        Errno::LOOP => {
+            missing(format!("{name} in its file system is a symbolic link, not the directory that is to be mounted"))
+        }
+        Errno::NOTDIR => missing(format!("{name} in its file system is not the directory that is to be mounted")),
+        e => error::rustix(format!("{what}: open its directory {name}"), e),
+    })?;
+    let made = match copy_of(&dir) {
+        // Before Linux 6.15 only what is mounted in one's own namespace can be copied (`fs/namespace.c`, `__do_loopback`).
+        Err(Errno::INVAL) => copy_in_namespace(whole, &dir),
+        other => other,
+    };
+    made.map_err(|e| error::rustix(format!("{what}: take its directory {name}"), e))
+}
+
+/// A mount of a directory alone that is nowhere yet, as a bind mount (`open_tree(2)`).
+fn copy_of(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(dir, "", flags)
+}
+
+/// As [`copy_of`], by a thread with a mount namespace of its own, in which the whole is mounted for that moment: nobody else sees it there, and
+/// however the thread ends, it is gone with it.
+fn copy_in_namespace(whole: &OwnedFd, dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let work = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|e| Errno::from_raw_os_error(e as i32))?;
+        // What is unmounted on the host goes here as well, and nothing that is mounted here goes there.
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+        move_mount(whole, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        copy_of(dir)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
+        let thread = thread.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::AGAIN))?;
+        thread.join().unwrap_or(Err(Errno::IO))
+    })
 }
 
 /// Before anybody sees the mount: it is of the device that was asked for. (btrfs has a number of its own.)
@@ -247,11 +304,54 @@ mod tests {
         assert_eq!(open_target("test", Path::new("a")).unwrap_err().kind, HostErrorKind::Invalid);
     }
 
+    /// A file system that is mounted nowhere; `None` if one may not be made here.
+    fn detached_tmpfs() -> Option<OwnedFd> {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+        fsconfig_create(fs.as_fd()).ok()?;
+        fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).ok()
+    }
+
+    #[test]
+    fn a_directory_is_taken_out_of_a_file_system_and_nothing_but_a_directory() {
+        let Some(whole) = detached_tmpfs() else {
+            println!("skipped: nothing can be mounted here");
+            return;
+        };
+        let root = std::path::PathBuf::from(format!("/proc/self/fd/{}", whole.as_raw_fd()));
+        std::fs::create_dir(root.join("data")).unwrap();
+        std::fs::write(root.join("data/inside"), "").unwrap();
+        std::fs::write(root.join("file"), "").unwrap();
+        symlink("data", root.join("link")).unwrap();
+        symlink("/etc", root.join("away")).unwrap();
+        let name = |text: &str| Name::new(text).unwrap();
+        for bad in ["file", "link", "away", "gone"] {
+            let error = directory_of("test", &whole, &name(bad)).unwrap_err();
+            assert_eq!(error.kind, HostErrorKind::NoDirectory, "{bad}: {error}");
+            assert!(error.to_string().contains(bad), "{error}");
+            assert_eq!(error.to_string().contains("symbolic link"), matches!(bad, "link" | "away"), "{error}");
+        }
+        let names = |dir: &OwnedFd| -> Vec<_> {
+            let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let taken = directory_of("test", &whole, &name("data")).unwrap();
+        assert_eq!(names(&taken), ["inside"]);
+        // As an older kernel has it done: the whole is gone afterwards, what was taken stays, and nothing is to be seen of it here.
+        let before = std::fs::read("/proc/self/mountinfo").unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&whole, "data", flags, Mode::empty()).unwrap();
+        let taken = copy_in_namespace(&whole, &dir).unwrap();
+        drop((whole, dir));
+        assert_eq!(names(&taken), ["inside"]);
+        assert_eq!(std::fs::read("/proc/self/mountinfo").unwrap(), before, "a mount was left behind");
+    }
+
     #[test]
     fn a_mount_that_is_not_there_is_not_found() {
         let target = std::path::PathBuf::from("/nowhere");
         let dev = DevNumber { major: 253, minor: 9999 };
-        let mount = Mount { mount_id: u64::MAX, dev, target, fs_type: "ext4".into(), read_only: false };
+        let root = "/".into();
+        let mount = Mount { mount_id: u64::MAX, dev, root, target, fs_type: "ext4".into(), read_only: false };
         assert_eq!(unmount(&mount).unwrap_err().kind, HostErrorKind::NotFound);
     }
 }

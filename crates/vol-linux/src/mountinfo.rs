@@ -54,7 +54,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let _parent = fields.next()?;
     let dev = std::str::from_utf8(fields.next()?).ok()?;
     let (major, minor) = dev.split_once(':')?;
-    let _root = fields.next()?;
+    let root = path(fields.next()?);
     let target = path(fields.next()?);
     let mount_options = fields.next()?;
     // Optional fields end with a dash.
@@ -64,7 +64,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let super_options = fields.next().unwrap_or_default();
     let read_only = [mount_options, super_options].iter().any(|o| o.split(|byte| *byte == b',').any(|o| o == b"ro"));
     let dev = DevNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
-    Some(Line { mount: Mount { mount_id, dev, target, fs_type, read_only }, source })
+    Some(Line { mount: Mount { mount_id, dev, root, target, fs_type, read_only }, source })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
@@ -117,6 +117,7 @@ mod tests {
         let mount = &lines[0].mount;
         assert_eq!((mount.mount_id, mount.dev), (36, DevNumber { major: 98, minor: 0 }));
         assert_eq!((mount.target.as_path(), mount.fs_type.as_str()), (Path::new("/mnt2"), "ext3"));
+        assert_eq!((mount.root.as_path(), lines[1].mount.root.as_path()), (Path::new("/mnt1"), Path::new("/")));
         assert!(!mount.read_only);
         assert_eq!(lines[0].source, Path::new("/dev/root"));
         assert_eq!(lines[1].mount.target, Path::new("/var/lib/a b\\c"));

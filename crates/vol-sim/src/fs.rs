@@ -29,6 +29,7 @@ pub enum Content {
     Fs {
         kind: FsKind,
         uuid: Uuid,
+        /// By their paths; those of directories end with a slash.
         files: Arc<BTreeMap<String, Vec<u8>>>,
         /// How far it goes, in bytes.
         size: u64,
@@ -37,6 +38,9 @@ pub enum Content {
     /// Written as a raw device.
     Raw(Vec<u8>),
 }
+
+/// What `mke2fs` makes in the root of an ext4, and `e2fsck` makes again.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found/";
 
 /// What is wrong with a file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -282,7 +286,11 @@ impl World {
         if defect("host: mkfs leaves half a file system") {
             return Ok(());
         }
-        let made = Content::Fs { kind, uuid, files: Arc::default(), size: at.size, flaw: FsFlaw::None };
+        let files = match kind {
+            FsKind::Ext4 => Arc::new(BTreeMap::from([(LOST_AND_FOUND.to_owned(), Vec::new())])),
+            FsKind::Xfs | FsKind::Btrfs => Arc::default(),
+        };
+        let made = Content::Fs { kind, uuid, files, size: at.size, flaw: FsFlaw::None };
         self.thin_write(what, at, 0, made).or_else(error)
     }
 
@@ -322,7 +330,26 @@ impl World {
         }
         let at = self.thin_at(what, call.dev)?;
         let (kind, uuid) = match self.content(what, at)? {
-            Content::Fs { kind, uuid, .. } if *kind == call.fs => (*kind, *uuid),
+            Content::Fs { kind, uuid, files, .. } if *kind == call.fs => {
+                match &call.subdir {
+                    Some(subdir) if files.contains_key(subdir.as_str()) => {
+                        return fail(
+                            HostErrorKind::NoDirectory,
+                            what,
+                            "its file system has something else in its place",
+                        );
+                    }
+                    Some(subdir) if !files.contains_key(&format!("{subdir}/")) => {
+                        return fail(
+                            HostErrorKind::NoDirectory,
+                            what,
+                            "its file system has no such directory any more",
+                        );
+                    }
+                    _ => {}
+                }
+                (*kind, *uuid)
+            }
             _ => return invalid("wrong fs type, bad superblock"),
         };
         if !call.read_only && self.dm.get(&call.dev.minor).is_some_and(|device| device.read_only) {
@@ -345,6 +372,9 @@ impl World {
         self.add_mount(call.dev, &call.target, kind.as_str(), read_only);
         if let Some(mounted) = self.mounts.last_mut() {
             mounted.nouuid = call.allow_same_uuid;
+            if let Some(subdir) = &call.subdir {
+                mounted.mount.root.push(subdir.as_str());
+            }
         }
         Ok(())
     }
@@ -359,7 +389,7 @@ impl World {
     pub fn add_mount(&mut self, dev: DevNumber, target: &Path, fs_type: &str, read_only: bool) {
         self.next_mount_id += 1;
         let (mount_id, target, fs_type) = (self.next_mount_id, target.to_path_buf(), fs_type.to_owned());
-        let mount = Mount { mount_id, dev, target, fs_type, read_only };
+        let mount = Mount { mount_id, dev, root: "/".into(), target, fs_type, read_only };
         self.mounts.push(Mounted { mount, nouuid: false, held: Vec::new() });
     }
 

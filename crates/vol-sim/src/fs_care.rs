@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict};
+use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict, Mount};
 use vol_engine::host::{HostErrorKind, HostResult};
-use vol_types::{Bytes, FsKind};
+use vol_types::{Bytes, FsKind, RootDir};
 
 use crate::effect::Mishap;
-use crate::fs::{Content, FsFlaw, ThinAt};
+use crate::fs::{Content, FsFlaw, LOST_AND_FOUND, ThinAt};
 use crate::host::SimHost;
 use crate::mapper::DM_MAJOR;
 use crate::pool::PoolDisk;
@@ -25,16 +25,46 @@ impl SimHost {
         world.thin_write("spoil", at, 0, content)
     }
 
-    /// Takes a file out of the file system that is mounted at `target`; its chunks stay mapped.
+    /// What is seen at `target`; directories with a slash behind them.
+    pub fn names(&self, target: impl AsRef<Path>) -> HostResult<Vec<String>> {
+        let what = format!("list {}", target.as_ref().display());
+        let world = self.lock();
+        let (mount, at) = world.mounted_at(&what, target.as_ref())?;
+        let above = path_of(&mount, "");
+        let here = |file: &String| {
+            let name = file.strip_prefix(&above).filter(|name| !name.is_empty())?;
+            let end = name.find('/').map_or(name.len(), |slash| slash + 1);
+            name.get(..end).map(ToOwned::to_owned)
+        };
+        let Content::Fs { files, .. } = world.content(&what, at)? else {
+            return fail(HostErrorKind::Io, what, "no file system");
+        };
+        let mut names: Vec<String> = files.keys().filter_map(here).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Takes a file, or with a slash behind it a directory, out of the file system that is mounted at `target`; its chunks stay mapped.
     pub fn remove_file(&self, target: impl AsRef<Path>, name: &str) -> HostResult<()> {
         let what = format!("remove {name} at {}", target.as_ref().display());
         let mut world = self.lock();
-        let (_, at) = world.mounted_at(&what, target.as_ref())?;
+        let (mount, at) = world.mounted_at(&what, target.as_ref())?;
+        let path = path_of(&mount, name);
         let mut content = world.content(&what, at)?.clone();
         if let Content::Fs { files, .. } = &mut content {
-            std::sync::Arc::make_mut(files).remove(name);
+            let inside = |file: &str| path.ends_with('/') && file.starts_with(&path);
+            std::sync::Arc::make_mut(files).retain(|file, _| *file != path && !inside(file));
         }
         world.thin_write(&what, at, 0, content)
+    }
+}
+
+/// The path in the file system of what is called so where it is mounted.
+pub(crate) fn path_of(mount: &Mount, name: &str) -> String {
+    let above = mount.root.to_string_lossy();
+    match above.trim_start_matches('/') {
+        "" => name.to_owned(),
+        above => format!("{above}/{name}"),
     }
 }
 
@@ -75,14 +105,29 @@ impl World {
     }
 
     /// Owners and modes are not modelled: it is looked at that nobody has seen the file system.
-    pub fn prepare_root(&mut self, what: &str, (dev, dm_uuid): (DevNumber, &str), fs: FsKind) -> HostResult<()> {
+    pub fn prepare_root(
+        &mut self,
+        what: &str,
+        (dev, dm_uuid): (DevNumber, &str),
+        fs: FsKind,
+        root: &RootDir,
+    ) -> HostResult<()> {
         let at = self.own(what, dev, dm_uuid)?;
         if self.life(at).handed_out {
             self.violation(format!("the root of {dm_uuid}, which was handed out, was made anew"));
         }
-        let content = self.content(what, at)?.clone();
-        match &content {
-            Content::Fs { kind, .. } if *kind == fs => self.thin_write(what, at, 0, content),
+        let mut content = self.content(what, at)?.clone();
+        match &mut content {
+            Content::Fs { kind, files, .. } if *kind == fs => {
+                let files = std::sync::Arc::make_mut(files);
+                if root.empty {
+                    files.remove(LOST_AND_FOUND);
+                }
+                if let Some(subdir) = &root.subdir {
+                    files.insert(format!("{subdir}/"), Vec::new());
+                }
+                self.thin_write(what, at, 0, content)
+            }
             _ => fail(HostErrorKind::Invalid, what, "wrong fs type, bad superblock"),
         }
     }
@@ -129,7 +174,7 @@ impl World {
             return fail(HostErrorKind::Denied, what, "the device is read-only");
         }
         let mut content = self.content(what, at)?.clone();
-        let Content::Fs { kind, flaw, .. } = &mut content else {
+        let Content::Fs { kind, flaw, files, .. } = &mut content else {
             return fail(HostErrorKind::Tool, what, "no file system");
         };
         if *kind != fs {
@@ -145,6 +190,9 @@ impl World {
             _ if !repairs => Ok(FsVerdict::Damaged("inode 12 is wrong".to_owned())),
             _ => {
                 *flaw = FsFlaw::None;
+                if fs == FsKind::Ext4 {
+                    std::sync::Arc::make_mut(files).insert(LOST_AND_FOUND.to_owned(), Vec::new());
+                }
                 self.thin_write(what, at, 0, content)?;
                 Ok(FsVerdict::Corrected("inode 12 is right now".to_owned()))
             }

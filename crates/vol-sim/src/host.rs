@@ -12,6 +12,7 @@ use vol_engine::host::{HostErrorKind, HostResult};
 use crate::effect::{Counters, Effect};
 use crate::fault::{EffectKind, Fault, ReadFault};
 use crate::fs::{Content, ProbeLie, ThinAt};
+use crate::fs_care::path_of;
 use crate::hold::Holds;
 use crate::pool::SimPoolMode;
 use crate::world::{World, fail};
@@ -231,7 +232,7 @@ impl SimHost {
         }
         let mut content = world.content(&what, at)?.clone();
         if let Content::Fs { files, .. } = &mut content {
-            Arc::make_mut(files).insert(name.to_owned(), bytes.to_vec());
+            Arc::make_mut(files).insert(path_of(&mount, name), bytes.to_vec());
         }
         world.thin_write(&what, at, bytes.len().max(1) as u64, content)
     }
@@ -239,9 +240,9 @@ impl SimHost {
     pub fn read_file(&self, target: impl AsRef<Path>, name: &str) -> HostResult<Option<Vec<u8>>> {
         let what = format!("read {name} at {}", target.as_ref().display());
         let world = self.lock();
-        let (_, at) = world.mounted_at(&what, target.as_ref())?;
+        let (mount, at) = world.mounted_at(&what, target.as_ref())?;
         match world.content(&what, at)? {
-            Content::Fs { files, .. } => Ok(files.get(name).cloned()),
+            Content::Fs { files, .. } => Ok(files.get(&path_of(&mount, name)).cloned()),
             _ => fail(HostErrorKind::Io, what, "no file system"),
         }
     }

@@ -120,7 +120,8 @@ impl SimHost {
         }
         for mounted in &world.mounts {
             let mount = &mounted.mount;
-            (mount.dev.major, mount.dev.minor, &mount.target, mount.read_only, &mounted.held).hash(&mut mix);
+            (mount.dev.major, mount.dev.minor, &mount.root, &mount.target, mount.read_only, &mounted.held)
+                .hash(&mut mix);
         }
         mix.finish()
     }

@@ -268,12 +268,13 @@ impl HostMut for SimHost {
     fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()> {
         let what = format!("prepare the root of {} {dev}: {root}", fs.as_str());
         self.effect(EffectKind::PrepareRoot, dm_uuid, what, |world, what, _| {
-            world.prepare_root(what, (dev, dm_uuid), fs)
+            world.prepare_root(what, (dev, dm_uuid), fs, root)
         })
     }
 
     fn mount(&self, call: &MountCall) -> HostResult<()> {
-        let what = format!("mount {} {} at {}", call.fs.as_str(), call.dev, call.target.display());
+        let of = call.subdir.as_ref().map_or(String::new(), |subdir| format!(", of which {subdir},"));
+        let what = format!("mount {} {}{of} at {}", call.fs.as_str(), call.dev, call.target.display());
         self.effect(EffectKind::Mount, &call.target, what, |world, what, _| world.mount_fs(what, call))
     }
 

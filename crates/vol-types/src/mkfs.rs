@@ -3,6 +3,7 @@
 //! An option that is not in the list could name another device, a file, or a geometry that a thin volume does not have. What
 //! mkfs makes of a combination is left to mkfs: if it refuses, the volume is not made.
 
+use crate::name::Name;
 use crate::near::nearest;
 use crate::object::FsKind;
 
@@ -114,9 +115,12 @@ pub struct MkfsOptions {
     pub root: RootDir,
 }
 
-/// The root directory of a new file system. What is not said stays as mkfs makes it: of root, mode 0755, on ext4 with `lost+found`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The root directory of a new file system, or the directory in it that is handed out instead. What is not said stays as mkfs makes it:
+/// of root, mode 0755, on ext4 with `lost+found`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootDir {
+    /// A directory of this name is made in it; owner and mode are then that one's.
+    pub subdir: Option<Name>,
     pub owner: Option<Owner>,
     /// Permissions with set-user-id, set-group-id and sticky, at most 0o7777.
     pub mode: Option<u16>,
@@ -140,15 +144,16 @@ impl RootDir {
 }
 
 impl std::fmt::Display for RootDir {
-    /// `owner 1000:1000, mode 0750, empty`
+    /// `owner 1000:1000, mode 0750, empty`; `directory data in it, owner 1000:1000`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let subdir = self.subdir.as_ref().map(|name| format!("directory {name} in it"));
         let owner = self.owner.map(|owner| match owner.gid {
             Some(gid) => format!("owner {}:{gid}", owner.uid),
             None => format!("owner {}", owner.uid),
         });
         let mode = self.mode.map(|mode| format!("mode {mode:04o}"));
         let empty = self.empty.then(|| "empty".to_owned());
-        f.write_str(&[owner, mode, empty].into_iter().flatten().collect::<Vec<_>>().join(", "))
+        f.write_str(&[subdir, owner, mode, empty].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -322,8 +327,11 @@ mod tests {
         for bad in ["", "7", "75", "07550", "888", "0x7", "u+w", "-750", "+750"] {
             assert!(parse_mode(bad).is_err(), "{bad:?}");
         }
-        let root = RootDir { owner: "7:8".parse().ok(), mode: Some(0o70), empty: true };
+        let root = RootDir { subdir: None, owner: "7:8".parse().ok(), mode: Some(0o70), empty: true };
         assert_eq!(root.to_string(), "owner 7:8, mode 0070, empty");
+        let root = RootDir { subdir: Name::new("data").ok(), empty: false, ..root };
+        assert_eq!(root.to_string(), "directory data in it, owner 7:8, mode 0070");
+        assert!(!RootDir { subdir: root.subdir, ..RootDir::default() }.is_usual());
     }
 
     #[test]

@@ -214,6 +214,8 @@ pub struct Volume {
     pub check_fs: bool,
     /// When it was deleted, in seconds since 1970: set in the state [`VolumeState::Deleted`] alone.
     pub deleted_at: Option<u64>,
+    /// The directory in the root of its file system that is what is mounted; `None`: the root itself.
+    pub subdir: Option<Box<Name>>,
 }
 
 /// Where a volume's data are.

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 use vol_core::observed::{DmInfo, FsCheck, FsVerdict, Mount, Probe};
-use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NotFound, Tool};
+use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NoDirectory, NotFound, Tool};
 use vol_engine::host::{DmCreate, HostMut, HostRead, MountCall};
-use vol_types::{Bytes, FsKind, MkfsOptions};
+use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
 
 use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
 
@@ -23,7 +23,7 @@ fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInf
 fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
     let target = b.dir().join(b.fresh("mount")).join("point");
     b.note_mount(&target);
-    MountCall { dev: thin.dev, fs, target, read_only: false, allow_same_uuid: false, no_replay: false }
+    MountCall { dev: thin.dev, fs, subdir: None, target, read_only: false, allow_same_uuid: false, no_replay: false }
 }
 
 fn mounts_at<B: Bench>(b: &B, call: &MountCall) -> Vec<Mount> {
@@ -222,5 +222,44 @@ pub fn a_sound_file_system_is_clean_and_one_in_use_is_not_checked<B: Bench>(b: &
         let table = pool.thin_table(id, fs.size_min());
         let thin = b.host().dm_create(&DmCreate { read_only: true, ..creation(device, table) }).unwrap();
         assert_eq!(kind(b.host().fs_check(thin.dev, &thin.uuid, fs, FsCheck::Look)).unwrap_err(), Denied);
+    }
+}
+
+pub fn a_directory_of_a_file_system_is_mounted_instead_of_its_root<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let named = |text| Name::new(text).ok();
+    let root = RootDir { subdir: named("data"), ..RootDir::default() };
+    for (id, fs) in [(1, FsKind::Ext4), (2, FsKind::Xfs)] {
+        let (thin, _) = formatted(b, &pool, id, fs);
+        b.host().fs_prepare_root(thin.dev, &thin.uuid, fs, &root).unwrap();
+        let alone = MountCall { subdir: named("data"), ..call(b, &thin, fs) };
+        let other = MountCall { subdir: named("other"), ..call(b, &thin, fs) };
+        assert_eq!(refused(b.host().mount(&other)), NoDirectory);
+        assert_eq!((mounts_at(b, &other), open_count(b, &thin.uuid)), (Vec::new(), 0));
+        b.host().mount(&alone).unwrap();
+        let mounts = mounts_at(b, &alone);
+        assert_eq!(mounts.len(), 1);
+        assert_eq!((mounts[0].dev, mounts[0].root.as_path()), (thin.dev, "/data".as_ref()));
+        assert_eq!(open_count(b, &thin.uuid), 1);
+        b.put_file(&alone.target, "file", "text");
+        // The whole beside it: what is in the directory is in the directory.
+        let whole = call(b, &thin, fs);
+        b.host().mount(&whole).unwrap();
+        assert_eq!(mounts_at(b, &whole)[0].root, std::path::Path::new("/"));
+        assert_eq!(b.get_file(&whole.target, "data/file").as_deref(), Some("text"));
+        b.put_file(&whole.target, "other", "no directory");
+        assert_eq!(refused(b.host().mount(&other)), NoDirectory);
+        b.host().unmount(&mounts_at(b, &whole)[0]).unwrap();
+        assert_eq!(b.get_file(&alone.target, "other"), None);
+        let large = Bytes(fs.size_min().get() * 2);
+        b.host().dm_reload(&thin.uuid, &pool.thin_table(id, large)).unwrap();
+        b.host().fs_grow(thin.dev, &thin.uuid, fs, &alone.target).unwrap();
+        assert_eq!(b.host().fs_state(thin.dev, fs, Some(&*alone.target)).unwrap().size, large);
+        b.host().fs_trim(thin.dev, &alone.target).unwrap();
+        b.host().unmount(&mounts[0]).unwrap();
+        assert_eq!(open_count(b, &thin.uuid), 0);
+        b.host().mount(&alone).unwrap();
+        assert_eq!(b.get_file(&alone.target, "file").as_deref(), Some("text"));
+        b.host().unmount(&mounts_at(b, &alone)[0]).unwrap();
     }
 }

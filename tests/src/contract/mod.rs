@@ -121,6 +121,7 @@ macro_rules! contract_clauses {
             "KC-97" maps::a_slice_is_wiped_and_nothing_beside_it;
             "KC-98" maps::a_slice_is_copied_to_the_same_place_of_another_device;
             "KC-99" thins::a_slice_of_a_thin_reads_as_zeroes_when_it_is_wiped;
+            "KC-100" files::a_directory_of_a_file_system_is_mounted_instead_of_its_root;
         }
     };
 }

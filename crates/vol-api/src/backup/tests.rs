@@ -70,6 +70,7 @@ fn objects() -> Vec<Object> {
             reserve: Bytes::ZERO,
             check_fs: false,
             deleted_at: None,
+            subdir: Some(Box::new(name("data"))),
         }),
         Object::Volume(Volume {
             id: VolumeId::from_bytes(ids(6)),
@@ -86,6 +87,7 @@ fn objects() -> Vec<Object> {
             reserve: Bytes::ZERO,
             check_fs: false,
             deleted_at: None,
+            subdir: None,
         }),
     ]
 }

@@ -46,6 +46,7 @@ fn volume() -> impl Strategy<Value = Volume> {
             reserve: Bytes::ZERO,
             check_fs: false,
             deleted_at: None,
+            subdir: None,
         },
     )
 }

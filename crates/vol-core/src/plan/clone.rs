@@ -123,6 +123,7 @@ pub fn begun(request: &CloneVolume, source: &Volume, backing: Backing, content: 
         reserve: Bytes::ZERO,
         check_fs: source.check_fs,
         deleted_at: None,
+        subdir: source.subdir.clone(),
     }
 }
 

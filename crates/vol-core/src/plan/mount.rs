@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use vol_types::{Content, Volume, VolumeState};
+use vol_types::{Content, FsKind, Name, Volume, VolumeState};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
+use crate::observed::Mount;
 use crate::plan::health::{self, Access};
 use crate::plan::vg::is_plain_absolute;
 use crate::plan::{Kernel, Plan, agreement, fs as file_system, pool_of, thick, volume};
@@ -19,14 +20,29 @@ const TARGET_MAX: usize = 4000;
 const SYSTEM_PATHS: [&str; 12] =
     ["/", "/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
 
+/// How a volume is to be mounted; from `true`: for reading only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountAs {
+    pub read_only: bool,
+    /// The root of its file system, also if a directory in it is what is handed out.
+    pub whole: bool,
+}
+
+impl From<bool> for MountAs {
+    fn from(read_only: bool) -> Self {
+        Self { read_only, whole: false }
+    }
+}
+
 /// `volume mount` and `snapshot mount`. An empty plan: it is mounted there already.
 pub fn mount(
     catalog: &Catalog,
     kernel: &Kernel,
     volume: &Volume,
     target: &Path,
-    read_only: bool,
+    how: impl Into<MountAs>,
 ) -> Result<Plan, Refusal> {
+    let MountAs { read_only, whole } = how.into();
     let name = VolumeName::of(volume);
     let path = format!("{}/{name}", catalog.vg().name);
     good_target(target)?;
@@ -47,9 +63,18 @@ pub fn mount(
     }
     let device = Device::Volume(volume.id);
     let read_only = read_only || volume.snapshot.is_some();
+    let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
     let mounts = kernel.mounts_of(device);
     if let Some(there) = mounts.iter().find(|mount| mount.target == target) {
+        if volume.subdir.is_some() && !shows(there, subdir.as_ref()) {
+            return Err(Refusal::exists(format!(
+                "of {path} another directory is mounted at {}: {}",
+                target.display(),
+                there.root.display()
+            ))
+            .hint("unmount it first"));
+        }
         return if there.read_only == read_only {
             Ok(plan)
         } else {
@@ -111,11 +136,12 @@ pub fn mount(
             volume: volume.id,
             name,
             fs,
+            subdir,
             target: target.clone(),
             read_only,
             // A clone, of a volume or of a whole VG (`vg import-clone`), brings the same UUIDs, and XFS refuses to mount one of
             // them twice.
-            allow_same_uuid: volume.snapshot.is_some() || fs == vol_types::FsKind::Xfs,
+            allow_same_uuid: volume.snapshot.is_some() || fs == FsKind::Xfs,
             no_replay,
         })
         .requires(Requirement::Active(device))
@@ -125,6 +151,17 @@ pub fn mount(
         plan.push(Action::GrowFs { volume: volume.id, fs, target, must: false });
     }
     Ok(plan)
+}
+
+/// Whether a mount shows this directory of the root, or without one the root itself. (What btrfs mounts as its root may be a
+/// subvolume, and the paths in the mount table begin above it.)
+fn shows(mount: &Mount, subdir: Option<&Name>) -> bool {
+    let root = Path::new("/");
+    match subdir {
+        Some(subdir) if mount.fs_type == FsKind::Btrfs.as_str() => mount.root.ends_with(subdir.as_str()),
+        Some(subdir) => mount.root == root.join(subdir.as_str()),
+        None => mount.root == root,
+    }
 }
 
 /// How it may be activated now. A thick volume that is being copied stays as it is meanwhile.

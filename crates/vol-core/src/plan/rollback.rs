@@ -96,6 +96,7 @@ pub fn rollback(catalog: &Catalog, kernel: &Kernel, request: &Rollback) -> Resul
         reserve: Bytes::ZERO,
         check_fs: source.check_fs,
         deleted_at: None,
+        subdir: source.subdir.clone(),
     };
     if catalog.volume_named(&VolumeName::of(&helper)).is_some() {
         return Err(Refusal::busy(format!("the name {vg}/{} is taken", VolumeName::of(&helper))).hint("try again"));
@@ -145,6 +146,7 @@ fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
         backing: helper.backing.clone(),
         size: helper.size,
         content: helper.content.clone(),
+        subdir: helper.subdir.clone(),
         reserve: volume.reserve.min(helper.size),
         check_fs: volume.check_fs || helper.check_fs,
         ..volume.clone()
@@ -153,6 +155,7 @@ fn exchanged(volume: &Volume, helper: &Volume) -> [Volume; 2] {
         backing: volume.backing.clone(),
         size: volume.size,
         content: volume.content.clone(),
+        subdir: volume.subdir.clone(),
         check_fs: volume.check_fs,
         ..discarded(helper)
     };

@@ -116,6 +116,7 @@ pub fn create(
             // What may be wrong with the one is wrong with the other.
             check_fs: origin.check_fs,
             deleted_at: None,
+            subdir: origin.subdir.clone(),
         };
         let ready = Volume { state: VolumeState::Ready, ..snapshot.clone() };
         let taken = taken_of(kernel, origin, thin_id)?;

@@ -47,6 +47,8 @@ pub struct CreateThick {
     pub placement: Placement,
     /// `None`: a raw block volume.
     pub fs: Option<FsKind>,
+    /// The directory in its root that is handed out.
+    pub subdir: Option<Name>,
     pub labels: Labels,
     pub now: u64,
 }
@@ -138,6 +140,7 @@ pub fn create(catalog: &Catalog, missing: &[PvId], request: &CreateThick) -> Res
         reserve: Bytes::ZERO,
         check_fs: false,
         deleted_at: None,
+        subdir: request.subdir.clone().map(Box::new),
     }))]);
     Ok((plan, Begun { volume: request.id, fill: true }))
 }
@@ -207,6 +210,9 @@ fn same_as(
     let present_fs = fs::kind(present).or(waits_for);
     if present_fs != request.fs {
         differs.push(format!("with file system {}", present_fs.map_or("none", FsKind::as_str)));
+    }
+    if present.subdir.as_deref() != request.subdir.as_ref() {
+        differs.push(format!("with {} handed out", volume::shown(present)));
     }
     if let Some(of) = &present.clone_of {
         differs.push(format!("a clone of {}", of.volume));

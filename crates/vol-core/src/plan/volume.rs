@@ -2,7 +2,7 @@
 
 use vol_types::{
     Backing, Bytes, Change, Content, Extents, FsKind, IntentId, Labels, MkfsOptions, Name, Object, ObjectKey, Pool,
-    PoolId, Reserve, Segment, Thick, ThinOp, Volume, VolumeId, VolumeState, defect, limit,
+    PoolId, Reserve, RootDir, Segment, Thick, ThinOp, Volume, VolumeId, VolumeState, defect, limit,
 };
 
 use crate::catalog::{Catalog, VolumeName};
@@ -74,6 +74,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         reserve,
         check_fs: false,
         deleted_at: None,
+        subdir: request.mkfs.root.subdir.clone().map(Box::new),
     };
     let after = match request.fs {
         None => Volume { state: VolumeState::Ready, ..volume.clone() },
@@ -120,8 +121,10 @@ pub(super) fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], 
             .requires(Requirement::ProbesEmpty(volume.id)),
     );
     plan.push(Action::VerifyFs { volume: volume.id, fs, uuid });
-    if !options.root.is_usual() {
-        plan.push(Action::PrepareRoot { volume: volume.id, fs, root: options.root });
+    // What is recorded is what a mount looks for; owner and mode are of the request.
+    let root = RootDir { subdir: volume.subdir.as_deref().cloned(), ..options.root.clone() };
+    if !root.is_usual() {
+        plan.push(Action::PrepareRoot { volume: volume.id, fs, root });
     }
     // Down before the commit: an unpublished volume costs the kernel nothing, and a failure here is still a failed creation.
     plan.push(Action::RemoveDm { device });
@@ -270,12 +273,23 @@ fn same_as(
     if present.reserve != reserve {
         differs.push(format!("a reserve of {}", present.reserve));
     }
+    if present.subdir.as_deref() != request.mkfs.root.subdir.as_ref() {
+        differs.push(format!("{} handed out", shown(present)));
+    }
     differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {
         return Ok(Created::Unchanged(present.id));
     }
     Err(Refusal::exists(format!("there is a volume {path} already, with {}", differs.join(" and ")))
         .hint("choose another name, or delete that volume first"))
+}
+
+/// What of its file system is mounted.
+pub(super) fn shown(volume: &Volume) -> String {
+    match &volume.subdir {
+        Some(subdir) => format!("its directory {subdir}"),
+        None => "the root of its file system".to_owned(),
+    }
 }
 
 /// Of the labels that are asked for those that a volume does not have. What it has besides may have been given to it since.

@@ -209,6 +209,7 @@ pub fn mounted(kernel: &mut Kernel, volume: VolumeId, target: &str) {
     kernel.mounts.push(Mount {
         mount_id: 1,
         dev: info.dev,
+        root: PathBuf::from("/"),
         target: PathBuf::from(target),
         fs_type: "ext4".to_owned(),
         read_only: false,

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use vol_core::RefusalCode;
-use vol_core::plan::mount;
+use vol_core::plan::mount::{self, MountAs};
 use vol_types::*;
 
 use super::fixture::*;
@@ -19,6 +19,44 @@ fn a_mount_activates_first_and_is_done_once() {
     assert!(mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), false).unwrap().is_empty());
     let read_only = mount::mount(&catalog, &kernel, pg, Path::new("/srv/pg"), true).unwrap_err();
     assert_eq!(read_only.code, RefusalCode::Exists);
+}
+
+#[test]
+fn a_directory_is_mounted_once_and_not_taken_for_another_one() {
+    let catalog = vg_with_volume();
+    let pg = Volume { subdir: Name::new("data").ok().map(Box::new), ..catalog.volumes().next().unwrap().clone() };
+    let mut kernel = kernel(&catalog, 1);
+    let at = Path::new("/srv/pg");
+    let whole = MountAs { whole: true, ..MountAs::default() };
+    let plan = mount::mount(&catalog, &kernel, &pg, at, false).unwrap();
+    assert_eq!(text(&plan)[2], "mount the directory data of pg at /srv/pg (ext4, rw,nosuid,nodev)");
+    let plan = mount::mount(&catalog, &kernel, &pg, at, whole).unwrap();
+    assert_eq!(text(&plan)[2], "mount pg at /srv/pg (ext4, rw,nosuid,nodev)");
+    mounted(&mut kernel, pg.id, "/srv/pg");
+    for (fs_type, root, directory, entire) in [
+        ("ext4", "/data", true, false),
+        ("ext4", "/", false, true),
+        ("ext4", "/data/data", false, false),
+        ("ext4", "/data//deleted", false, false),
+        ("btrfs", "/data", true, false),
+        ("btrfs", "/subvolume/data", true, false),
+        ("btrfs", "/subvolume", false, false),
+    ] {
+        kernel.mounts[0].fs_type = fs_type.to_owned();
+        kernel.mounts[0].root = root.into();
+        for (how, same) in [(MountAs::default(), directory), (whole, entire)] {
+            match mount::mount(&catalog, &kernel, &pg, at, how) {
+                Ok(plan) => assert!(same && plan.is_empty(), "{root} of {fs_type} is taken for it"),
+                Err(refusal) => {
+                    assert!(!same && refusal.code == RefusalCode::Exists, "{fs_type} {root}: {refusal}");
+                    assert!(refusal.message.ends_with(root), "{refusal}");
+                }
+            }
+        }
+    }
+    // Of a volume whose root is handed out, any mount of it is one, as ever.
+    let plain = catalog.volumes().next().unwrap();
+    assert!(mount::mount(&catalog, &kernel, plain, at, false).unwrap().is_empty());
 }
 
 #[test]

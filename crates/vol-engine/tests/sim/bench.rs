@@ -87,6 +87,13 @@ pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
     }
 }
 
+/// With the directory `data` handed out.
+pub fn subdir_request(volume: &str) -> CreateVolume {
+    let mut request = volume_request(volume, Some(FsKind::Ext4));
+    request.mkfs.root.subdir = Some(name("data"));
+    request
+}
+
 pub fn volume(text: &str) -> VolumeName {
     match text.split_once('@') {
         None => VolumeName { volume: name(text), snapshot: None },
@@ -196,6 +203,9 @@ pub enum Op {
     KeepThick,
     DeleteThick,
     AttachThick,
+    /// With a directory of it handed out.
+    CreateSubdir,
+    MountSubdir,
 }
 
 impl Op {
@@ -284,6 +294,8 @@ impl Op {
             Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
             Self::DeleteThick => engine.delete_volume(&data, &volume("log"), false).map(drop),
             Self::AttachThick => engine.attach(&data, &volume("log"), false).map(drop),
+            Self::CreateSubdir => engine.create_volume(&subdir_request("sub"), false).map(drop),
+            Self::MountSubdir => engine.mount(&data, &volume("sub"), Path::new("/srv/sub"), false, false).map(drop),
         }
     }
 
@@ -319,7 +331,8 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
-            CreateFormatted | CreateRaw | DeletePool | LabelPv => &[CreateVg, CreatePool],
+            CreateFormatted | CreateRaw | DeletePool | LabelPv | CreateSubdir => &[CreateVg, CreatePool],
+            MountSubdir => &[CreateVg, CreatePool, CreateSubdir],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
             }
@@ -452,9 +465,10 @@ fn details(catalog: &vol_core::Catalog) -> Vec<String> {
         let place = volume.thin_id().map(|id| ids.binary_search(&id).unwrap());
         let name = VolumeName::of(volume);
         let size = volume.size;
+        let subdir = volume.subdir.as_ref().map_or(String::new(), |subdir| format!(" shows {subdir}"));
         let reserve = volume.reserve;
         format!(
-            "{name}: {size}, id {place:?}, reserve {reserve}, protected {}{clone}{}",
+            "{name}: {size}, id {place:?}, reserve {reserve}, protected {}{clone}{subdir}{}",
             volume.protected,
             labels.concat()
         )
@@ -497,6 +511,11 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
             let Device::Volume(id) = device else { continue };
             let size = vg.read(|catalog| catalog.volume(*id).map(|volume| volume.size));
             assert_eq!(info.len.to_bytes(), size, "{story}: a device has not the size of its volume");
+            let subdir = vg.read(|catalog| catalog.volume(*id).and_then(|volume| volume.subdir.clone()));
+            for mount in vg.view().kernel.mounts_of(*device) {
+                let root = Path::new("/").join(subdir.as_deref().map_or("", Name::as_str));
+                assert_eq!(mount.root, root, "{story}: another directory than the volume's is mounted");
+            }
         }
         let found = vg.read(vol_core::check::violations);
         assert_eq!(found, Vec::<String>::new(), "{story}");

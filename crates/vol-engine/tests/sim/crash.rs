@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 52] = [
+const OPS: [Op; 54] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -62,6 +62,8 @@ const OPS: [Op; 52] = [
     Op::CloneThickPlaced,
     Op::KeepThick,
     Op::DeleteThick,
+    Op::CreateSubdir,
+    Op::MountSubdir,
 ];
 
 const DEATHS: [Fault; 8] = [

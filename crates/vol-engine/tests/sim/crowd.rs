@@ -48,6 +48,7 @@ pub fn crowd(volumes: u32) -> SimHost {
             reserve: Bytes::ZERO,
             check_fs: false,
             deleted_at: None,
+            subdir: None,
         })
     }));
     let payload = checkpoint::encode_payload(&objects).unwrap();

@@ -322,7 +322,7 @@ fn the_root_directory_is_made_as_asked_for_before_anybody_sees_it() {
     let host = Op::CreateFormatted.before();
     let engine = start(&host);
     host.keep_trace(true);
-    let root = RootDir { owner: "999:999".parse().ok(), mode: Some(0o700), empty: true };
+    let root = RootDir { subdir: None, owner: "999:999".parse().ok(), mode: Some(0o700), empty: true };
     let mut mkfs = MkfsOptions::default();
     mkfs.root = root;
     let request = vol_engine::CreateVolume { mkfs, ..volume_request("pg", Some(FsKind::Ext4)) };

@@ -54,6 +54,7 @@ fn volume(number: u8, name_text: &str, content: Content, snapshot: Option<Snapsh
         reserve: Bytes::ZERO,
         check_fs: false,
         deleted_at: None,
+        subdir: None,
     })
 }
 
@@ -276,11 +277,12 @@ fn any_volume() -> impl Strategy<Value = Object> {
     let snapshot =
         (any::<[u8; 16]>(), any_name()).prop_map(|(of, of_name)| Snapshot { of: VolumeId::from_bytes(of), of_name });
     let numbers = any::<([u8; 16], [u8; 16], u32, u64, u64)>();
-    let rest = (any::<bool>(), any::<Option<u64>>(), proptest::option::of(any_thick()));
+    let subdir = proptest::option::of(any_name().prop_map(Box::new));
+    let rest = (any::<bool>(), any::<Option<u64>>(), proptest::option::of(any_thick()), subdir);
     let more = (any_labels(), any::<bool>(), proptest::option::of(any_clone_of()), any::<u64>(), rest);
     (numbers, any_name(), state, any_content(), proptest::option::of(snapshot), more).prop_map(
         |(numbers, name, state, content, snapshot, more)| {
-            let (labels, protected, clone_of, reserve, (check_fs, deleted_at, thick)) = more;
+            let (labels, protected, clone_of, reserve, (check_fs, deleted_at, thick, subdir)) = more;
             let (id, pool, thin_id, size, created_at) = numbers;
             let (id, pool, size) = (VolumeId::from_bytes(id), PoolId::from_bytes(pool), Bytes(size));
             let backing = thick.unwrap_or(Backing::Thin { pool, thin_id });
@@ -299,6 +301,7 @@ fn any_volume() -> impl Strategy<Value = Object> {
                 reserve: Bytes(reserve),
                 check_fs,
                 deleted_at,
+                subdir,
             })
         },
     )

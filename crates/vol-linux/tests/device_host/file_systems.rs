@@ -16,6 +16,7 @@ pub fn call(info: &DmInfo, fs: FsKind, target: &Path) -> MountCall {
     MountCall {
         dev: info.dev,
         fs,
+        subdir: None,
         target: target.to_path_buf(),
         read_only: false,
         allow_same_uuid: false,

@@ -137,6 +137,7 @@ pub fn mount(dev: DevNumber, target: impl Into<PathBuf>) -> MountCall {
     MountCall {
         dev,
         fs: FsKind::Ext4,
+        subdir: None,
         target: target.into(),
         read_only: false,
         allow_same_uuid: false,

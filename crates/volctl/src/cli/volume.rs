@@ -36,10 +36,13 @@ impl Fs {
 /// The root directory of a new file system.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Root {
-    /// Owner of its root directory, as numbers [default: root]
+    /// Make a directory in its root, and mount that instead of the root: clean, whatever lost+found is beside it
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub subdir: Option<Name>,
+    /// Owner of its root directory (with --subdir, of that one), as numbers [default: root]
     #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
     pub owner: Option<String>,
-    /// Permissions of its root directory, in octal digits [default: 0755]
+    /// Permissions of its root directory (with --subdir, of that one), in octal digits [default: 0755]
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<String>,
     /// Its root directory is empty: ext4 without lost+found, which some programs stumble over
@@ -69,6 +72,9 @@ pub struct MountAt {
     /// Directory to mount at
     #[arg(value_parser = path)]
     pub path: String,
+    /// The root of its file system, also if a directory in it is what is handed out (--subdir)
+    #[arg(long)]
+    pub whole: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -120,6 +120,7 @@ pub fn to_json(object: &Object) -> Value {
                     "id": of.id.to_string(), "volume": of.volume.as_str(), "snapshot": of.snapshot.as_ref().map(Name::as_str),
                 })),
                 "reserve_bytes": volume.reserve.get(), "check_fs": volume.check_fs, "deleted_at_seconds": volume.deleted_at,
+                "subdir": volume.subdir.as_deref().map(Name::as_str),
             })
         }
         Object::Intent(intent) => json!({

@@ -210,6 +210,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("reserve", if volume.reserve_bytes == 0 { "none".to_owned() } else { format.size(volume.reserve_bytes) }),
             ("content", content(volume)),
             ("file system id", or_unknown(volume.fs_uuid.as_deref())),
+            ("mounted directory", volume.subdir.clone().unwrap_or_else(|| "the root".to_owned())),
             ("file system check", if volume.check_fs { "needed" } else { "not needed" }.to_owned()),
             ("active", yes(volume.active)),
             ("device", or_unknown(volume.device.as_deref())),

@@ -25,7 +25,7 @@ pub async fn run(command: Snapshot, session: &mut Session<'_>) -> Run {
             session.show(&snapshot, snapshot.full_name.clone(), &snapshot_facts(&snapshot, format))
         }
         Snapshot::Mount { snapshot, at, change } => {
-            let request = Mount { path: paths::mount_point(&at.path)?, read_only: true };
+            let request = Mount { path: paths::mount_point(&at.path)?, read_only: true, whole: at.whole };
             let changed = session.client.mount_snapshot(&snapshot, &request, change.dry_run).await?;
             session.report(&changed, snapshot.to_string(), |outcome| {
                 let at = &request.path;

@@ -29,6 +29,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 owner: root.owner,
                 mode: root.mode,
                 empty_root: root.empty_root,
+                subdir: root.subdir.map(|subdir| subdir.to_string()),
                 thick: thick.thick,
                 stripes: thick.stripes,
                 stripe_size: thick.stripe_size.map(|size| size.0),
@@ -97,7 +98,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
         }
         Volume::Usage { volume } => usage::volume(&volume, session).await,
         Volume::Mount { volume, at, read_only, change } => {
-            let request = Mount { path: paths::mount_point(&at.path)?, read_only };
+            let request = Mount { path: paths::mount_point(&at.path)?, read_only, whole: at.whole };
             let changed = session.client.mount_volume(&volume, &request, change.dry_run).await?;
             session.report(&changed, volume.to_string(), |outcome| {
                 let how = if read_only { ", read-only" } else { "" };

@@ -6,6 +6,7 @@ use vol_api::{
     ApiError, Changed, InitInfo, Outcome, PoolInfo, ScanInfo, SnapshotInfo, VgInfo, VolumeInfo, parse_field,
 };
 use vol_core::VolumeName;
+use vol_core::plan::mount::MountAs;
 use vol_engine::host::HostMut;
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done};
 use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePath, limit};
@@ -220,7 +221,8 @@ pub fn mount_volume<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<VolumeInfo> {
     let target = Path::new(&request.path);
-    let done = backend.engine.mount(&path.vg, &volume_name(path), target, request.read_only, dry_run);
+    let how = MountAs { read_only: request.read_only, whole: request.whole };
+    let done = backend.engine.mount(&path.vg, &volume_name(path), target, how, dry_run);
     let done = done.map_err(|error| {
         let error = from_engine(error);
         let full = |info: &VolumeInfo| info.problems.iter().any(|problem| problem.code == "pool_full");
@@ -295,7 +297,8 @@ pub fn mount_snapshot<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Change<SnapshotInfo> {
     let target = Path::new(&request.path);
-    let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, true, dry_run);
+    let how = MountAs { read_only: true, whole: request.whole };
+    let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, how, dry_run);
     changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(path))
 }
 

@@ -41,7 +41,10 @@ pub fn from_engine(error: EngineError) -> ApiError {
                 StepError::Requirement(_) | StepError::InUse(_) => ErrorCode::Busy,
                 _ => ErrorCode::Io,
             };
-            let hint = if matches!(failed.source, StepError::Damaged(_)) {
+            let no_directory = failed.source.host_kind() == Some(HostErrorKind::NoDirectory);
+            let hint = if no_directory {
+                "mount the root of its file system instead, with --whole, and look for what became of the directory; see \"A directory instead of the root\" in docs/file-systems.md"
+            } else if matches!(failed.source, StepError::Damaged(_)) {
                 "it can still be read: mount it with --read-only and save what matters; `volctl volume check --repair` puts it right; see fs_check in docs/troubleshooting.md"
             } else if matches!(failed.source, StepError::ThinDamaged(_)) {
                 "the pool's metadata are as they were; see docs/pool-repair.md for what can be done by hand"
@@ -54,7 +57,7 @@ pub fn from_engine(error: EngineError) -> ApiError {
             };
             let error = ApiError::new(code, failed.to_string());
             let told = matches!(failed.source, StepError::InUse(_) | StepError::Damaged(_) | StepError::ThinDamaged(_));
-            let nothing_done = !failed.begun && failed.settled && !told;
+            let nothing_done = !failed.begun && failed.settled && !told && !no_directory;
             if nothing_done { error } else { error.with_hint(hint) }
         }
     }
@@ -75,5 +78,6 @@ const fn code_of(kind: HostErrorKind) -> ErrorCode {
         HostErrorKind::Unsupported => ErrorCode::Unsupported,
         HostErrorKind::Invalid => ErrorCode::Invalid,
         HostErrorKind::TimedOut => ErrorCode::Timeout,
+        HostErrorKind::NoDirectory => ErrorCode::Degraded,
     }
 }

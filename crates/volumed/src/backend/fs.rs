@@ -4,7 +4,7 @@ use vol_api::{ApiError, Changed, Outcome, TrimInfo, VolumeInfo};
 use vol_core::plan::fs::NewSize;
 use vol_engine::host::HostMut;
 use vol_types::mkfs::parse_mode;
-use vol_types::{FsKind, MkfsOptionError, MkfsOptions, RootDir, VolumePath, parse_bytes};
+use vol_types::{FsKind, MkfsOptionError, MkfsOptions, Name, RootDir, VolumePath, parse_bytes};
 
 use super::EngineBackend;
 use super::change::{changed, volume_name};
@@ -28,13 +28,18 @@ pub(super) fn format(fs: Option<FsKind>, request: &vol_api::CreateVolume) -> Res
     };
     let owner = request.owner.as_deref().map(str::parse).transpose().map_err(|error| invalid("owner: ", error))?;
     let mode = request.mode.as_deref().map(parse_mode).transpose().map_err(|error| invalid("mode: ", error))?;
-    let root = RootDir { owner, mode, empty: request.empty_root };
+    let subdir = request.subdir.as_deref().map(Name::new).transpose();
+    let subdir = subdir.map_err(|error| {
+        ApiError::invalid(format!("subdir: {error}"))
+            .with_hint("a directory is named as a volume is, for example `data`")
+    })?;
+    let root = RootDir { subdir, owner, mode, empty: request.empty_root };
     let Some(fs) = fs else {
         if request.mkfs_options.is_empty() && root.is_usual() {
             return Ok(MkfsOptions::default());
         }
         return Err(ApiError::invalid(
-            "a raw volume is not formatted: it has no options for mkfs, and no root directory",
+            "a raw volume is not formatted: it has no options for mkfs, no root directory, and no sub-directory",
         ));
     };
     let mut options = MkfsOptions::parse(fs, &request.mkfs_options).map_err(|error| invalid("", error))?;

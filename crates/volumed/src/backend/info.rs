@@ -292,6 +292,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<F
         kept_until: None,
         created_at: time(volume.created_at),
         check_fs: volume.check_fs,
+        subdir: volume.subdir.as_ref().map(ToString::to_string),
         health: health_of(&problems, false),
         problems,
     }

@@ -78,7 +78,7 @@ pub fn snapshot_request(name: &str) -> CreateSnapshot {
 }
 
 pub fn mount_at(path: &str) -> Mount {
-    Mount { path: path.into(), read_only: false }
+    Mount { path: path.into(), ..Mount::default() }
 }
 
 pub fn name(text: &str) -> Name {

@@ -57,3 +57,19 @@ fn options_of_mkfs_are_sent_as_they_were_typed() {
     assert_eq!(daemon.volctl(line).exit, 0);
     assert!(daemon.requests()[0].contains(r#""mkfs_options":["label=pg","features=quota,project"]"#));
 }
+
+#[test]
+fn a_directory_that_is_handed_out_is_asked_for_and_shown() {
+    let made = VolumeInfo { subdir: Some("data".to_owned()), ..volume() };
+    let daemon = Daemon::start()
+        .answer("POST /v1/volumes", &Outcome::changed(made.clone()))
+        .answer("GET /v1/volumes/data/pg", &made)
+        .answer("POST /v1/volumes/data/pg/mount", &Outcome::changed(made));
+    assert_eq!(daemon.volctl("volume create data/pg --size 10G --subdir data").exit, 0);
+    let shown = daemon.volctl("volume show data/pg").out;
+    assert!(shown.lines().any(|line| line.starts_with("mounted directory") && line.ends_with(" data")), "{shown}");
+    assert_eq!(daemon.volctl("volume mount data/pg /nowhere/pg --whole").exit, 0);
+    let sent = daemon.requests();
+    assert!(sent[0].contains(r#""subdir":"data""#), "{sent:?}");
+    assert_eq!(sent[2], r#"POST /v1/volumes/data/pg/mount {"path":"/nowhere/pg","read_only":false,"whole":true}"#);
+}
