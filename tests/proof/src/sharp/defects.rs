@@ -50,7 +50,7 @@ use Hunt::{OneOperation as One, Scenarios as Story, Seeds, TwoOperations as Two}
 /// All of them.
 pub const DEFECTS: &[Defect] = &[
     // The log and the checkpoints.
-    code("a record's checksum is not looked at", Seeds, "a torn or damaged record is taken for a commit"),
+    code("a record's checksum is not looked at", Story, "a torn or damaged record is taken for a commit"),
     code("a record of another disk is taken", Story, "a write that went to the wrong disk becomes part of its history"),
     code("a record of another place is taken", Story, "a write that went astray, or of an earlier lap, counts"),
     code("the chain of hashes is not looked at", Story, "a record of another history is appended to this one"),

@@ -24,6 +24,7 @@ pub fn all() -> impl Iterator<Item = Scenario> {
 const ALL: &[Scenario] = &[
     ("a record is of one place on one disk", record_is_of_one_place),
     ("the last record is damaged", last_record_damaged),
+    ("one number in the last record is another", last_record_changed),
     ("a record of another history stands behind the end", record_of_another_history),
     ("a record in the middle of the only log is damaged", middle_damaged),
     ("a record in the middle of one of two logs is damaged", middle_damaged_of_two),
@@ -172,6 +173,21 @@ fn last_record_damaged() -> Told {
     host.crash(CrashMode::LoseAll);
     let last = records(&host, "/dev/sda").last().copied().unwrap_or_default();
     host.damage("/dev/sda", LOG + last * 4096 + 80, 8, Damage::Junk);
+    host.restart();
+    let engine = on(&host)?;
+    must(percent(&engine) == 700, || format!("found {}: {}", percent(&engine), problems(&engine)))
+}
+
+/// What is there makes sense, and is not what was written.
+fn last_record_changed() -> Told {
+    let (host, engine) = group(1)?;
+    commit(&host, &engine, 700)?;
+    commit(&host, &engine, 789)?;
+    host.crash(CrashMode::LoseAll);
+    let last = records(&host, "/dev/sda").last().copied().unwrap_or_default();
+    let block = host.peek("/dev/sda", LOG + last * 4096, 4096);
+    let at = block.windows(4).position(|bytes| bytes == 789u32.to_le_bytes()).ok_or("the record does not say 789")?;
+    host.poke("/dev/sda", LOG + last * 4096 + at as u64, &790u32.to_le_bytes());
     host.restart();
     let engine = on(&host)?;
     must(percent(&engine) == 700, || format!("found {}: {}", percent(&engine), problems(&engine)))
