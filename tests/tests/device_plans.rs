@@ -16,6 +16,7 @@ fn dry_run(m: &Machine, args: &[&str]) {
             .sum::<u64>()
     };
     let state = || (sequence(), kernel::snapshot(), std::fs::read_to_string("/proc/self/mounts").unwrap());
+    m.settled();
     let before = state();
     let bytes = [m.disk(0), m.disk(1), m.disk(2)].map(Bytes::of);
     let mut args = args.to_vec();

@@ -90,12 +90,21 @@ fn open_line(runner: Runner) -> Result<File> {
 }
 
 fn settle(spec: &Spec) -> Result<()> {
+    /// On a busy machine udevd has been seen to lose an event; then it is told again.
+    const AGAIN: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(90);
     let begin = Instant::now();
+    let mut told = begin;
     for index in 0..spec.disks.len() {
         let node = PathBuf::from(format!("/dev/labdisk{index}"));
         while !node.exists() {
-            if begin.elapsed() > Duration::from_secs(30) {
-                bail!("{} did not appear within 30 s", node.display());
+            if begin.elapsed() > PATIENCE {
+                bail!("{} did not appear within {PATIENCE:?}", node.display());
+            }
+            if told.elapsed() > AGAIN {
+                log(&format!("{} is not there yet: udevd is told again", node.display()));
+                guest::announce_disks()?;
+                told = Instant::now();
             }
             sleep(Duration::from_millis(20));
         }

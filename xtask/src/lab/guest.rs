@@ -174,10 +174,15 @@ fn unit_folder(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Tells udevd of all disks, as if they had just come.
+pub fn announce_disks() -> Result<()> {
+    let trigger = ["trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=misc"];
+    run(cmd("udevadm", trigger).env("PATH", PATH))
+}
+
 fn udev() -> Result<()> {
     run(cmd("/usr/lib/systemd/systemd-udevd", ["--daemon"]).env("PATH", PATH))?;
-    let trigger = ["trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=misc"];
-    run(cmd("udevadm", trigger).env("PATH", PATH))?;
+    announce_disks()?;
     let settled = run(cmd("udevadm", ["settle", "--timeout=30"]).env("PATH", PATH));
     if settled.is_err() {
         bail!("udev did not settle within 30 s");

@@ -110,7 +110,7 @@ enum Outcome {
 
 fn boot_limit(spec: &Spec) -> Duration {
     let kernel = match spec.runner {
-        Runner::Uml => 60,
+        Runner::Uml => 120,
         Runner::Qemu => 180,
     };
     Duration::from_secs(kernel + if spec.systemd { 90 } else { 0 } + if spec.daemon { 40 } else { 0 })

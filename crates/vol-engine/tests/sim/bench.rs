@@ -487,7 +487,8 @@ pub fn inventory_with_pvs(engine: &Engine<SimHost>) -> Vec<String> {
             let mut labels: Vec<_> = catalog.pvs().flat_map(|pv| pv.labels.iter()).collect();
             labels.sort_unstable();
             let copies = catalog.pvs().filter(|pv| pv.metadata).count();
-            format!("{} PVs, {copies} copies, labels {labels:?}", catalog.pvs().count())
+            let labels = if labels.is_empty() { String::new() } else { format!(", labels {labels:?}") };
+            format!("{} PVs, {copies} copies{labels}", catalog.pvs().count())
         })
     };
     all.extend(engine.vgs().iter().map(pvs));
