@@ -106,7 +106,7 @@ fn a_disk_in_use_is_refused_even_with_wipe() {
     tool::run("mkfs.ext4", &["-q", "-F", disk0]);
     let at = m.path("others");
     std::fs::create_dir(&at).unwrap();
-    tool::run("mount", &["-o", "ro", disk0, &at]);
+    tool::run("mount", &["-t", "ext4", "-o", "ro", disk0, &at]);
     held(4, &[disk0, "mounted at", &at]);
     tool::run("umount", &[&at]);
     disk::clean(&m.disks[..1]);
