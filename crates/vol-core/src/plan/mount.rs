@@ -216,11 +216,10 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
     for mount in leave.iter().rev() {
         plan.push(Action::Unmount { mount: (*mount).clone() });
     }
-    let open_elsewhere =
-        kernel.dm.get(&device).map(|info| info.open_count.saturating_sub(u32::from(!leave.is_empty())));
-    // One superblock is one opener, however many mounts it has, in however many mount namespaces: a container that was
-    // started meanwhile may still hold it, and the unmount that was asked for is done all the same.
-    if stay.is_empty() && open_elsewhere == Some(0) {
+    // Somebody else may have it open: a container that was started meanwhile, in a mount namespace of its own, and then the unmount that
+    // was asked for is done all the same; or udev for a moment, and then it goes. Only the kernel can say which, when it is tried.
+    let open = kernel.dm.get(&device).map(|info| info.open_count);
+    if stay.is_empty() && open.is_some_and(|open| open == 0 || !leave.is_empty()) {
         plan.push(Action::ReleaseDm { device });
     }
     Ok(plan)
