@@ -247,9 +247,15 @@ impl Machine {
 
     /// The end of the last change is written now, and not some seconds later: nothing is written from here on that nobody asked for.
     pub fn settled(&self) {
-        for vg in self.json(&["vg", "list"])["vgs"].as_array().expect("a list") {
-            // Whoever makes a backup settles what is owed first; one of a group that is not in order is refused, and owes nothing.
-            _ = self.run(&["vg", "backup", vg["name"].as_str().expect("a name"), "--file", "-"]);
+        let mut groups = std::collections::BTreeMap::new();
+        for pv in self.json(&["pv", "list"])["pvs"].as_array().expect("a list") {
+            if let (Some(vg), Some(path)) = (pv["vg"].as_str(), pv["path"].as_str()) {
+                groups.insert(vg.to_owned(), path.to_owned());
+            }
+        }
+        // Any commit takes it along. A group that takes none is refused, and owes nothing either.
+        for path in groups.values() {
+            ["settled=now", "settled-"].iter().for_each(|label| _ = self.run(&["pv", "label", path, label]));
         }
     }
 

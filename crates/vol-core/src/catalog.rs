@@ -45,8 +45,10 @@ impl std::fmt::Display for VolumeName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     vg: Vg,
-    /// Sequence number of the commit that made it what it is.
+    /// Sequence number of the newest commit.
     sequence: u64,
+    /// Whether it holds something that the next commit will.
+    ahead: bool,
     pvs: BTreeMap<PvId, Pv>,
     pools: BTreeMap<PoolId, Pool>,
     volumes: BTreeMap<VolumeId, Volume>,
@@ -64,6 +66,7 @@ impl Catalog {
         Self {
             vg,
             sequence: 0,
+            ahead: false,
             pvs: BTreeMap::new(),
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -164,6 +167,18 @@ impl Catalog {
             self.apply(change);
         }
         self.sequence = sequence;
+        self.ahead = false;
+    }
+
+    /// Applies what the next commit will hold.
+    pub fn anticipate(&mut self, change: Change) {
+        self.apply(change);
+        self.ahead = true;
+    }
+
+    /// Sequence number of the commit that makes it what it is: the newest one, or the next one.
+    pub const fn held_by(&self) -> u64 {
+        self.sequence.saturating_add(self.ahead as u64)
     }
 
     pub const fn vg(&self) -> &Vg {

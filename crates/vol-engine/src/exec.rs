@@ -90,7 +90,8 @@ impl Failed {
     }
 }
 
-/// Executes all steps of `plan`. Readers see each commit as soon as it is durable, and not before.
+/// Executes all steps of `plan`. Readers see each commit as soon as it is durable, and not before; of what only says what the kernel's
+/// pool says durably already ([`Action::CommitLater`]), as soon as that is so.
 pub fn run<H: HostMut + ?Sized>(
     host: &H,
     session: &mut Session,

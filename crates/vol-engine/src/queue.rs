@@ -426,11 +426,7 @@ impl OpenVg {
     pub fn plan_of<H: HostMut + ?Sized>(&self, host: &H, request: &ThinRequest) -> Result<Plan, EngineError> {
         let (plan, ()) = self.change(host, true, |catalog, kernel, _| {
             let plan = match request.plan(catalog, kernel, &Batch::default())? {
-                Wanted::Change(change) => {
-                    let (mut plan, then) = Batch::from(*change).plan();
-                    plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
-                    plan
-                }
+                Wanted::Change(change) => thin::as_requested(*change),
                 Wanted::Unchanged(_) => Plan::default(),
             };
             Ok((plan, ()))

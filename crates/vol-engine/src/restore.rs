@@ -77,10 +77,6 @@ impl<H: HostMut> Engine<H> {
     /// The metadata of a VG at one moment.
     pub fn backup_vg(&self, vg: &Name) -> Result<BackedUp, Refusal> {
         let vg = self.vg(vg)?;
-        // So that the disks say at this commit what the backup says. A change under way is not waited for: what is in force is right.
-        if let Some(mut session) = vg.try_session() {
-            vg.settle_owed(self.host(), &mut session);
-        }
         let view = vg.view();
         vg.read(|catalog| {
             let name = &catalog.vg().name;
@@ -97,7 +93,8 @@ impl<H: HostMut> Engine<H> {
                 })?;
                 layouts.insert(pv.id, layout);
             }
-            Ok(BackedUp { sequence: catalog.sequence(), objects: catalog.objects(), layouts })
+            // Of the next commit, if something waits for it: disks that have it not are older than the backup.
+            Ok(BackedUp { sequence: catalog.held_by(), objects: catalog.objects(), layouts })
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The bytes and the rules are in `docs/spec/on-disk-format.md`; this module does the writing and keeps the positions.
 //! A commit is one record appended to every copy, written through (one flush each, side by side), and counts when a
-//! majority of the copies has it. Until then nobody sees it: the catalog in memory changes after the disks.
+//! majority of the copies has it. Until then nobody sees it: the catalog in memory changes after the disks. The ends of pool
+//! transactions alone are seen before, and ride on the next commit (`owed`).
 //!
 //! A checkpoint is written beside the commits that go on, as a [`CheckpointJob`] that somebody carries out in small steps;
 //! only a commit that finds no room in a log does so itself.

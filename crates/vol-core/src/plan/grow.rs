@@ -105,6 +105,13 @@ pub struct SetPool {
     pub placement: Option<Placement>,
 }
 
+impl SetPool {
+    /// With everything as it is.
+    pub const fn of(name: Name) -> Self {
+        Self { name, growth: None, when_full: None, reserve_percent: None, overcommit_percent: None, placement: None }
+    }
+}
+
 /// Whether the kernel's metadata are full, so that it says `ro` until they have grown.
 const fn out_of_metadata(usage: &PoolUsage) -> bool {
     matches!(usage.mode, PoolMode::ReadOnly) && usage.used_metadata >= usage.total_metadata && !usage.needs_check

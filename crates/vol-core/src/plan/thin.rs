@@ -160,6 +160,16 @@ impl From<ThinChange> for Batch {
 pub fn alone(change: ThinChange) -> Plan {
     let (mut plan, done, then) = Batch::from(change).parts();
     plan.commit(done);
+    with_what_follows(plan, then)
+}
+
+/// A change alone, as a request for it is carried out: what follows is shown behind the shared part.
+pub fn as_requested(change: ThinChange) -> Plan {
+    let (plan, then) = Batch::from(change).plan();
+    with_what_follows(plan, then)
+}
+
+fn with_what_follows(mut plan: Plan, then: Vec<Plan>) -> Plan {
     plan.steps.extend(then.into_iter().flat_map(|then| then.steps));
     plan
 }

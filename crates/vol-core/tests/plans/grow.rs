@@ -208,14 +208,7 @@ fn a_pool_whose_tables_are_behind_its_record_is_caught_up_with() {
 #[test]
 fn a_policy_that_is_the_kernels_is_loaded_and_the_others_are_only_recorded() {
     let mut catalog = vg_with_pool();
-    let none = SetPool {
-        name: name("tank"),
-        growth: None,
-        when_full: None,
-        reserve_percent: None,
-        overcommit_percent: None,
-        placement: None,
-    };
+    let none = SetPool::of(name("tank"));
     let set = |catalog: &Catalog, request: &SetPool| grow::set(catalog, &kernel_with(catalog, |_| ()), &[], request);
     assert!(set(&catalog, &none).unwrap().is_empty());
     let ours =
@@ -244,14 +237,7 @@ fn a_policy_that_is_the_kernels_is_loaded_and_the_others_are_only_recorded() {
 #[test]
 fn a_policy_that_makes_no_sense_is_refused() {
     let catalog = vg_with_pool();
-    let none = SetPool {
-        name: name("tank"),
-        growth: None,
-        when_full: None,
-        reserve_percent: None,
-        overcommit_percent: None,
-        placement: None,
-    };
+    let none = SetPool::of(name("tank"));
     let refused = |request: SetPool| {
         let refusal = grow::set(&catalog, &Kernel::default(), &[], &request).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Invalid);

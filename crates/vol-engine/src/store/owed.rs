@@ -44,7 +44,7 @@ impl Store {
         write(catalog, |catalog| {
             for change in changes {
                 self.owed.on_disk.entry(change.key()).or_insert_with(|| catalog.object(change.key()));
-                catalog.apply(change.clone());
+                catalog.anticipate(change.clone());
             }
         });
         self.owed.changes.extend_from_slice(changes);

@@ -396,14 +396,7 @@ pub fn extend_pool(data: Option<&str>, metadata: Option<&str>) -> ExtendPool {
 
 /// `pool set data/tank` with nothing changed.
 pub fn same_pool() -> SetPool {
-    SetPool {
-        name: name("tank"),
-        growth: None,
-        when_full: None,
-        reserve_percent: None,
-        overcommit_percent: None,
-        placement: None,
-    }
+    SetPool::of(name("tank"))
 }
 
 /// On the PVs that [`Op::LabelPv`] labels.

@@ -137,3 +137,56 @@ fn while_a_disk_of_the_pool_is_away_after_a_crash_it_is_shown_in_the_making_and_
     let writes = host.effect_log().iter().filter(|effect| effect.kind == EffectKind::DurableWrite).count();
     assert!(writes > 0);
 }
+
+#[test]
+fn a_backup_of_that_moment_writes_nothing_and_is_of_the_commit_that_comes() {
+    let host = Op::CreateRaw.before();
+    let engine = start(&host);
+    Op::CreateRaw.run(&engine).unwrap();
+    let (effects, writes) = (host.effect_log().len(), host.counters().writes);
+    let backup = engine.backup_vg(&name("data")).unwrap();
+    assert_eq!((host.effect_log().len(), host.counters().writes), (effects, writes), "a question writes");
+    assert_eq!(backup.objects, objects(&engine));
+    let now = engine.vgs()[0].read(vol_core::Catalog::sequence);
+    assert_eq!(backup.sequence, now + 1);
+    engine.settle_owed();
+    assert_eq!(engine.vgs()[0].read(vol_core::Catalog::sequence), now + 1);
+    assert_eq!(engine.backup_vg(&name("data")).unwrap().sequence, now + 1);
+}
+
+#[test]
+fn a_disk_that_gets_a_copy_at_that_moment_says_what_the_others_do() {
+    let host = Op::CreateRaw.before();
+    host.add_disk(vol_sim::SimDisk::new("/dev/sdc", Bytes::gib(4)));
+    let engine = start(&host);
+    Op::CreateRaw.run(&engine).unwrap();
+    let admitted = host.effects();
+    engine.extend_vg(&extend_request(&["/dev/sdc"]), false).unwrap();
+    let (last, expected) = (host.effects(), inventory(&engine));
+    assert_eq!(engine.vgs()[0].view().copies, (3, 3));
+    for alone in ["/dev/sda", "/dev/sdb", "/dev/sdc"] {
+        let host = host.fork();
+        ["/dev/sda", "/dev/sdb", "/dev/sdc"]
+            .iter()
+            .filter(|disk| **disk != alone)
+            .for_each(|disk| host.remove_disk(disk));
+        assert_eq!(inventory(&start(&cut(&host))), expected, "{alone} alone");
+    }
+    // Cut short anywhere: what was made before is there.
+    for effect in admitted + 1..=last {
+        let host = Op::CreateRaw.before();
+        host.add_disk(vol_sim::SimDisk::new("/dev/sdc", Bytes::gib(4)));
+        let engine = start(&host);
+        Op::CreateRaw.run(&engine).unwrap();
+        host.fail_effect(effect, Fault::PowerCutAfter);
+        _ = engine.extend_vg(&extend_request(&["/dev/sdc"]), false);
+        drop(engine);
+        let host = cut(&host);
+        let again = start(&host);
+        assert!(
+            inventory(&again).contains(&"volume raw Ready Raw".to_owned()),
+            "effect {effect}: {:?}",
+            inventory(&again)
+        );
+    }
+}
