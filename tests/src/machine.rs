@@ -259,9 +259,8 @@ impl Machine {
         }
     }
 
-    /// The sequence number of the VG's newest commit.
+    /// The sequence number of the VG's newest commit. Who compares two calls [`Machine::settled`] before the first.
     pub fn sequence(&self) -> u64 {
-        self.settled();
         self.json(&["vg", "show", &self.vg])["sequence"].as_u64().expect("a number")
     }
 

@@ -128,6 +128,7 @@ fn f16_a_formatted_volume_that_reads_as_blank_is_refused_and_not_formatted() {
             if restart {
                 m.restart();
             }
+            m.settled();
             let sequence = m.sequence();
             let ran = m.run(&["volume", "mount", &name, &at]);
             assert_ne!(ran.code, 0, "{fs}: nothing was mounted as something");

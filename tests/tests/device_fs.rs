@@ -61,6 +61,7 @@ fn a_mounted_volume_grows_with_its_file_system() {
         assert_eq!(fs::read_to_string(format!("{at}/kept")).unwrap(), "yes");
         drop(open);
         // Once more is nothing more, and there is no way back.
+        m.settled();
         let sequence = m.sequence();
         let said = m.ok(&["volume", "resize", &volume, &format!("{large}M")]);
         assert!(said.contains("had") && said.contains("already"), "{said}");
@@ -195,6 +196,7 @@ fn errors_that_need_a_person_are_found_remembered_and_repaired_on_demand() {
             tool::run("xfs_db", &args);
         }
         drop(held);
+        m.settled();
         let sequence = m.sequence();
         m.refused(1, &["has errors", "--read-only", "--repair"], &["volume", "check", &volume]);
         assert_eq!(m.sequence(), sequence + 1, "it is written down once");
@@ -306,6 +308,7 @@ fn a_file_system_is_made_with_the_options_that_were_asked_for_and_no_others() {
     let said = tool::run("btrfs", &["inspect-internal", "dump-super", &node]);
     assert!(said.contains("xxhash64") && said.contains("label\t\t\tdata"), "{said}");
 
+    m.settled();
     let before = m.sequence();
     let refused = |option: &str, words: &[&str]| {
         m.refused(2, words, &["volume", "create", &m.of("w"), "--size", "64M", "--mkfs-option", option]);
@@ -444,6 +447,7 @@ fn a_directory_is_handed_out_clean_whatever_stands_beside_it() {
     let seen = fs::metadata(m.path("thick")).unwrap();
     assert_eq!((seen.uid(), seen.gid(), seen.mode() & 0o7777), (0, 0, 0o755));
     assert_eq!(names(&m.path("thick")), Vec::<String>::new());
+    m.settled();
     let sequence = m.sequence();
     let create = |more: &[&str]| [&["volume", "create", &*m.of("w"), "--size", "64M"], more].concat().join(" ");
     for (code, word, more) in [

@@ -7,6 +7,7 @@ use vol_tests::{Machine, kernel, tool};
 /// Runs `check`, and sees that the VG's metadata and the kernel are as before.
 #[track_caller]
 fn nothing_changes(m: &Machine, check: impl FnOnce()) {
+    m.settled();
     let before = (m.sequence(), kernel::snapshot());
     check();
     assert_eq!(before, (m.sequence(), kernel::snapshot()), "a refusal changed something{}", m.log());
