@@ -3,11 +3,13 @@
 use std::fmt;
 
 /// Counts over many binaries.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    /// What those that failed said, one by one: shown again at the end, where somebody looks first.
+    pub complaints: Vec<String>,
 }
 
 impl fmt::Display for Tally {
@@ -21,6 +23,7 @@ impl std::ops::AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.complaints.extend(other.complaints);
     }
 }
 
@@ -30,16 +33,29 @@ pub struct Reader {
     pub tally: Tally,
     /// `test result:` lines seen.
     pub results: usize,
-    in_successes: bool,
+    within: Within,
     test: String,
     skipped_here: u64,
 }
+
+/// The part of a binary's output that a line belongs to.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    #[default]
+    Progress,
+    Successes,
+    Failures,
+}
+
+/// Lines of a complaint that are shown again: its end, where the daemon's log is.
+const COMPLAINT_LINES: usize = 60;
 
 impl Reader {
     /// Takes one line; gives what is to be shown of it.
     pub fn line(&mut self, line: &str) -> Option<String> {
         if let Some(mut tally) = parse_result(line) {
-            self.in_successes = false;
+            self.within = Within::Progress;
+            self.test.clear();
             let skipped = std::mem::take(&mut self.skipped_here);
             tally.passed = tally.passed.saturating_sub(skipped);
             tally.skipped += skipped;
@@ -49,26 +65,52 @@ impl Reader {
         }
         match line {
             "successes:" => {
-                self.in_successes = true;
+                self.within = Within::Successes;
                 return None;
             }
-            "failures:" => self.in_successes = false,
+            "failures:" => {
+                self.within = Within::Failures;
+                self.test.clear();
+            }
             _ => {}
         }
-        if !self.in_successes {
-            if line.starts_with("skipped:") {
+        let begins = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+        match (self.within, begins) {
+            (Within::Successes, Some(test)) => test.clone_into(&mut self.test),
+            (Within::Successes, None) if line.starts_with("skipped:") && !self.test.is_empty() => {
+                self.skipped_here += 1;
+                return Some(format!("test {} {line}", std::mem::take(&mut self.test)));
+            }
+            (Within::Successes, None) => {}
+            (Within::Failures, Some(test)) => {
+                test.clone_into(&mut self.test);
+                self.tally.complaints.push(line.to_owned());
+            }
+            (Within::Failures, None) if !self.test.is_empty() => {
+                if let Some(complaint) = self.tally.complaints.last_mut() {
+                    complaint.extend(["\n", line]);
+                }
+            }
+            (Within::Progress, _) if line.starts_with("skipped:") => {
                 // A binary without the standard harness says it for itself.
                 self.tally.skipped += 1;
             }
-            return Some(line.to_owned());
+            _ => {}
         }
-        if let Some(test) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
-            test.clone_into(&mut self.test);
-        } else if line.starts_with("skipped:") && !self.test.is_empty() {
-            self.skipped_here += 1;
-            return Some(format!("test {} {line}", std::mem::take(&mut self.test)));
+        (self.within != Within::Successes).then(|| line.to_owned())
+    }
+
+    /// What was counted, each complaint with the name of its binary, and no longer than somebody reads.
+    pub fn end(self, binary: &str) -> Tally {
+        let mut tally = self.tally;
+        for complaint in &mut tally.complaints {
+            let lines: Vec<&str> = complaint.trim_end().lines().collect();
+            let first = lines.first().copied().unwrap_or_default();
+            let rest = &lines[1.min(lines.len())..];
+            let kept = &rest[rest.len().saturating_sub(COMPLAINT_LINES)..];
+            *complaint = format!("{binary}: {first}\n{}", kept.join("\n"));
         }
-        None
+        tally
     }
 }
 
@@ -103,7 +145,7 @@ mod tests {
         ] {
             assert_eq!(reader.line(line).as_deref(), Some(line));
         }
-        assert_eq!(reader.tally, Tally { passed: 4, failed: 2, skipped: 1 });
+        assert_eq!(reader.tally, Tally { passed: 4, failed: 2, skipped: 1, ..Tally::default() });
         assert_eq!(reader.tally.to_string(), "4 passed, 2 failed, 1 skipped");
         assert_eq!(reader.results, 2);
     }
@@ -118,13 +160,35 @@ mod tests {
         let shown: Vec<String> = text.lines().filter_map(|line| reader.line(line)).collect();
         assert!(shown.contains(&"test a skipped: no device-mapper".to_owned()));
         assert!(!shown.iter().any(|line| line == "noise"));
-        assert_eq!((reader.tally.passed, reader.tally.failed), (1, 1));
+        assert_eq!((reader.tally.passed, reader.tally.failed, reader.tally.skipped), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_failed_is_kept_with_its_name_and_the_end_of_what_it_said() {
+        let many: String = (0..1000).map(|line| format!("line {line}\n")).collect();
+        let text = format!(
+            "running 3 tests\n\nfailures:\n\n---- a stdout ----\nthis\nis not so\n\n---- b stdout ----\n{many}\n\
+             failures:\n    a\n    b\n\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+             running 0 tests\n"
+        );
+        let mut reader = Reader::default();
+        let shown = text.lines().filter_map(|line| reader.line(line)).count();
+        assert_eq!(shown, text.lines().count(), "nothing of a failure is left out where it happens");
+        let tally = reader.end("tests device_x");
+        assert_eq!(tally.complaints.len(), 2);
+        assert_eq!(tally.complaints[0], "tests device_x: ---- a stdout ----\nthis\nis not so");
+        let b: Vec<&str> = tally.complaints[1].lines().collect();
+        assert_eq!(
+            (b[0], b.len(), b[b.len() - 1]),
+            ("tests device_x: ---- b stdout ----", COMPLAINT_LINES + 1, "line 999")
+        );
     }
 
     #[test]
     fn a_binary_of_its_own_kind_can_skip() {
         let mut reader = Reader::default();
         reader.line("skipped: not root");
-        assert_eq!(reader.tally, Tally { passed: 0, failed: 0, skipped: 1 });
+        assert_eq!(reader.tally, Tally { skipped: 1, ..Tally::default() });
     }
 }

@@ -99,6 +99,10 @@ pub fn main(options: &Options) -> Result<i32> {
     };
     total += sum;
     eprintln!("xtask: all tests took {:.0} s", begin.elapsed().as_secs_f32());
+    // Again, for a run of half an hour ends with what is to be done.
+    for complaint in &total.complaints {
+        println!("\n{complaint}");
+    }
     println!("{total}");
     if let (Some(filter), 0) = (&options.filter, total.passed + total.failed + total.skipped) {
         bail!("no test has {filter:?} in its name");
@@ -183,6 +187,15 @@ pub enum Show {
 /// Runs a program that prints test results, shows what it prints, and counts.
 pub fn follow(command: &mut Command, name: &str, show: Show) -> Result<Tally> {
     let begin = Instant::now();
+    let (tally, all) = gather(command, name, show)?;
+    // At once, so that the output of one program stays together.
+    print!("{all}");
+    eprintln!("xtask: {name}: {tally} ({:.1} s)", begin.elapsed().as_secs_f32());
+    Ok(tally)
+}
+
+/// Runs a program that prints test results, and counts; what is left to be shown.
+fn gather(command: &mut Command, name: &str, show: Show) -> Result<(Tally, String)> {
     command.stdin(Stdio::null());
     let mut all = String::new();
     let (mut child, output): (_, Box<dyn Read>) = match show {
@@ -212,18 +225,19 @@ pub fn follow(command: &mut Command, name: &str, show: Show) -> Result<Tally> {
         line.clear();
     }
     let status = child.wait()?;
-    if !status.success() && reader.tally.failed == 0 {
+    let results = reader.results;
+    let mut tally = reader.end(name);
+    if !status.success() && tally.failed == 0 {
         // Not a test said no: the build, the lab or the binary itself broke.
-        reader.tally.failed += 1;
-        all.extend([&format!("xtask: {name} broke: {status}"), "\n"]);
+        tally.failed += 1;
+        let broke = format!("xtask: {name} broke: {status}");
+        all.extend([&broke, "\n"]);
+        tally.complaints.push(broke);
     }
-    if status.success() && reader.results == 0 && reader.tally.skipped == 0 {
-        reader.tally.passed += 1;
+    if status.success() && results == 0 && tally.skipped == 0 {
+        tally.passed += 1;
     }
-    // At once, so that the output of one program stays together.
-    print!("{all}");
-    eprintln!("xtask: {name}: {} ({:.1} s)", reader.tally, begin.elapsed().as_secs_f32());
-    Ok(reader.tally)
+    Ok((tally, all))
 }
 
 fn cannot_start(command: &Command) -> String {
@@ -357,6 +371,10 @@ fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
 mod tests {
     use super::*;
 
+    fn counted(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally { passed, failed, skipped, complaints: Vec::new() }
+    }
+
     #[test]
     fn binaries_are_found_and_sorted_by_kind() {
         let json = r#"
@@ -401,10 +419,10 @@ mod tests {
             assert!(running.fetch_add(1, SeqCst) < 2);
             std::thread::sleep(std::time::Duration::from_millis(2));
             running.fetch_sub(1, SeqCst);
-            Ok(Tally { passed: job, failed: job % 2, skipped: 1 })
+            Ok(counted(job, job % 2, 1))
         };
         let total = side_by_side(1..=10, 2, run).unwrap();
-        assert_eq!(total, Tally { passed: 55, failed: 5, skipped: 10 });
+        assert_eq!(total, counted(55, 5, 10));
     }
 
     #[test]
@@ -425,9 +443,9 @@ mod tests {
         let meeting = std::sync::Barrier::new(2);
         let run = |passed| {
             meeting.wait();
-            Ok(Tally { passed, failed: 1, skipped: 0 })
+            Ok(counted(passed, 1, 0))
         };
-        assert_eq!(beside(|| run(2), || run(3)).unwrap(), Tally { passed: 5, failed: 2, skipped: 0 });
+        assert_eq!(beside(|| run(2), || run(3)).unwrap(), counted(5, 2, 0));
     }
 
     #[test]
@@ -436,7 +454,7 @@ mod tests {
         let good = || {
             std::thread::sleep(std::time::Duration::from_millis(20));
             ended.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Ok(Tally { passed: 7, failed: 1, skipped: 0 })
+            Ok(counted(7, 1, 0))
         };
         let broken = || bail!("no such program");
         for (error, before) in [(beside(broken, good), 1), (beside(good, broken), 2)] {
@@ -446,16 +464,20 @@ mod tests {
         }
         let error = format!("{:#}", beside(|| bail!("this"), || bail!("that")).unwrap_err());
         assert!(error.contains("this") && error.contains("that"), "{error}");
-        let panicked = beside(|| panic!("as a test"), || Ok(Tally::default())).unwrap_err();
+        // Without a message: it would look like a test that failed.
+        let panicked =
+            beside(|| std::panic::resume_unwind(Box::new("as a test")), || Ok(Tally::default())).unwrap_err();
         assert!(format!("{panicked:#}").contains("panicked"));
     }
 
     #[test]
     fn what_a_program_says_on_both_its_outputs_is_read_to_the_end() {
+        let result = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured";
         let mut program = Command::new("sh");
-        program
-            .args(["-c", "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured' >&2; echo broken; exit 7"]);
-        let tally = follow(&mut program, "a program", Show::AsAWhole).unwrap();
-        assert_eq!(tally, Tally { passed: 3, failed: 1, skipped: 1 });
+        program.args(["-c", &format!("echo '{result}' >&2; echo broken; exit 7")]);
+        let (tally, said) = gather(&mut program, "a program", Show::AsAWhole).unwrap();
+        let complaint = "xtask: a program broke: exit status: 7";
+        assert_eq!(tally, Tally { complaints: vec![complaint.into()], ..counted(3, 1, 1) });
+        assert_eq!(said, format!("{result}\nbroken\n{complaint}\n"));
     }
 }
