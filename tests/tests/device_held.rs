@@ -209,63 +209,75 @@ fn f33_a_disk_that_took_the_node_of_another_is_not_written_to() {
 }
 
 /// So long cycles go on, and until there are so many at least; with VOLUMED_TEST_EVERY_POINT they are ten thousand.
-const CYCLES: Duration = Duration::from_secs(25);
-const CYCLES_MIN: u32 = 80;
+const CYCLES: Duration = Duration::from_secs(15);
+const CYCLES_MIN: u32 = 120;
 const CYCLES_ALL: u32 = 10_000;
+/// Volumes beside each other: their requests go together, and a chunk of one is soon another's. A cycle is one volume: made, written,
+/// read, deleted.
+const BESIDE: u32 = 8;
+/// Of each of them: together three quarters of the pool, so that most chunks are used again at once.
+const SIZE: u64 = 3 << 19;
 const CHUNK: u64 = 64 << 10;
 
 #[test]
 fn deleting_and_using_again_shows_no_byte_of_before_however_often() {
     let Some(m) = Machine::start() else { return };
     m.ok(&["vg", "create", &m.vg, m.disk(0)]);
-    // So small that every chunk is used again in every cycle.
+    // So small that every chunk is used again and again.
     m.ok(&["pool", "create", &m.of("tank"), "--size", "16M", "--chunk-size", "64K", "--grow-to", "off"]);
     m.ok(&["pool", "set", &m.of("tank"), "--reserve", "0"]);
+    let begin = Instant::now();
+    let all = std::env::var_os("VOLUMED_TEST_EVERY_POINT").is_some();
+    let mut cycles = 0;
+    let mut buffers: [_; BESIDE as usize] = std::array::from_fn(|_| vec![0u8; SIZE as usize]);
+    while if all { cycles < CYCLES_ALL } else { begin.elapsed() < CYCLES || cycles < CYCLES_MIN } {
+        std::thread::scope(|scope| {
+            for (cycle, bytes) in (cycles..).zip(&mut buffers) {
+                let m = &m;
+                scope.spawn(move || delete_and_use_again(m, cycle, bytes));
+            }
+        });
+        cycles += BESIDE;
+    }
+    println!("{cycles} cycles in {:.0} s", begin.elapsed().as_secs_f32());
+}
+
+/// Makes a volume, writes in it what nobody else does, finds that and nothing else there, and deletes it.
+fn delete_and_use_again(m: &Machine, cycle: u32, bytes: &mut [u8]) {
     let socket = PathBuf::from(m.path("run/control.sock"));
     let ask = |method: &str, path: &str, body: &str| {
         let answer = wire::request(&socket, method, path, body).unwrap();
         assert!(answer.0 < 300, "{method} {path}: {answer:?}{}", m.log());
         answer.1
     };
-    let (vg, begin) = (&m.vg, Instant::now());
-    let all = std::env::var_os("VOLUMED_TEST_EVERY_POINT").is_some();
-    let size = 12u64 << 20;
-    let create = json!({"vg": vg, "name": "v", "size": "12M", "fs": "none"}).to_string();
-    let (mut cycle, mut bytes) = (0u32, vec![0; size as usize]);
-    while if all { cycle < CYCLES_ALL } else { begin.elapsed() < CYCLES || cycle < CYCLES_MIN } {
-        ask("POST", "volumes", &create);
-        let made = ask("POST", &format!("volumes/{vg}/v/attach"), "");
-        let node = find_device(&made).unwrap_or_else(|| panic!("no device in {made}"));
-        let device = File::options().read(true).write(true).open(&node).unwrap();
-        // A pattern that no other cycle wrote; in part of each chunk, in all of it, or over an edge.
-        let mark = [0xb5 ^ cycle as u8, (cycle >> 8) as u8, 0x5b, 0xbd].repeat(1024);
-        for chunk in 0..size / CHUNK {
-            let at = chunk * CHUNK + u64::from(cycle + chunk as u32) % 16 * 4096;
-            device.write_all_at(&mark, at).unwrap();
-        }
-        device.sync_all().unwrap();
-        // What is read is what is on the disk.
-        forget_cached(&device);
-        device.read_exact_at(&mut bytes, 0).unwrap();
-        for (at, block) in bytes.chunks(4096).enumerate() {
-            let chunk = at as u64 * 4096 / CHUNK;
-            let own = at as u64 * 4096 == chunk * CHUNK + u64::from(cycle + chunk as u32) % 16 * 4096;
-            let right = if own { block == mark } else { disk::first_other(block, 0).is_none() };
-            assert!(right, "cycle {cycle}: at {} there is what this volume never wrote", at * 4096);
-        }
-        if cycle % 2 == 0 {
-            // The rest too, so that the next one finds nothing but the pattern in the pool.
-            for at in (0..size).step_by(mark.len()) {
-                device.write_all_at(&mark, at).unwrap();
-            }
-            device.sync_all().unwrap();
-        }
-        drop(device);
-        ask("POST", &format!("volumes/{vg}/v/detach"), "");
-        ask("DELETE", &format!("volumes/{vg}/v"), "");
-        cycle += 1;
+    let (vg, name) = (&m.vg, format!("v{cycle}"));
+    ask("POST", "volumes", &json!({"vg": vg, "name": name, "size": "1536K", "fs": "none"}).to_string());
+    let made = ask("POST", &format!("volumes/{vg}/{name}/attach"), "");
+    let node = find_device(&made).unwrap_or_else(|| panic!("no device in {made}"));
+    let device = File::options().read(true).write(true).open(&node).unwrap();
+    // A pattern that no other cycle wrote, in a sixteenth of each chunk: not always the same one.
+    let mark = [0xb5 ^ cycle as u8, (cycle >> 8) as u8, 0x5b, 0xbd].repeat(1024);
+    let own = |chunk: u64| chunk * CHUNK + (u64::from(cycle) + chunk) % 16 * 4096;
+    for chunk in 0..SIZE / CHUNK {
+        device.write_all_at(&mark, own(chunk)).unwrap();
     }
-    println!("{cycle} cycles in {:.0} s", begin.elapsed().as_secs_f32());
+    device.sync_all().unwrap();
+    // What is read is what is on the disk.
+    forget_cached(&device);
+    device.read_exact_at(bytes, 0).unwrap();
+    for (at, block) in (0..).step_by(4096).zip(bytes.chunks(4096)) {
+        let right = if at == own(at / CHUNK) { block == mark } else { disk::first_other(block, 0).is_none() };
+        assert!(right, "cycle {cycle}: at {at} there is what this volume never wrote");
+    }
+    if cycle / BESIDE % 2 == 0 {
+        // The rest too, so that the next ones find nothing but these patterns in the pool.
+        bytes.chunks_mut(mark.len()).for_each(|block| block.copy_from_slice(&mark));
+        device.write_all_at(bytes, 0).unwrap();
+        device.sync_all().unwrap();
+    }
+    drop(device);
+    ask("POST", &format!("volumes/{vg}/{name}/detach"), "");
+    ask("DELETE", &format!("volumes/{vg}/{name}"), "");
 }
 
 /// Drops what the page cache has of a device, so that the next read asks the device.
