@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::thread::sleep;
 use std::time::Duration;
 use vol_tests::Random;
@@ -253,4 +255,64 @@ fn a_group_in_files_is_found_again_after_a_power_cut() {
         ),
     );
     assert_eq!(section(&out, "status")["health"], "ok");
+}
+
+/// Two wipes side by side, slow ones: of a volume that is new, and of what is added to one that is there.
+const WIPE: &str = "
+echo 'move_rate = \"4M\"' > slow.toml
+volumed --config slow.toml 2> log &
+until volctl status > /dev/null 2>&1; do sleep 0.05; done
+volctl vg create data /dev/labdisk0
+volctl volume create data/grown --thick --size 4M --fs none
+grown=$(volctl volume attach data/grown -o json | jq -r .object.device)
+{ yes GROWN || true; } | dd of=$grown bs=1M count=4 iflag=fullblock oflag=direct
+volctl volume detach data/grown
+volctl volume create data/new --thick --size 64M --fs none &
+volctl volume resize data/grown 68M &
+for volume in new grown; do
+    until volctl volume show data/$volume -o json | jq -e \".thick.filling.done_bytes >= $((24 << 20))\"; do sleep 0.05; done
+done
+echo WIPING
+wait
+echo WIPED
+";
+
+const WIPED: &str = "
+for volume in new grown; do echo \"== $volume\"; volctl volume show data/$volume -o json; done
+echo '== end'
+if volctl volume attach data/new 2> said; then exit 1; fi
+grep 'just being made' said
+for volume in new grown; do
+    while volctl volume show data/$volume -o json | jq -e .thick.filling > /dev/null; do sleep 0.1; done
+done
+new=$(volctl volume attach data/new -o json | jq -r .object.device)
+cmp -n $((64 << 20)) $new /dev/zero
+grown=$(volctl volume attach data/grown -o json | jq -r .object.device)
+{ yes GROWN || true; } | cmp -n $((4 << 20)) $grown -
+cmp -n $((64 << 20)) -i $((4 << 20)):0 $grown /dev/zero
+";
+
+#[test]
+fn a_wipe_goes_on_after_a_power_cut_where_it_was_and_no_byte_of_before_is_shown() {
+    let Some(lab) = Lab::new() else { return };
+    // There is nothing else on the disk than what somebody else wrote.
+    let file = lab.dir().join("used.img");
+    let (mut disk, theirs) = (File::create(&file).unwrap(), b"OF SOMEBODY ELSE".repeat(1 << 16));
+    (0..160).for_each(|_| disk.write_all(&theirs).unwrap());
+    drop(disk);
+    let options = ["--disk", file.to_str().unwrap()];
+    let mut guest = lab.start(&options, &script(WIPE));
+    guest.wait_for("wipe", |line| line == "WIPING");
+    sleep(Duration::from_millis(200 + Random::new().below(1000)));
+    let said = guest.cut(&lab);
+    assert!(!said.iter().any(|line| line == "WIPED"), "it was too fast: {said:#?}");
+
+    let out = lab.ok(&[&options[..], &["--daemon"]].concat(), &script(WIPED));
+    // They begin a second after the start, where they were noted to be: every two seconds.
+    for name in ["new", "grown"] {
+        let filling = &section(&out, name)["thick"]["filling"];
+        let done = filling["done_bytes"].as_u64().unwrap_or_else(|| panic!("{name} is not being wiped:\n{out}"));
+        println!("{name}: {} MiB of {} were noted", done >> 20, filling["total_bytes"].as_u64().unwrap() >> 20);
+        assert!(done >= 12 << 20, "{name} begins anew, at {done}:\n{out}");
+    }
 }
