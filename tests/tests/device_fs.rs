@@ -390,6 +390,7 @@ fn a_directory_is_handed_out_clean_whatever_stands_beside_it() {
         fs::write(format!("{at}/kept"), "yes").unwrap();
         // Copies show it as well.
         m.ok(&["snapshot", "create", &format!("{volume}@s")]);
+        assert_eq!(m.json(&["snapshot", "show", &format!("{volume}@s")])["subdir"], "data");
         fs::write(format!("{at}/lost"), "soon").unwrap();
         let (copy, copied) = (m.of(&format!("{fs}-copy")), m.path(&format!("{fs}-copy")));
         m.ok(&["volume", "clone", &format!("{volume}@s"), &copy]);

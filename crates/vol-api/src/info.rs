@@ -416,6 +416,9 @@ pub struct SnapshotInfo {
     pub pool: String,
     pub size_bytes: u64,
     pub fs: Option<String>,
+    /// The directory of its file system that is mounted; `null`: the root.
+    #[serde(default)]
+    pub subdir: Option<String>,
     pub active: bool,
     pub mounts: Vec<MountInfo>,
     #[serde(default)]

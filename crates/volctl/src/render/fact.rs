@@ -198,6 +198,10 @@ fn size_text(volume: &VolumeInfo, format: Format) -> String {
     }
 }
 
+fn directory_text(subdir: Option<&str>) -> String {
+    subdir.unwrap_or("the root").to_owned()
+}
+
 pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
     facts(
         [
@@ -210,7 +214,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("reserve", if volume.reserve_bytes == 0 { "none".to_owned() } else { format.size(volume.reserve_bytes) }),
             ("content", content(volume)),
             ("file system id", or_unknown(volume.fs_uuid.as_deref())),
-            ("mounted directory", volume.subdir.clone().unwrap_or_else(|| "the root".to_owned())),
+            ("mounted directory", directory_text(volume.subdir.as_deref())),
             ("file system check", if volume.check_fs { "needed" } else { "not needed" }.to_owned()),
             ("active", yes(volume.active)),
             ("device", or_unknown(volume.device.as_deref())),
@@ -235,6 +239,7 @@ pub fn snapshot_facts(snapshot: &SnapshotInfo, format: Format) -> String {
             ("pool", snapshot.pool.clone()),
             ("size", format.size(snapshot.size_bytes)),
             ("file system", or_unknown(snapshot.fs.as_deref())),
+            ("mounted directory", directory_text(snapshot.subdir.as_deref())),
             ("active", yes(snapshot.active)),
             ("mounted at", mounts_text(&snapshot.mounts)),
             ("labels", labels_text(&snapshot.labels)),

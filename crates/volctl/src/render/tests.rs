@@ -241,7 +241,22 @@ fn volumes_and_snapshots_are_listed() {
             "data/pg@before  tank  10.0 GiB  ext4  /mnt (ro)   2026-11-21T00:15:44Z",
         ],
     );
-    assert!(snapshot_facts(&snapshot, Format::default()).contains("volume:       data/pg (deleted since)\n"));
+    assert!(snapshot_facts(&snapshot, Format::default()).contains("volume:             data/pg (deleted since)\n"));
+}
+
+#[test]
+fn a_volume_and_a_snapshot_say_which_directory_is_mounted() {
+    let line = |facts: String| {
+        let line = facts.lines().find_map(|line| line.strip_prefix("mounted directory:"));
+        line.map(|line| line.trim().to_owned()).unwrap_or_else(|| panic!("{facts}"))
+    };
+    for (subdir, said) in [(None, "the root"), (Some("data"), "data")] {
+        let subdir = subdir.map(str::to_owned);
+        let of_volume = VolumeInfo { subdir: subdir.clone(), ..volume() };
+        let of_snapshot = SnapshotInfo { subdir, ..SnapshotInfo::default() };
+        assert_eq!(line(volume_facts(&of_volume, Format::default())), said);
+        assert_eq!(line(snapshot_facts(&of_snapshot, Format::default())), said);
+    }
 }
 
 #[test]

@@ -359,6 +359,7 @@ pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<Snaps
         pool: common.pool,
         size_bytes: volume.size.get(),
         fs: common.fs,
+        subdir: volume.subdir.as_ref().map(ToString::to_string),
         active: common.active,
         mounts: common.mounts,
         labels: labels(&volume.labels),
