@@ -290,6 +290,7 @@ cmp -n $((64 << 20)) $new /dev/zero
 grown=$(volctl volume attach data/grown -o json | jq -r .object.device)
 { yes GROWN || true; } | cmp -n $((4 << 20)) $grown -
 cmp -n $((64 << 20)) -i $((4 << 20)):0 $grown /dev/zero
+volctl status -o json | jq -e '.health == \"ok\"'
 ";
 
 #[test]
