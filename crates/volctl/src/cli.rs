@@ -16,7 +16,7 @@ pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, Selected, WithLabels,
 };
-pub use space::{GrowOn, Place, Policy, WhenFull};
+pub use space::{GrowOn, Place, Policy, WhenFull, Which};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.

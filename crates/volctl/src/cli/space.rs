@@ -44,9 +44,9 @@ impl WhenFull {
     }
 }
 
-/// Which physical volumes something may lie on.
+/// Which physical volumes are meant.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Place {
+pub struct Which {
     /// Only on this physical volume (repeatable)
     #[arg(long, value_parser = pv, value_name = "PATH|ID")]
     pub on: Vec<PvText>,
@@ -56,6 +56,13 @@ pub struct Place {
     /// Only on physical volumes with this label (repeatable: with all of them)
     #[arg(long, value_name = "KEY=VALUE")]
     pub on_label: Vec<Label>,
+}
+
+/// How something may lie on physical volumes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    #[command(flatten)]
+    pub which: Which,
     /// Without gaps, or not at all
     #[arg(long)]
     pub contiguous: bool,
@@ -63,16 +70,15 @@ pub struct Place {
 
 /// Where a pool grows from now on.
 #[derive(Clone, Debug, Default, Args)]
+#[command(
+    mut_arg("on", |arg| arg.help("From now on it grows only on this physical volume (repeatable). What it remembers is replaced by \
+                                  all that is given")),
+    mut_arg("not_on", |arg| arg.help("From now on it does not grow on this physical volume (repeatable)")),
+    mut_arg("on_label", |arg| arg.help("From now on it grows only on physical volumes with this label (repeatable: with all of them)")),
+)]
 pub struct GrowOn {
-    /// From now on it grows only on this physical volume (repeatable). What it remembers is replaced by all that is given
-    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
-    pub on: Vec<PvText>,
-    /// From now on it does not grow on this physical volume (repeatable)
-    #[arg(long, value_parser = pv, value_name = "PATH|ID")]
-    pub not_on: Vec<PvText>,
-    /// From now on it grows only on physical volumes with this label (repeatable: with all of them)
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub on_label: Vec<Label>,
+    #[command(flatten)]
+    pub which: Which,
     /// From now on it grows on any physical volume
     #[arg(long, conflicts_with_all = ["on", "not_on", "on_label"])]
     pub anywhere: bool,

@@ -238,3 +238,27 @@ fn a_malformed_value_names_the_accepted_form() {
     assert!(message("volctl volume show data").contains("\"data\" is not of the form VG/VOLUME"));
     assert!(message("volctl vg create demo --file /a.img").contains("write PATH:SIZE, for example"));
 }
+
+#[test]
+fn where_something_lies_and_where_a_pool_grows_are_told_apart_in_the_help() {
+    let help = |command: &str| {
+        let mut all = Cli::command();
+        all.build();
+        let mut at = &mut all;
+        for word in command.split(' ') {
+            at = at.find_subcommand_mut(word).unwrap_or_else(|| panic!("{command}"));
+        }
+        at.render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for command in ["pool create", "pool extend", "volume create", "volume clone", "volume resize"] {
+        let help = help(command);
+        assert!(help.contains("--on <PATH|ID> Only on this physical volume"), "{command}: {help}");
+        assert!(help.contains("--not-on <PATH|ID> Not on this physical volume"), "{command}: {help}");
+        assert!(help.contains("--on-label <KEY=VALUE> Only on physical volumes"), "{command}: {help}");
+        assert!(help.contains("--contiguous") && !help.contains("From now on"), "{command}: {help}");
+    }
+    let help = help("pool set");
+    assert!(help.contains("--on <PATH|ID> From now on it grows only on this physical volume"), "{help}");
+    assert!(help.contains("--not-on <PATH|ID> From now on it does not grow on this physical volume"), "{help}");
+    assert!(help.contains("--on-label <KEY=VALUE> From now on it grows only on physical volumes"), "{help}");
+}

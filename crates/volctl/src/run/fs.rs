@@ -5,7 +5,7 @@ use vol_types::VolumePath;
 
 use super::change::{Question, line};
 use super::thick::watched;
-use super::{Run, Session, life, paths};
+use super::{Run, Session, life};
 use crate::cli::{Change, Place};
 
 pub async fn resize(
@@ -19,13 +19,8 @@ pub async fn resize(
     let client = session.client.clone();
     // An addition that is asked for again adds again.
     let again = !size.starts_with('+');
-    let request = ResizeVolume {
-        size,
-        on: paths::pvs(&place.on)?,
-        not_on: paths::pvs(&place.not_on)?,
-        on_labels: life::unique(place.on_label.iter())?,
-        contiguous: place.contiguous,
-    };
+    let (on, not_on, on_labels) = life::which(&place.which)?;
+    let request = ResizeVolume { size, on, not_on, on_labels, contiguous: place.contiguous };
     let changed = watched(session, volume, again, || client.resize_volume(volume, &request, change.dry_run)).await?;
     session.report(&changed, volume.to_string(), |outcome| {
         let has = outcome.object.as_ref().map_or(String::new(), |now| format!(" {}", format.size(now.size_bytes)));

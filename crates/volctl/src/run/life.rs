@@ -10,7 +10,7 @@ use super::thick::watched;
 use super::{Run, Session, paths};
 use crate::cli::{
     Change, CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
-    RenameVolume, RollbackArgs, WithLabels,
+    RenameVolume, RollbackArgs, Which, WithLabels,
 };
 use crate::render::count;
 use crate::{Failure, exit};
@@ -28,6 +28,13 @@ pub fn unique<'a>(labels: impl Iterator<Item = &'a Label>) -> Result<BTreeMap<St
         }
     }
     Ok(all)
+}
+
+/// Which PVs are meant, as it goes into a request: `on`, `not_on` and `on_labels`.
+type OnPvs = (Vec<String>, Vec<String>, BTreeMap<String, String>);
+
+pub(super) fn which(which: &Which) -> Result<OnPvs, Failure> {
+    Ok((paths::pvs(&which.on)?, paths::pvs(&which.not_on)?, unique(which.on_label.iter())?))
 }
 
 pub fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
@@ -52,6 +59,7 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
             Some("name the clone in the same volume group"),
         ));
     }
+    let (on, not_on, on_labels) = which(&place.which)?;
     let request = CloneVolume {
         vg: new.vg.to_string(),
         volume: of.volume.volume.to_string(),
@@ -59,9 +67,9 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         name: new.volume.to_string(),
         labels: labels(&with)?,
         reserve,
-        on: paths::pvs(&place.on)?,
-        not_on: paths::pvs(&place.not_on)?,
-        on_labels: unique(place.on_label.iter())?,
+        on,
+        not_on,
+        on_labels,
         contiguous: place.contiguous,
     };
     let format = session.format;

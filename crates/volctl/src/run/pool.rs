@@ -3,7 +3,7 @@
 use vol_api::{CreatePool, ExtendPool, GiveUpPool, PoolInfo, RepairPool, SetPool};
 
 use super::change::{Question, line, plan_of};
-use super::{Run, Session, life, paths, repair, usage};
+use super::{Run, Session, life, repair, usage};
 use crate::cli::Pool;
 use crate::render::{place_text, pool_facts, pool_table};
 use crate::{Failure, exit};
@@ -20,6 +20,7 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
         Pool::Create { pool, size, chunk_size, policy, place, change } => {
+            let (on, not_on, on_labels) = life::which(&place.which)?;
             let request = CreatePool {
                 vg: pool.vg.to_string(),
                 name: pool.pool.to_string(),
@@ -29,9 +30,9 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
                 grow_to: policy.grow_to.map(|text| text.0),
                 reserve_percent: policy.reserve,
                 when_full: policy.when_full.map(|word| word.as_str().to_owned()),
-                on: paths::pvs(&place.on)?,
-                not_on: paths::pvs(&place.not_on)?,
-                on_labels: life::unique(place.on_label.iter())?,
+                on,
+                not_on,
+                on_labels,
                 contiguous: place.contiguous,
             };
             let changed = session.client.create_pool(&request, change.dry_run).await?;
@@ -59,12 +60,13 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
         }
         Pool::Usage { pool } => usage::pool(&pool, session).await,
         Pool::Extend { pool, size, metadata, place, change } => {
+            let (on, not_on, on_labels) = life::which(&place.which)?;
             let request = ExtendPool {
                 size: size.map(|size| size.0),
                 metadata: metadata.map(|size| size.0),
-                on: paths::pvs(&place.on)?,
-                not_on: paths::pvs(&place.not_on)?,
-                on_labels: life::unique(place.on_label.iter())?,
+                on,
+                not_on,
+                on_labels,
                 contiguous: place.contiguous,
             };
             let changed = session.client.extend_pool(&pool, &request, change.dry_run).await?;
@@ -86,10 +88,11 @@ pub async fn run(command: Pool, session: &mut Session<'_>) -> Run {
             })
         }
         Pool::Set { pool, policy, place, change } => {
+            let (on, not_on, on_labels) = life::which(&place.which)?;
             let request = SetPool {
-                on: paths::pvs(&place.on)?,
-                not_on: paths::pvs(&place.not_on)?,
-                on_labels: life::unique(place.on_label.iter())?,
+                on,
+                not_on,
+                on_labels,
                 anywhere: place.anywhere,
                 grow_to: policy.grow_to.map(|text| text.0),
                 reserve_percent: policy.reserve,

@@ -17,6 +17,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
         Volume::Create { volume, pool, size, fs, reserve, with, mkfs_options, root, thick, change } => {
+            let (on, not_on, on_labels) = life::which(&thick.place.which)?;
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -34,9 +35,9 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 stripes: thick.stripes,
                 stripe_size: thick.stripe_size.map(|size| size.0),
                 contiguous: thick.place.contiguous,
-                on: paths::pvs(&thick.place.on)?,
-                not_on: paths::pvs(&thick.place.not_on)?,
-                on_labels: life::unique(thick.place.on_label.iter())?,
+                on,
+                not_on,
+                on_labels,
             };
             let client = session.client.clone();
             let changed = watched(session, &volume, true, || client.create_volume(&request, change.dry_run)).await?;
