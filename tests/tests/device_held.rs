@@ -269,7 +269,7 @@ fn delete_and_use_again(m: &Machine, cycle: u32, bytes: &mut [u8]) {
         let right = if at == own(at / CHUNK) { block == mark } else { disk::first_other(block, 0).is_none() };
         assert!(right, "cycle {cycle}: at {at} there is what this volume never wrote");
     }
-    if cycle / BESIDE % 2 == 0 {
+    if (cycle / BESIDE).is_multiple_of(2) {
         // The rest too, so that the next ones find nothing but these patterns in the pool.
         bytes.chunks_mut(mark.len()).for_each(|block| block.copy_from_slice(&mark));
         device.write_all_at(bytes, 0).unwrap();
