@@ -95,10 +95,11 @@ impl Dm {
         for (name, _, _) in dm.list_devices().map_err(|e| dm_error("list the device-mapper devices", &e))? {
             match dm.device_info(&DevId::Name(&name)) {
                 // The table of a foreign device is not asked for: there may be a key in it.
-                Ok(info) => match info.uuid().filter(|uuid| uuid.to_string().starts_with(UUID_PREFIX)) {
-                    Some(uuid) => devices.extend(self.device(&uuid.to_string())?),
-                    None => {}
-                },
+                Ok(info) => {
+                    if let Some(uuid) = info.uuid().filter(|uuid| uuid.to_string().starts_with(UUID_PREFIX)) {
+                        devices.extend(self.device(&uuid.to_string())?);
+                    }
+                }
                 // Removed or renamed since it was listed.
                 Err(e) if errno_of(&e) == Some(Errno::ENXIO) => {}
                 Err(e) => return Err(dm_error(format!("look at dm device {}", &*name), &e)),
