@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use vol_tests::{Machine, disk, kernel, skip, tool};
+use vol_tests::{Machine, disk, kernel, tool};
 
 /// The type of our partition, as `docs/spec/on-disk-format.md` has it.
 const PARTITION_TYPE: &str = "d49cf90c-d264-48eb-9cd7-b346871919fe";
