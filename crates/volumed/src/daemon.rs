@@ -43,11 +43,10 @@ pub fn run(config: Config, open: impl Open) -> anyhow::Result<()> {
     for group in access.missing() {
         tracing::info!(group = %group.name, "the group of the role {:?} does not exist on this host", group.role.as_str());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("volumed")
-        .build()
-        .context("the threads of the server")?;
+    // One thread takes requests apart and puts answers together: what works or reads is done by others, and with more of them here
+    // each request would wake threads that have nothing to do but to hand it on.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the threads of the server")?;
     let result = runtime.block_on(serve(config, open, access, handed, &lock));
     // A change that outlasts its limit is cut off with the process; recovery takes it from there.
     runtime.shutdown_background();
