@@ -32,5 +32,6 @@ mod sim {
     mod subdir;
     mod thick;
     mod trash;
+    mod udev;
     mod usage;
 }

@@ -291,7 +291,9 @@ impl World {
             FsKind::Xfs | FsKind::Btrfs => Arc::default(),
         };
         let made = Content::Fs { kind, uuid, files, size: at.size, flaw: FsFlaw::None };
-        self.thin_write(what, at, 0, made).or_else(error)
+        self.thin_write(what, at, 0, made).or_else(error)?;
+        self.closed(dev);
+        Ok(())
     }
 
     pub fn probe_dm(&mut self, dev: DevNumber) -> HostResult<Probe> {
@@ -402,6 +404,7 @@ impl World {
             return fail(HostErrorKind::Busy, what, "target is busy");
         }
         self.mounts.remove(at);
+        self.closed(mount.dev);
         self.drop_idle_loops();
         Ok(())
     }

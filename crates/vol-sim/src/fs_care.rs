@@ -126,7 +126,9 @@ impl World {
                 if let Some(subdir) = &root.subdir {
                     files.insert(format!("{subdir}/"), Vec::new());
                 }
-                self.thin_write(what, at, 0, content)
+                self.thin_write(what, at, 0, content)?;
+                self.closed(dev);
+                Ok(())
             }
             _ => fail(HostErrorKind::Invalid, what, "wrong fs type, bad superblock"),
         }
@@ -185,6 +187,7 @@ impl World {
             FsCheck::Safe => fs == FsKind::Ext4 && *flaw == FsFlaw::Safe,
             FsCheck::Repair => fs != FsKind::Btrfs,
         };
+        self.closed(dev);
         match *flaw {
             FsFlaw::None => Ok(FsVerdict::Clean),
             _ if !repairs => Ok(FsVerdict::Damaged("inode 12 is wrong".to_owned())),

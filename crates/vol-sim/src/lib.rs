@@ -29,7 +29,8 @@
 //! Disks: removed, attached again with an old image, cloned, renumbered, resized, unreadable, reading as zeros or junk; ranges that
 //! are zeros, junk, a flipped bit, another range's data ([`Damage`]). Pools: out of data or metadata space, read-only, failed,
 //! `needs_check`, another transaction id, stray and lost thin ids. Probes that lie ([`ProbeLie`]). Mounts and devices that somebody
-//! holds, unmounts and suspends behind the daemon's back. A clock set to anything.
+//! holds, unmounts and suspends behind the daemon's back. udev that opens what comes up for a moment or for good, nodes that come late
+//! or never ([`SimHost::set_udev`], [`SimHost::set_node_delay`]). A clock set to anything.
 //!
 //! # Invariants ([`SimHost::violations`])
 //! Snapshot of a running origin · mkfs on what was formatted or handed out · a thin id created again after it was used · a
@@ -38,7 +39,7 @@
 //! zeroing a device in use · a device of ours with the wrong visibility · a device that is suspended now.
 //!
 //! # Not modelled
-//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard but for trim,
+//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), what udev does but for opening devices, data of volumes below the level of files, discard but for trim,
 //! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], content of linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
@@ -65,6 +66,7 @@ mod rng;
 mod setup;
 mod table;
 mod thin_care;
+mod udev;
 mod world;
 mod write;
 

@@ -1,6 +1,7 @@
 //! Device-mapper devices: names, tables live and inactive, suspend and resume, what stands on what.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::observed::{DevNumber, DmInfo, TargetLine};
@@ -31,6 +32,8 @@ pub(crate) struct DmDevice {
     pub pool: Option<ActivePool>,
     /// Who has it open, by order of a test.
     pub held: Vec<String>,
+    /// For how long udev will have it open yet.
+    pub looked_at: Duration,
 }
 
 impl DmDevice {
@@ -84,7 +87,8 @@ impl World {
     pub fn open_count(&self, dev: DevNumber) -> u32 {
         let tables = self.dm.values().flat_map(DmDevice::tables).filter(|table| table.below().contains(&dev)).count();
         let mounted = self.mounts.iter().any(|mounted| mounted.mount.dev == dev);
-        let held = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR).map_or(0, |device| device.held.len());
+        let held = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR);
+        let held = held.map_or(0, |device| device.held.len() + usize::from(!device.looked_at.is_zero()));
         u32::try_from(tables + usize::from(mounted) + held).unwrap_or(u32::MAX)
     }
 
@@ -134,6 +138,7 @@ impl World {
             read_only: create.read_only,
             pool: None,
             held: Vec::new(),
+            looked_at: Duration::ZERO,
         };
         self.dm.insert(minor, device);
         self.counters.ioctls += 1;
@@ -151,8 +156,13 @@ impl World {
             self.counters.ioctls += 1;
             self.resume_minor(minor)
         });
-        if let Err(error) = resumed {
-            self.dm.remove(&minor);
+        if let Err(mut error) = resumed.and_then(|()| self.await_node(what)) {
+            self.outwait_udev(minor);
+            if self.open_count(dm_dev(minor)) > 0 {
+                error.detail = format!("{}; and it could not be removed again: device is open", error.detail);
+            } else {
+                self.dm.remove(&minor);
+            }
             return Err(error);
         }
         self.dm_info(minor).map_or_else(|| fail(HostErrorKind::NotFound, what, "vanished"), Ok)
@@ -197,12 +207,14 @@ impl World {
         let device = self.dm_by_minor(what, minor)?;
         device.suspended = false;
         device.guarded = false;
+        self.tell_udev(minor);
         Ok(())
     }
 
     pub fn remove_dm(&mut self, what: &str, uuid: &str) -> HostResult<()> {
         self.counters.ioctls += 1;
         let minor = self.dm_minor(what, uuid)?;
+        self.outwait_udev(minor);
         if self.open_count(dm_dev(minor)) > 0 {
             return fail(HostErrorKind::Busy, what, "device is open");
         }

@@ -101,6 +101,7 @@ impl SimHost {
         (world.unplugged.len(), &world.files, &world.remembered).hash(&mut mix);
         for (minor, device) in &world.dm {
             (minor, &device.uuid, device.suspended, device.guarded, device.read_only, &device.held).hash(&mut mix);
+            device.looked_at.hash(&mut mix);
             for table in [&device.live, &device.inactive] {
                 table.is_some().hash(&mut mix);
                 for line in table.iter().flat_map(|table| &table.lines) {

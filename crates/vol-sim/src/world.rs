@@ -17,6 +17,7 @@ use crate::mapper::{DM_MAJOR, DmDevice};
 use crate::moments::Recorder;
 use crate::pool::PoolDisk;
 use crate::rng::Rng;
+use crate::udev::Udev;
 
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -65,6 +66,7 @@ pub(crate) struct World {
     /// `thin_check` and `thin_repair` are not installed.
     pub no_thin_tools: bool,
     pub guard_resumes: bool,
+    pub udev: Udev,
 
     pub faults: Plan,
     pub on_power_cut: Option<CrashMode>,
@@ -126,6 +128,7 @@ impl World {
             lies: BTreeMap::new(),
             no_thin_tools: false,
             guard_resumes: true,
+            udev: Udev::default(),
             faults: Plan::default(),
             on_power_cut: None,
             effects: 0,

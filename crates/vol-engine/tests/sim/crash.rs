@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 54] = [
+pub const OPS: [Op; 54] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
