@@ -18,6 +18,7 @@ mod sim {
     mod life;
     mod main_job;
     mod members;
+    mod memory;
     mod moving;
     mod owed;
     mod parallel;

@@ -17,6 +17,8 @@
 //!   acknowledged, and old data, random bytes, zeros are there, or the data are elsewhere. `LostWrite` of a flush: a lie.
 //! - `MessageCommitFails`, `MessageCommitFailsLate`: a pool message returns success, but its commit failed: the pool is read-only
 //!   with `needs_check`, and the change is undone, or did reach the disk.
+//! - `NoMemory`, `NoMemoryFrom`: an ioctl inside a compound effect, or each from there on, is answered `ENOMEM`: the effect does what the
+//!   real host does then, goes back if it can, and leaves a device suspended if it cannot.
 //! - `KillDaemonBefore`, `KillDaemonAfter`: every call fails with `Other("the daemon is dead")` until [`SimHost::restart`]; what
 //!   the kernel holds (dm, mounts, loops, unflushed writes) stays. Descriptors opened before are dead for good.
 //! - `PowerCutBefore`, `PowerCutAfter`: as above, and dm, mounts, loops are gone, the next boot has another boot id, and of the
