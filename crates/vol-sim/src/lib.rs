@@ -42,7 +42,7 @@
 //!
 //! # Not modelled
 //! Time (nothing hangs: I/O on a suspended device is `TimedOut`), what udev does but for opening devices, data of volumes below the level of files, discard but for trim,
-//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], content of linear devices, nested
+//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], the place of files on linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
 
@@ -62,6 +62,7 @@ mod mapper;
 mod message;
 mod moments;
 mod moving;
+mod place;
 mod pool;
 mod read;
 mod rng;

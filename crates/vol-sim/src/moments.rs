@@ -119,6 +119,13 @@ impl SimHost {
         for (id, life) in &world.thin_lives {
             (id, life.created, life.used, life.handed_out, life.mkfs).hash(&mut mix);
         }
+        for (number, content) in &world.on_disks {
+            number.hash(&mut mix);
+            hash_content(content, &mut mix);
+        }
+        for (uuid, life) in &world.linear_lives {
+            (uuid, life.created, life.used, life.handed_out, life.mkfs).hash(&mut mix);
+        }
         for mounted in &world.mounts {
             let mount = &mounted.mount;
             (mount.dev.major, mount.dev.minor, &mount.root, &mount.target, mount.read_only, &mounted.held)
@@ -133,15 +140,19 @@ fn hash_pool(disk: &PoolDisk, mix: &mut Mix) {
     (disk.flaw != ThinFlaw::None).hash(mix);
     for (id, thin) in &disk.thins {
         (id, thin.origin, thin.created_transaction, thin.blocks.len()).hash(mix);
-        match &thin.content {
-            Content::Nothing => 0u8.hash(mix),
-            Content::Partial(kind) => (1u8, *kind as u8).hash(mix),
-            Content::Fs { kind, uuid, files, size, flaw } => {
-                let files: &BTreeMap<String, Vec<u8>> = files;
-                (2u8, *kind as u8, uuid.as_bytes(), files, size, *flaw as u8).hash(mix);
-            }
-            Content::Raw(bytes) => (3u8, bytes).hash(mix),
+        hash_content(&thin.content, mix);
+    }
+}
+
+fn hash_content(content: &Content, mix: &mut Mix) {
+    match content {
+        Content::Nothing => 0u8.hash(mix),
+        Content::Partial(kind) => (1u8, *kind as u8).hash(mix),
+        Content::Fs { kind, uuid, files, size, flaw } => {
+            let files: &BTreeMap<String, Vec<u8>> = files;
+            (2u8, *kind as u8, uuid.as_bytes(), files, size, *flaw as u8).hash(mix);
         }
+        Content::Raw(bytes) => (3u8, bytes).hash(mix),
     }
 }
 

@@ -60,6 +60,11 @@ pub(crate) struct World {
     /// What became of each thin id (pool, id); only for the checks.
     pub thin_lives: BTreeMap<(u64, u32), ThinLife>,
 
+    /// File systems on disks, by the numbers in their first sectors; see [`crate::place`].
+    pub on_disks: BTreeMap<u64, crate::fs::Content>,
+    /// As [`World::thin_lives`], of devices that lie on disks, by their dm uuids.
+    pub linear_lives: BTreeMap<String, ThinLife>,
+
     pub mounts: Vec<Mounted>,
     pub next_mount_id: u64,
     pub lies: BTreeMap<String, ProbeLie>,
@@ -123,6 +128,8 @@ impl World {
             next_state: 1,
             keep_states: false,
             thin_lives: BTreeMap::new(),
+            on_disks: BTreeMap::new(),
+            linear_lives: BTreeMap::new(),
             mounts: Vec::new(),
             next_mount_id: 100,
             lies: BTreeMap::new(),

@@ -142,7 +142,7 @@ fn f28_when_there_is_memory_again_what_stayed_suspended_or_short_is_put_right_by
                 assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}");
                 engine.fill_unfinished(&|| true);
                 let_time_pass(&engine);
-                sound(&host, &engine, &story);
+                sound_or_waiting(&host, &engine, &story);
                 in_the_end(&host, &engine, op, &usual, &story);
                 states += 1;
             }

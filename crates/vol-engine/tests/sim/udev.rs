@@ -41,7 +41,7 @@ fn run(host: &SimHost, engine: &Engine<SimHost>, op: Op, story: &str) -> Result<
     let before = host.counters().paused;
     let answer = op.run(engine);
     let waited = host.counters().paused - before;
-    assert!(waited <= 2 * PER_STEP, "{story}: it took {waited:?}: {answer:?}");
+    assert!(waited <= 3 * PER_STEP, "{story}: it took {waited:?}: {answer:?}");
     assert_eq!(host.suspended_devices(), Vec::<String>::new(), "{story}: {answer:?}");
     assert_eq!(host.violations(), Vec::<String>::new(), "{story}: {answer:?}");
     answer
