@@ -12,7 +12,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
@@ -355,6 +355,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
         self.host.dm_device(uuid)
+    }
+    fn dm_status(&self, uuid: &str) -> HostResult<Option<(DmInfo, TargetStatus)>> {
+        self.host.dm_status(uuid)
     }
     fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {
         self.host.dm_table(uuid)

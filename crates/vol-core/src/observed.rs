@@ -204,6 +204,15 @@ pub enum ThinStatus {
     Error,
 }
 
+/// What the target of a device says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetStatus {
+    Pool(PoolStatus),
+    Thin(ThinStatus),
+    /// Another target, several, or no live table.
+    None,
+}
+
 /// A line of the host's mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {

@@ -18,6 +18,7 @@ use crate::error::StepError;
 use crate::exec::{self, Failed, Session};
 use crate::host::{HostMut, HostResult, MetadataRoot};
 use crate::lease::Held;
+use crate::observe::{self, Interest};
 use crate::vg::{OpenVg, Problem};
 
 /// Refreshes between two comparisons of one pool: an hour, at one refresh in five seconds.
@@ -93,10 +94,22 @@ impl OpenVg {
 
     /// Observes the kernel; what was found by comparing is part of it.
     pub(crate) fn observe<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<Kernel> {
-        let mut kernel = exec::observe_kernel(host, self.catalog_lock())?;
+        let kernel = exec::observe_kernel(host, self.catalog_lock())?;
+        Ok(self.with_what_was_found(host, kernel))
+    }
+
+    /// As [`OpenVg::observe`], as far as somebody has to know. `None`: all of it.
+    pub(crate) fn observe_for<H: HostMut + ?Sized>(&self, host: &H, interest: Option<&Interest>) -> HostResult<Kernel> {
+        match interest {
+            None => self.observe(host),
+            Some(interest) => Ok(self.with_what_was_found(host, observe::kernel_of(host, interest)?)),
+        }
+    }
+
+    pub(crate) fn with_what_was_found<H: HostMut + ?Sized>(&self, host: &H, mut kernel: Kernel) -> Kernel {
         kernel.findings = self.audits().findings();
         kernel.mapped = self.look_at_reserved(host, &kernel);
-        Ok(kernel)
+        kernel
     }
 
     /// What volumes with a reserve have mapped: of those that are active by the kernel's word now, of the others by what was seen last.

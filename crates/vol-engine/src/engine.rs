@@ -452,7 +452,7 @@ impl<H: HostMut> Engine<H> {
         mut plan: impl FnMut(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
         let vg = self.vg(vg)?;
-        let (plan, id) = vg.change_about(&self.host, dry_run, std::slice::from_ref(name), |catalog, kernel, _| {
+        let (plan, id) = vg.change_of(&self.host, dry_run, std::slice::from_ref(name), |catalog, kernel| {
             let volume = find_volume(catalog, name)?;
             Ok((plan(catalog, kernel, volume)?, volume.id))
         })?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Kin, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
@@ -269,6 +269,9 @@ pub trait HostRead: Send + Sync {
     /// All dm devices whose uuid has our prefix.
     fn dm_devices(&self) -> HostResult<Vec<DmInfo>>;
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>>;
+    /// As [`HostRead::dm_device`], with what a pool or a thin volume says of itself, in the same call of the kernel. Never forces a
+    /// pool commit (`DM_NOFLUSH_FLAG`).
+    fn dm_status(&self, uuid: &str) -> HostResult<Option<(DmInfo, TargetStatus)>>;
     /// The live table.
     fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>>;
     /// Never forces a pool commit (`DM_NOFLUSH_FLAG`).

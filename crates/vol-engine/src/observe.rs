@@ -1,16 +1,17 @@
 //! Makes the planner's inputs from the host's reading half. Nothing here writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use vol_core::Catalog;
 use vol_core::dm::Device;
+use vol_core::observed::{TargetStatus, ThinStatus};
 use vol_core::plan::Kernel;
 use vol_core::plan::recover::owner;
 use vol_core::plan::vg::{DiskCandidate, FileCandidate, PvLayout, SeenLabel};
 use vol_format::label::{self, Label, LabelError};
 use vol_format::layout::{self, PvKind};
-use vol_types::{Bytes, Extents, PvId, VgId};
+use vol_types::{Bytes, Extents, PoolId, PvId, Sectors, VgId, VolumeId};
 
 use crate::host::{BlockRead, HostError, HostErrorKind, HostRead, HostResult};
 use crate::pvs;
@@ -33,6 +34,87 @@ pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<K
         }
     }
     Ok(Kernel { dm, pools, mounts: host.mounts()?, ..Kernel::default() })
+}
+
+/// What of a VG's devices a change has to know of: it costs the same beside ten thousand others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub volumes: BTreeSet<VolumeId>,
+    pub pools: BTreeSet<PoolId>,
+    /// Mounts too of what is none of these volumes.
+    pub mounts: bool,
+}
+
+impl Interest {
+    /// What has to be known to change these volumes. `None`: all of it. A reserve in a pool is kept by what all volumes with one
+    /// have mapped; the extents of thick volumes are nobody's but the VG's.
+    pub fn in_volumes(catalog: &Catalog, ids: impl IntoIterator<Item = VolumeId>) -> Option<Self> {
+        let mut interest = Self::default();
+        for volume in ids.into_iter().filter_map(|id| catalog.volume(id)) {
+            interest.volumes.insert(volume.id);
+            interest.pools.insert(volume.pool()?);
+        }
+        interest.is_enough(catalog).then_some(interest)
+    }
+
+    /// Both together.
+    pub fn with(mut self, other: Self) -> Self {
+        self.volumes.extend(other.volumes);
+        self.pools.extend(other.pools);
+        Self { mounts: self.mounts || other.mounts, ..self }
+    }
+
+    /// Whether nothing beside it matters to its pools.
+    pub fn is_enough(&self, catalog: &Catalog) -> bool {
+        self.pools.iter().all(|pool| catalog.members(*pool).reserve().is_zero())
+    }
+}
+
+/// As [`kernel`], of these alone: one call for each, whatever else there is.
+pub fn kernel_of<H: HostRead + ?Sized>(host: &H, interest: &Interest) -> HostResult<Kernel> {
+    let mut kernel = Kernel::default();
+    look_again(host, interest, &mut kernel, &mut BTreeMap::new())?;
+    if interest.mounts || !kernel.dm.keys().all(|device| matches!(device, Device::Pool(_))) {
+        kernel.mounts = host.mounts()?;
+    }
+    Ok(kernel)
+}
+
+/// Brings what is known of these devices up to date, what thin volumes have mapped with it; one call of the kernel for each.
+pub fn look_again<H: HostRead + ?Sized>(
+    host: &H,
+    interest: &Interest,
+    kernel: &mut Kernel,
+    mapped: &mut BTreeMap<VolumeId, Sectors>,
+) -> HostResult<()> {
+    for id in &interest.volumes {
+        mapped.remove(id);
+        match host.dm_status(&Device::Volume(*id).uuid())? {
+            Some((info, status)) => {
+                kernel.dm.insert(Device::Volume(*id), info);
+                if let TargetStatus::Thin(ThinStatus::Working { mapped: sectors }) = status {
+                    mapped.insert(*id, sectors);
+                }
+            }
+            None => drop(kernel.dm.remove(&Device::Volume(*id))),
+        }
+    }
+    for id in &interest.pools {
+        kernel.pools.remove(id);
+        match host.dm_status(&Device::Pool(*id).uuid())? {
+            Some((info, status)) => {
+                if let TargetStatus::Pool(status) = status
+                    && info.live_table
+                    && !info.suspended
+                {
+                    kernel.pools.insert(*id, status);
+                }
+                kernel.dm.insert(Device::Pool(*id), info);
+            }
+            None => drop(kernel.dm.remove(&Device::Pool(*id))),
+        }
+    }
+    Ok(())
 }
 
 /// What a device carries of ours.

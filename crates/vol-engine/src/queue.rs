@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use vol_core::plan::thin::{self, Batch, ThinChange};
 use vol_core::plan::trash::Deletion;
 use vol_core::plan::volume::Created;
-use vol_core::plan::{Kernel, Plan, clone, snapshot, volume};
+use vol_core::plan::{Kernel, Plan, clone, pool, snapshot, volume};
 use vol_core::{Catalog, Refusal, Scope, VolumeName};
 use vol_types::{IntentId, ObjectKey, VolumeId, VolumeState, defect};
 
@@ -24,6 +24,7 @@ use crate::engine::find_volume;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::HostMut;
+use crate::observe::Interest;
 use crate::vg::OpenVg;
 
 /// A change of a pool's thin ids, as asked for.
@@ -48,6 +49,7 @@ pub enum ThinRequest {
 pub type Answer = Result<(bool, VolumeId), EngineError>;
 
 /// What one request would be, on top of a batch.
+#[derive(Debug)]
 enum Wanted {
     Change(Box<ThinChange>),
     Unchanged(VolumeId),
@@ -106,6 +108,16 @@ impl ThinRequest {
         };
         let named = names.into_iter().filter_map(|name| catalog.volume_named(&name).map(|volume| volume.id));
         named.chain(purged)
+    }
+
+    /// What has to be known of the kernel to plan it. `None`: all of it.
+    fn interest(&self, catalog: &Catalog) -> Option<Interest> {
+        let mut interest = Interest::in_volumes(catalog, self.about(catalog))?;
+        if let Self::Create(request) = self {
+            // Without a pool it is refused, whatever there is.
+            interest.pools.extend(pool::find(catalog, request.pool.as_ref()).map(|pool| pool.id));
+        }
+        interest.is_enough(catalog).then_some(interest)
     }
 
     /// Whether the catalog says that it is done, although carrying it out was reported to have failed.
@@ -381,12 +393,22 @@ impl OpenVg {
         let mut session = self.session();
         let mut lead = Lead { queue: &self.queue, batch: self.queue.take(thin::BATCH_MAX) };
         self.park(&mut lead.batch);
-        let later = self.carry_out(host, &mut session, &lead.batch);
+        let mut interest = self.interest(lead.batch.iter().map(|ticket| &ticket.request));
+        let later = self.carry_out(host, &mut session, &lead.batch, &mut interest);
         lead.batch.retain(|ticket| !later.iter().any(|other| Arc::ptr_eq(ticket, other)));
         self.queue.put_back(later);
-        self.refresh_with(host, &session);
+        self.refresh_after(host, &session, interest.as_ref());
         drop(session);
         drop(lead);
+    }
+
+    /// What has to be known of the kernel to plan all of these. `None`: all of it.
+    fn interest<'a>(&self, requests: impl Iterator<Item = &'a ThinRequest>) -> Option<Interest> {
+        self.read(|catalog| {
+            requests
+                .map(|request| request.interest(catalog))
+                .try_fold(Interest::default(), |all, one| Some(all.with(one?)))
+        })
     }
 
     /// Takes out what has to wait for somebody's work on a volume.
@@ -406,9 +428,11 @@ impl OpenVg {
         let claim = self.adopt(scope_of(&then));
         let session = self.session();
         let (mut session, result) = self.run_apart(host, session, &then.plan, claim);
+        let mut interest = self.read(|catalog| Interest::in_volumes(catalog, [then.volume]));
         let answer = match result {
             Ok(()) => Ok((true, then.volume)),
             Err(failed) => {
+                interest = None;
                 let settled = self.recover(host, &mut session);
                 let is_done = |catalog: &Catalog| request.is_some_and(|request| request.is_done(catalog, then.volume));
                 if self.read(is_done) || defect("a batch that failed is acknowledged") {
@@ -418,7 +442,7 @@ impl OpenVg {
                 }
             }
         };
-        self.refresh_with(host, &session);
+        self.refresh_after(host, &session, interest.as_ref());
         answer
     }
 
@@ -435,13 +459,16 @@ impl OpenVg {
     }
 
     /// Answers all tickets, or calls for what follows on them, but for those that it gives back, which have to come after the others.
+    /// `interest`: what they concern; `None` after that if more may have changed.
     fn carry_out<H: HostMut + ?Sized>(
         &self,
         host: &H,
         session: &mut Session,
         tickets: &[Arc<Ticket>],
+        interest: &mut Option<Interest>,
     ) -> Vec<Arc<Ticket>> {
-        let Ok(kernel) = self.ready(host, session) else {
+        let Ok(kernel) = self.ready(host, session, interest) else {
+            *interest = None;
             // Each of them hears for itself what is in the way.
             for ticket in tickets {
                 ticket.call(self.by_itself(host, session, &ticket.request));
@@ -455,7 +482,13 @@ impl OpenVg {
                 later.push(ticket.clone());
                 continue;
             }
-            match self.read(|catalog| ticket.request.plan(catalog, &kernel, &batch)) {
+            let wanted = self.read(|catalog| ticket.request.plan(catalog, &kernel, &batch));
+            #[cfg(feature = "defects")]
+            if let (Some(_), Ok(whole)) = (&interest, self.observe(host)) {
+                let whole = self.read(|catalog| ticket.request.plan(catalog, &whole, &batch));
+                assert_eq!(format!("{whole:?}"), format!("{wanted:?}"), "it matters what was not looked at");
+            }
+            match wanted {
                 Ok(Wanted::Change(change)) => {
                     planned.push((ticket, change.volume));
                     batch.add(*change);
@@ -474,6 +507,7 @@ impl OpenVg {
             }
             return later;
         };
+        *interest = None;
         let settled = self.recover(host, session);
         // With one change it is that one which failed; with several it may be any.
         let mut failed = Some(failed).filter(|_| planned.len() == 1);
@@ -505,18 +539,26 @@ impl OpenVg {
     }
 
     /// What a change needs before it can be planned: the VG usable and settled, and what the kernel has of it.
-    fn ready<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> Result<Kernel, EngineError> {
-        self.settle_first(host, session);
+    /// Of the kernel what `interest` says, which is `None` afterwards if more than that was changed here.
+    fn ready<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        session: &mut Session,
+        interest: &mut Option<Interest>,
+    ) -> Result<Kernel, EngineError> {
+        if self.settle_first(host, session) {
+            *interest = None;
+        }
         self.usable(session, &[vol_types::VgState::Ready])?;
         if defect("the clock decides") && self.read(|catalog| catalog.vg().created_at > host.now()) {
             return Err(Refusal::busy("the clock has gone back").into());
         }
-        Ok(self.observe(host)?)
+        Ok(self.observe_for(host, interest.as_ref())?)
     }
 
     fn by_itself<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session, request: &ThinRequest) -> Turn {
         let planned = self
-            .ready(host, session)
+            .ready(host, session, &mut None)
             .and_then(|kernel| Ok(self.read(|catalog| request.plan(catalog, &kernel, &Batch::default()))?));
         let change = match planned {
             Ok(Wanted::Change(change)) => change,

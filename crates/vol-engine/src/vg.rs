@@ -5,57 +5,28 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
-use vol_core::observed::ThinStatus;
 use vol_core::plan::recover::{self, Recovery};
-use vol_core::plan::{Kernel, grow, health};
+use vol_core::plan::{Kernel, grow};
 use vol_core::step::PvDevice;
 use vol_core::{Action, Catalog, Plan, Refusal, VolumeName};
-use vol_format::layout::Geometry;
-use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PoolId, PvId, Sectors, VgId, VgState, VolumeId};
+use vol_types::{Bytes, Change, IntentId, Object, ObjectKey, PoolId, PvId, VgId, VgState, VolumeId};
 
-use crate::audit::{self, Audits};
+use crate::audit::Audits;
 use crate::bell::Bell;
-use crate::claims::{Claimed, Claims};
+use crate::claims::Claims;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
-use crate::host::{HostMut, HostResult};
+use crate::host::HostMut;
 use crate::lease::Leases;
+use crate::observe::Interest;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
-use crate::space::{self, PoolSpace, Spaces};
-use crate::store::StoreCounters;
+use crate::space::Spaces;
 
 mod upkeep;
+mod view;
 
-/// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Stable word for programs.
-    pub code: &'static str,
-    pub message: String,
-    pub hint: String,
-    /// The object it is about; the VG as a whole if `None`.
-    pub subject: Option<ObjectKey>,
-}
-
-/// What readers see besides the catalog: refreshed after every change and by a slow timer, never by a reader.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    pub kernel: Kernel,
-    /// Sectors that active volumes have mapped in their pool.
-    pub mapped: BTreeMap<VolumeId, Sectors>,
-    pub problems: Vec<Problem>,
-    pub missing: Vec<PvId>,
-    /// Device nodes of the PVs that are there.
-    pub nodes: Vec<(PvId, std::path::PathBuf)>,
-    /// How they are laid out.
-    pub layouts: BTreeMap<PvId, Geometry>,
-    /// Metadata copies that are there, and that there should be.
-    pub copies: (usize, usize),
-    pub counters: StoreCounters,
-    /// How the active pools fill.
-    pub space: BTreeMap<vol_types::PoolId, PoolSpace>,
-}
+pub use view::{Problem, View};
 
 /// What a plan that changes the members of a VG is made from.
 pub(crate) struct Now<'a> {
@@ -76,6 +47,8 @@ struct Wanted<'a> {
     about: &'a [VolumeName],
     /// Nobody may be at work on anything.
     alone: bool,
+    /// Nothing matters of the kernel but these volumes, and their pools.
+    only_those: bool,
 }
 
 fn ids_of(catalog: &Catalog, names: &[VolumeName]) -> Vec<VolumeId> {
@@ -176,8 +149,21 @@ impl OpenVg {
         about: &[VolumeName],
         mut plan: impl FnMut(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        let wanted = Wanted { states: &[VgState::Ready], about, alone: false };
+        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, only_those: false };
         self.change_as(host, dry_run, wanted, |now| plan(now.catalog, now.kernel, now.missing))
+    }
+
+    /// As [`OpenVg::change_about`], for what can be planned with these volumes and their pools in sight: it costs the same however many
+    /// others are active.
+    pub(crate) fn change_of<H: HostMut + ?Sized, T>(
+        &self,
+        host: &H,
+        dry_run: bool,
+        about: &[VolumeName],
+        mut plan: impl FnMut(&Catalog, &Kernel) -> Result<(Plan, T), Refusal>,
+    ) -> Result<(Plan, T), EngineError> {
+        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, only_those: true };
+        self.change_as(host, dry_run, wanted, |now| plan(now.catalog, now.kernel))
     }
 
     /// As [`OpenVg::change`], for changes of what the VG is made of, and in other states of it.
@@ -188,7 +174,7 @@ impl OpenVg {
         states: &[VgState],
         plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        self.change_as(host, dry_run, Wanted { states, about: &[], alone: false }, plan)
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: false, only_those: false }, plan)
     }
 
     /// As [`OpenVg::change_members`], when nobody works on anything of the VG.
@@ -199,7 +185,7 @@ impl OpenVg {
         states: &[VgState],
         plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        self.change_as(host, dry_run, Wanted { states, about: &[], alone: true }, plan)
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: true, only_those: false }, plan)
     }
 
     fn change_as<H: HostMut + ?Sized, T>(
@@ -209,7 +195,7 @@ impl OpenVg {
         wanted: Wanted<'_>,
         mut plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        let (mut session, plan, extra, mut scope) = loop {
+        let (mut session, plan, extra, mut scope, interest) = loop {
             let mut session = self.session();
             let claimed = self.claimed();
             // A dry run tells what is; it waits for nobody.
@@ -220,16 +206,24 @@ impl OpenVg {
                 self.claims.wait(&claimed);
                 continue;
             }
-            if !dry_run {
-                self.settle_first(host, &mut session);
-            }
+            let settled = !dry_run && self.settle_first(host, &mut session);
             self.usable(&session, wanted.states)?;
             let missing = self.missing(&session);
-            let kernel = self.observe(host)?;
+            let interest = self.read(|catalog| Interest::in_volumes(catalog, about.clone()));
+            let interest = interest.filter(|_| wanted.only_those && !settled);
+            let interest = interest.map(|interest| Interest { mounts: true, ..interest });
+            let kernel = self.observe_for(host, interest.as_ref())?;
             let frozen = session.store.as_ref().and_then(|store| store.frozen());
-            let (plan, extra) = self.read(|catalog| {
-                plan(&Now { catalog, kernel: &kernel, missing: &missing, pvs: &session.pvs, frozen })
-            })?;
+            let mut planned = |kernel: &Kernel| {
+                self.read(|catalog| plan(&Now { catalog, kernel, missing: &missing, pvs: &session.pvs, frozen }))
+            };
+            let (plan, extra) = planned(&kernel)?;
+            #[cfg(feature = "defects")]
+            if interest.is_some() {
+                // The proof machine looks at more than is needed, and at what becomes of that.
+                let whole = self.observe(host).ok().and_then(|kernel| planned(&kernel).ok());
+                assert_eq!(whole.map(|(plan, _)| plan).as_ref(), Some(&plan), "it matters what was not looked at");
+            }
             if dry_run || plan.is_empty() {
                 return Ok((plan, extra));
             }
@@ -241,9 +235,12 @@ impl OpenVg {
             }
             let mut scope = scope;
             scope.objects.extend(about.into_iter().map(ObjectKey::Volume));
-            break (session, plan, extra, scope);
+            break (session, plan, extra, scope, interest);
         };
         self.decided(&session, &plan)?;
+        let mounts = plan.steps.iter().any(|step| matches!(step.action, Action::Mount { .. } | Action::Unmount { .. }));
+        // What is done to volumes says nothing new of their pools; the timer looks at those.
+        let mut interest = interest.map(|interest| Interest { mounts, pools: BTreeSet::new(), ..interest });
         let result = if plan.goes_apart() {
             let claim = self.claim(std::mem::take(&mut scope));
             let result;
@@ -262,10 +259,11 @@ impl OpenVg {
             Err(failed) => {
                 let taken_back = self.take_back_pvs(host, &mut session, &plan);
                 let settled = self.recover(host, &mut session);
+                interest = None;
                 Err(failed.of(&plan, settled && taken_back))
             }
         };
-        self.refresh_with(host, &session);
+        self.refresh_after(host, &session, interest.as_ref());
         outcome
     }
 
@@ -324,10 +322,13 @@ impl OpenVg {
     }
 
     /// A step that could not be taken back earlier may be possible now.
-    pub(crate) fn settle_first<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) {
-        if !session.closed && self.unsettled() {
+    /// `true` if there was anything.
+    pub(crate) fn settle_first<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        let unsettled = !session.closed && self.unsettled();
+        if unsettled {
             self.recover(host, session);
         }
+        unsettled
     }
 
     /// In memory the VG is unfinished again, so that recovery takes it apart.
@@ -500,160 +501,4 @@ impl OpenVg {
         // Inserted twice it has the same bell already.
         let _same = self.bell.set(bell);
     }
-
-    pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
-        if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
-            && store.wants_checkpoint()
-        {
-            bell.ring();
-        }
-        let kernel: HostResult<Kernel> = self.observe(host);
-        let missing = self.missing(session);
-        let mut problems = Vec::new();
-        let kernel = kernel.unwrap_or_else(|error| {
-            problems.push(Problem {
-                code: "kernel-unreadable",
-                message: format!("the kernel's devices cannot be read: {error}"),
-                hint: "see `volctl status` for what device-mapper lacks".to_owned(),
-                subject: None,
-            });
-            Kernel::default()
-        });
-        let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let claimed = self.claimed();
-        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening, &claimed)));
-        problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
-        let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
-        problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
-        let mapped = kernel.dm.keys().filter_map(|device| match device {
-            Device::Volume(id) => match host.thin_status(&device.uuid()) {
-                Ok(ThinStatus::Working { mapped }) => Some((*id, mapped)),
-                _ => None,
-            },
-            _ => None,
-        });
-        let view = View {
-            mapped: mapped.collect(),
-            kernel,
-            problems,
-            missing,
-            nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
-            layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
-            copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
-            counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
-            space,
-        };
-        self.tell(&view.problems);
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
-    }
-}
-
-impl OpenVg {
-    /// A problem goes to the log when it appears and when it is over, not every few seconds in between.
-    fn tell(&self, problems: &[Problem]) {
-        let before = self.view();
-        let same = |a: &Problem, b: &Problem| a.code == b.code && a.subject == b.subject;
-        let vg = self.read(|catalog| catalog.vg().name.clone());
-        for problem in problems.iter().filter(|new| !before.problems.iter().any(|old| same(old, new))) {
-            tracing::warn!(%vg, code = problem.code, "{}", problem.message);
-        }
-        for problem in before.problems.iter().filter(|old| !problems.iter().any(|new| same(old, new))) {
-            tracing::info!(%vg, code = problem.code, "over: {}", problem.message);
-        }
-    }
-}
-
-fn find_problems(
-    catalog: &Catalog,
-    kernel: &Kernel,
-    missing: &[PvId],
-    session: &Session,
-    opening: &[String],
-    claimed: &Claimed,
-) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = opening
-        .iter()
-        .map(|message| Problem {
-            code: "metadata",
-            message: message.clone(),
-            hint: "its copies are listed by `volctl pv list`".to_owned(),
-            subject: None,
-        })
-        .collect();
-    for id in missing {
-        let was = catalog.pv(*id).map_or("", |pv| pv.path_hint.as_str());
-        problems.push(Problem {
-            code: "pv-missing",
-            message: format!("PV {id} (last seen as {was}) is missing"),
-            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
-            subject: Some(ObjectKey::Pv(*id)),
-        });
-    }
-    if let Some(store) = &session.store {
-        if let Some(reason) = store.frozen() {
-            problems.push(Problem {
-                code: "metadata-frozen",
-                message: format!("no changes are taken: {reason}"),
-                hint: "running volumes are not affected; see docs/troubleshooting.md".to_owned(),
-                subject: None,
-            });
-        }
-        for (pv, error) in store.failed_copies() {
-            problems.push(Problem {
-                code: "metadata-copy-failed",
-                message: format!("the metadata copy on PV {pv} failed: {error}"),
-                hint: "check that disk; the copy is written again after `volctl pv scan`".to_owned(),
-                subject: Some(ObjectKey::Pv(pv)),
-            });
-        }
-    }
-    for key in catalog.unfinished().filter(|key| !claimed.objects().contains(key)) {
-        let what = match key {
-            ObjectKey::Volume(id) => catalog.volume(id).map(|one| format!("volume {}", vol_core::VolumeName::of(one))),
-            ObjectKey::Pool(id) => catalog.pool(id).map(|one| format!("pool {}", one.name)),
-            ObjectKey::Vg(_) => Some("the volume group itself".to_owned()),
-            ObjectKey::Intent(_) | ObjectKey::Pv(_) => None,
-        };
-        if let Some(what) = what {
-            problems.push(Problem {
-                code: "unfinished",
-                message: format!("{what} was cut short while it was made or deleted, and is not settled yet"),
-                hint: "it is tried again by itself; the daemon's log says what is in the way".to_owned(),
-                subject: Some(key),
-            });
-        }
-    }
-    for volume in catalog.thick_volumes().filter(|one| one.state == vol_types::VolumeState::Creating) {
-        let path = format!("{}/{}", catalog.vg().name, volume.name);
-        if let Some(fs) = volume.thick().filter(|thick| thick.filled >= volume.size).and_then(|thick| thick.wanted) {
-            problems.push(Problem {
-                code: "unfinished",
-                message: format!(
-                    "thick volume {path} is wiped, and waits for the request that is to make its {}",
-                    fs.as_str()
-                ),
-                hint: format!(
-                    "ask for it again with `volctl volume create`, or give it up: `volctl volume delete {path}`"
-                ),
-                subject: Some(ObjectKey::Volume(volume.id)),
-            });
-        }
-    }
-    for volume in catalog.volumes().filter(|volume| volume.check_fs && volume.snapshot.is_none()) {
-        let name = vol_core::VolumeName::of(volume);
-        problems.push(Problem {
-            code: "fs-check",
-            message: format!("the file system of {name} may have errors: it is checked before it is mounted writable"),
-            hint: format!("look at it now: `volctl volume check {}/{name}`", catalog.vg().name),
-            subject: Some(ObjectKey::Volume(volume.id)),
-        });
-    }
-    // An exported VG is to be left alone: that its pools are down is as it should be.
-    let used_here = |_: &&vol_types::Pool| catalog.vg().state != VgState::Exported;
-    for pool in catalog.pools().filter(used_here) {
-        if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
-            problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
-        }
-    }
-    problems
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
@@ -145,6 +145,10 @@ impl HostRead for LinuxHost {
 
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
         self.dm.device(uuid)
+    }
+
+    fn dm_status(&self, uuid: &str) -> HostResult<Option<(DmInfo, TargetStatus)>> {
+        self.dm.status(uuid)
     }
 
     fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {

@@ -3,7 +3,8 @@
 //! Parsed as bytes: a mount point is any bytes but zero, and one odd line must not hide the others.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -18,9 +19,14 @@ pub(crate) struct Line {
     pub(crate) source: PathBuf,
 }
 
+/// Bytes that the mounts of most hosts fit in.
+const ROOM: usize = 32 << 10;
+
 /// The mounts of a process's namespace, with devices resolved.
 pub(crate) fn of_process(pid: &str) -> io::Result<Vec<Line>> {
-    let text = std::fs::read(format!("/proc/{pid}/mountinfo"))?;
+    // Proc tells no size: without room for it all it would be read in ever larger pieces, of which the first has 32 bytes.
+    let mut text = Vec::with_capacity(ROOM);
+    File::open(format!("/proc/{pid}/mountinfo"))?.read_to_end(&mut text)?;
     let mut lines = parse(&text);
     for line in &mut lines {
         resolve(line);

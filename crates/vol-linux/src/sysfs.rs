@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::DevNumber;
-use vol_types::Sectors;
 
 use crate::files;
 
@@ -15,12 +14,6 @@ use crate::files;
 #[derive(Clone, Debug)]
 pub(crate) struct SysDevice {
     dir: PathBuf,
-}
-
-/// Size of a block device; zero for one that is gone.
-pub(crate) fn sectors(dev: DevNumber) -> Sectors {
-    let size = files::read_trimmed(Path::new(&format!("/sys/dev/block/{dev}/size")));
-    Sectors(size.and_then(|size| size.parse().ok()).unwrap_or(0))
 }
 
 impl SysDevice {

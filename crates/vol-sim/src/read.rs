@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolSharing, PoolStatus, Probe,
-    TargetLine, ThinStatus, ThinVerdict,
+    TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
     BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
@@ -81,7 +81,8 @@ impl HostRead for SimHost {
     fn dm_devices(&self) -> HostResult<Vec<DmInfo>> {
         let mut world = self.lock();
         world.alive("list dm devices")?;
-        world.counters.ioctls += 1;
+        // The list has names alone; each device is looked at.
+        world.counters.ioctls += 1 + world.dm.len() as u64;
         let ours = world.dm.iter().filter(|(_, device)| device.uuid.starts_with(UUID_PREFIX));
         Ok(ours.filter_map(|(minor, _)| world.dm_info(*minor)).collect())
     }
@@ -91,6 +92,19 @@ impl HostRead for SimHost {
         world.alive(&format!("dm info {uuid}"))?;
         world.counters.ioctls += 1;
         Ok(world.minor_of(uuid).and_then(|minor| world.dm_info(minor)))
+    }
+
+    fn dm_status(&self, uuid: &str) -> HostResult<Option<(DmInfo, TargetStatus)>> {
+        let mut world = self.lock();
+        world.alive(&format!("dm status {uuid}"))?;
+        world.counters.ioctls += 1;
+        let Some(minor) = world.minor_of(uuid) else { return Ok(None) };
+        let status = match (world.pool_usage(minor), world.dm.get(&minor).and_then(|device| device.thin())) {
+            (Some(pool), _) => TargetStatus::Pool(pool),
+            (None, Some((pool, id))) => TargetStatus::Thin(world.thin_usage(pool, id)),
+            (None, None) => TargetStatus::None,
+        };
+        Ok(world.dm_info(minor).map(|info| (info, status)))
     }
 
     fn dm_table(&self, uuid: &str) -> HostResult<Vec<TargetLine>> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 use vol_core::dm::Device;
-use vol_core::observed::{DevNumber, DmInfo, PoolMode, PoolStatus, PoolUsage, TargetLine, ThinStatus};
+use vol_core::observed::{DevNumber, DmInfo, PoolMode, PoolStatus, PoolUsage, TargetLine, TargetStatus, ThinStatus};
 use vol_engine::host::{BlockWrite, DmCreate, HostErrorKind, HostMut, HostRead, HostResult, ThinSnapshot};
 use vol_types::{Bytes, PoolId, Sectors, VolumeId};
 
@@ -280,7 +280,14 @@ impl<'a, B: Bench> Pool<'a, B> {
     }
 
     pub fn status(&self) -> PoolStatus {
-        self.b.host().pool_status(&self.uuid).unwrap()
+        let status = self.b.host().pool_status(&self.uuid).unwrap();
+        // In one look with the device it is the same.
+        let (info, again) = self.b.host().dm_status(&self.uuid).unwrap().expect("the pool is there");
+        assert_eq!(
+            (Some(info), again),
+            (self.b.host().dm_device(&self.uuid).unwrap(), TargetStatus::Pool(status.clone()))
+        );
+        status
     }
 
     pub fn usage(&self) -> PoolUsage {

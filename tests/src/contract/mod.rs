@@ -122,6 +122,7 @@ macro_rules! contract_clauses {
             "KC-98" maps::a_slice_is_copied_to_the_same_place_of_another_device;
             "KC-99" thins::a_slice_of_a_thin_reads_as_zeroes_when_it_is_wiped;
             "KC-100" files::a_directory_of_a_file_system_is_mounted_instead_of_its_root;
+            "KC-101" thins::one_look_at_a_device_says_what_it_is_and_what_its_target_says;
         }
     };
 }

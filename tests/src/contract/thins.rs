@@ -1,6 +1,6 @@
 //! Thin volumes: what they take, share and give back; snapshots; sizes.
 
-use vol_core::observed::{DmInfo, PoolMode, ThinStatus};
+use vol_core::observed::{DmInfo, PoolMode, TargetStatus, ThinStatus};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Exists, Io};
 use vol_engine::host::{HostMut, HostRead, ThinOrigin, ThinSnapshot};
 use vol_types::{Bytes, Sectors};
@@ -72,6 +72,33 @@ pub fn deleting_gives_back_what_nobody_shares<B: Bench>(b: &B) {
     remove(b, &snapshot);
     pool.message("delete 2").unwrap();
     assert_eq!(pool.used(), 0);
+}
+
+pub fn one_look_at_a_device_says_what_it_is_and_what_its_target_says<B: Bench>(b: &B) {
+    let pool = Pool::new(b, Spec::default());
+    let thin = pool.volume(1, SIZE);
+    b.write(&thin, 0, 3 * CHUNK_BYTES, 1).unwrap();
+    let host = b.host();
+    let look = |uuid: &str| host.dm_status(uuid).unwrap();
+    let mapped = ThinStatus::Working { mapped: Sectors(3 * CHUNK_BYTES / 512) };
+    assert_eq!(look(&thin.uuid), Some((super::bench::info(b, &thin.uuid), TargetStatus::Thin(mapped))));
+    let (info, status) = look(&pool.uuid).unwrap();
+    assert_eq!((info.len, status), (Sectors(pool.spec.data.get() / 512), TargetStatus::Pool(pool.status())));
+    b.suspend(&thin.uuid);
+    assert!(look(&thin.uuid).unwrap().0.suspended);
+    host.dm_resume(&thin.uuid).unwrap();
+    remove(b, &thin);
+    assert_eq!(look(&thin.uuid), None);
+    let disk = super::bench::disk(b, Bytes::mib(4));
+    let dev = super::bench::number(b, &disk);
+    let linear = super::bench::volume();
+    let creation = super::bench::creation(linear, vec![super::bench::linear(0, 8, dev, 0)]);
+    b.half_made(&creation, true);
+    let (info, status) = look(&linear.uuid()).unwrap();
+    assert_eq!((info.live_table, info.len, status), (false, Sectors(0), TargetStatus::None));
+    host.dm_resume(&linear.uuid()).unwrap();
+    let (info, status) = look(&linear.uuid()).unwrap();
+    assert_eq!((info.live_table, info.len, status), (true, Sectors(8), TargetStatus::None));
 }
 
 pub fn a_snapshot_of_a_suspended_origin_holds_the_old_data<B: Bench>(b: &B) {

@@ -87,25 +87,29 @@ fn cost(host: &SimHost, work: impl FnOnce()) -> Cost {
 fn each_request_costs_at_a_thousand_volumes_exactly_what_it_costs_at_none() {
     use EffectKind::{DmCreate, DmMessage, DmRemove, DurableWrite, ThinSnapshot};
     let (data, commit) = (vol_types::Name::new("data").unwrap(), [DurableWrite; 2]);
-    // With the ioctls that look at what is there, which are as many however many volumes there are.
+    // With the ioctls that look at what is there, which are as many however many volumes there are and are active.
     let requests: [(&str, Vec<EffectKind>, u64); 6] = [
         // Intent, the id and the transaction; that it is done is written with the next commit. One flush a copy more than the floor,
         // and one commit of the pool.
-        ("create", [&commit[..], &[DmMessage; 2]].concat(), 8),
-        ("attach", vec![DmCreate], 10),
+        ("create", [&commit[..], &[DmMessage; 2]].concat(), 6),
+        ("attach", vec![DmCreate], 8),
         // Suspend, message, resume; the transaction.
-        ("snapshot", [&commit[..], &[ThinSnapshot, DmMessage]].concat(), 12),
-        ("detach", vec![DmRemove], 6),
+        ("snapshot", [&commit[..], &[ThinSnapshot, DmMessage]].concat(), 11),
+        ("detach", vec![DmRemove], 5),
         // Nobody waits for the kernel: the record is all.
-        ("delete, kept", commit.to_vec(), 4),
+        ("delete, kept", commit.to_vec(), 3),
         ("delete for good", [&commit[..], &[DmMessage; 2]].concat(), 8),
     ];
-    for crowd in [0, 1000] {
+    for (crowd, active) in [(0, 0), (1000, 64)] {
         let mut ioctls_found = Vec::new();
         let host = super::crowd::crowd(crowd);
         let engine = start(&host);
         let request = |text: &str| CreateVolume { size: vol_types::Bytes::mib(64), ..volume_request(text, None) };
         engine.create_volume(&request("other"), false).unwrap();
+        for n in 0..active {
+            engine.create_volume(&request(&format!("active{n}")), false).unwrap();
+            engine.attach(&data, &volume(&format!("active{n}")), false).unwrap();
+        }
         let work = |what: &str| match what {
             "create" => drop(engine.create_volume(&request("v"), false).unwrap()),
             "attach" => drop(engine.attach(&data, &volume("v"), false).unwrap()),
@@ -129,9 +133,17 @@ fn each_request_costs_at_a_thousand_volumes_exactly_what_it_costs_at_none() {
             };
             let found = cost(&host, || work(what));
             ioctls_found.push(found.ioctls);
-            assert_eq!(Cost { ioctls: *ioctls, ..found }, expected, "{what} at {crowd} volumes");
+            assert_eq!(
+                Cost { ioctls: *ioctls, ..found },
+                expected,
+                "{what} at {crowd} volumes, {active} of them active"
+            );
         }
-        assert_eq!(ioctls_found, requests.each_ref().map(|(_, _, ioctls)| *ioctls), "ioctls at {crowd} volumes");
+        assert_eq!(
+            ioctls_found,
+            requests.each_ref().map(|(_, _, ioctls)| *ioctls),
+            "ioctls at {crowd} volumes, {active} of them active"
+        );
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use devicemapper::{DM, DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, errors::Error as CoreError};
 use nix::errno::Errno;
 use vol_core::dm::UUID_PREFIX;
-use vol_core::observed::{DevNumber, DmInfo, PoolStatus, TargetLine, ThinStatus};
+use vol_core::observed::{DevNumber, DmInfo, PoolStatus, TargetLine, TargetStatus, ThinStatus};
 use vol_engine::host::{DmCreate, HostError, HostErrorKind, HostResult};
 use vol_types::Sectors;
 
@@ -94,7 +94,11 @@ impl Dm {
         let mut devices = Vec::new();
         for (name, _, _) in dm.list_devices().map_err(|e| dm_error("list the device-mapper devices", &e))? {
             match dm.device_info(&DevId::Name(&name)) {
-                Ok(info) => devices.extend(ours(&info)),
+                // The table of a foreign device is not asked for: there may be a key in it.
+                Ok(info) => match info.uuid().filter(|uuid| uuid.to_string().starts_with(UUID_PREFIX)) {
+                    Some(uuid) => devices.extend(self.device(&uuid.to_string())?),
+                    None => {}
+                },
                 // Removed or renamed since it was listed.
                 Err(e) if errno_of(&e) == Some(Errno::ENXIO) => {}
                 Err(e) => return Err(dm_error(format!("look at dm device {}", &*name), &e)),
@@ -103,9 +107,39 @@ impl Dm {
         Ok(devices)
     }
 
+    /// One ioctl: with its table the kernel tells what a device is, and how long. (The table as it was loaded: no target is asked for
+    /// more, whatever state it is in; `dm-thin.c`, `pool_status` and `thin_status`.)
     pub(crate) fn device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
-        match self.control()?.device_info(&DevId::Uuid(dm_uuid(uuid)?)) {
-            Ok(info) => Ok(ours(&info)),
+        if !uuid.starts_with(UUID_PREFIX) {
+            return Ok(None);
+        }
+        Ok(self.look(uuid, DmFlags::DM_STATUS_TABLE | DmFlags::DM_NOFLUSH)?.map(|(info, _)| info))
+    }
+
+    /// As [`Dm::device`], with what a pool or a thin volume says of itself.
+    pub(crate) fn status(&self, uuid: &str) -> HostResult<Option<(DmInfo, TargetStatus)>> {
+        let Some((info, lines)) = self.look(uuid, DmFlags::DM_NOFLUSH)? else { return Ok(None) };
+        let status = match lines.as_slice() {
+            [line] if line.target == "thin-pool" => {
+                TargetStatus::Pool(status::parse_pool(&line.params).ok_or_else(|| strange_status(uuid, &line.params))?)
+            }
+            [line] if line.target == "thin" => {
+                TargetStatus::Thin(status::parse_thin(&line.params).ok_or_else(|| strange_status(uuid, &line.params))?)
+            }
+            _ => TargetStatus::None,
+        };
+        Ok(Some((info, status)))
+    }
+
+    /// A device and its targets' lines; `None` if there is no such device.
+    fn look(&self, uuid: &str, flags: DmFlags) -> HostResult<Option<(DmInfo, Vec<TargetLine>)>> {
+        let options = DmOptions::default().set_flags(flags);
+        match self.control()?.table_status(&DevId::Uuid(dm_uuid(uuid)?), options) {
+            Ok((info, lines)) => {
+                let lines: Vec<_> = lines.into_iter().map(target_line).collect();
+                let end = lines.iter().map(|line| line.start.get().saturating_add(line.len.get())).max();
+                Ok(Some((described(uuid, &info, Sectors(end.unwrap_or(0))), lines)))
+            }
             Err(e) if errno_of(&e) == Some(Errno::ENXIO) => Ok(None),
             Err(e) => Err(dm_error(format!("look at dm device {uuid}"), &e)),
         }
@@ -123,18 +157,10 @@ impl Dm {
     }
 
     fn lines(&self, uuid: &str, flags: DmFlags) -> HostResult<Vec<TargetLine>> {
-        let options = DmOptions::default().set_flags(flags);
-        let (_, lines) = self
-            .control()?
-            .table_status(&DevId::Uuid(dm_uuid(uuid)?), options)
-            .map_err(|e| dm_error(format!("read the table of dm device {uuid}"), &e))?;
-        let line = |(start, len, target, params): (u64, u64, String, String)| TargetLine {
-            start: Sectors(start),
-            len: Sectors(len),
-            target,
-            params: params.trim().to_owned(),
-        };
-        Ok(lines.into_iter().map(line).collect())
+        let found = self.look(uuid, flags)?.map(|(_, lines)| lines);
+        found.ok_or_else(|| {
+            HostError::new(HostErrorKind::NotFound, format!("read the table of dm device {uuid}"), "no such device")
+        })
     }
 
     /// The one status line of a device with one target of this type.
@@ -275,6 +301,10 @@ impl Dm {
     }
 }
 
+fn target_line((start, len, target, params): KernelLine) -> TargetLine {
+    TargetLine { start: Sectors(start), len: Sectors(len), target, params: params.trim().to_owned() }
+}
+
 type KernelLine = (u64, u64, String, String);
 
 fn lines_for_kernel(what: &str, table: &[TargetLine]) -> HostResult<Vec<KernelLine>> {
@@ -314,26 +344,19 @@ fn wait_for_node(what: &str, dev: DevNumber) -> HostResult<()> {
     }
 }
 
-/// `None` if the device is not one of ours.
-fn ours(info: &DeviceInfo) -> Option<DmInfo> {
-    let uuid = info.uuid()?.to_string();
-    if !uuid.starts_with(UUID_PREFIX) {
-        return None;
-    }
+fn described(uuid: &str, info: &DeviceInfo, len: Sectors) -> DmInfo {
     let flags = info.flags();
-    let dev = DevNumber { major: info.device().major, minor: info.device().minor };
-    Some(DmInfo {
+    DmInfo {
         name: info.name().map(ToString::to_string).unwrap_or_default(),
-        uuid,
-        dev,
+        uuid: uuid.to_owned(),
+        dev: DevNumber { major: info.device().major, minor: info.device().minor },
         open_count: u32::try_from(info.open_count()).unwrap_or(0),
         suspended: flags.contains(DmFlags::DM_SUSPEND),
         live_table: flags.contains(DmFlags::DM_ACTIVE_PRESENT),
         inactive_table: flags.contains(DmFlags::DM_INACTIVE_PRESENT),
         read_only: flags.contains(DmFlags::DM_READONLY),
-        // The ioctl does not tell it without the table.
-        len: crate::sysfs::sectors(dev),
-    })
+        len,
+    }
 }
 
 fn dm_uuid(uuid: &str) -> HostResult<&DmUuid> {

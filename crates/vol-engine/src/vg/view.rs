@@ -1,0 +1,238 @@
+//! What readers see besides the catalog, and when it is brought up to date.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use vol_core::Catalog;
+use vol_core::dm::Device;
+use vol_core::observed::ThinStatus;
+use vol_core::plan::{Kernel, health};
+use vol_format::layout::Geometry;
+use vol_types::{ObjectKey, PvId, Sectors, VgState, VolumeId};
+
+use super::OpenVg;
+use crate::audit;
+use crate::claims::Claimed;
+use crate::exec::Session;
+use crate::host::{HostMut, HostResult};
+use crate::observe::{self, Interest};
+use crate::space::{self, PoolSpace};
+use crate::store::StoreCounters;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable word for programs.
+    pub code: &'static str,
+    pub message: String,
+    pub hint: String,
+    /// The object it is about; the VG as a whole if `None`.
+    pub subject: Option<ObjectKey>,
+}
+
+/// What readers see besides the catalog: refreshed after every change and by a slow timer, never by a reader.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub kernel: Kernel,
+    /// Sectors that active volumes have mapped in their pool.
+    pub mapped: BTreeMap<VolumeId, Sectors>,
+    pub problems: Vec<Problem>,
+    pub missing: Vec<PvId>,
+    /// Device nodes of the PVs that are there.
+    pub nodes: Vec<(PvId, std::path::PathBuf)>,
+    /// How they are laid out.
+    pub layouts: BTreeMap<PvId, Geometry>,
+    /// Metadata copies that are there, and that there should be.
+    pub copies: (usize, usize),
+    pub counters: StoreCounters,
+    /// How the active pools fill.
+    pub space: BTreeMap<vol_types::PoolId, PoolSpace>,
+}
+
+impl OpenVg {
+    /// Looks at all that the kernel has of the VG.
+    pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        let kernel = self.observe(host);
+        let mapped = kernel.iter().flat_map(|kernel| kernel.dm.keys()).filter_map(|device| match device {
+            Device::Volume(id) => Some((*id, mapped(host, *id)?)),
+            _ => None,
+        });
+        let mapped = mapped.collect();
+        self.show(host, session, kernel, mapped);
+    }
+
+    /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
+    /// `None`: it may have concerned anything.
+    pub(crate) fn refresh_after<H: HostMut + ?Sized>(&self, host: &H, session: &Session, interest: Option<&Interest>) {
+        let Some(interest) = interest else { return self.refresh_with(host, session) };
+        let before = self.view();
+        let (mut kernel, mut mapped) = (before.kernel.clone(), before.mapped.clone());
+        let looked = observe::look_again(host, interest, &mut kernel, &mut mapped).and_then(|()| {
+            if interest.mounts {
+                kernel.mounts = host.mounts()?;
+            }
+            Ok(self.with_what_was_found(host, kernel))
+        });
+        self.show(host, session, looked, mapped);
+    }
+
+    fn show<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        session: &Session,
+        kernel: HostResult<Kernel>,
+        mapped: BTreeMap<VolumeId, Sectors>,
+    ) {
+        if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
+            && store.wants_checkpoint()
+        {
+            bell.ring();
+        }
+        let missing = self.missing(session);
+        let mut problems = Vec::new();
+        let kernel = kernel.unwrap_or_else(|error| {
+            problems.push(Problem {
+                code: "kernel-unreadable",
+                message: format!("the kernel's devices cannot be read: {error}"),
+                hint: "see `volctl status` for what device-mapper lacks".to_owned(),
+                subject: None,
+            });
+            Kernel::default()
+        });
+        let opening = self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let claimed = self.claimed();
+        problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening, &claimed)));
+        problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
+        let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
+        problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
+        let view = View {
+            mapped,
+            kernel,
+            problems,
+            missing,
+            nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
+            layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
+            copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
+            counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
+            space,
+        };
+        self.tell(&view.problems);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// A problem goes to the log when it appears and when it is over, not every few seconds in between.
+    fn tell(&self, problems: &[Problem]) {
+        let before = self.view();
+        let same = |a: &Problem, b: &Problem| a.code == b.code && a.subject == b.subject;
+        let vg = self.read(|catalog| catalog.vg().name.clone());
+        for problem in problems.iter().filter(|new| !before.problems.iter().any(|old| same(old, new))) {
+            tracing::warn!(%vg, code = problem.code, "{}", problem.message);
+        }
+        for problem in before.problems.iter().filter(|old| !problems.iter().any(|new| same(old, new))) {
+            tracing::info!(%vg, code = problem.code, "over: {}", problem.message);
+        }
+    }
+}
+
+/// Sectors that an active volume has mapped in its pool; `None` for a thick one, and where the kernel does not say.
+fn mapped<H: HostMut + ?Sized>(host: &H, id: VolumeId) -> Option<Sectors> {
+    match host.thin_status(&Device::Volume(id).uuid()) {
+        Ok(ThinStatus::Working { mapped }) => Some(mapped),
+        _ => None,
+    }
+}
+
+fn find_problems(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    missing: &[PvId],
+    session: &Session,
+    opening: &[String],
+    claimed: &Claimed,
+) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = opening
+        .iter()
+        .map(|message| Problem {
+            code: "metadata",
+            message: message.clone(),
+            hint: "its copies are listed by `volctl pv list`".to_owned(),
+            subject: None,
+        })
+        .collect();
+    for id in missing {
+        let was = catalog.pv(*id).map_or("", |pv| pv.path_hint.as_str());
+        problems.push(Problem {
+            code: "pv-missing",
+            message: format!("PV {id} (last seen as {was}) is missing"),
+            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
+            subject: Some(ObjectKey::Pv(*id)),
+        });
+    }
+    if let Some(store) = &session.store {
+        if let Some(reason) = store.frozen() {
+            problems.push(Problem {
+                code: "metadata-frozen",
+                message: format!("no changes are taken: {reason}"),
+                hint: "running volumes are not affected; see docs/troubleshooting.md".to_owned(),
+                subject: None,
+            });
+        }
+        for (pv, error) in store.failed_copies() {
+            problems.push(Problem {
+                code: "metadata-copy-failed",
+                message: format!("the metadata copy on PV {pv} failed: {error}"),
+                hint: "check that disk; the copy is written again after `volctl pv scan`".to_owned(),
+                subject: Some(ObjectKey::Pv(pv)),
+            });
+        }
+    }
+    for key in catalog.unfinished().filter(|key| !claimed.objects().contains(key)) {
+        let what = match key {
+            ObjectKey::Volume(id) => catalog.volume(id).map(|one| format!("volume {}", vol_core::VolumeName::of(one))),
+            ObjectKey::Pool(id) => catalog.pool(id).map(|one| format!("pool {}", one.name)),
+            ObjectKey::Vg(_) => Some("the volume group itself".to_owned()),
+            ObjectKey::Intent(_) | ObjectKey::Pv(_) => None,
+        };
+        if let Some(what) = what {
+            problems.push(Problem {
+                code: "unfinished",
+                message: format!("{what} was cut short while it was made or deleted, and is not settled yet"),
+                hint: "it is tried again by itself; the daemon's log says what is in the way".to_owned(),
+                subject: Some(key),
+            });
+        }
+    }
+    for volume in catalog.thick_volumes().filter(|one| one.state == vol_types::VolumeState::Creating) {
+        let path = format!("{}/{}", catalog.vg().name, volume.name);
+        if let Some(fs) = volume.thick().filter(|thick| thick.filled >= volume.size).and_then(|thick| thick.wanted) {
+            problems.push(Problem {
+                code: "unfinished",
+                message: format!(
+                    "thick volume {path} is wiped, and waits for the request that is to make its {}",
+                    fs.as_str()
+                ),
+                hint: format!(
+                    "ask for it again with `volctl volume create`, or give it up: `volctl volume delete {path}`"
+                ),
+                subject: Some(ObjectKey::Volume(volume.id)),
+            });
+        }
+    }
+    for volume in catalog.volumes().filter(|volume| volume.check_fs && volume.snapshot.is_none()) {
+        let name = vol_core::VolumeName::of(volume);
+        problems.push(Problem {
+            code: "fs-check",
+            message: format!("the file system of {name} may have errors: it is checked before it is mounted writable"),
+            hint: format!("look at it now: `volctl volume check {}/{name}`", catalog.vg().name),
+            subject: Some(ObjectKey::Volume(volume.id)),
+        });
+    }
+    // An exported VG is to be left alone: that its pools are down is as it should be.
+    let used_here = |_: &&vol_types::Pool| catalog.vg().state != VgState::Exported;
+    for pool in catalog.pools().filter(used_here) {
+        if let health::PoolHealth::Bad { message, hint } = health::explained(catalog, kernel, pool) {
+            problems.push(Problem { code: "pool-refused", message, hint, subject: Some(ObjectKey::Pool(pool.id)) });
+        }
+    }
+    problems
+}
