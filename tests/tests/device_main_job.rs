@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use vol_tests::{Machine, disk, kernel, skip, tool};
+use vol_tests::{Machine, disk, kernel, tool};
 
 /// The type of our partition, as `docs/spec/on-disk-format.md` has it.
 const PARTITION_TYPE: &str = "d49cf90c-d264-48eb-9cd7-b346871919fe";
@@ -159,11 +159,35 @@ fn a_snapshot_of_unsynced_data_holds_that_instant_beside_its_origin() {
 }
 
 #[test]
+fn a_raw_volume_is_made_and_attached_in_one_request_and_once() {
+    let Some(m) = Machine::start() else { return };
+    m.with_pool(2);
+    for (name, more) in [("thin", [].as_slice()), ("thick", ["--thick"].as_slice())] {
+        let volume = m.of(name);
+        let args = [&["volume", "create", &volume, "--size", "64M", "--fs", "none", "--attach"], more].concat();
+        let plan = m.ok(&[&args[..], &["--dry-run"]].concat());
+        assert!(plan.contains(&format!("attach {volume}")), "{plan}");
+        assert_eq!(m.run(&["volume", "show", &volume]).code, 3, "a dry run made it");
+        let said = m.ok(&args);
+        let device = m.json(&["volume", "show", &volume])["device"].as_str().expect("it is attached").to_owned();
+        assert!(said.contains("created") && said.contains(&device), "{said}");
+        assert_eq!(disk::size(&device), 64 << 20);
+        let again = m.ok(&args);
+        assert!(again.contains("already exists") && again.contains(&device), "{again}");
+        // One that is there and was detached is attached again.
+        m.ok(&["volume", "detach", &volume]);
+        m.ok(&args);
+        assert!(m.json(&["volume", "show", &volume])["device"].is_string());
+        m.ok(&["volume", "detach", &volume]);
+    }
+    let ext4 = m.of("ext4");
+    m.refused(2, &["mounted, not attached", "fs none"], &["volume", "create", &ext4, "--size", "64M", "--attach"]);
+    assert_eq!(m.run(&["volume", "show", &ext4]).code, 3);
+}
+
+#[test]
 fn a_new_volume_shows_no_byte_of_a_deleted_one() {
     let Some(m) = Machine::start() else { return };
-    if m.run(&["volume", "attach", "--help"]).code != 0 {
-        return skip("volctl has no `volume attach` yet");
-    }
     m.ok(&["vg", "create", &m.vg, m.disk(0)]);
     // Large chunks: most of a chunk is not written by who writes a little.
     m.ok(&["pool", "create", &m.of("tank"), "--size", "512M", "--chunk-size", "1M"]);

@@ -181,6 +181,9 @@ pub struct CreateVolume {
     /// Labels that the PVs must have that are used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub on_labels: BTreeMap<String, String>,
+    /// The answer has its block device: it is attached as well. Of raw volumes only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attach: bool,
 }
 
 /// `POST /v1/volumes/VG/VOLUME/resize`.

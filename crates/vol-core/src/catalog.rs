@@ -270,6 +270,10 @@ impl Catalog {
         let of_volumes = self.thick.iter().filter_map(|id| self.volumes.get(id)?.thick());
         of_pools.chain(of_volumes.flat_map(|thick| &thick.segments))
     }
+    /// Volumes whose file system is to be checked before it is mounted writable; no snapshots.
+    pub fn to_check(&self) -> impl Iterator<Item = &Volume> {
+        self.index.to_check().filter_map(|id| self.volumes.get(&id))
+    }
     /// Thick volumes, those too that are deleted and kept.
     pub fn thick_volumes(&self) -> impl Iterator<Item = &Volume> + Clone {
         self.thick.iter().filter_map(|id| self.volumes.get(id))

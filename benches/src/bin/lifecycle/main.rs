@@ -97,9 +97,14 @@ fn at_one_size(daemon: &mut Daemon, ioctls: &mut Ioctls, lvm: &mut Lvm, samples:
                 let name = format!("x{n}");
                 let (made, usable) = peer.create(&name);
                 add(0, "create, acknowledged", who, made);
-                add(1, "create, to a node that can be opened", who, made + usable);
+                let at_once = peer.create_usable(&format!("{name}-at-once"));
+                add(1, "create, to a node that can be opened", who, at_once.unwrap_or(made + usable));
+                add(2, "the same, creation and attachment asked for one by one", who, made + usable);
                 if let Some(time) = peer.read(&name) {
                     add(7, "read what is known of one", who, time);
+                }
+                if at_once.is_some() {
+                    peer.delete(&format!("{name}-at-once"));
                 }
                 let (taken_down, deleted) = peer.delete(&name);
                 add(5, "delete, acknowledged", who, deleted);

@@ -27,6 +27,10 @@ pub trait Peer {
     fn fill(&mut self, crowd: usize);
     /// How long until it is durable and acknowledged, and how long from there until its node can be opened.
     fn create(&mut self, name: &str) -> (Duration, Duration);
+    /// How long until the node of a new volume can be opened, for who asks for all of it at once.
+    fn create_usable(&mut self, _name: &str) -> Option<Duration> {
+        None
+    }
     /// How long its device takes to be gone, and how long its deletion.
     fn delete(&mut self, name: &str) -> (Duration, Duration);
     fn snapshot(&mut self, name: &str) -> Duration;
@@ -133,6 +137,11 @@ impl Daemon {
         self.ask("POST", "volumes", &json!({"vg": "ours", "name": name, "size": SIZE, "fs": "none"}));
     }
 
+    fn opened(answer: &Value) -> File {
+        let device = answer["object"]["device"].as_str().expect("a device");
+        File::open(device).expect("its node")
+    }
+
     /// In so many threads, each its share of the names.
     fn by_threads(&self, threads: usize, names: &[String], each: impl Fn(&Daemon, &str) + Sync) {
         let each = &each;
@@ -170,13 +179,13 @@ impl Peer for Daemon {
     }
     fn create(&mut self, name: &str) -> (Duration, Duration) {
         let (made, ()) = timed(|| self.create_only(name));
-        let (usable, _) = timed(|| {
-            let answer = self.ask("POST", &format!("volumes/ours/{name}/attach"), &Value::Null);
-            let device = answer["result"]["device"].as_str().or(answer["volume"]["device"].as_str());
-            let device = device.or_else(|| find_device(&answer)).expect("a device");
-            File::open(device).expect("its node")
-        });
+        let (usable, _) =
+            timed(|| Daemon::opened(&self.ask("POST", &format!("volumes/ours/{name}/attach"), &Value::Null)));
         (made, usable)
+    }
+    fn create_usable(&mut self, name: &str) -> Option<Duration> {
+        let body = json!({"vg": "ours", "name": name, "size": SIZE, "fs": "none", "attach": true});
+        Some(timed(|| Daemon::opened(&self.ask("POST", "volumes", &body))).0)
     }
     fn delete(&mut self, name: &str) -> (Duration, Duration) {
         let (down, _) = timed(|| self.ask("POST", &format!("volumes/ours/{name}/detach"), &Value::Null));
@@ -203,12 +212,6 @@ impl Peer for Daemon {
             daemon.ask("DELETE", &format!("volumes/ours/{name}?now=true"), &Value::Null);
         });
     }
-}
-
-/// The device in the answer to an attachment, wherever it stands.
-fn find_device(answer: &Value) -> Option<&str> {
-    let map = answer.as_object()?;
-    map.get("device").and_then(Value::as_str).or_else(|| map.values().find_map(find_device))
 }
 
 const POOL: &str = "BENCH-pool";

@@ -38,6 +38,7 @@ pub struct Index {
     members: BTreeMap<PoolId, Members>,
     snapshots: BTreeMap<VolumeId, BTreeSet<VolumeId>>,
     unfinished: BTreeSet<ObjectKey>,
+    to_check: BTreeSet<VolumeId>,
 }
 
 impl Index {
@@ -48,6 +49,9 @@ impl Index {
             && !matches!(volume.content, Content::Formatting { .. });
         if !volume.state.is_settled() && !filling {
             self.unfinished.insert(ObjectKey::Volume(volume.id));
+        }
+        if volume.check_fs && volume.snapshot.is_none() {
+            self.to_check.insert(volume.id);
         }
         if let (VolumeState::Deleted, Some(pool)) = (volume.state, volume.pool()) {
             self.members.entry(pool).or_default().kept += 1;
@@ -73,6 +77,7 @@ impl Index {
 
     pub fn remove(&mut self, volume: &Volume) {
         self.unfinished.remove(&ObjectKey::Volume(volume.id));
+        self.to_check.remove(&volume.id);
         if let (VolumeState::Deleted, Some(pool)) = (volume.state, volume.pool()) {
             self.leave(pool, |members| members.kept = members.kept.saturating_sub(1));
         }
@@ -130,6 +135,9 @@ impl Index {
     }
     pub fn snapshots(&self, of: VolumeId) -> impl Iterator<Item = VolumeId> + Clone {
         self.snapshots.get(&of).into_iter().flatten().copied()
+    }
+    pub fn to_check(&self) -> impl Iterator<Item = VolumeId> + Clone {
+        self.to_check.iter().copied()
     }
     pub fn unfinished(&self) -> impl Iterator<Item = ObjectKey> + Clone {
         self.unfinished.iter().copied()

@@ -27,8 +27,8 @@ fn volume() -> impl Strategy<Value = Volume> {
         Just(VolumeState::Deleting),
         Just(VolumeState::Deleted)
     ];
-    (0u8..6, 0u8..6, 0u8..2, state, proptest::option::of(0u8..6), 1u64..100).prop_map(
-        |(id, name, pool, state, of, size)| Volume {
+    (0u8..6, 0u8..6, 0u8..2, state, proptest::option::of(0u8..6), 1u64..100, any::<bool>()).prop_map(
+        |(id, name, pool, state, of, size, check_fs)| Volume {
             id: VolumeId::from_uuid(uuid(id)),
             name: Name::new(&format!("v{name}")).unwrap(),
             backing: Backing::Thin { pool: PoolId::from_uuid(uuid(pool)), thin_id: u32::from(id) },
@@ -44,7 +44,7 @@ fn volume() -> impl Strategy<Value = Volume> {
             protected: false,
             clone_of: None,
             reserve: Bytes::ZERO,
-            check_fs: false,
+            check_fs,
             deleted_at: None,
             subdir: None,
         },
@@ -84,6 +84,8 @@ proptest! {
         }
         let unfinished = catalog.volumes().filter(|volume| !volume.state.is_settled()).count();
         prop_assert_eq!(catalog.unfinished().count(), unfinished + catalog.intents().count());
+        let to_check: Vec<_> = catalog.volumes().filter(|one| one.check_fs && one.snapshot.is_none()).collect();
+        prop_assert_eq!(catalog.to_check().collect::<Vec<_>>(), to_check);
         for name in catalog.volumes().filter(live).map(VolumeName::of) {
             prop_assert!(catalog.volume_named(&name).is_none_or(|found| VolumeName::of(found) == name));
         }

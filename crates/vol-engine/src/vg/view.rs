@@ -218,7 +218,7 @@ fn find_problems(
             });
         }
     }
-    for volume in catalog.volumes().filter(|volume| volume.check_fs && volume.snapshot.is_none()) {
+    for volume in catalog.to_check() {
         let name = vol_core::VolumeName::of(volume);
         problems.push(Problem {
             code: "fs-check",

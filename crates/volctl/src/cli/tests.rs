@@ -55,6 +55,7 @@ fn every_line_of_the_main_job_is_understood() {
         "volctl volume unmount data/pg",
         "volctl volume umount data/pg",
         "volctl volume attach data/raw",
+        "volctl volume create data/raw --size 10G --fs none --attach",
         "volctl volume attach data/raw --dry-run -o json",
         "volctl volume detach data/raw",
         "volctl volume resize data/pg 40G",

@@ -93,6 +93,9 @@ pub enum Volume {
         /// File system
         #[arg(long, value_enum, default_value_t = Fs::Ext4)]
         fs: Fs,
+        /// Attach it as well: its block device is there when the command ends (with --fs none)
+        #[arg(long)]
+        attach: bool,
         /// Set this much of the pool aside for it: a size, or full
         #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
         reserve: Option<String>,

@@ -16,7 +16,7 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, reserve, with, mkfs_options, root, thick, change } => {
+        Volume::Create { volume, pool, size, fs, attach, reserve, with, mkfs_options, root, thick, change } => {
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
                 name: volume.volume.to_string(),
@@ -37,6 +37,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 on: paths::pvs(&thick.place.on)?,
                 not_on: paths::pvs(&thick.place.not_on)?,
                 on_labels: life::unique(thick.place.on_label.iter())?,
+                attach,
             };
             let client = session.client.clone();
             let changed = watched(session, &volume, true, || client.create_volume(&request, change.dry_run)).await?;
@@ -49,8 +50,10 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                     };
                     format!(": {}, {content}, {place}", format.size(made.size_bytes))
                 });
-                let next = match fs {
-                    Fs::None => format!("Attach it: volctl volume attach {volume}"),
+                let device = outcome.object.as_ref().and_then(|made| made.device.as_deref());
+                let next = match (fs, device) {
+                    (Fs::None, Some(device)) => format!("Its device is {device}"),
+                    (Fs::None, None) => format!("Attach it: volctl volume attach {volume}"),
                     _ => format!("Mount it: volctl volume mount {volume} PATH"),
                 };
                 let (done, already) = (format!("created{what}"), format!("already exists as asked for{what}"));

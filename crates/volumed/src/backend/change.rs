@@ -188,9 +188,50 @@ pub fn create_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     let path = VolumePath { vg: parse_field("vg", &request.vg)?, volume: parse_field("name", &request.name)? };
     let fs = file_system(request.fs.as_deref())?;
-    if request.thick {
-        return super::thick::create(backend, &path, fs, request, dry_run);
+    if request.attach && fs.is_some() {
+        return Err(ApiError::invalid("attach: a volume with a file system is mounted, not attached")
+            .with_hint("leave attach out, or ask for a raw volume: fs none"));
     }
+    let created = if request.thick {
+        super::thick::create(backend, &path, fs, request, dry_run)
+    } else {
+        create_thin(backend, &path, fs, request, dry_run)
+    }?;
+    if request.attach { then_attached(backend, &path, created) } else { Ok(created) }
+}
+
+/// What a creation came to, and that the volume has its device.
+fn then_attached<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    created: Changed<VolumeInfo>,
+) -> Change<VolumeInfo> {
+    let created = match created {
+        Changed::Done(outcome) => outcome,
+        Changed::Planned(mut plan) => {
+            let number = plan.steps.last().map_or(1, |step| step.number.saturating_add(1));
+            let description = format!("attach {path}, if it is not: its block device is made");
+            plan.steps.push(vol_api::PlanStep { number, action: "attach".into(), description, requires: Vec::new() });
+            return Ok(Changed::Planned(plan));
+        }
+    };
+    let failed = |error: ApiError| ApiError {
+        message: format!("volume {path} is there, but it could not be attached: {}", error.message),
+        ..error
+    };
+    Ok(match attach_volume(backend, path, false).map_err(failed)? {
+        Changed::Done(attached) => Changed::Done(Outcome { changed: created.changed || attached.changed, ..attached }),
+        planned => planned,
+    })
+}
+
+fn create_thin<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    fs: Option<FsKind>,
+    request: &vol_api::CreateVolume,
+    dry_run: bool,
+) -> Change<VolumeInfo> {
     super::thick::only_of_thick(request)?;
     let wanted = CreateVolume {
         path: path.clone(),
@@ -202,7 +243,7 @@ pub fn create_volume<H: HostMut + 'static>(
         reserve: super::life::reserve(request.reserve.as_deref())?.unwrap_or(vol_types::Reserve::None),
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
-        backend.volume_info(&path)
+        backend.volume_info(path)
     })
 }
 
