@@ -204,6 +204,8 @@ impl<H: HostMut> Engine<H> {
             Some(volume.state != VolumeState::Creating && !thick::is_filling(catalog, volume))
         };
         match (filled, vg.read(is_handed_out)) {
+            // It has its new size in the records, and its device or its file system has not.
+            (Err(EngineError::Step(failed)), Some(true)) if !failed.settled => Err(EngineError::Step(failed)),
             (_, Some(true)) => Ok(()),
             (Ok(()), None) => Err(gone()),
             (Err(EngineError::Step(failed)), _) if failed.settled && vg.read(is_handed_out).is_none() => {

@@ -1,7 +1,7 @@
 //! One open volume group: its catalog, its session, and what readers see of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use vol_core::dm::Device;
@@ -65,6 +65,8 @@ pub struct OpenVg {
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
     opening_problems: Mutex<Vec<String>>,
+    /// Whether the last recovery left something as it was: a device suspended, for example, or shorter than its volume.
+    left_over: AtomicBool,
     /// Refreshes since something was left unsettled.
     rounds_unsettled: AtomicU32,
     /// How the pools' own metadata compare with ours.
@@ -90,6 +92,7 @@ impl OpenVg {
             bell: OnceLock::new(),
             view: RwLock::default(),
             opening_problems: Mutex::new(opening_problems),
+            left_over: AtomicBool::new(false),
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
             leases: Leases::default(),
@@ -386,8 +389,12 @@ impl OpenVg {
         Ok(plan)
     }
 
-    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says.
+    /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says, or
+    /// a recovery did not come to its end. A device that somebody else suspended meanwhile is his.
     fn unsettled(&self) -> bool {
+        if self.left_over.load(Ordering::Relaxed) {
+            return true;
+        }
         let view = self.view();
         let claimed = self.claimed();
         self.read(|catalog| {
@@ -404,6 +411,12 @@ impl OpenVg {
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        let done = self.recover_all(host, session);
+        self.left_over.store(!done, Ordering::Relaxed);
+        done
+    }
+
+    fn recover_all<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
         // What others are at work on is not left over, nor is a pool that is kept down.
         let claimed = self.claimed();
         let in_care: BTreeSet<ObjectKey> = self.in_care().iter().map(|pool| ObjectKey::Pool(*pool)).collect();

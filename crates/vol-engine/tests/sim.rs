@@ -18,6 +18,7 @@ mod sim {
     mod life;
     mod main_job;
     mod members;
+    mod memory;
     mod moving;
     mod owed;
     mod parallel;
@@ -32,5 +33,6 @@ mod sim {
     mod subdir;
     mod thick;
     mod trash;
+    mod udev;
     mod usage;
 }

@@ -70,6 +70,18 @@ impl Mishap {
             _ => Ok(()),
         }
     }
+    /// What this ioctl (from 1) of a compound effect comes to for want of memory; done nothing if an error.
+    pub fn memory(self, what: &str, ioctl: usize) -> HostResult<()> {
+        let (from, to) = match self.0 {
+            Some(Fault::NoMemory(at)) => (usize::from(at), usize::from(at)),
+            Some(Fault::NoMemoryFrom(at)) => (usize::from(at), usize::MAX),
+            _ => return Ok(()),
+        };
+        if (from..=to).contains(&ioctl) {
+            return Err(HostError::new(HostErrorKind::Other, what, "Cannot allocate memory (ENOMEM)"));
+        }
+        Ok(())
+    }
     pub fn power_cut_at(self, stage: u8) -> bool {
         self.0 == Some(Fault::PowerCutInside(stage))
     }

@@ -25,6 +25,10 @@ pub enum Fault {
     MessageCommitFails,
     /// As [`Fault::MessageCommitFails`], but the change did reach the disk.
     MessageCommitFailsLate,
+    /// The kernel has no memory for this device-mapper ioctl of the effect (from 1), see [`EffectKind::ioctls`]: `ENOMEM`.
+    NoMemory(u8),
+    /// As [`Fault::NoMemory`], nor for those after it in the effect.
+    NoMemoryFrom(u8),
     KillDaemonBefore,
     /// The daemon dies at this stage (from 1) of a compound effect, see [`EffectKind::stages`].
     KillDaemonInside(u8),
@@ -110,6 +114,15 @@ impl EffectKind {
             _ => 0,
         }
     }
+    /// Whether it is made of device-mapper ioctls, so that [`Fault::NoMemory`] can strike: `dm_create` create, load, resume, and to take
+    /// it back remove · `dm_reload` load, resume, and to go back load, resume · snapshots as many suspends as there are active origins,
+    /// then the messages, then as many resumes, each of which is tried for a second · all else one.
+    pub const fn ioctls(self) -> bool {
+        matches!(
+            self,
+            Self::DmCreate | Self::DmReload | Self::DmResume | Self::DmRemove | Self::DmMessage | Self::ThinSnapshot
+        )
+    }
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Write | Self::DurableWrite)
     }
@@ -123,6 +136,7 @@ impl EffectKind {
             Fault::Junk | Fault::Zeros | Fault::Misdirected => self.is_write(),
             Fault::LostWrite => self.is_write() || matches!(self, Self::Flush),
             Fault::MessageCommitFails | Fault::MessageCommitFailsLate => self.is_message(),
+            Fault::NoMemory(ioctl) | Fault::NoMemoryFrom(ioctl) => ioctl >= 1 && self.ioctls(),
             Fault::KillDaemonInside(stage) | Fault::PowerCutInside(stage) => stage >= 1 && stage <= self.stages(),
             _ => true,
         }

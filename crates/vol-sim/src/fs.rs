@@ -1,4 +1,4 @@
-//! What is inside thin volumes: file systems and raw data; mkfs, probe, mount.
+//! What is inside volumes: file systems and raw data; mkfs, probe, mount.
 //!
 //! Content belongs to the thin volume in the pool's committed state, so a snapshot shares it and a crash keeps it. A file
 //! put into a mounted file system is durable when [`crate::SimHost::put_file`] returns, as after `fsync`.
@@ -260,28 +260,32 @@ impl World {
         if dev.major != DM_MAJOR || self.dm.get(&dev.minor).is_none_or(|device| device.uuid != dm_uuid) {
             return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
         }
-        let at = self.thin_at(what, dev)?;
+        let at = self.place(what, dev)?;
         if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
             return fail(HostErrorKind::Denied, what, "the device is read-only");
         }
         if self.mounts.iter().any(|mounted| mounted.mount.dev == dev) {
             return fail(HostErrorKind::Tool, what, "the device is mounted");
         }
-        if at.size < kind.size_min().get() {
+        if at.size() < kind.size_min().get() {
             return fail(HostErrorKind::Tool, what, "the device is too small");
         }
-        let blank = *self.content(what, at)? == Content::Nothing;
-        let life = self.life(at);
+        let blank = self.held_at(what, at)? == Content::Nothing;
+        self.check_wiped(what, at)?;
+        let life = self.life_at(at);
         let known = life.mkfs > 0 || life.handed_out;
         life.mkfs += 1;
         life.used = true;
         if known || !blank {
-            self.violation(format!("mkfs on {dm_uuid} (thin {}), which was formatted or handed out before", at.id));
+            self.violation(format!(
+                "mkfs on {dm_uuid} (thin {:?}), which was formatted or handed out before",
+                at.thin().map(|at| at.id)
+            ));
         }
         self.counters.mkfs += 1;
-        let written = crate::fs_care::first_bytes(at.size);
+        let written = crate::fs_care::first_bytes(at.size());
         let error = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
-        self.thin_write(what, at, written, Content::Partial(kind)).or_else(error)?;
+        self.hold_at(what, at, written, Content::Partial(kind)).or_else(error)?;
         mishap.stage(1)?;
         if defect("host: mkfs leaves half a file system") {
             return Ok(());
@@ -290,15 +294,17 @@ impl World {
             FsKind::Ext4 => Arc::new(BTreeMap::from([(LOST_AND_FOUND.to_owned(), Vec::new())])),
             FsKind::Xfs | FsKind::Btrfs => Arc::default(),
         };
-        let made = Content::Fs { kind, uuid, files, size: at.size, flaw: FsFlaw::None };
-        self.thin_write(what, at, 0, made).or_else(error)
+        let made = Content::Fs { kind, uuid, files, size: at.size(), flaw: FsFlaw::None };
+        self.hold_at(what, at, 0, made).or_else(error)?;
+        self.closed(dev);
+        Ok(())
     }
 
     pub fn probe_dm(&mut self, dev: DevNumber) -> HostResult<Probe> {
         let what = format!("probe {dev}");
-        let at = self.thin_at(&what, dev)?;
+        let at = self.place(&what, dev)?;
         let uuid = self.dm.get(&dev.minor).map(|device| device.uuid.clone()).unwrap_or_default();
-        if self.life(at).handed_out {
+        if self.life_at(at).handed_out {
             self.violation(format!("probe of {uuid}, which was handed out"));
         }
         let found = |kind: &str, uuid| Probe::Found { kind: kind.to_owned(), uuid };
@@ -309,7 +315,7 @@ impl World {
             Some(ProbeLie::Other(kind)) => return Ok(found(kind, None)),
             None => {}
         }
-        Ok(match self.content(&what, at)? {
+        Ok(match self.held_at(&what, at)? {
             Content::Fs { kind, uuid, .. } => found(kind.as_str(), Some(uuid.to_string())),
             // mke2fs writes its superblock last: the trap is that half a file system looks like nothing.
             Content::Nothing | Content::Partial(_) | Content::Raw(_) => Probe::Nothing,
@@ -328,9 +334,9 @@ impl World {
         if call.target.ancestors().any(|part| self.files.contains_key(part)) {
             return invalid("a component of the target is no directory");
         }
-        let at = self.thin_at(what, call.dev)?;
-        let (kind, uuid) = match self.content(what, at)? {
-            Content::Fs { kind, uuid, files, .. } if *kind == call.fs => {
+        let at = self.place(what, call.dev)?;
+        let (kind, uuid) = match self.held_at(what, at)? {
+            Content::Fs { kind, uuid, files, .. } if kind == call.fs => {
                 match &call.subdir {
                     Some(subdir) if files.contains_key(subdir.as_str()) => {
                         return fail(
@@ -348,7 +354,7 @@ impl World {
                     }
                     _ => {}
                 }
-                (*kind, *uuid)
+                (kind, uuid)
             }
             _ => return invalid("wrong fs type, bad superblock"),
         };
@@ -365,7 +371,7 @@ impl World {
         if kind == FsKind::Xfs && !call.allow_same_uuid && self.mounted_elsewhere(call.dev, uuid) {
             return invalid("an XFS with this UUID is mounted");
         }
-        self.life(at).handed_out = true;
+        self.life_at(at).handed_out = true;
         let made: Vec<PathBuf> = call.target.ancestors().map(Path::to_path_buf).collect();
         self.paths.extend(made);
         let read_only = call.read_only && !defect("host: a read-only mount is writable");
@@ -381,8 +387,8 @@ impl World {
 
     fn mounted_elsewhere(&self, dev: DevNumber, uuid: Uuid) -> bool {
         self.mounts.iter().filter(|mounted| mounted.mount.dev != dev && !mounted.nouuid).any(|mounted| {
-            let content = self.thin_at("", mounted.mount.dev).and_then(|at| self.content("", at));
-            matches!(content, Ok(Content::Fs { uuid: other, .. }) if *other == uuid)
+            let content = self.place("", mounted.mount.dev).and_then(|at| self.held_at("", at));
+            matches!(content, Ok(Content::Fs { uuid: other, .. }) if other == uuid)
         })
     }
 
@@ -402,6 +408,7 @@ impl World {
             return fail(HostErrorKind::Busy, what, "target is busy");
         }
         self.mounts.remove(at);
+        self.closed(mount.dev);
         self.drop_idle_loops();
         Ok(())
     }

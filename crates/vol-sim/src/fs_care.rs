@@ -7,9 +7,10 @@ use vol_engine::host::{HostErrorKind, HostResult};
 use vol_types::{Bytes, FsKind, RootDir};
 
 use crate::effect::Mishap;
-use crate::fs::{Content, FsFlaw, LOST_AND_FOUND, ThinAt};
+use crate::fs::{Content, FsFlaw, LOST_AND_FOUND};
 use crate::host::SimHost;
 use crate::mapper::DM_MAJOR;
+use crate::place::FsPlace;
 use crate::pool::PoolDisk;
 use crate::world::{World, fail};
 
@@ -17,12 +18,12 @@ impl SimHost {
     /// Damages the file system on an active volume.
     pub fn spoil_fs(&self, dm_uuid: &str, now: FsFlaw) -> HostResult<()> {
         let mut world = self.lock();
-        let at = world.thin_by_uuid("spoil", dm_uuid)?;
-        let mut content = world.content("spoil", at)?.clone();
+        let at = world.place_of("spoil", dm_uuid)?;
+        let mut content = world.held_at("spoil", at)?;
         if let Content::Fs { flaw, .. } = &mut content {
             *flaw = now;
         }
-        world.thin_write("spoil", at, 0, content)
+        world.hold_at("spoil", at, 0, content)
     }
 
     /// What is seen at `target`; directories with a slash behind them.
@@ -36,7 +37,7 @@ impl SimHost {
             let end = name.find('/').map_or(name.len(), |slash| slash + 1);
             name.get(..end).map(ToOwned::to_owned)
         };
-        let Content::Fs { files, .. } = world.content(&what, at)? else {
+        let Content::Fs { files, .. } = world.held_at(&what, at)? else {
             return fail(HostErrorKind::Io, what, "no file system");
         };
         let mut names: Vec<String> = files.keys().filter_map(here).collect();
@@ -50,12 +51,12 @@ impl SimHost {
         let mut world = self.lock();
         let (mount, at) = world.mounted_at(&what, target.as_ref())?;
         let path = path_of(&mount, name);
-        let mut content = world.content(&what, at)?.clone();
+        let mut content = world.held_at(&what, at)?;
         if let Content::Fs { files, .. } = &mut content {
             let inside = |file: &str| path.ends_with('/') && file.starts_with(&path);
             std::sync::Arc::make_mut(files).retain(|file, _| *file != path && !inside(file));
         }
-        world.thin_write(&what, at, 0, content)
+        world.hold_at(&what, at, 0, content)
     }
 }
 
@@ -77,20 +78,20 @@ impl World {
     /// The superblock of a file system of this kind.
     pub fn fs_state(&self, dev: DevNumber, fs: FsKind) -> HostResult<FsState> {
         let what = format!("read the superblock on {dev}");
-        let at = self.thin_at(&what, dev)?;
-        match self.content(&what, at)? {
-            Content::Fs { kind, size, flaw, .. } if *kind == fs => {
-                Ok(FsState { size: Bytes(*size), errors: fs == FsKind::Ext4 && *flaw != FsFlaw::None })
+        let at = self.place(&what, dev)?;
+        match self.held_at(&what, at)? {
+            Content::Fs { kind, size, flaw, .. } if kind == fs => {
+                Ok(FsState { size: Bytes(size), errors: fs == FsKind::Ext4 && flaw != FsFlaw::None })
             }
             _ => fail(HostErrorKind::Invalid, what, "no superblock of this kind"),
         }
     }
 
-    fn own(&self, what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<ThinAt> {
+    fn own(&self, what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<FsPlace> {
         if dev.major != DM_MAJOR || self.dm.get(&dev.minor).is_none_or(|device| device.uuid != dm_uuid) {
             return fail(HostErrorKind::Changed, what, "the device is not the one that was meant");
         }
-        self.thin_at(what, dev)
+        self.place(what, dev)
     }
 
     fn writable_at(&self, what: &str, dev: DevNumber, target: &Path) -> HostResult<()> {
@@ -113,10 +114,10 @@ impl World {
         root: &RootDir,
     ) -> HostResult<()> {
         let at = self.own(what, dev, dm_uuid)?;
-        if self.life(at).handed_out {
+        if self.life_at(at).handed_out {
             self.violation(format!("the root of {dm_uuid}, which was handed out, was made anew"));
         }
-        let mut content = self.content(what, at)?.clone();
+        let mut content = self.held_at(what, at)?;
         match &mut content {
             Content::Fs { kind, files, .. } if *kind == fs => {
                 let files = std::sync::Arc::make_mut(files);
@@ -126,7 +127,9 @@ impl World {
                 if let Some(subdir) = &root.subdir {
                     files.insert(format!("{subdir}/"), Vec::new());
                 }
-                self.thin_write(what, at, 0, content)
+                self.hold_at(what, at, 0, content)?;
+                self.closed(dev);
+                Ok(())
             }
             _ => fail(HostErrorKind::Invalid, what, "wrong fs type, bad superblock"),
         }
@@ -142,20 +145,20 @@ impl World {
     ) -> HostResult<()> {
         let at = self.own(what, dev, dm_uuid)?;
         self.writable_at(what, dev, target)?;
-        let mut content = self.content(what, at)?.clone();
+        let mut content = self.held_at(what, at)?;
         let Content::Fs { kind, size, .. } = &mut content else {
             return fail(HostErrorKind::Tool, what, "no file system");
         };
         if *kind != fs {
             return fail(HostErrorKind::Tool, what, "another file system");
         }
-        let (from, to) = (*size, (*size).max(at.size));
+        let (from, to) = (*size, (*size).max(at.size()));
         // It grows group by group.
         let half = mishap.stage(1).is_err();
         *size = if half { from + (to - from) / 2 } else { to };
         let written = if to > from { first_bytes(to - from) } else { 0 };
         let tool = |error: vol_engine::host::HostError| fail(HostErrorKind::Tool, what, &error.detail);
-        self.thin_write(what, at, written, content).or_else(tool)?;
+        self.hold_at(what, at, written, content).or_else(tool)?;
         mishap.stage(1)
     }
 
@@ -173,7 +176,7 @@ impl World {
         if self.dm.get(&dev.minor).is_some_and(|device| device.read_only) {
             return fail(HostErrorKind::Denied, what, "the device is read-only");
         }
-        let mut content = self.content(what, at)?.clone();
+        let mut content = self.held_at(what, at)?;
         let Content::Fs { kind, flaw, files, .. } = &mut content else {
             return fail(HostErrorKind::Tool, what, "no file system");
         };
@@ -185,6 +188,7 @@ impl World {
             FsCheck::Safe => fs == FsKind::Ext4 && *flaw == FsFlaw::Safe,
             FsCheck::Repair => fs != FsKind::Btrfs,
         };
+        self.closed(dev);
         match *flaw {
             FsFlaw::None => Ok(FsVerdict::Clean),
             _ if !repairs => Ok(FsVerdict::Damaged("inode 12 is wrong".to_owned())),
@@ -193,7 +197,7 @@ impl World {
                 if fs == FsKind::Ext4 {
                     std::sync::Arc::make_mut(files).insert(LOST_AND_FOUND.to_owned(), Vec::new());
                 }
-                self.thin_write(what, at, 0, content)?;
+                self.hold_at(what, at, 0, content)?;
                 Ok(FsVerdict::Corrected("inode 12 is right now".to_owned()))
             }
         }
@@ -202,11 +206,14 @@ impl World {
     /// What lies behind the files, as many bytes as they have, is given back.
     pub fn trim_fs(&mut self, what: &str, dev: DevNumber, target: &Path) -> HostResult<Bytes> {
         self.writable_at(what, dev, target)?;
-        let at = self.thin_at(what, dev)?;
-        let Content::Fs { files, size, .. } = self.content(what, at)? else {
+        let at = self.place(what, dev)?;
+        let Content::Fs { files, size, .. } = self.held_at(what, at)? else {
             return fail(HostErrorKind::Unsupported, what, "no file system");
         };
-        let used = first_bytes(*size) + files.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+        let Some(at) = at.thin() else {
+            return fail(HostErrorKind::Unsupported, what, "its device takes no discards");
+        };
+        let used = first_bytes(size) + files.values().map(|bytes| bytes.len() as u64).sum::<u64>();
         let Some(disk) = self.pool_disk(at.pool) else { return fail(HostErrorKind::Io, what, "the pool is gone") };
         let (chunk, kept) = (disk.chunk * 512, used.div_ceil(disk.chunk * 512) as usize);
         let free: Vec<u64> =

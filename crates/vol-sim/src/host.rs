@@ -14,6 +14,7 @@ use crate::fault::{EffectKind, Fault, ReadFault};
 use crate::fs::{Content, ProbeLie, ThinAt};
 use crate::fs_care::path_of;
 use crate::hold::Holds;
+use crate::place::FsPlace;
 use crate::pool::SimPoolMode;
 use crate::world::{World, fail};
 
@@ -230,18 +231,18 @@ impl SimHost {
         if mount.read_only {
             return fail(HostErrorKind::Denied, what, "mounted read-only");
         }
-        let mut content = world.content(&what, at)?.clone();
+        let mut content = world.held_at(&what, at)?;
         if let Content::Fs { files, .. } = &mut content {
             Arc::make_mut(files).insert(path_of(&mount, name), bytes.to_vec());
         }
-        world.thin_write(&what, at, bytes.len().max(1) as u64, content)
+        world.hold_at(&what, at, bytes.len().max(1) as u64, content)
     }
     /// Reads it back; `None` if there is no such file.
     pub fn read_file(&self, target: impl AsRef<Path>, name: &str) -> HostResult<Option<Vec<u8>>> {
         let what = format!("read {name} at {}", target.as_ref().display());
         let world = self.lock();
         let (mount, at) = world.mounted_at(&what, target.as_ref())?;
-        match world.content(&what, at)? {
+        match world.held_at(&what, at)? {
             Content::Fs { files, .. } => Ok(files.get(&path_of(&mount, name)).cloned()),
             _ => fail(HostErrorKind::Io, what, "no file system"),
         }
@@ -266,8 +267,8 @@ impl SimHost {
     /// The content of an active volume.
     pub fn content(&self, dm_uuid: &str) -> HostResult<Content> {
         let world = self.lock();
-        let at = world.thin_by_uuid("content", dm_uuid)?;
-        world.content("content", at).cloned()
+        let at = world.place_of("content", dm_uuid)?;
+        world.held_at("content", at)
     }
     /// Files are open at this mount: it cannot be unmounted until [`SimHost::release_mount`].
     pub fn hold_mount(&self, target: impl AsRef<Path>, who: &str) {
@@ -315,12 +316,17 @@ impl World {
         self.thin_at(what, crate::mapper::dm_dev(minor))
     }
 
+    pub(crate) fn place_of(&self, what: &str, dm_uuid: &str) -> HostResult<FsPlace> {
+        let minor = self.dm_minor(what, dm_uuid)?;
+        self.place(what, crate::mapper::dm_dev(minor))
+    }
+
     /// The topmost mount at `target` and the volume it shows.
-    pub(crate) fn mounted_at(&self, what: &str, target: &Path) -> HostResult<(Mount, ThinAt)> {
+    pub(crate) fn mounted_at(&self, what: &str, target: &Path) -> HostResult<(Mount, FsPlace)> {
         let Some(mounted) = self.mounts.iter().rev().find(|mounted| mounted.mount.target == target) else {
             return fail(HostErrorKind::NotFound, what, "nothing is mounted there");
         };
-        Ok((mounted.mount.clone(), self.thin_at(what, mounted.mount.dev)?))
+        Ok((mounted.mount.clone(), self.place(what, mounted.mount.dev)?))
     }
 
     /// The medium of a disk, attached or not, or of a file.

@@ -17,6 +17,8 @@
 //!   acknowledged, and old data, random bytes, zeros are there, or the data are elsewhere. `LostWrite` of a flush: a lie.
 //! - `MessageCommitFails`, `MessageCommitFailsLate`: a pool message returns success, but its commit failed: the pool is read-only
 //!   with `needs_check`, and the change is undone, or did reach the disk.
+//! - `NoMemory`, `NoMemoryFrom`: an ioctl inside a compound effect, or each from there on, is answered `ENOMEM`: the effect does what the
+//!   real host does then, goes back if it can, and leaves a device suspended if it cannot.
 //! - `KillDaemonBefore`, `KillDaemonAfter`: every call fails with `Other("the daemon is dead")` until [`SimHost::restart`]; what
 //!   the kernel holds (dm, mounts, loops, unflushed writes) stays. Descriptors opened before are dead for good.
 //! - `PowerCutBefore`, `PowerCutAfter`: as above, and dm, mounts, loops are gone, the next boot has another boot id, and of the
@@ -29,7 +31,8 @@
 //! Disks: removed, attached again with an old image, cloned, renumbered, resized, unreadable, reading as zeros or junk; ranges that
 //! are zeros, junk, a flipped bit, another range's data ([`Damage`]). Pools: out of data or metadata space, read-only, failed,
 //! `needs_check`, another transaction id, stray and lost thin ids. Probes that lie ([`ProbeLie`]). Mounts and devices that somebody
-//! holds, unmounts and suspends behind the daemon's back. A clock set to anything.
+//! holds, unmounts and suspends behind the daemon's back. udev that opens what comes up for a moment or for good, nodes that come late
+//! or never ([`SimHost::set_udev`], [`SimHost::set_node_delay`]). A clock set to anything.
 //!
 //! # Invariants ([`SimHost::violations`])
 //! Snapshot of a running origin · mkfs on what was formatted or handed out · a thin id created again after it was used · a
@@ -38,8 +41,8 @@
 //! zeroing a device in use · a device of ours with the wrong visibility · a device that is suspended now.
 //!
 //! # Not modelled
-//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), udev, data of volumes below the level of files, discard but for trim,
-//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], content of linear devices, nested
+//! Time (nothing hangs: I/O on a suspended device is `TimedOut`), what udev does but for opening devices, data of volumes below the level of files, discard but for trim,
+//! external origins, damage to pool metadata beyond the kinds of [`ThinFlaw`], the place of files on linear devices, nested
 //! mount namespaces.
 #![forbid(unsafe_code)]
 
@@ -59,12 +62,14 @@ mod mapper;
 mod message;
 mod moments;
 mod moving;
+mod place;
 mod pool;
 mod read;
 mod rng;
 mod setup;
 mod table;
 mod thin_care;
+mod udev;
 mod world;
 mod write;
 

@@ -1,6 +1,7 @@
 //! Device-mapper devices: names, tables live and inactive, suspend and resume, what stands on what.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use vol_core::dm::Device;
 use vol_core::observed::{DevNumber, DmInfo, TargetLine};
@@ -31,6 +32,8 @@ pub(crate) struct DmDevice {
     pub pool: Option<ActivePool>,
     /// Who has it open, by order of a test.
     pub held: Vec<String>,
+    /// For how long udev will have it open yet.
+    pub looked_at: Duration,
 }
 
 impl DmDevice {
@@ -84,7 +87,8 @@ impl World {
     pub fn open_count(&self, dev: DevNumber) -> u32 {
         let tables = self.dm.values().flat_map(DmDevice::tables).filter(|table| table.below().contains(&dev)).count();
         let mounted = self.mounts.iter().any(|mounted| mounted.mount.dev == dev);
-        let held = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR).map_or(0, |device| device.held.len());
+        let held = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR);
+        let held = held.map_or(0, |device| device.held.len() + usize::from(!device.looked_at.is_zero()));
         u32::try_from(tables + usize::from(mounted) + held).unwrap_or(u32::MAX)
     }
 
@@ -122,6 +126,7 @@ impl World {
         }
         // The kernel hands out the lowest free minor (`dm.c`, `next_free_minor`), so numbers come back soon.
         let minor = (0..).find(|minor| !self.dm.contains_key(minor)).unwrap_or(u32::MAX);
+        mishap.memory(what, 1)?;
         let diskseq = self.diskseq();
         let device = DmDevice {
             name: create.name.clone(),
@@ -134,6 +139,7 @@ impl World {
             read_only: create.read_only,
             pool: None,
             held: Vec::new(),
+            looked_at: Duration::ZERO,
         };
         self.dm.insert(minor, device);
         self.counters.ioctls += 1;
@@ -143,16 +149,26 @@ impl World {
         {
             self.violation(format!("{} was created with private: {}", create.name, create.private));
         }
-        let loaded = self.load(what, minor, &create.table);
+        let loaded = mishap.memory(what, 2).and_then(|()| self.load(what, minor, &create.table));
         if loaded.is_ok() {
             mishap.stage(2)?;
         }
         let resumed = loaded.and_then(|()| {
             self.counters.ioctls += 1;
+            mishap.memory(what, 3)?;
             self.resume_minor(minor)
         });
-        if let Err(error) = resumed {
-            self.dm.remove(&minor);
+        if let Err(mut error) = resumed.and_then(|()| self.await_node(what)) {
+            self.outwait_udev(minor);
+            let left = match mishap.memory(what, 4) {
+                Err(left) => Some(left.detail),
+                Ok(()) if self.open_count(dm_dev(minor)) > 0 => Some("device is open".to_owned()),
+                Ok(()) => None,
+            };
+            match left {
+                Some(left) => error.detail = format!("{}; and it could not be removed again: {left}", error.detail),
+                None => drop(self.dm.remove(&minor)),
+            }
             return Err(error);
         }
         self.dm_info(minor).map_or_else(|| fail(HostErrorKind::NotFound, what, "vanished"), Ok)
@@ -179,15 +195,55 @@ impl World {
         Ok(())
     }
 
+    /// Swaps a table as the real host does: load and resume, and the old table in the same way if the resume fails.
+    pub fn reload_dm(&mut self, what: &str, uuid: &str, table: &[TargetLine], mishap: Mishap) -> HostResult<()> {
+        let minor = self.dm_minor(what, uuid)?;
+        let before = self.dm.get(&minor).and_then(|device| device.live.clone());
+        mishap.memory(what, 1)?;
+        self.load(what, minor, table)?;
+        mishap.stage(1)?;
+        self.counters.ioctls += 1;
+        let resumed = match mishap.memory(what, 2) {
+            Ok(()) => self.resume_minor(minor),
+            Err(error) => {
+                let device = self.dm_by_minor(what, minor)?;
+                (device.live, device.suspended) = (device.inactive.take(), true);
+                Err(error)
+            }
+        };
+        resumed.map_err(|mut error| {
+            // The kernel leaves it suspended with the new table; the real host loads the old one again.
+            let Some(device) = self.dm.get_mut(&minor) else { return error };
+            let (loaded, live) = (mishap.memory(what, 3), mishap.memory(what, 4));
+            match (loaded, live) {
+                (Ok(()), Ok(())) => (device.live, device.suspended) = (before, false),
+                (Ok(()), Err(left)) => {
+                    device.inactive = before;
+                    error.detail =
+                        format!("{}; and the old table could not be restored: {}", error.detail, left.detail);
+                }
+                (Err(left), _) => {
+                    error.detail =
+                        format!("{}; and the old table could not be restored: {}", error.detail, left.detail);
+                }
+            }
+            error
+        })
+    }
+
     /// One resume: an inactive table becomes the live one, a suspended device runs again.
     pub fn resume_minor(&mut self, minor: u32) -> HostResult<()> {
         let what = "resume";
         let device = self.dm_by_minor(what, minor)?;
-        if let Some(table) = device.inactive.take() {
+        let swapped = device.inactive.take();
+        if swapped.is_some() {
             // From here to the end of the resume the device is suspended, with its new table; an error leaves it so.
             device.suspended = true;
-            let pool = table.pool().cloned();
-            device.live = Some(table);
+            device.live = swapped;
+        }
+        if device.suspended {
+            // Each time it is resumed, a pool looks at how large it is to be (`dm-thin.c`, `pool_preresume`).
+            let pool = device.live.as_ref().and_then(Table::pool).cloned();
             if let Some(pool) = pool {
                 self.resize_pool(what, minor, &pool)?;
             }
@@ -197,12 +253,14 @@ impl World {
         let device = self.dm_by_minor(what, minor)?;
         device.suspended = false;
         device.guarded = false;
+        self.tell_udev(minor);
         Ok(())
     }
 
     pub fn remove_dm(&mut self, what: &str, uuid: &str) -> HostResult<()> {
         self.counters.ioctls += 1;
         let minor = self.dm_minor(what, uuid)?;
+        self.outwait_udev(minor);
         if self.open_count(dm_dev(minor)) > 0 {
             return fail(HostErrorKind::Busy, what, "device is open");
         }

@@ -190,7 +190,12 @@ impl World {
     pub fn snapshot(&mut self, what: &str, call: &ThinSnapshot, mishap: Mishap) -> HostResult<()> {
         let active = call.of.iter().filter_map(|one| one.uuid.as_deref());
         let origins: Vec<u32> = active.map(|uuid| self.dm_minor(what, uuid)).collect::<HostResult<_>>()?;
+        let mut suspended = Ok(());
         for (at, minor) in origins.iter().enumerate() {
+            suspended = mishap.memory(what, at + 1);
+            if suspended.is_err() {
+                break;
+            }
             if let Some(device) = self.dm.get_mut(minor)
                 && !defect("host: the origin of a snapshot runs on")
             {
@@ -211,10 +216,14 @@ impl World {
             Some(Fault::KillDaemonInside(_) | Fault::PowerCutInside(_)) => Mishap(None),
             _ => mishap,
         };
-        let mut sent = Ok(());
-        for (at, one) in call.of.iter().enumerate() {
+        let mut sent = suspended;
+        let messages = if sent.is_ok() { call.of.as_slice() } else { &[] };
+        for (at, one) in messages.iter().enumerate() {
             let text = format!("create_snap {} {}", one.thin_id, one.origin_thin_id);
-            sent = self.message(what, &call.pool_uuid, &text, of_message).map_err(|error| error.at(at));
+            sent = mishap
+                .memory(what, origins.len() + at + 1)
+                .and_then(|()| self.message(what, &call.pool_uuid, &text, of_message))
+                .map_err(|error| error.at(at));
             if at == 0 {
                 mishap.stage(2)?;
             }
@@ -225,13 +234,26 @@ impl World {
         mishap.stage(4)?;
         let mut resumed = Ok(());
         let stays = defect("host: the origin of a snapshot stays suspended");
+        // What fails but once is tried again.
+        let tried = match mishap.0 {
+            Some(Fault::NoMemory(_)) => Mishap(None),
+            _ => mishap,
+        };
         for (at, minor) in origins.iter().enumerate().filter(|_| !stays) {
             self.counters.ioctls += 1;
-            resumed = resumed.and(self.resume_minor(*minor));
+            let memory = tried.memory(what, origins.len() + call.of.len() + at + 1);
+            resumed = resumed.and(memory.and_then(|()| self.resume_minor(*minor)));
             if at == 0 {
                 mishap.stage(5)?;
             }
         }
-        sent.and(resumed)
+        if let Err(error) = &mut resumed {
+            error.detail = format!("{}; a device may still be suspended", error.detail);
+            // The guard outside goes on trying.
+            if self.guard_resumes {
+                origins.iter().try_for_each(|minor| self.resume_minor(*minor))?;
+            }
+        }
+        resumed.and(sent)
     }
 }

@@ -101,6 +101,7 @@ impl SimHost {
         (world.unplugged.len(), &world.files, &world.remembered).hash(&mut mix);
         for (minor, device) in &world.dm {
             (minor, &device.uuid, device.suspended, device.guarded, device.read_only, &device.held).hash(&mut mix);
+            device.looked_at.hash(&mut mix);
             for table in [&device.live, &device.inactive] {
                 table.is_some().hash(&mut mix);
                 for line in table.iter().flat_map(|table| &table.lines) {
@@ -118,6 +119,13 @@ impl SimHost {
         for (id, life) in &world.thin_lives {
             (id, life.created, life.used, life.handed_out, life.mkfs).hash(&mut mix);
         }
+        for (number, content) in &world.on_disks {
+            number.hash(&mut mix);
+            hash_content(content, &mut mix);
+        }
+        for (uuid, life) in &world.linear_lives {
+            (uuid, life.created, life.used, life.handed_out, life.mkfs).hash(&mut mix);
+        }
         for mounted in &world.mounts {
             let mount = &mounted.mount;
             (mount.dev.major, mount.dev.minor, &mount.root, &mount.target, mount.read_only, &mounted.held)
@@ -132,15 +140,19 @@ fn hash_pool(disk: &PoolDisk, mix: &mut Mix) {
     (disk.flaw != ThinFlaw::None).hash(mix);
     for (id, thin) in &disk.thins {
         (id, thin.origin, thin.created_transaction, thin.blocks.len()).hash(mix);
-        match &thin.content {
-            Content::Nothing => 0u8.hash(mix),
-            Content::Partial(kind) => (1u8, *kind as u8).hash(mix),
-            Content::Fs { kind, uuid, files, size, flaw } => {
-                let files: &BTreeMap<String, Vec<u8>> = files;
-                (2u8, *kind as u8, uuid.as_bytes(), files, size, *flaw as u8).hash(mix);
-            }
-            Content::Raw(bytes) => (3u8, bytes).hash(mix),
+        hash_content(&thin.content, mix);
+    }
+}
+
+fn hash_content(content: &Content, mix: &mut Mix) {
+    match content {
+        Content::Nothing => 0u8.hash(mix),
+        Content::Partial(kind) => (1u8, *kind as u8).hash(mix),
+        Content::Fs { kind, uuid, files, size, flaw } => {
+            let files: &BTreeMap<String, Vec<u8>> = files;
+            (2u8, *kind as u8, uuid.as_bytes(), files, size, *flaw as u8).hash(mix);
         }
+        Content::Raw(bytes) => (3u8, bytes).hash(mix),
     }
 }
 

@@ -41,7 +41,7 @@ impl HostRead for SimHost {
     /// No time passes here: what a test holds, it holds until it lets go.
     fn pause(&self, time: std::time::Duration) {
         let mut world = self.lock();
-        world.counters.paused = world.counters.paused.saturating_add(time);
+        world.pass(time);
         if world.move_rate.is_some() {
             world.uptime = world.uptime.saturating_add(time);
         }
@@ -181,7 +181,8 @@ impl HostRead for SimHost {
             mounted.held.iter().cloned().chain([format!("mounted at {}", mounted.mount.target.display())])
         });
         let held = (dev.major == DM_MAJOR).then(|| world.dm.get(&dev.minor)).flatten();
-        let held = held.into_iter().flat_map(|device| device.held.iter().cloned());
+        let looked_at = held.filter(|device| !device.looked_at.is_zero()).map(|_| crate::udev::WHO.to_owned());
+        let held = held.into_iter().flat_map(|device| device.held.iter().cloned()).chain(looked_at);
         held.chain(mounted).chain(world.dm_holders(dev)).collect()
     }
 

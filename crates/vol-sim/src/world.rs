@@ -17,6 +17,7 @@ use crate::mapper::{DM_MAJOR, DmDevice};
 use crate::moments::Recorder;
 use crate::pool::PoolDisk;
 use crate::rng::Rng;
+use crate::udev::Udev;
 
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -59,12 +60,18 @@ pub(crate) struct World {
     /// What became of each thin id (pool, id); only for the checks.
     pub thin_lives: BTreeMap<(u64, u32), ThinLife>,
 
+    /// File systems on disks, by the numbers in their first sectors; see [`crate::place`].
+    pub on_disks: BTreeMap<u64, crate::fs::Content>,
+    /// As [`World::thin_lives`], of devices that lie on disks, by their dm uuids.
+    pub linear_lives: BTreeMap<String, ThinLife>,
+
     pub mounts: Vec<Mounted>,
     pub next_mount_id: u64,
     pub lies: BTreeMap<String, ProbeLie>,
     /// `thin_check` and `thin_repair` are not installed.
     pub no_thin_tools: bool,
     pub guard_resumes: bool,
+    pub udev: Udev,
 
     pub faults: Plan,
     pub on_power_cut: Option<CrashMode>,
@@ -121,11 +128,14 @@ impl World {
             next_state: 1,
             keep_states: false,
             thin_lives: BTreeMap::new(),
+            on_disks: BTreeMap::new(),
+            linear_lives: BTreeMap::new(),
             mounts: Vec::new(),
             next_mount_id: 100,
             lies: BTreeMap::new(),
             no_thin_tools: false,
             guard_resumes: true,
+            udev: Udev::default(),
             faults: Plan::default(),
             on_power_cut: None,
             effects: 0,

@@ -186,39 +186,31 @@ impl HostMut for SimHost {
 
     fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()> {
         let what = format!("dm reload {uuid}: {}", lines(table));
-        self.effect(EffectKind::DmReload, uuid, what, |world, what, mishap| {
-            let minor = world.dm_minor(what, uuid)?;
-            let before = world.dm.get(&minor).and_then(|device| device.live.clone());
-            world.load(what, minor, table)?;
-            mishap.stage(1)?;
-            world.counters.ioctls += 1;
-            world.resume_minor(minor).inspect_err(|_| {
-                // The kernel leaves it suspended with the new table; the real host loads the old one again.
-                if let Some(device) = world.dm.get_mut(&minor) {
-                    device.live = before;
-                    device.suspended = false;
-                }
-            })
-        })
+        self.effect(EffectKind::DmReload, uuid, what, |world, what, mishap| world.reload_dm(what, uuid, table, mishap))
     }
 
     fn dm_resume(&self, uuid: &str) -> HostResult<()> {
-        self.effect(EffectKind::DmResume, uuid, format!("dm resume {uuid}"), |world, what, _| {
+        self.effect(EffectKind::DmResume, uuid, format!("dm resume {uuid}"), |world, what, mishap| {
             world.counters.ioctls += 1;
             let minor = world.dm_minor(what, uuid)?;
+            mishap.memory(what, 1)?;
             world.resume_minor(minor)
         })
     }
 
     fn dm_remove(&self, uuid: &str) -> HostResult<()> {
-        self.effect(EffectKind::DmRemove, uuid, format!("dm remove {uuid}"), |world, what, _| {
+        self.effect(EffectKind::DmRemove, uuid, format!("dm remove {uuid}"), |world, what, mishap| {
+            mishap.memory(what, 1)?;
             world.remove_dm(what, uuid)
         })
     }
 
     fn dm_message(&self, uuid: &str, message: &str) -> HostResult<()> {
         let what = format!("dm message {uuid} {message}");
-        self.effect(EffectKind::DmMessage, uuid, what, |world, what, mishap| world.message(what, uuid, message, mishap))
+        self.effect(EffectKind::DmMessage, uuid, what, |world, what, mishap| {
+            mishap.memory(what, 1)?;
+            world.message(what, uuid, message, mishap)
+        })
     }
 
     fn thin_snapshot(&self, snapshot: &ThinSnapshot) -> HostResult<()> {

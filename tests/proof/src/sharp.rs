@@ -24,7 +24,7 @@ mod stories;
 use defects::{DEFECTS, Defect, Kind};
 
 /// So many defects there are at least. It may only go up.
-pub const LEAST: usize = 88;
+pub const LEAST: usize = 91;
 /// One defect never takes so long (it takes seconds), even where it only gets the time that others leave.
 const STUCK: Duration = Duration::from_secs(900);
 const SEEDS: u64 = 300;

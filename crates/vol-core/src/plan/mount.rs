@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vol_types::{Content, FsKind, Name, Volume, VolumeState};
+use vol_types::{Content, FsKind, Name, Volume, VolumeState, defect};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
@@ -63,6 +63,7 @@ pub fn mount(
     }
     let device = Device::Volume(volume.id);
     let read_only = read_only || volume.snapshot.is_some();
+    let whole = whole || defect("the root is mounted instead of the directory");
     let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
     let mounts = kernel.mounts_of(device);

@@ -515,11 +515,13 @@ pub fn give_up(catalog: &Catalog, kernel: &Kernel, id: VolumeId) -> Plan {
         return plan;
     }
     plan.title = format!("take back what could not be filled of {}", one.name);
-    take_down(kernel, one, &mut plan);
     if one.state == VolumeState::Creating {
+        // Its own too, on which a file system was to be made: who gets the extents next must not share them with a device that is left.
+        remove_devices(kernel, one, &mut plan);
         plan.commit(vec![Change::Delete(ObjectKey::Volume(id))]);
         return plan;
     }
+    take_down(kernel, one, &mut plan);
     let mut kept = Vec::new();
     let mut left = Extents(one.size.get() / catalog.vg().extent_size.get().max(1));
     for row in thick.segments.chunks(usize::from(thick.stripes).max(1)) {

@@ -203,6 +203,8 @@ pub enum Op {
     KeepThick,
     DeleteThick,
     AttachThick,
+    /// With a file system.
+    FormatThick,
     /// With a directory of it handed out.
     CreateSubdir,
     MountSubdir,
@@ -277,6 +279,10 @@ impl Op {
             Self::RepairPool => engine.repair_pool(&data, &name("tank"), false, false).map(drop),
             Self::DiscardOriginal => engine.discard_original(&data, &name("tank"), false).map(drop),
             Self::CreateThick => engine.create_thick(&thick_request("log", 1), false).map(drop),
+            Self::FormatThick => {
+                let request = CreateThick { fs: Some(FsKind::Ext4), ..thick_request("made", 1) };
+                engine.create_thick(&request, false).map(drop)
+            }
             Self::CreateStriped => engine.create_thick(&thick_request("wide", 2), false).map(drop),
             Self::GrowThick => {
                 engine.resize_volume(&data, &volume("log"), NewSize::To(Bytes::mib(28)), false).map(drop)
@@ -351,7 +357,7 @@ impl Op {
             CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             CloneReserved => &[CreateVg, CreatePool, CreateFormatted, Mount, Reserve],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
-            CreateThick | CreateStriped => &[CreateVg],
+            CreateThick | CreateStriped | FormatThick => &[CreateVg],
             CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
             CloneThickPlaced => &[CreateVg, CreateThick, LabelPv],
             GrowThickElsewhere => &[CreateVg, CreateThick, AttachThick],
@@ -494,6 +500,22 @@ pub fn wipe_unknown(engine: &Engine<SimHost>) {
         engine.wipe_pv(&unknown.node, false, false).unwrap();
     }
     assert_eq!(engine.unknown_pvs(), Vec::new());
+}
+
+/// Whether [`Op::FormatThick`] was cut short: its volume is there, wiped or not, and waits for who asked for it.
+pub fn waits(engine: &Engine<SimHost>) -> bool {
+    inventory(engine).iter().any(|line| line == "volume made Creating Blank")
+}
+
+/// As [`sound`], of a machine on which a volume may wait for its file system, which is told of.
+pub fn sound_or_waiting(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
+    if !waits(engine) {
+        return sound(host, engine, story);
+    }
+    assert_eq!(host.violations(), Vec::<String>::new(), "{story}");
+    let told = engine.vgs()[0].view().problems.iter().all(|problem| problem.message.contains("waits for the request"));
+    assert!(told, "{story}: {:?}", engine.vgs()[0].view().problems);
+    assert_eq!(engine.vgs()[0].read(vol_core::check::violations), Vec::<String>::new(), "{story}");
 }
 
 /// What must hold of any machine on which a daemon has started and recovered.

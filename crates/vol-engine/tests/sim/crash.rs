@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-const OPS: [Op; 54] = [
+pub const OPS: [Op; 55] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -62,6 +62,7 @@ const OPS: [Op; 54] = [
     Op::CloneThickPlaced,
     Op::KeepThick,
     Op::DeleteThick,
+    Op::FormatThick,
     Op::CreateSubdir,
     Op::MountSubdir,
 ];
@@ -88,7 +89,10 @@ impl Clean {
     /// Before, after, or on its way: emptying a large volume is not done at once, and is gone on with when it is asked for again.
     fn allows(&self, found: &[String]) -> bool {
         let begun = self.old.iter().map(|line| line.replace("pg Deleted formatted ext4", "pg Deleted Blank"));
-        found == self.old || found == self.new || begun.eq(found.iter().cloned())
+        // Or it waits for the same request.
+        let waits = found.iter().any(|line| line == "volume made Creating Blank");
+        let others = found.iter().filter(|line| !line.starts_with("volume made ") && !line.starts_with("made: "));
+        found == self.old || found == self.new || begun.eq(found.iter().cloned()) || waits && others.eq(&self.old)
     }
 }
 
@@ -111,7 +115,7 @@ fn judge(clean: &Clean, op: Op, host: &SimHost, story: &str) {
     let engine = start(host);
     // What was being wiped or copied goes on by itself.
     engine.fill_unfinished(&|| true);
-    sound(host, &engine, story);
+    sound_or_waiting(host, &engine, story);
     let found = inventory_with_space(&engine);
     assert!(clean.allows(&found), "{story}: neither before nor after, but {found:#?}");
     if op == Op::CreateFileVg && found == clean.old {

@@ -1,6 +1,7 @@
 //! Thick volumes: what they come to, what is refused, and that nobody reads what others wrote.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use vol_core::dm::Device;
 use vol_core::plan::fs::NewSize;
@@ -333,6 +334,110 @@ fn a_volume_that_waits_for_its_file_system_is_told_of_and_can_be_given_up() {
     assert_eq!(engine.fill_unfinished(&|| true), 0, "it is wiped once");
     engine.delete_volume(&name("data"), &volume("pg"), false).unwrap();
     assert!(engine.vgs()[0].view().problems.is_empty());
+}
+
+#[test]
+fn f17_mkfs_on_a_thick_volume_cut_short_anywhere_goes_on_with_the_same_request_and_formats_nothing_twice() {
+    let (host, engine) = group();
+    let data = name("data");
+    let at = Path::new("/srv/made");
+    // Another had these extents.
+    engine.create_thick(&thick_request("old", 1), false).unwrap();
+    write(&host, &engine, "old", 77);
+    delete_now(&engine, "old");
+    drop(engine);
+    host.keep_trace(false);
+    let probe = host.fork();
+    let engine = start(&probe);
+    let first = probe.effects() + 1;
+    Op::FormatThick.run(&engine).unwrap();
+    let (mut states, mut waited, mut there) = (0, 0, 0);
+    for number in first..=probe.effects() {
+        for fault in [
+            Fault::KillDaemonBefore,
+            Fault::KillDaemonInside(1),
+            Fault::KillDaemonAfter,
+            Fault::PowerCutInside(1),
+            Fault::PowerCutAfter,
+            // The tool alone: killed, or it took too long.
+            Fault::Error(HostErrorKind::Tool),
+            Fault::ErrorAfter(HostErrorKind::TimedOut),
+        ] {
+            let host = host.fork();
+            let engine = start(&host);
+            host.fail_effect(number, fault);
+            let answer = Op::FormatThick.run(&engine);
+            let story = format!("{fault:?} at effect {number}: {answer:?}");
+            if host.is_dead() {
+                if fault.cuts_power() {
+                    host.settle(CrashMode::Random);
+                }
+                host.restart();
+            }
+            drop(engine);
+            host.clear_faults();
+            let engine = start(&host);
+            for fills in [false, true] {
+                if fills {
+                    engine.fill_unfinished(&|| true);
+                }
+                let found = engine.vgs()[0].read(|catalog| catalog.volume_named(&volume("made")).map(|one| one.state));
+                let mounted = engine.mount(&data, &volume("made"), at, false, false);
+                assert_eq!(mounted.is_ok(), found == Some(VolumeState::Ready), "{story}: {found:?}, {mounted:?}");
+                assert!(answer.is_err() || mounted.is_ok(), "{story}: acknowledged, and lost");
+                if mounted.is_ok() {
+                    assert_eq!(host.names(at).unwrap(), ["lost+found/"], "{story}");
+                    engine.unmount(&data, &volume("made"), None, false).unwrap();
+                    there += 1;
+                }
+            }
+            waited += u32::from(waits(&engine));
+            Op::FormatThick.run(&engine).unwrap_or_else(|error| panic!("{story}: made again: {error}"));
+            engine.mount(&data, &volume("made"), at, false, false).unwrap();
+            host.put_file(at, "f", b"kept").unwrap();
+            let request = CreateThick { fs: Some(FsKind::Ext4), ..thick_request("made", 1) };
+            assert!(!changed(engine.create_thick(&request, false).unwrap()), "{story}: it is made once");
+            assert_eq!(host.read_file(at, "f").unwrap().unwrap(), b"kept", "{story}");
+            assert!(host.mkfs_runs_on_disks().values().all(|runs| *runs <= 1), "{story}: formatted twice");
+            // Among which: mkfs on what was not wiped to the last byte.
+            sound(&host, &engine, &story);
+            states += 1;
+        }
+    }
+    assert!(states > 70 && waited > 10 && there > 5, "{states} states, {waited} waited, {there} were there");
+}
+
+#[test]
+fn a_thick_volume_with_a_file_system_grows_is_copied_and_each_goes_its_own_way() {
+    let (host, engine) = group();
+    let (data, at, copy) = (name("data"), Path::new("/srv/made"), Path::new("/srv/copy"));
+    Op::FormatThick.run(&engine).unwrap();
+    engine.mount(&data, &volume("made"), at, false, false).unwrap();
+    host.put_file(at, "f", b"1").unwrap();
+    engine.resize_volume(&data, &volume("made"), NewSize::To(Bytes::mib(28)), false).unwrap();
+    engine.unmount(&data, &volume("made"), None, false).unwrap();
+    engine.clone_volume(&clone_request("made", "copy"), false).unwrap();
+    for (of, at) in [("made", at), ("copy", copy)] {
+        engine.mount(&data, &volume(of), at, false, false).unwrap();
+        assert_eq!(host.read_file(at, "f").unwrap().unwrap(), b"1", "{of}");
+    }
+    host.put_file(copy, "f", b"2").unwrap();
+    assert_eq!(host.read_file(at, "f").unwrap().unwrap(), b"1");
+    sound(&host, &engine, "a volume and its copy");
+    drop(engine);
+    host.crash(CrashMode::LoseAll);
+    host.restart();
+    let engine = start(&host);
+    engine.mount(&data, &volume("copy"), copy, false, false).unwrap();
+    assert_eq!(host.read_file(copy, "f").unwrap().unwrap(), b"2");
+    engine.unmount(&data, &volume("copy"), None, false).unwrap();
+    for of in ["made", "copy"] {
+        delete_now(&engine, of);
+    }
+    // Whoever gets the extents finds nothing of it.
+    engine.create_thick(&CreateThick { size: Bytes::mib(56), ..thick_request("next", 1) }, false).unwrap();
+    assert!(is_zero(&read(&host, &engine, "next")));
+    sound(&host, &engine, "deleted");
 }
 
 #[test]

@@ -124,6 +124,11 @@ pub const DEFECTS: &[Defect] = &[
     code("a repair forgets the original", Story, "what a repair got wrong cannot be looked up any more"),
     code("a pool grows into the spare", Story, "a pool whose metadata are damaged cannot be repaired"),
     code("an unformatted volume is ready", One, "a volume without a file system is handed out as a raw one"),
+    code(
+        "the root is mounted instead of the directory",
+        Story,
+        "who was promised an empty directory finds `lost+found`, and writes beside it",
+    ),
     // Steps.
     plan("plan: the intent is not recorded", plans::no_intent, One, "what was half done in the pool is never settled"),
     plan(
@@ -212,6 +217,18 @@ pub const DEFECTS: &[Defect] = &[
         plans::formatted_before_mkfs,
         One,
         "half a file system is mounted",
+    ),
+    plan(
+        "plan: a volume is recorded as formatted before its directory is made",
+        plans::formatted_before_root,
+        Story,
+        "a volume is ready that can never be mounted",
+    ),
+    plan(
+        "plan: the directory that is handed out is not made",
+        plans::no_root,
+        Story,
+        "a volume is ready that can never be mounted",
     ),
     plan("plan: nothing is formatted", plans::no_mkfs, One, "a volume without its file system is handed out"),
     plan(

@@ -124,6 +124,13 @@ pub fn formatted_before_mkfs(plan: &mut Plan) {
     let formatted = |object: &Object| matches!(object, Object::Volume(volume) if matches!(volume.content, Content::Formatted { .. }));
     pull(plan, |action| puts(action, formatted), |action| matches!(action, Action::Mkfs { .. }));
 }
+pub fn formatted_before_root(plan: &mut Plan) {
+    let formatted = |object: &Object| matches!(object, Object::Volume(volume) if matches!(volume.content, Content::Formatted { .. }));
+    pull(plan, |action| puts(action, formatted), |action| matches!(action, Action::PrepareRoot { .. }));
+}
+pub fn no_root(plan: &mut Plan) {
+    drop_all(plan, |action| matches!(action, Action::PrepareRoot { .. }));
+}
 pub fn no_mkfs(plan: &mut Plan) {
     drop_all(plan, |action| matches!(action, Action::Mkfs { .. } | Action::VerifyFs { .. }));
 }

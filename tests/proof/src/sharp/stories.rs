@@ -40,6 +40,7 @@ pub const ALL: &[Scenario] = &[
     ("one copy each is on its own disk", each_copy_alone),
     ("a device is there already", device_there_already),
     ("extents are handed out again", handed_out_again),
+    ("a directory is handed out instead of the root", directory_handed_out),
     ("two work on one volume", two_at_once),
     ("a pool that is as large as it can be is repaired", repaired_when_full),
 ];
@@ -393,6 +394,58 @@ fn handed_out_again() -> Told {
     on_extents("first", Some(b"a secret"))?;
     let found = on_extents("second", None)?;
     must(found.iter().all(|byte| *byte == 0), || "what another one wrote is read".to_owned())
+}
+
+/// Whatever cuts the creation short: a volume that is there shows its directory, and nothing of what mkfs put beside it.
+fn directory_handed_out() -> Told {
+    let data = Group::Data.name();
+    let mut wanted = formatted("sub");
+    wanted.mkfs.root.subdir = Some(name("data"));
+    let of = VolumeName { volume: name("sub"), snapshot: None };
+    let (before, engine) = group(2)?;
+    drop(engine);
+    let at = Path::new("/srv/sub");
+    let shown = |host: &SimHost, engine: &Engine<SimHost>, story: &str| -> Told {
+        let failed = |error| format!("{story}: it is ready, and {error}");
+        engine.mount(&data, &of, at, false, false).map_err(failed)?;
+        let names = host.names(at).map_err(|error| format!("{story}: {error}"))?;
+        let root = host.mounts().map_err(|error| error.to_string())?.first().map(|mount| mount.root.clone());
+        must(names.is_empty() && root == Some(PathBuf::from("/data")), || {
+            format!("{story}: {names:?} is seen, of {root:?}")
+        })?;
+        host.put_file(at, "f", b"kept").map_err(|error| error.to_string())?;
+        engine.unmount(&data, &of, None, false).map_err(failed)?;
+        engine.mount(&data, &of, at, false, false).map_err(failed)?;
+        let kept = host.read_file(at, "f").map_err(|error| error.to_string())?;
+        must(kept.as_deref() == Some(b"kept"), || format!("{story}: what was written there is gone"))
+    };
+    let whole = before.fork();
+    let engine = on(&whole)?;
+    let first = whole.effects() + 1;
+    engine.create_volume(&wanted, false).map_err(|error| error.to_string())?;
+    let last = whole.effects();
+    shown(&whole, &engine, "without a fault")?;
+    for effect in first..=last {
+        for death in [Fault::KillDaemonBefore, Fault::PowerCutAfter] {
+            let host = before.fork();
+            let engine = on(&host)?;
+            host.fail_effect(effect, death);
+            drop(engine.create_volume(&wanted, false));
+            drop(engine);
+            let story = format!("{death:?} at effect {effect}");
+            host.settle(CrashMode::LoseAll);
+            host.restart();
+            host.clear_faults();
+            let engine = on(&host)?;
+            if !has(&engine, "sub") {
+                engine.create_volume(&wanted, false).map_err(|error| format!("{story}: made again: {error}"))?;
+            }
+            shown(&host, &engine, &story)?;
+            let wrong = host.violations();
+            must(wrong.is_empty(), || format!("{story}: {}", wrong.join("; ")))?;
+        }
+    }
+    Ok(())
 }
 
 /// How long mkfs goes on when somebody waits for it.
