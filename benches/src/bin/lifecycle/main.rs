@@ -79,6 +79,11 @@ fn main() {
     ioctls.end();
 }
 
+/// Waits until udev has looked at the devices of what was done before: on one processor that would be counted for what is done next.
+fn at_rest() {
+    vol_tests::tool::attempt("udevadm", &["settle", "--timeout=10"]);
+}
+
 /// Rounds of the peers alternate, so that what else the machine does concerns all of them.
 fn at_one_size(daemon: &mut Daemon, ioctls: &mut Ioctls, lvm: &mut Lvm, samples: usize) -> Table {
     let mut table = Table::new();
@@ -95,17 +100,21 @@ fn at_one_size(daemon: &mut Daemon, ioctls: &mut Ioctls, lvm: &mut Lvm, samples:
             let who = peer.who();
             for n in 0..count.div_ceil(ROUNDS) {
                 let name = format!("x{n}");
+                at_rest();
                 let (made, usable) = peer.create(&name);
                 add(0, "create, acknowledged", who, made);
+                at_rest();
                 let at_once = peer.create_usable(&format!("{name}-at-once"));
                 add(1, "create, to a node that can be opened", who, at_once.unwrap_or(made + usable));
                 add(2, "the same, creation and attachment asked for one by one", who, made + usable);
+                at_rest();
                 if let Some(time) = peer.read(&name) {
                     add(7, "read what is known of one", who, time);
                 }
                 if at_once.is_some() {
                     peer.delete(&format!("{name}-at-once"));
                 }
+                at_rest();
                 let (taken_down, deleted) = peer.delete(&name);
                 add(5, "delete, acknowledged", who, deleted);
                 add(6, "take down and delete", who, taken_down + deleted);
