@@ -89,7 +89,14 @@ pub fn look_again<H: HostRead + ?Sized>(
 ) -> HostResult<()> {
     for id in &interest.volumes {
         mapped.remove(id);
-        match host.dm_status(&Device::Volume(*id).uuid())? {
+        let found = host.dm_status(&Device::Volume(*id).uuid())?;
+        let before = kernel.dm.get(&Device::Volume(*id)).map(|info| info.dev);
+        let now = found.as_ref().map(|(info, _)| info.dev);
+        if now != before {
+            // Numbers are given again: what was mounted of another device is not mounted of this one.
+            kernel.mounts.retain(|mount| Some(mount.dev) != before && Some(mount.dev) != now);
+        }
+        match found {
             Some((info, status)) => {
                 kernel.dm.insert(Device::Volume(*id), info);
                 if let TargetStatus::Thin(ThinStatus::Working { mapped: sectors }) = status {

@@ -61,11 +61,12 @@ const fn used(pool: &Pool, usage: &PoolUsage) -> Bytes {
 }
 
 impl Spaces {
-    /// Takes account of what the kernel says of the active pools, and says what readers see of that.
+    /// Takes account of what the kernel says of the active pools, and says what readers see of that. `asked`: whether it has just been
+    /// asked about this one; what it said some time ago is no news of how fast the pool fills.
     pub fn look(
         &mut self,
         catalog: &Catalog,
-        kernel: &Kernel,
+        (kernel, asked): (&Kernel, impl Fn(PoolId) -> bool),
         missing: &[PvId],
         now: Duration,
     ) -> BTreeMap<PoolId, PoolSpace> {
@@ -74,7 +75,9 @@ impl Spaces {
         for pool in catalog.pools() {
             let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { continue };
             let space = self.0.entry(pool.id).or_default();
-            space.history.add(now, used(pool, usage));
+            if asked(pool.id) {
+                space.history.add(now, used(pool, usage));
+            }
             let written = &reserve::as_written(catalog, kernel, pool, usage);
             let demand = grow::demand(catalog, missing, pool, written, space.history.ahead());
             let trouble = match &space.failed {

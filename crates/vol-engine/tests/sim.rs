@@ -28,6 +28,7 @@ mod sim {
     mod reserve;
     mod restore;
     mod review;
+    mod sight;
     mod space;
     mod store;
     mod subdir;

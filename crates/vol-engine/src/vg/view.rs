@@ -8,7 +8,7 @@ use vol_core::dm::Device;
 use vol_core::observed::ThinStatus;
 use vol_core::plan::{Kernel, health};
 use vol_format::layout::Geometry;
-use vol_types::{ObjectKey, PvId, Sectors, VgState, VolumeId};
+use vol_types::{ObjectKey, PoolId, PvId, Sectors, VgState, VolumeId};
 
 use super::OpenVg;
 use crate::audit;
@@ -58,7 +58,7 @@ impl OpenVg {
             _ => None,
         });
         let mapped = mapped.collect();
-        self.show(host, session, kernel, mapped);
+        self.show(host, session, kernel, mapped, |_| true);
     }
 
     /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
@@ -73,7 +73,7 @@ impl OpenVg {
             }
             Ok(self.with_what_was_found(host, kernel))
         });
-        self.show(host, session, looked, mapped);
+        self.show(host, session, looked, mapped, |pool| interest.pools.contains(&pool));
     }
 
     fn show<H: HostMut + ?Sized>(
@@ -82,6 +82,7 @@ impl OpenVg {
         session: &Session,
         kernel: HostResult<Kernel>,
         mapped: BTreeMap<VolumeId, Sectors>,
+        asked: impl Fn(PoolId) -> bool,
     ) {
         if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
             && store.wants_checkpoint()
@@ -103,7 +104,7 @@ impl OpenVg {
         let claimed = self.claimed();
         problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening, &claimed)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
-        let space = self.read(|catalog| self.spaces().look(catalog, &kernel, &missing, host.uptime()));
+        let space = self.read(|catalog| self.spaces().look(catalog, (&kernel, asked), &missing, host.uptime()));
         problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
         let view = View {
             mapped,
