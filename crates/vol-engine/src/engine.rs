@@ -22,7 +22,7 @@ use crate::host::HostMut;
 use crate::observe;
 use crate::placement::PlaceOn;
 use crate::queue::{Answer, ThinRequest};
-use crate::vg::OpenVg;
+use crate::vg::{OpenVg, Sight};
 
 /// What a request came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,7 +393,7 @@ impl<H: HostMut> Engine<H> {
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
         let how = how.into();
-        let mounted = self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+        let mounted = self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
             mount::mount(catalog, kernel, volume, target, how)
         });
         if let Err(EngineError::Step(_)) = &mounted {
@@ -449,10 +449,22 @@ impl<H: HostMut> Engine<H> {
         vg: &Name,
         name: &VolumeName,
         dry_run: bool,
+        plan: impl FnMut(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume_seeing(Sight::OnlyThose, vg, name, dry_run, plan)
+    }
+
+    fn change_volume_seeing(
+        &self,
+        sight: Sight,
+        vg: &Name,
+        name: &VolumeName,
+        dry_run: bool,
         mut plan: impl FnMut(&Catalog, &vol_core::plan::Kernel, &vol_types::Volume) -> Result<Plan, Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
         let vg = self.vg(vg)?;
-        let (plan, id) = vg.change_of(&self.host, dry_run, std::slice::from_ref(name), |catalog, kernel| {
+        let about = (std::slice::from_ref(name), sight);
+        let (plan, id) = vg.change_of(&self.host, dry_run, about, |catalog, kernel| {
             let volume = find_volume(catalog, name)?;
             Ok((plan(catalog, kernel, volume)?, volume.id))
         })?;

@@ -47,8 +47,17 @@ struct Wanted<'a> {
     about: &'a [VolumeName],
     /// Nobody may be at work on anything.
     alone: bool,
-    /// Nothing matters of the kernel but these volumes, and their pools.
-    only_those: bool,
+    sight: Sight,
+}
+
+/// What matters of the kernel for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    Everything,
+    /// The volumes that it is about, and their pools.
+    OnlyThose,
+    /// And all that is mounted anywhere.
+    ThoseAndMounts,
 }
 
 fn ids_of(catalog: &Catalog, names: &[VolumeName]) -> Vec<VolumeId> {
@@ -149,7 +158,7 @@ impl OpenVg {
         about: &[VolumeName],
         mut plan: impl FnMut(&Catalog, &Kernel, &[PvId]) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, only_those: false };
+        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, sight: Sight::Everything };
         self.change_as(host, dry_run, wanted, |now| plan(now.catalog, now.kernel, now.missing))
     }
 
@@ -159,10 +168,10 @@ impl OpenVg {
         &self,
         host: &H,
         dry_run: bool,
-        about: &[VolumeName],
+        (about, sight): (&[VolumeName], Sight),
         mut plan: impl FnMut(&Catalog, &Kernel) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, only_those: true };
+        let wanted = Wanted { states: &[VgState::Ready], about, alone: false, sight };
         self.change_as(host, dry_run, wanted, |now| plan(now.catalog, now.kernel))
     }
 
@@ -174,7 +183,7 @@ impl OpenVg {
         states: &[VgState],
         plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        self.change_as(host, dry_run, Wanted { states, about: &[], alone: false, only_those: false }, plan)
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: false, sight: Sight::Everything }, plan)
     }
 
     /// As [`OpenVg::change_members`], when nobody works on anything of the VG.
@@ -185,7 +194,7 @@ impl OpenVg {
         states: &[VgState],
         plan: impl FnMut(&Now<'_>) -> Result<(Plan, T), Refusal>,
     ) -> Result<(Plan, T), EngineError> {
-        self.change_as(host, dry_run, Wanted { states, about: &[], alone: true, only_those: false }, plan)
+        self.change_as(host, dry_run, Wanted { states, about: &[], alone: true, sight: Sight::Everything }, plan)
     }
 
     fn change_as<H: HostMut + ?Sized, T>(
@@ -210,8 +219,9 @@ impl OpenVg {
             self.usable(&session, wanted.states)?;
             let missing = self.missing(&session);
             let interest = self.read(|catalog| Interest::in_volumes(catalog, about.clone()));
-            let interest = interest.filter(|_| wanted.only_those && !settled);
-            let interest = interest.map(|interest| Interest { mounts: true, ..interest });
+            let interest = interest.filter(|_| wanted.sight != Sight::Everything && !settled);
+            let mounts = wanted.sight == Sight::ThoseAndMounts;
+            let interest = interest.map(|interest| Interest { mounts, ..interest });
             let kernel = self.observe_for(host, interest.as_ref())?;
             let frozen = session.store.as_ref().and_then(|store| store.frozen());
             let mut planned = |kernel: &Kernel| {
