@@ -114,7 +114,7 @@ fn mkfs_in_a_full_pool(fs: &str) {
     std::fs::write(Path::new(&new).join("file"), vec![1; 5 << 20]).unwrap();
     m.ok(&["volume", "unmount", &m.of("new")]);
     m.ok(&["volume", "check", &m.of("new")]);
-    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
     m.ok(&["volume", "unmount", &m.of("pg")]);
     m.ok(&["volume", "detach", &m.of("full")]);
 }
@@ -175,7 +175,7 @@ fn volumes_are_formatted_mounted_and_deleted_side_by_side_while_the_tables_of_th
     let volumes = m.json(&["volume", "list"]);
     assert_eq!(volumes["volumes"].as_array().map(Vec::len), Some(1), "{volumes:#}");
     assert_eq!(m.run(&["status"]).code, 0, "{}", m.log());
-    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
     let at = m.path("srv");
     m.ok(&["volume", "mount", &m.of("first"), &at, "--read-only"]);
     let source = kernel::mounted(&at).expect("it is mounted").source;

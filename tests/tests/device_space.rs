@@ -160,7 +160,7 @@ fn full_and_extended(fs: &str, size: &str) {
     m.ok(&["pool", "extend", &m.of("tank"), "--size", "+512M"]);
     assert_eq!(tank(&m)["mode"], "read_write");
     succeeds(&m, writer);
-    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
     m.ok(&["volume", "unmount", &m.of("pg")]);
     // Nothing of the file system is damaged: its own checker says so.
     m.ok(&["volume", "mount", &m.of("pg"), &at, "--read-only"]);
@@ -208,7 +208,7 @@ fn killed_at_every_effect_of_a_growth_it_is_whole_or_absent_and_the_kernel_agree
         assert!(kernel::status(&device).contains(&format!("/{metadata} ")), "{}", kernel::status(&device));
         assert_eq!((&now["health"], &now["mode"]), (&"ok".into(), &"read_write".into()), "{now:#}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("before {size}"));
-        assert_eq!(kernel::not_live(), Vec::<String>::new());
+        assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
         m.kill9();
     }
     println!("{points} points");
@@ -236,7 +236,7 @@ fn grown_ahead(fs: &str) {
     assert_eq!(sectors(&device), now["size_bytes"].as_u64().unwrap() / 512);
     let log = std::fs::read_to_string(m.path("log")).unwrap();
     assert!(log.matches("grown ahead of demand: extend pool").count() > 1, "once would be luck: {log}");
-    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
     m.ok(&["volume", "unmount", &m.of("pg")]);
 }
 
@@ -407,5 +407,5 @@ fn what_is_set_aside_for_a_volume_is_counted_by_the_kernels_word_and_the_pool_gr
     m.ok(&["volume", "set", &m.of("own"), "--reserve", "none"]);
     assert_eq!(aside(&m), 0);
     m.ok(&["volume", "unmount", &m.of("pg")]);
-    assert_eq!(kernel::not_live(), Vec::<String>::new());
+    assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
 }
