@@ -550,8 +550,12 @@ pub fn observe_kernel<H: HostMut + ?Sized>(host: &H, catalog: &RwLock<Catalog>) 
 #[cfg(feature = "defects")]
 pub mod mutation {
     use std::cell::RefCell;
+    use std::sync::atomic::AtomicBool;
 
     use vol_core::Plan;
+
+    /// Whether what is planned from the devices that it concerns is planned from all there are as well, and compared (ADR 0016).
+    pub static PLAN_TWICE: AtomicBool = AtomicBool::new(false);
 
     type Mutation = Box<dyn Fn(&mut Plan)>;
 
