@@ -1,9 +1,9 @@
 //! What wiping and copying a volume takes: volumed (`volume create --thick`, `volume clone`) beside `dd`, `blkdiscard -z` and `fio`, in
-//! one run on two disks of one kind, which are destroyed. As root; in the lab:
+//! one run on two disks of one kind, which are destroyed (of four that the lab has to have). As root; in the lab:
 //!
 //! `cargo build --release -p volumed -p volctl -p vol-benches --bin volumed --bin volctl --bin moving`, then
-//! `VOLUMED_TEST_DISKS=/dev/labdisk0,/dev/labdisk1 cargo xtask lab run --no-build --disk 3G --disk 3G
-//! --bin target/release/moving -- moving`
+//! `VOLUMED_TEST_DISKS=/dev/labdisk0,/dev/labdisk1,/dev/labdisk2,/dev/labdisk3
+//! cargo xtask lab run --no-build --disk 3G --disk 3G --disk 3G --disk 3G --bin target/release/moving -- moving`
 //!
 //! `MOVING_MIB=512` says how much is moved each time, `MOVING_ROUNDS=5` how often. Prints a table in Markdown: docs/performance.md.
 #![forbid(unsafe_code)]
