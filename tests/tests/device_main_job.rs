@@ -170,13 +170,14 @@ fn a_raw_volume_is_made_and_attached_in_one_request_and_once() {
         assert_eq!(m.run(&["volume", "show", &volume]).code, 3, "a dry run made it");
         let said = m.ok(&args);
         let device = m.json(&["volume", "show", &volume])["device"].as_str().expect("it is attached").to_owned();
-        assert!(said.contains("created") && said.contains(&device), "{said}");
+        assert!(said.contains("there and attached") && said.contains(&device), "{said}");
         assert_eq!(disk::size(&device), 64 << 20);
         let again = m.ok(&args);
         assert!(again.contains("already exists") && again.contains(&device), "{again}");
         // One that is there and was detached is attached again.
         m.ok(&["volume", "detach", &volume]);
-        m.ok(&args);
+        let said = m.ok(&args);
+        assert!(said.contains("there and attached") && !said.contains("created"), "{said}");
         assert!(m.json(&["volume", "show", &volume])["device"].is_string());
         m.ok(&["volume", "detach", &volume]);
     }

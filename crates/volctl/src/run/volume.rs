@@ -57,7 +57,9 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                     (Fs::None, None) => format!("Attach it: volctl volume attach {volume}"),
                     _ => format!("Mount it: volctl volume mount {volume} PATH"),
                 };
-                let (done, already) = (format!("created{what}"), format!("already exists as asked for{what}"));
+                // With --attach it may have been there, and is attached now.
+                let done = if attach { "there and attached" } else { "created" };
+                let (done, already) = (format!("{done}{what}"), format!("already exists as asked for{what}"));
                 line(&format!("volume {volume}"), outcome.changed, &done, &already, &next)
             })
         }
