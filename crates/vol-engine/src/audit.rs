@@ -61,7 +61,7 @@ impl Audits {
         self.0.remove(&pool);
     }
 
-    fn findings(&self) -> BTreeMap<PoolId, Arc<Findings>> {
+    pub(crate) fn findings(&self) -> BTreeMap<PoolId, Arc<Findings>> {
         self.0.iter().filter_map(|(id, audit)| Some((*id, audit.findings.clone()?))).collect()
     }
 
@@ -106,10 +106,25 @@ impl OpenVg {
         }
     }
 
-    pub(crate) fn with_what_was_found<H: HostMut + ?Sized>(&self, host: &H, mut kernel: Kernel) -> Kernel {
+    fn with_what_was_found<H: HostMut + ?Sized>(&self, host: &H, mut kernel: Kernel) -> Kernel {
         kernel.findings = self.audits().findings();
         kernel.mapped = self.look_at_reserved(host, &kernel);
         kernel
+    }
+
+    /// What was planned from what it concerns would be planned from all there is (ADR 0016).
+    #[cfg(feature = "defects")]
+    pub(crate) fn same_from_all<H: HostMut + ?Sized, T: std::fmt::Debug>(
+        &self,
+        host: &H,
+        made: &T,
+        again: impl FnOnce(&Kernel) -> T,
+    ) {
+        if exec::mutation::PLAN_TWICE.load(std::sync::atomic::Ordering::Relaxed)
+            && let Ok(kernel) = self.observe(host)
+        {
+            assert_eq!(format!("{made:?}"), format!("{:?}", again(&kernel)), "it matters what was not looked at");
+        }
     }
 
     /// What volumes with a reserve have mapped: of those that are active by the kernel's word now, of the others by what was seen last.

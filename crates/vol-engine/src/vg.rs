@@ -218,21 +218,28 @@ impl OpenVg {
             let settled = !dry_run && self.settle_first(host, &mut session);
             self.usable(&session, wanted.states)?;
             let missing = self.missing(&session);
-            let interest = self.read(|catalog| Interest::in_volumes(catalog, about.clone()));
-            let interest = interest.filter(|_| wanted.sight != Sight::Everything && !settled);
-            let mounts = wanted.sight == Sight::ThoseAndMounts;
-            let interest = interest.map(|interest| Interest { mounts, ..interest });
+            // Where a recovery had something to do, more than these volumes may have changed.
+            let interest = match wanted.sight {
+                Sight::Everything => None,
+                _ if settled => None,
+                sight => self
+                    .read(|catalog| Interest::in_volumes(catalog, about.iter().copied()))
+                    .map(|interest| Interest { mounts: sight == Sight::ThoseAndMounts, ..interest }),
+            };
             let kernel = self.observe_for(host, interest.as_ref())?;
             let frozen = session.store.as_ref().and_then(|store| store.frozen());
             let mut planned = |kernel: &Kernel| {
                 self.read(|catalog| plan(&Now { catalog, kernel, missing: &missing, pvs: &session.pvs, frozen }))
             };
-            let (plan, extra) = planned(&kernel)?;
+            let made = planned(&kernel);
             #[cfg(feature = "defects")]
-            if interest.is_some() && exec::mutation::PLAN_TWICE.load(Ordering::Relaxed) {
-                let whole = self.observe(host).ok().and_then(|kernel| planned(&kernel).ok());
-                assert_eq!(whole.map(|(plan, _)| plan).as_ref(), Some(&plan), "it matters what was not looked at");
+            if interest.is_some() {
+                let plan_of = |made: &Result<(Plan, T), Refusal>| {
+                    made.as_ref().map(|(plan, _)| plan.clone()).map_err(Clone::clone)
+                };
+                self.same_from_all(host, &plan_of(&made), |kernel| plan_of(&planned(kernel)));
             }
+            let (plan, extra) = made?;
             if dry_run || plan.is_empty() {
                 return Ok((plan, extra));
             }
@@ -330,8 +337,7 @@ impl OpenVg {
         .hint("bring the disks back and run `volctl pv scan`, which decides it"))
     }
 
-    /// A step that could not be taken back earlier may be possible now.
-    /// `true` if there was anything.
+    /// A step that could not be taken back earlier may be possible now. `true` if there was anything.
     pub(crate) fn settle_first<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
         let unsettled = !session.closed && self.unsettled();
         if unsettled {

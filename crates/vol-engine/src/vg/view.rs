@@ -64,14 +64,21 @@ impl OpenVg {
     /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
     /// `None`: it may have concerned anything.
     pub(crate) fn refresh_after<H: HostMut + ?Sized>(&self, host: &H, session: &Session, interest: Option<&Interest>) {
-        let Some(interest) = interest else { return self.refresh_with(host, session) };
+        // Space that was set aside just now in a pool that had none is counted with what all its volumes have mapped.
+        let enough = |interest: &&Interest| {
+            let volumes = interest.volumes.iter().copied();
+            self.read(|catalog| interest.is_enough(catalog) && Interest::in_volumes(catalog, volumes).is_some())
+        };
+        let Some(interest) = interest.filter(enough) else { return self.refresh_with(host, session) };
         let before = self.view();
         let (mut kernel, mut mapped) = (before.kernel.clone(), before.mapped.clone());
         let looked = observe::look_again(host, interest, &mut kernel, &mut mapped).and_then(|()| {
             if interest.mounts {
                 kernel.mounts = host.mounts()?;
             }
-            Ok(self.with_what_was_found(host, kernel))
+            // What volumes with a reserve have mapped is as it was: these pools have none.
+            kernel.findings = self.audits().findings();
+            Ok(kernel)
         });
         self.show(host, session, looked, mapped, |pool| interest.pools.contains(&pool));
     }

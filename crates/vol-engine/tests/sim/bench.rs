@@ -547,3 +547,15 @@ pub fn sound(host: &SimHost, engine: &Engine<SimHost>, story: &str) {
 pub fn changed<T>(done: Done<T>) -> bool {
     matches!(done, Done::Changed(_))
 }
+
+/// What may befall a request that runs mkfs, at any of its effects.
+pub const ENDS_OF_MKFS: [Fault; 7] = [
+    Fault::KillDaemonBefore,
+    Fault::KillDaemonInside(1),
+    Fault::KillDaemonAfter,
+    Fault::PowerCutInside(1),
+    Fault::PowerCutAfter,
+    // The tool alone: killed, or it took too long.
+    Fault::Error(vol_engine::host::HostErrorKind::Tool),
+    Fault::ErrorAfter(vol_engine::host::HostErrorKind::TimedOut),
+];

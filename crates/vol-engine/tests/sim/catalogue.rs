@@ -158,16 +158,7 @@ fn f17_mkfs_cut_short_at_any_point_is_never_run_again_on_what_it_left() {
         let first = probe.effects() + 1;
         engine.create_volume(&request, false).unwrap();
         for number in first..=probe.effects() {
-            for death in [
-                Fault::KillDaemonBefore,
-                Fault::KillDaemonInside(1),
-                Fault::KillDaemonAfter,
-                Fault::PowerCutInside(1),
-                Fault::PowerCutAfter,
-                // The tool alone: killed, or it took too long.
-                Fault::Error(HostErrorKind::Tool),
-                Fault::ErrorAfter(HostErrorKind::TimedOut),
-            ] {
+            for death in ENDS_OF_MKFS {
                 let host = before.fork();
                 let engine = start(&host);
                 host.fail_effect(number, death);

@@ -353,16 +353,7 @@ fn f17_mkfs_on_a_thick_volume_cut_short_anywhere_goes_on_with_the_same_request_a
     Op::FormatThick.run(&engine).unwrap();
     let (mut states, mut waited, mut there) = (0, 0, 0);
     for number in first..=probe.effects() {
-        for fault in [
-            Fault::KillDaemonBefore,
-            Fault::KillDaemonInside(1),
-            Fault::KillDaemonAfter,
-            Fault::PowerCutInside(1),
-            Fault::PowerCutAfter,
-            // The tool alone: killed, or it took too long.
-            Fault::Error(HostErrorKind::Tool),
-            Fault::ErrorAfter(HostErrorKind::TimedOut),
-        ] {
+        for fault in ENDS_OF_MKFS {
             let host = host.fork();
             let engine = start(&host);
             host.fail_effect(number, fault);
