@@ -12,6 +12,7 @@ pub const PACKAGES: &[&str] = &[
     "curl",
     "dbus",
     "dmsetup",
+    "docker.io",
     "e2fsprogs",
     "fdisk",
     "fio",
@@ -20,7 +21,9 @@ pub const PACKAGES: &[&str] = &[
     "kmod",
     "less",
     "lvm2",
+    "podman",
     "procps",
+    "prometheus",
     "psmisc",
     "systemd-sysv",
     "thin-provisioning-tools",
@@ -31,7 +34,19 @@ pub const PACKAGES: &[&str] = &[
     "xfsprogs",
 ];
 /// Raise it when the steps below change.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+/// Here for those who start them: no guest begins with them.
+const ON_DEMAND: &[&str] = &[
+    "containerd.service",
+    "docker.service",
+    "docker.socket",
+    "podman.service",
+    "podman.socket",
+    "podman-auto-update.timer",
+    "podman-clean-transient.service",
+    "podman-restart.service",
+    "prometheus.service",
+];
 
 /// The lab folder: `$VOLUMED_LAB_DIR`, or `target/lab`.
 pub fn lab_dir() -> Result<PathBuf> {
@@ -129,6 +144,8 @@ pub fn build(dir: &Path, packages: &[&str]) -> Result<()> {
     for mount_point in ["lab", "overlay", "share"] {
         fs::create_dir_all(dir.join(mount_point))?;
     }
+    run_quiet(cmd("chroot", [dir]).args(["systemctl", "--quiet", "disable"]).args(ON_DEMAND))
+        .context("the services that nobody starts by themselves")?;
     uml_modules(dir)
 }
 
