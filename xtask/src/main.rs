@@ -26,7 +26,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Install the Debian packages that building and testing need, where they are missing
-    Setup,
+    Setup {
+        /// And make the root of the lab's guests, which else the first guest does
+        #[arg(long)]
+        lab: bool,
+    },
     /// A throw-away guest with device-mapper (docs/lab.md)
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -52,7 +56,10 @@ fn main() {
         lab::guest::main();
     }
     let code = match Cli::parse().task {
-        Task::Setup => setup::all().map(|()| 0),
+        Task::Setup { lab } => {
+            let root = || if lab { lab::prepare(lab::spec::Runner::Uml).map(drop) } else { Ok(()) };
+            setup::all().and_then(|()| root()).map(|()| 0)
+        }
         Task::Lab(lab) => lab::main(lab).or_else(|err| {
             eprintln!("lab: {err:#}");
             Ok(lab::session::LAB_FAILED)
