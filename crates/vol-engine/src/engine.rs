@@ -439,6 +439,11 @@ impl<H: HostMut> Engine<H> {
         self.change_volume(vg, name, dry_run, mount::attach_read_only)
     }
 
+    /// Makes the device of a volume or snapshot whatever is on it, for who mounts it by its name in `/dev/volumed`.
+    pub fn activate(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, mount::activate)
+    }
+
     /// Takes the device of a volume away.
     pub fn detach(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         self.change_volume(vg, name, dry_run, mount::detach)

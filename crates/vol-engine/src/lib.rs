@@ -16,6 +16,7 @@ mod fs;
 pub mod host;
 mod lease;
 mod life;
+pub mod links;
 mod membership;
 pub mod moving;
 mod observe;

@@ -306,6 +306,7 @@ impl<H: HostMut> Engine<H> {
         }
         self.renew_names(&vg, &mut session, &names);
         vg.refresh_with(self.host(), &session);
+        vg.show_links(self.host());
         drop(session);
         if let Some(Some(old)) = old_session.as_mut() {
             old.close();
