@@ -21,6 +21,7 @@ use crate::exec::{self, Session};
 use crate::host::HostMut;
 use crate::observe;
 use crate::placement::PlaceOn;
+use crate::progress::Progress;
 use crate::queue::{Answer, ThinRequest};
 use crate::vg::{OpenVg, Sight};
 
@@ -89,6 +90,8 @@ pub struct Engine<H> {
     pub(crate) fills: crate::thick::Fills,
     /// Deleted volumes whose space is being given back, and how far that has come.
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
+    /// Who is told how far a recovery has come.
+    pub(crate) progress: Arc<Progress>,
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
 }
@@ -106,8 +109,15 @@ impl<H: HostMut> Engine<H> {
             unknown: RwLock::default(),
             emptying: Mutex::default(),
             fills: crate::thick::Fills::default(),
+            progress: Arc::default(),
             pace: RwLock::default(),
         }
+    }
+
+    /// Has what it recovers told there.
+    #[must_use]
+    pub fn telling(self, progress: Arc<Progress>) -> Self {
+        Self { progress, ..self }
     }
 
     pub fn host(&self) -> &H {

@@ -101,7 +101,19 @@ mod tests {
     fn what_is_no_name_or_no_uuid_of_ours_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
         let links = Links { dir: dir.path().to_owned() };
-        for link in ["", "data", "data/", "/pg", "../pg", "data/..", "data/pg@", "data/a/b", "data/a\nB=1", "data/a b", "data/$x"] {
+        for link in [
+            "",
+            "data",
+            "data/",
+            "/pg",
+            "../pg",
+            "data/..",
+            "data/pg@",
+            "data/a/b",
+            "data/a\nB=1",
+            "data/a b",
+            "data/$x",
+        ] {
             assert!(links.set(UUID, link).is_err(), "{link:?}");
         }
         for uuid in ["", "..", "a/b", "VOLUMED-\n"] {
