@@ -87,8 +87,14 @@ fn load(table: Vec<TargetLine>) -> bool {
     host.add_disk(SimDisk::new("/dev/sda", Bytes::gib(1)));
     host.add_disk(SimDisk::new("/dev/sdb", Bytes::gib(1)).sector_size(4096));
     let device = Device::Volume(VolumeId::from_bytes([7; 16]));
-    let create =
-        DmCreate { name: device.name(), uuid: device.uuid(), table: table.clone(), read_only: false, private: false };
+    let create = DmCreate {
+        name: device.name(),
+        uuid: device.uuid(),
+        table: table.clone(),
+        read_only: false,
+        private: false,
+        link: None,
+    };
     let made = host.dm_create(&create);
     let there = host.dm_device(&device.uuid()).expect("a read that cannot fail").is_some();
     assert_eq!(made.is_ok(), there, "made, and not there, or the other way round");

@@ -271,6 +271,9 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn dm_resume(&self, uuid: &str) -> HostResult<()> {
         self.effect(format!("dm resume {uuid}"), |host| host.dm_resume(uuid))
     }
+    fn dm_link(&self, uuid: &str, link: &str) -> HostResult<()> {
+        self.effect(format!("dm link {uuid} {link}"), |host| host.dm_link(uuid, link))
+    }
     fn dm_remove(&self, uuid: &str) -> HostResult<()> {
         self.effect(format!("dm remove {uuid}"), |host| host.dm_remove(uuid))
     }

@@ -142,7 +142,7 @@ impl OpenVg {
             let gates = session.gates.clone();
             drop(session);
             let pv_number = |id| numbers.get(&id).copied();
-            let apart = Apart { host, gates: &gates, pv_number: &pv_number };
+            let apart = Apart { host, gates: &gates, pv_number: &pv_number, catalog: self.catalog_lock() };
             result = exec::one_apart(&apart, plan, at, step);
             while result.is_ok()
                 && let Some((at, step)) = steps.next_if(|(_, step)| step.action.is_apart())

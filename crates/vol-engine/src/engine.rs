@@ -21,6 +21,7 @@ use crate::exec::{self, Session};
 use crate::host::HostMut;
 use crate::observe;
 use crate::placement::PlaceOn;
+use crate::progress::Progress;
 use crate::queue::{Answer, ThinRequest};
 use crate::vg::{OpenVg, Sight};
 
@@ -89,6 +90,8 @@ pub struct Engine<H> {
     pub(crate) fills: crate::thick::Fills,
     /// Deleted volumes whose space is being given back, and how far that has come.
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
+    /// Who is told how far a recovery has come.
+    pub(crate) progress: Arc<Progress>,
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
 }
@@ -106,8 +109,15 @@ impl<H: HostMut> Engine<H> {
             unknown: RwLock::default(),
             emptying: Mutex::default(),
             fills: crate::thick::Fills::default(),
+            progress: Arc::default(),
             pace: RwLock::default(),
         }
+    }
+
+    /// Has what it recovers told there.
+    #[must_use]
+    pub fn telling(self, progress: Arc<Progress>) -> Self {
+        Self { progress, ..self }
     }
 
     pub fn host(&self) -> &H {
@@ -437,6 +447,11 @@ impl<H: HostMut> Engine<H> {
     /// Makes the device of a raw volume so that it cannot be written to, of a volume in a refused pool too.
     pub fn attach_read_only(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
         self.change_volume(vg, name, dry_run, mount::attach_read_only)
+    }
+
+    /// Makes the device of a volume or snapshot whatever is on it, for who mounts it by its name in `/dev/volumed`.
+    pub fn activate(&self, vg: &Name, name: &VolumeName, dry_run: bool) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, mount::activate)
     }
 
     /// Takes the device of a volume away.

@@ -318,7 +318,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
     /// What needs nothing of the session but the numbers of the PVs.
     fn apart<T>(&self, work: impl FnOnce(&Apart<'_, H>) -> T) -> T {
         let pv_number = |id| pvs::number(&self.session.pvs, id);
-        work(&Apart { host: self.host, gates: &self.session.gates, pv_number: &pv_number })
+        work(&Apart { host: self.host, gates: &self.session.gates, pv_number: &pv_number, catalog: self.catalog })
     }
 
     fn dm_number(&self, device: Device) -> Result<DevNumber, StepError> {

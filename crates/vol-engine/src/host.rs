@@ -114,6 +114,8 @@ pub struct DmCreate {
     pub read_only: bool,
     /// Private layers are hidden from udev's scanning (`DM_UDEV_DISABLE_*` flags).
     pub private: bool,
+    /// What udev is to call it below `/dev/volumed`: `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`. That this cannot be told is no failure.
+    pub link: Option<String>,
 }
 
 /// Thin snapshots of one instant: one compound step, because nothing may happen between suspend and resume.
@@ -342,6 +344,9 @@ pub trait HostMut: HostRead {
     fn dm_reload(&self, uuid: &str, table: &[TargetLine]) -> HostResult<()>;
     /// Makes a suspended device live again; nothing happens to one that is live.
     fn dm_resume(&self, uuid: &str) -> HostResult<()>;
+    /// Has udev call a device `/dev/volumed/<link>` from now on; nothing happens if it does. Only the link is concerned: whatever
+    /// comes of it, the device is as it was. `NotFound` if there is none, `NoSpace` if `/run` is full.
+    fn dm_link(&self, uuid: &str, link: &str) -> HostResult<()>;
     /// Removes. udev may hold a device open for a moment: tries again for at most two seconds, then `Busy`.
     /// `NotFound` if there is none.
     fn dm_remove(&self, uuid: &str) -> HostResult<()>;

@@ -123,7 +123,11 @@ impl<H: HostMut> Engine<H> {
         new: &Name,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        self.change_volume(vg, name, dry_run, |catalog, _, volume| change::rename(catalog, volume, new))
+        let renamed = self.change_volume(vg, name, dry_run, |catalog, _, volume| change::rename(catalog, volume, new));
+        if matches!(renamed, Ok(Done::Changed(_))) {
+            self.vg(vg)?.show_links(self.host());
+        }
+        renamed
     }
 
     /// Sets labels of a volume or a snapshot, and takes others away.

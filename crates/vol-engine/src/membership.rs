@@ -53,6 +53,9 @@ impl<H: HostMut> Engine<H> {
         let (plan, ()) = open.change(self.host(), dry_run, |catalog, _, missing| {
             Ok((members::rename(catalog, missing, new, &taken)?, ()))
         })?;
+        if !dry_run && !plan.is_empty() {
+            open.show_links(self.host());
+        }
         Ok(done(plan, open.id, dry_run))
     }
 

@@ -49,6 +49,7 @@ impl<H: HostMut> Engine<H> {
         if forget_missing {
             self.forget_missing_files(more_files);
         }
+        self.progress.tell("looking at all disks".to_owned());
         let (attached, unusable) = self.attach_files(more_files, &mut problems, &mut failed);
         let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
         let mut labelled_nodes = Vec::new();
@@ -245,6 +246,7 @@ impl<H: HostMut> Engine<H> {
                 store.abandon();
             }
         }
+        self.progress.tell(format!("opening volume group {name}"));
         let mut notes = Vec::new();
         let names: BTreeMap<PvId, Name> =
             disks.iter().map(|disk| (disk.label.pv, disk.label.vg_name.clone())).collect();
@@ -285,6 +287,7 @@ impl<H: HostMut> Engine<H> {
         let unfinished = !opened.catalog.vg().state.is_whole();
         let session = Session::new(pvs, Some(opened.store));
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
+        vg.tell_progress(self.progress.clone());
         let mut session = vg.session();
         let settled = vg.recover(self.host(), &mut session);
         if unfinished {
@@ -306,6 +309,7 @@ impl<H: HostMut> Engine<H> {
         }
         self.renew_names(&vg, &mut session, &names);
         vg.refresh_with(self.host(), &session);
+        vg.show_links(self.host());
         drop(session);
         if let Some(Some(old)) = old_session.as_mut() {
             old.close();

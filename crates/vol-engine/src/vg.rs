@@ -19,6 +19,7 @@ use crate::exec::{self, Session};
 use crate::host::HostMut;
 use crate::lease::Leases;
 use crate::observe::Interest;
+use crate::progress::Progress;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
 use crate::space::Spaces;
@@ -71,6 +72,7 @@ pub struct OpenVg {
     session: Mutex<Session>,
     pub(crate) queue: Queue,
     bell: OnceLock<Arc<Bell>>,
+    progress: OnceLock<Arc<Progress>>,
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
     opening_problems: Mutex<Vec<String>>,
@@ -99,6 +101,7 @@ impl OpenVg {
             session: Mutex::new(session),
             queue: Queue::default(),
             bell: OnceLock::new(),
+            progress: OnceLock::new(),
             view: RwLock::default(),
             opening_problems: Mutex::new(opening_problems),
             left_over: AtomicBool::new(false),
@@ -452,6 +455,10 @@ impl OpenVg {
             let next = self.read(|catalog| recover::next(catalog, &kernel, &missing, writable, &given_up, intent));
             let Some(Recovery { subject, plan }) = next else { break };
             tracing::info!(plan = plan.title, "recovery");
+            if let Some(progress) = self.progress.get() {
+                let name = self.read(|catalog| catalog.vg().name.clone());
+                progress.tell(format!("volume group {name}: {}", plan.title));
+            }
             if matches!(subject, ObjectKey::Vg(_)) {
                 self.keep_erased(host, &missing);
             }
@@ -509,6 +516,11 @@ impl OpenVg {
 
     pub(crate) fn spaces(&self) -> MutexGuard<'_, Spaces> {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is to be told how far a recovery has come.
+    pub(crate) fn tell_progress(&self, progress: Arc<Progress>) {
+        let _same = self.progress.set(progress);
     }
 
     /// Who is to be told of work to be done in the background.

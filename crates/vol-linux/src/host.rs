@@ -263,6 +263,10 @@ impl HostMut for LinuxHost {
         self.dm.resume(uuid)
     }
 
+    fn dm_link(&self, uuid: &str, link: &str) -> HostResult<()> {
+        self.dm.link(uuid, link)
+    }
+
     fn dm_remove(&self, uuid: &str) -> HostResult<()> {
         self.dm.remove(uuid)
     }

@@ -10,6 +10,7 @@ mod dm;
 mod error;
 mod files;
 mod fs;
+mod fstab;
 mod host;
 mod io;
 mod mount;
@@ -23,8 +24,10 @@ mod tool;
 
 pub use bare::Bare;
 pub use dm::guard::guard_main;
+pub use fstab::{FstabEntry, fstab};
 pub use host::{LinuxHost, LinuxOptions};
 pub use io::IoChoice;
+pub use mountinfo::hidden_from_init;
 pub use peer::{group_id, peer_groups};
 
 /// Readers of what the kernel says of thin targets. Pure functions, open to the fuzz targets.

@@ -39,6 +39,58 @@ pub(crate) fn of_host() -> io::Result<Vec<Line>> {
     of_process("1").or_else(|_| of_process("self"))
 }
 
+/// Why mounts that this process makes are not seen by process 1, and so by nobody else on the host; `None` if they are.
+///
+/// Told from the mount tables, which anybody may read (`/proc/1/ns/mnt` needs the right to trace process 1): the number of a mount is
+/// that of one namespace alone, and a copy of a namespace passes its mounts on only if its root is in the same peer group
+/// (`mount_namespaces(7)`, *Shared subtrees*).
+///
+/// # Errors
+/// A mount table cannot be read, or has no root.
+pub fn hidden_from_init() -> io::Result<Option<String>> {
+    let root_of = |pid: &str| {
+        let mut text = Vec::with_capacity(ROOM);
+        File::open(format!("/proc/{pid}/mountinfo"))?.read_to_end(&mut text)?;
+        root(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it has no root"))
+    };
+    Ok(hidden(&root_of("self")?, &root_of("1")?))
+}
+
+/// The mount that a namespace's root is.
+#[derive(Debug, PartialEq, Eq)]
+struct Root {
+    mount_id: u64,
+    /// `shared:1`, `master:1` …
+    optional: Vec<String>,
+}
+
+fn root(table: &[u8]) -> Option<Root> {
+    let line = |line: &[u8]| {
+        let text = String::from_utf8_lossy(line);
+        let mut fields = text.split(' ');
+        let mount_id = fields.next()?.parse().ok()?;
+        // Parent, number, root, mount point, options; what follows ends with a dash.
+        (fields.nth(3)? == "/").then_some(())?;
+        let optional = fields.skip(1).take_while(|field| *field != "-").map(str::to_owned).collect();
+        Some(Root { mount_id, optional })
+    };
+    // What was mounted last on it is on top.
+    table.split(|byte| *byte == b'\n').filter_map(line).next_back()
+}
+
+fn hidden(ours: &Root, init: &Root) -> Option<String> {
+    let group = |root: &Root| root.optional.iter().find(|field| field.starts_with("shared:")).cloned();
+    if ours.mount_id == init.mount_id || (group(ours).is_some() && group(ours) == group(init)) {
+        return None;
+    }
+    let is = if ours.optional.iter().any(|field| field.starts_with("master:")) {
+        "a slave of the host's: mounts come in, and none go out"
+    } else {
+        "cut off from the host's"
+    };
+    Some(format!("volumed runs in a mount namespace of its own, which is {is}"))
+}
+
 /// Puts in the number of the device where the file system has an anonymous one (btrfs): only the source tells.
 fn resolve(line: &mut Line) {
     if line.mount.dev.major != 0 || !line.source.starts_with("/dev") {
@@ -143,6 +195,22 @@ mod tests {
         assert_eq!(unescape(b"a\\0"), b"a\\0");
         assert_eq!(unescape(b"a\\999\\"), b"a\\999\\");
         assert_eq!(unescape(b"\\777"), b"\\777");
+    }
+
+    #[test]
+    fn mounts_are_seen_by_process_1_in_its_namespace_and_in_one_of_the_same_peer_group() {
+        let init =
+            root(b"22 1 0:20 / / rw shared:1 - ext4 /dev/sda rw\n30 22 0:5 / /dev rw shared:2 - tmpfs x rw\n").unwrap();
+        assert_eq!(init, Root { mount_id: 22, optional: vec!["shared:1".into()] });
+        let of = |fields: &str| root(format!("90 80 0:20 / / rw {fields}- ext4 /dev/sda rw").as_bytes()).unwrap();
+        assert_eq!(hidden(&init, &init), None);
+        assert_eq!(hidden(&of("shared:1 "), &init), None);
+        assert!(hidden(&of("master:1 "), &init).unwrap().contains("none go out"));
+        assert!(hidden(&of("shared:9 master:1 "), &init).unwrap().contains("none go out"));
+        assert!(hidden(&of(""), &init).unwrap().contains("cut off"));
+        // Private as well: in the same namespace that is of no matter, in another it is.
+        assert!(hidden(&of(""), &root(b"22 1 0:20 / / rw - ext4 /dev/sda rw").unwrap()).is_some());
+        assert_eq!(root(b"nonsense\n22 1 0:20 / /srv rw - ext4 /dev/sda rw\n"), None);
     }
 
     #[test]

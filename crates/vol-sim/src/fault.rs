@@ -70,6 +70,7 @@ pub enum EffectKind {
     DmReload,
     DmResume,
     DmRemove,
+    DmLink,
     DmMessage,
     ThinSnapshot,
     ZeroDevice,

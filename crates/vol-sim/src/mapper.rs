@@ -34,6 +34,8 @@ pub(crate) struct DmDevice {
     pub held: Vec<String>,
     /// For how long udev will have it open yet.
     pub looked_at: Duration,
+    /// What udev calls it below `/dev/volumed`.
+    pub link: Option<String>,
 }
 
 impl DmDevice {
@@ -140,7 +142,11 @@ impl World {
             pool: None,
             held: Vec::new(),
             looked_at: Duration::ZERO,
+            link: create.link.clone().filter(|_| !self.udev.run_is_full),
         };
+        if create.private && create.link.is_some() {
+            self.violation(format!("{} is private and has a name in /dev/volumed", create.name));
+        }
         self.dm.insert(minor, device);
         self.counters.ioctls += 1;
         mishap.stage(1)?;

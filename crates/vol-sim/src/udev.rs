@@ -26,6 +26,8 @@ pub(crate) struct Udev {
     pub looks: Duration,
     /// When the node of a new device appears.
     pub node_after: Duration,
+    /// No name of a device can be written for it.
+    pub run_is_full: bool,
 }
 
 impl SimHost {
@@ -41,6 +43,17 @@ impl SimHost {
     /// From now on the node of a new device appears so late; `MAX`: never.
     pub fn set_node_delay(&self, delay: Duration) {
         self.lock().udev.node_after = delay;
+    }
+
+    /// From now on nothing more can be written to `/run`, where udev is told the names of devices, or it can again.
+    pub fn fill_run(&self, full: bool) {
+        self.lock().udev.run_is_full = full;
+    }
+
+    /// What udev calls the device with this dm uuid, below `/dev/volumed`.
+    pub fn link_of(&self, uuid: &str) -> Option<String> {
+        let world = self.lock();
+        world.dm.get(&world.minor_of(uuid)?)?.link.clone()
     }
 
     /// It dies, and what it had open is closed.

@@ -198,6 +198,26 @@ impl HostMut for SimHost {
         })
     }
 
+    fn dm_link(&self, uuid: &str, link: &str) -> HostResult<()> {
+        let known = self.lock();
+        let is_so = known.minor_of(uuid).and_then(|minor| known.dm.get(&minor)?.link.clone()).as_deref() == Some(link);
+        let alive = known.alive("dm link");
+        drop(known);
+        if is_so {
+            return alive;
+        }
+        self.effect(EffectKind::DmLink, uuid, format!("dm link {uuid} {link}"), |world, what, _| {
+            // The real host asks for the device's number.
+            world.counters.ioctls += 1;
+            let minor = world.dm_minor(what, uuid)?;
+            if world.udev.run_is_full {
+                return fail(HostErrorKind::NoSpace, what, "no space left in /run");
+            }
+            world.dm_by_minor(what, minor)?.link = Some(link.to_owned());
+            Ok(())
+        })
+    }
+
     fn dm_remove(&self, uuid: &str) -> HostResult<()> {
         self.effect(EffectKind::DmRemove, uuid, format!("dm remove {uuid}"), |world, what, mishap| {
             mishap.memory(what, 1)?;

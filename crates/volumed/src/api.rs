@@ -25,8 +25,24 @@ pub type Read<T> = Result<T, ApiError>;
 /// A change's answer: what was done, or the plan.
 pub type Change<T> = Result<Changed<T>, ApiError>;
 
+/// What is served, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub vgs: u64,
+    pub volumes: u64,
+    pub snapshots: u64,
+    pub problems: u64,
+}
+
 /// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
 pub trait Backend: Life + Send + Sync + 'static {
+    /// Takes each lock that a read takes, and looks whether the threads in the background still run. It hangs if one of the locks is
+    /// never given back, and waits for no change, no disk and no device.
+    ///
+    /// # Errors
+    /// What has ended that should run.
+    fn alive(&self) -> Result<Summary, String>;
+
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
     /// Also asked with every scrape of `/metrics`.

@@ -1,6 +1,7 @@
 //! The daemon's command line. Options win over the configuration file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +30,18 @@ pub struct Args {
 /// What else the program can be.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Sub {
+    /// Attach the volumes that /etc/fstab and the key activate_at_boot name, without the daemon, and end
+    ///
+    /// For the start of a machine: what is complete is attached first, and what misses a disk is waited for. Devices are made, nothing is
+    /// mounted. Where volumed runs there is nothing to do: it does the same when it starts.
+    Activate {
+        /// How long disks that are missing are waited for, such as 30s [default: the key activate_wait]
+        #[arg(long, value_name = "TIME", value_parser = crate::config::parse_wait)]
+        wait: Option<Duration>,
+        /// Another file than /etc/fstab
+        #[arg(long, value_name = "FILE")]
+        fstab: Option<PathBuf>,
+    },
     /// Resume what is suspended should the daemon die; started by the daemon itself
     #[command(hide = true)]
     ResumeGuard,

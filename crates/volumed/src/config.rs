@@ -10,8 +10,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use vol_core::VolumeName;
 use vol_engine::moving::Pace;
-use vol_types::{Bytes, parse_bytes};
+use vol_types::{Bytes, Name, SnapshotPath, VolumePath, parse_bytes};
 
 use crate::cli::Args;
 
@@ -69,21 +70,57 @@ impl FromStr for UndeleteWindow {
         if text == "off" {
             return Ok(Self(None));
         }
-        let seconds = || {
-            let unit = text.chars().last()?;
-            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-            let seconds = match unit {
-                's' => 1,
-                'm' => 60,
-                'h' => 3600,
-                'd' => 86_400,
-                _ => return None,
-            };
-            number.checked_mul(seconds).filter(|seconds| (1..=WINDOW_MAX_SECONDS).contains(seconds))
-        };
-        seconds()
+        seconds(text)
+            .filter(|seconds| (1..=WINDOW_MAX_SECONDS).contains(seconds))
             .map(|seconds| Self(Some(Duration::from_secs(seconds))))
             .ok_or_else(|| format!("{text:?} is neither a time such as \"24h\" (s, m, h or d, up to 365d) nor \"off\""))
+    }
+}
+
+/// The longest that is waited at boot for disks.
+const ACTIVATE_WAIT_MAX_SECONDS: u64 = 600;
+
+/// What is to be attached at boot: `VG/VOLUME`, `VG/VOLUME@SNAPSHOT`, or `VG/*` for all volumes of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtBoot {
+    One(Name, VolumeName),
+    All(Name),
+}
+
+impl FromStr for AtBoot {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(vg) = text.strip_suffix("/*") {
+            return Name::new(vg).map(Self::All).map_err(|error| error.to_string());
+        }
+        if text.contains('@') {
+            let SnapshotPath { volume: VolumePath { vg, volume }, snapshot } =
+                text.parse().map_err(|error: vol_types::NameError| error.to_string())?;
+            return Ok(Self::One(vg, VolumeName { volume, snapshot: Some(snapshot) }));
+        }
+        let VolumePath { vg, volume } = text.parse().map_err(|error: vol_types::NameError| error.to_string())?;
+        Ok(Self::One(vg, VolumeName { volume, snapshot: None }))
+    }
+}
+
+/// A time of `NUMBER` and a unit: `s`, `m`, `h` or `d`; in seconds.
+fn seconds(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    number.checked_mul(match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    })
+}
+
+/// How long disks are waited for at boot.
+pub(crate) fn parse_wait(text: &str) -> Result<Duration, String> {
+    match seconds(text) {
+        Some(seconds) if seconds <= ACTIVATE_WAIT_MAX_SECONDS => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is no time such as \"10s\" (s or m, up to 10m)")),
     }
 }
 
@@ -129,6 +166,10 @@ pub struct Config {
     /// Share of the time, in percent, in which disks are kept busy with moving blocks in the background: 1 to 100.
     pub move_share: u32,
     pub move_rate: MoveRate,
+    /// Attached at boot, besides what `/etc/fstab` names.
+    pub activate_at_boot: Vec<AtBoot>,
+    /// How long it is waited at boot for disks of what is to be attached; at most 10 minutes.
+    pub activate_wait: Duration,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
     pub log: String,
 }
@@ -163,6 +204,8 @@ struct File {
     undelete_window: Option<String>,
     move_share: Option<u32>,
     move_rate: Option<String>,
+    activate_at_boot: Vec<String>,
+    activate_wait: Option<String>,
     log: Option<String>,
 }
 
@@ -170,7 +213,7 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 14] = [
     "socket",
     "metrics_listen",
     "admin_group",
@@ -182,6 +225,8 @@ pub(crate) const KEYS: [&str; 12] = [
     "undelete_window",
     "move_share",
     "move_rate",
+    "activate_at_boot",
+    "activate_wait",
     "log",
 ];
 
@@ -224,6 +269,12 @@ impl Config {
         if let Some(rate) = &file.move_rate {
             rate.parse::<MoveRate>().map_err(|error| format!("move_rate: {error}"))?;
         }
+        for one in &file.activate_at_boot {
+            one.parse::<AtBoot>().map_err(|error| format!("activate_at_boot: {one:?}: {error}"))?;
+        }
+        if let Some(wait) = &file.activate_wait {
+            parse_wait(wait).map_err(|error| format!("activate_wait: {error}"))?;
+        }
         let config = Self::from_file(file);
         config.check()?;
         Ok(config)
@@ -245,6 +296,11 @@ impl Config {
             undelete_window: file.undelete_window.and_then(|window| window.parse().ok()).unwrap_or_default(),
             move_share: file.move_share.unwrap_or(Pace::default().share),
             move_rate: file.move_rate.and_then(|rate| rate.parse().ok()).unwrap_or_default(),
+            activate_at_boot: file.activate_at_boot.iter().filter_map(|one| one.parse().ok()).collect(),
+            activate_wait: file
+                .activate_wait
+                .and_then(|wait| parse_wait(&wait).ok())
+                .unwrap_or(Duration::from_secs(10)),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         }
     }
@@ -296,6 +352,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
+        let name = |text: &str| Name::new(text).unwrap();
         let config = Config::parse(
             r#"
             socket = "/tmp/s"
@@ -309,6 +366,8 @@ mod tests {
             undelete_window = "7d"
             move_share = 20
             move_rate = "100M"
+            activate_at_boot = ["data/pg", "data/pg@before", "vms/*"]
+            activate_wait = "1m"
             log = "warn,volumed=debug"
             "#,
         )
@@ -325,6 +384,12 @@ mod tests {
             undelete_window: UndeleteWindow(Some(Duration::from_secs(7 * 24 * 3600))),
             move_share: 20,
             move_rate: MoveRate(Some(Bytes::mib(100))),
+            activate_at_boot: vec![
+                AtBoot::One(name("data"), VolumeName { volume: name("pg"), snapshot: None }),
+                AtBoot::One(name("data"), VolumeName { volume: name("pg"), snapshot: Some(name("before")) }),
+                AtBoot::All(name("vms")),
+            ],
+            activate_wait: Duration::from_secs(60),
             log: "warn,volumed=debug".into(),
         };
         assert_eq!(config, expected);
@@ -356,6 +421,14 @@ mod tests {
             assert!(text.starts_with("move_rate: ") && text.ends_with("\"off\""), "{wrong}: {text}");
         }
         assert_eq!(Config::parse("move_rate = \"off\"").unwrap().move_rate, MoveRate(None));
+        for wrong in ["pg", "/dev/volumed/data/pg", "*", "data/*/x", "data/pg@", "../*", ""] {
+            let text = error(&format!("activate_at_boot = [{wrong:?}]"));
+            assert!(text.starts_with(&format!("activate_at_boot: {wrong:?}: ")), "{wrong}: {text}");
+        }
+        for wrong in ["10", "", "off", "11m", "1h", "-1s"] {
+            assert!(error(&format!("activate_wait = {wrong:?}")).contains("no time such as \"10s\""), "{wrong}");
+        }
+        assert_eq!(Config::parse("activate_wait = \"0s\"").unwrap().activate_wait, Duration::ZERO);
         assert!(error("log = \"volumed=loud\"").starts_with("log:"));
         assert!(error("log = \"loud\"").contains("none of off, error, warn"));
         assert!(error("socket = 5").contains("invalid type"));

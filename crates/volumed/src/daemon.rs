@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use vol_api::Problem;
+use vol_engine::Progress;
 
 use crate::access::{Access, system_lookup};
 use crate::activation::{self, Handed};
@@ -19,18 +20,24 @@ use crate::api::Backend;
 use crate::config::{Config, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::socket::{BoundSocket, Reach, RunLock};
-use crate::{metrics, notify, server};
+use crate::{liveness, metrics, notify, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How often the service manager hears that recovery goes on, and how much more time it is asked for.
-const RECOVERY_TICK: Duration = Duration::from_secs(10);
+/// How often the service manager hears what recovery does, and how much more time it is asked for.
+const RECOVERY_TICK: Duration = Duration::from_secs(2);
 const RECOVERY_EXTENSION: Duration = Duration::from_secs(60);
+/// A recovery that has begun nothing new for so long gets no more: it hangs.
+const RECOVERY_STEP_MAX: Duration = Duration::from_secs(600);
+/// So long clients wait in a socket of systemd's for a recovery to end; after that each is told that it goes on.
+const RECOVERY_QUIET: Duration = Duration::from_secs(5);
+/// At the end, how long those who have connected may take to ask; who comes later waits in systemd's socket for the next daemon.
+const LAST_REQUESTS: Duration = Duration::from_millis(200);
 
 /// Opens the host and recovers: `backend::open`, or a test's.
-pub trait Open: FnOnce(&Config) -> anyhow::Result<Arc<dyn Backend>> + Send + 'static {}
+pub trait Open: FnOnce(&Config, &Arc<Progress>) -> anyhow::Result<Arc<dyn Backend>> + Send + 'static {}
 
-impl<F: FnOnce(&Config) -> anyhow::Result<Arc<dyn Backend>> + Send + 'static> Open for F {}
+impl<F: FnOnce(&Config, &Arc<Progress>) -> anyhow::Result<Arc<dyn Backend>> + Send + 'static> Open for F {}
 
 /// Runs the daemon until SIGTERM or SIGINT, with the backend that `open` recovers.
 ///
@@ -58,10 +65,13 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = watch::channel(false);
 
+    let reach = Reach::for_groups(&access.gids());
     let (listener, bound) = match handed.control {
-        Some(listener) => (listener, None),
+        Some(listener) => {
+            adopt(&listener, &config, reach);
+            (listener, None)
+        }
         None => {
-            let reach = Reach::for_groups(&access.gids());
             let (listener, bound) = BoundSocket::bind(&config.socket, reach, lock)?;
             (listener, Some(bound))
         }
@@ -71,9 +81,10 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
     let shown =
         address.as_pathname().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
     let listener = UnixListener::from_std(listener)?;
-    let front = Arc::new(Front::new(access, Limits::default()));
-    let mut control = tokio::spawn(server::run(listener, Arc::clone(&front), system_lookup(), stopped.clone()));
-    front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped).await);
+    let handed_over = bound.is_none();
+    let last = if handed_over { LAST_REQUESTS } else { Duration::ZERO };
+    let front = Arc::new(Front::new(access, Limits { last_requests: last, ..Limits::default() }));
+    front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);
 
     tracing::info!(socket = %shown, version = env!("CARGO_PKG_VERSION"), "listening; recovering volume groups");
     let ended = async {
@@ -83,18 +94,35 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         }
     };
     tokio::pin!(ended);
-    let opened = tokio::select! {
-        opened = recover(config, open) => Some(opened),
-        _ = &mut ended => None,
+    let recovering = recover(config, open);
+    tokio::pin!(recovering);
+    let early = tokio::select! {
+        opened = &mut recovering, if handed_over => Some(Some(opened)),
+        _ = &mut ended => Some(None),
+        () = tokio::time::sleep(if handed_over { RECOVERY_QUIET } else { Duration::ZERO }) => None,
+    };
+    let mut control = tokio::spawn(server::run(listener, Arc::clone(&front), system_lookup(), stopped));
+    let opened = match early {
+        Some(opened) => opened,
+        None => tokio::select! {
+            opened = &mut recovering => Some(opened),
+            _ = &mut ended => None,
+        },
     };
     let result = match opened {
         None => Ok(()),
         Some(Err(error)) => Err(error.context("recovery failed")),
         Some(Ok(backend)) => {
             front.set_backend(Arc::clone(&backend));
-            notify::ready(&format!("Serving on {shown}"));
+            notify::ready(&match backend.alive() {
+                Ok(summary) => liveness::line(&summary),
+                Err(error) => error,
+            });
             tracing::info!("ready");
+            let watch =
+                liveness::start(tokio::runtime::Handle::current(), Arc::clone(&backend), control.abort_handle());
             let signal = ended.await;
+            drop(watch);
             tracing::info!(signal, "stopping");
             backend.stopping();
             finish(&front, &stop, &mut control).await;
@@ -108,24 +136,56 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
     result
 }
 
-/// Opens the backend on a thread of its own, and keeps the service manager patient meanwhile.
+/// Takes up a socket that systemd made. Who may open it is as the configuration says, and not as the unit does, which does not know it.
+fn adopt(listener: &std::os::unix::net::UnixListener, config: &Config, reach: Reach) {
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
+    let Some(path) = path else { return };
+    if path != config.socket {
+        tracing::warn!(
+            socket = %path.display(),
+            "the configuration wants the socket at {}; volumed.socket decides: see `systemctl edit volumed.socket`",
+            config.socket.display()
+        );
+    }
+    match reach.is_given(&path) {
+        Ok(true) => {}
+        Ok(false) => {
+            if let Err(error) = reach.give(&path) {
+                tracing::warn!(socket = %path.display(), %error, "its mode and group could not be set as the configuration wants them");
+            }
+        }
+        Err(error) => tracing::warn!(socket = %path.display(), %error, "its mode and group cannot be read"),
+    }
+}
+
+/// Opens the backend on a thread of its own, and keeps the service manager patient meanwhile, as long as something goes on.
 async fn recover(config: Config, open: impl Open) -> anyhow::Result<Arc<dyn Backend>> {
-    notify::status("Recovering volume groups");
-    let mut opening = tokio::task::spawn_blocking(move || open(&config));
+    let progress = Arc::new(Progress::default());
+    let told = progress.clone();
+    let mut opening = tokio::task::spawn_blocking(move || open(&config, &told));
     let mut tick = tokio::time::interval(RECOVERY_TICK);
     loop {
         tokio::select! {
             opened = &mut opening => return opened.context("it ended with a defect")?,
-            _ = tick.tick() => notify::extend_start(RECOVERY_EXTENSION),
+            _ = tick.tick() => {
+                let (what, since) = progress.last();
+                let what = if what.is_empty() { String::new() } else { format!(": {what}") };
+                notify::status(&format!("Recovering{what}, for {} s", since.as_secs()));
+                if since < RECOVERY_STEP_MAX {
+                    notify::extend_start(RECOVERY_EXTENSION);
+                }
+            }
         }
     }
 }
 
 /// Takes no new work, lets running changes and answers end, up to the limit.
 async fn finish(front: &Front, stop: &watch::Sender<bool>, control: &mut tokio::task::JoinHandle<()>) {
-    front.stop_changes();
     notify::stopping(&format!("Stopping; changes under way: {}", front.running_changes()));
     stop.send_replace(true);
+    // Those who have connected are heard; nobody new is let in.
+    tokio::time::sleep(front.limits().last_requests).await;
+    front.stop_changes();
     let all = async {
         let _ = control.await;
         // Changes whose client went away have no connection to wait for.

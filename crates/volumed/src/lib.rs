@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod activate;
 pub mod activation;
 pub mod api;
 pub mod backend;
@@ -15,6 +16,7 @@ pub mod daemon;
 #[cfg(test)]
 mod documents;
 pub mod guard;
+pub mod liveness;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -10,6 +10,21 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Whether there is one.
+pub fn somebody_listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// How often it wants a sign of life at least, if it does.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// The sign of life.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(text)]);

@@ -8,7 +8,7 @@ use vol_linux::LinuxHost;
 
 use crate::cli::{Args, Sub};
 use crate::config::Config;
-use crate::{backend, daemon, guard, logging};
+use crate::{activate, backend, daemon, guard, logging};
 
 /// Runs the program to its end: configuration, log, then the daemon over what `wrap` makes of the real host. The product passes
 /// the host on as it is.
@@ -19,6 +19,7 @@ pub fn run<H: HostMut + 'static>(wrap: impl FnOnce(LinuxHost) -> H + Send + 'sta
     if let Some(Sub::ResumeGuard) = args.command {
         return guard::run();
     }
+    let command = args.command.clone();
     let config = match Config::load(&args) {
         Ok(config) => config,
         Err(error) => {
@@ -27,7 +28,10 @@ pub fn run<H: HostMut + 'static>(wrap: impl FnOnce(LinuxHost) -> H + Send + 'sta
         }
     };
     logging::start(&config.log);
-    match daemon::run(config, |config| backend::open(config, wrap)) {
+    if let Some(Sub::Activate { wait, fstab }) = command {
+        return activate::run(&config, fstab.as_deref(), wait, wrap);
+    }
+    match daemon::run(config, |config, progress| backend::open(config, progress, wrap)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -49,6 +49,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of users without a role, who only get to hear that.
     pub strangers: usize,
+    /// When the server is to end, how long those who have connected may take to send a request.
+    pub last_requests: Duration,
 }
 
 impl Default for Limits {
@@ -63,6 +65,7 @@ impl Default for Limits {
             relief: 16,
             connections: 256,
             strangers: 16,
+            last_requests: Duration::ZERO,
         }
     }
 }
@@ -122,6 +125,10 @@ impl Front {
         })
     }
 
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// From now on changes are refused, and those that wait for their turn too.
     pub fn stop_changes(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -163,6 +170,7 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));
+    let (end, ended) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -195,12 +203,16 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
             tracing::warn!(uid = peer.credentials.uid, "too many connections; this one is closed");
             continue;
         };
-        let (router, stop) = (router.clone(), stop.clone());
+        let (router, ended) = (router.clone(), ended.clone());
         connections.spawn(async move {
-            serve_http(stream, router, peer, &limits, stop).await;
+            serve_http(stream, router, peer, &limits, ended).await;
             drop(slot);
         });
     }
     drop(listener);
+    if !limits.last_requests.is_zero() {
+        tokio::time::sleep(limits.last_requests).await;
+    }
+    end.send_replace(true);
     while connections.join_next().await.is_some() {}
 }

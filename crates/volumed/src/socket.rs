@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -16,7 +17,13 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     #[error("another volumed{} is running: it holds {}", .pid, .path.display())]
-    Locked { path: PathBuf, pid: String },
+    Locked {
+        path: PathBuf,
+        /// ` (pid N)`, or nothing.
+        pid: String,
+        /// It is `volumed activate`, which ends soon.
+        passing: bool,
+    },
     #[error("another process answers at {}; stop it, or use --socket", .path.display())]
     InUse { path: PathBuf },
     #[error("{} is there and is no socket; it was left alone", .path.display())]
@@ -31,6 +38,11 @@ fn at(path: &Path) -> impl Fn(io::Error) -> SocketError + '_ {
 
 /// Held by the one daemon of a machine. A fixed place, not a setting.
 const HOST_LOCK: &str = "/run/volumed-host.lock";
+/// What stands in it behind the pid if it is not a daemon that holds it.
+const PASSING: &str = "activate";
+/// How long a daemon waits for `volumed activate` to end, which waits for disks no longer than it may.
+const PATIENCE: Duration = Duration::from_secs(660);
+const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
 /// Held by the one daemon of a run directory, or of the machine.
 #[derive(Debug)]
@@ -45,19 +57,43 @@ impl RunLock {
     /// [`SocketError::Locked`] when another daemon holds it.
     pub fn take(run_dir: &Path) -> Result<Self, SocketError> {
         DirBuilder::new().recursive(true).mode(0o755).create(run_dir).map_err(at(run_dir))?;
-        Self::lock(run_dir.join("lock"))
+        Self::lock(run_dir.join("lock"), "")
     }
 
     /// The lock of the whole machine, whatever run directory a daemon was given: two daemons that write to the same disks
     /// would each take the other's commits for its own.
     ///
     /// # Errors
-    /// [`SocketError::Locked`] when another daemon holds it.
+    /// [`SocketError::Locked`] when another daemon holds it. For `volumed activate` it is waited.
     pub fn take_host() -> Result<Self, SocketError> {
-        Self::lock(PathBuf::from(HOST_LOCK))
+        Self::take_after_activation(Path::new(HOST_LOCK), PATIENCE)
     }
 
-    fn lock(path: PathBuf) -> Result<Self, SocketError> {
+    fn take_after_activation(path: &Path, patience: Duration) -> Result<Self, SocketError> {
+        let end = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match Self::lock(path.to_owned(), "") {
+                Err(SocketError::Locked { passing: true, pid, .. }) if Instant::now() < end => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::info!("waiting for `volumed activate`{pid} to end");
+                    }
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`RunLock::take_host`], for a process that ends soon.
+    ///
+    /// # Errors
+    /// [`SocketError::Locked`] when anybody holds it.
+    pub fn take_host_for_activation() -> Result<Self, SocketError> {
+        Self::lock(PathBuf::from(HOST_LOCK), PASSING)
+    }
+
+    fn lock(path: PathBuf, who: &str) -> Result<Self, SocketError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -68,23 +104,27 @@ impl RunLock {
             .map_err(at(&path))?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
-            Err((file, Errno::EWOULDBLOCK)) => return Err(SocketError::Locked { path, pid: pid_in(&file) }),
+            Err((file, Errno::EWOULDBLOCK)) => {
+                let (pid, passing) = holder(&file);
+                return Err(SocketError::Locked { path, pid, passing });
+            }
             Err((_, errno)) => return Err(at(&path)(errno.into())),
         };
         // The pid is for people; that it cannot be written (a full disk) must not keep the daemon from starting.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {who}", std::process::id()));
         Ok(Self { _file: file })
     }
 }
 
-/// ` (pid N)`, or nothing.
-fn pid_in(file: &File) -> String {
+/// ` (pid N)` or nothing, and whether it is one that ends soon.
+fn holder(file: &File) -> (String, bool) {
     let mut text = String::new();
-    let read = file.take(16).read_to_string(&mut text);
-    match (read, text.trim().parse::<u32>()) {
-        (Ok(_), Ok(pid)) => format!(" (pid {pid})"),
-        _ => String::new(),
+    if file.take(32).read_to_string(&mut text).is_err() {
+        return (String::new(), false);
     }
+    let mut words = text.split_whitespace();
+    let pid = words.next().and_then(|word| word.parse::<u32>().ok());
+    (pid.map_or(String::new(), |pid| format!(" (pid {pid})")), words.next() == Some(PASSING))
 }
 
 /// Who may open the socket.
@@ -107,6 +147,36 @@ impl Reach {
             _ => Self::Everyone,
         }
     }
+
+    /// Whether the socket at `path` has this mode and group.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn is_given(self, path: &Path) -> io::Result<bool> {
+        let metadata = fs::symlink_metadata(path)?;
+        let (mode, group) = self.mode_and_group();
+        Ok(metadata.permissions().mode() & 0o777 == mode && group.is_none_or(|gid| metadata.gid() == gid))
+    }
+
+    const fn mode_and_group(self) -> (u32, Option<u32>) {
+        match self {
+            Self::Owner => (0o600, None),
+            Self::Group(gid) => (0o660, Some(gid)),
+            Self::Everyone => (0o666, None),
+        }
+    }
+
+    /// Gives the socket at `path` this mode and group.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn give(self, path: &Path) -> io::Result<()> {
+        let (mode, group) = self.mode_and_group();
+        if group.is_some() {
+            std::os::unix::fs::chown(path, None, group)?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
 }
 
 /// A socket that this process bound and removes again.
@@ -124,18 +194,6 @@ fn identity(metadata: &fs::Metadata) -> Identity {
     (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }
 
-fn open_to(path: &Path, reach: Reach) -> io::Result<()> {
-    let mode = match reach {
-        Reach::Owner => 0o600,
-        Reach::Group(gid) => {
-            std::os::unix::fs::chown(path, None, Some(gid))?;
-            0o660
-        }
-        Reach::Everyone => 0o666,
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
 impl BoundSocket {
     /// Binds `path`, after removing a socket that nobody listens at. Needs the lock.
     ///
@@ -148,7 +206,7 @@ impl BoundSocket {
         remove_stale(path)?;
         // Until its mode is set the umask holds; who slips in before is judged by credentials like everybody.
         let listener = UnixListener::bind(path).map_err(at(path))?;
-        let opened = open_to(path, reach).and_then(|()| fs::symlink_metadata(path));
+        let opened = reach.give(path).and_then(|()| fs::symlink_metadata(path));
         match opened {
             Ok(metadata) => Ok((listener, Self { path: path.to_owned(), identity: identity(&metadata) })),
             Err(error) => {
@@ -207,6 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_waits_for_an_activation_and_for_no_other_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = RunLock::lock(path.clone(), PASSING).unwrap();
+        let error = RunLock::take_after_activation(&path, Duration::ZERO).unwrap_err();
+        assert!(matches!(error, SocketError::Locked { passing: true, .. }));
+        let ending = std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(150));
+            drop(held);
+        });
+        let daemon = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap();
+        ending.join().unwrap();
+        let begin = Instant::now();
+        let error = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap_err();
+        assert!(matches!(error, SocketError::Locked { passing: false, .. }));
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        drop(daemon);
+    }
+
+    #[test]
     fn a_stale_socket_is_replaced_and_anything_else_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let lock = RunLock::take(dir.path()).unwrap();
@@ -236,5 +314,10 @@ mod tests {
         let gid = nix::unistd::getegid().as_raw();
         let _bound = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
         assert_eq!(mode(&path), 0o660);
+        assert!(Reach::Group(gid).is_given(&path).unwrap());
+        assert!(!Reach::Owner.is_given(&path).unwrap());
+        Reach::Everyone.give(&path).unwrap();
+        assert!(Reach::Everyone.is_given(&path).unwrap());
+        assert_eq!(mode(&path), 0o666);
     }
 }

@@ -151,7 +151,7 @@ pub fn sectors(bytes: Bytes) -> u64 {
 
 pub fn creation(device: Device, table: Vec<TargetLine>) -> DmCreate {
     let (name, uuid, private) = (device.name(), device.uuid(), device.is_private());
-    DmCreate { name, uuid, table, read_only: false, private }
+    DmCreate { name, uuid, table, read_only: false, private, link: None }
 }
 
 /// Tries to make a dm device.

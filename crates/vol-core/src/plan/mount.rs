@@ -228,20 +228,48 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
 
 /// `volume attach`: makes the device of a raw volume, for who wants a block device. An empty plan: it is active already.
 pub fn attach(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    raw(catalog, volume)?;
     attach_as(catalog, kernel, volume, false)
 }
 
 /// As [`attach`], but the device cannot be written to; of a volume in a refused pool too.
 pub fn attach_read_only(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    raw(catalog, volume)?;
     attach_as(catalog, kernel, volume, true)
+}
+
+/// Makes the device of a volume or a snapshot whatever is on it, for who mounts it by its name in `/dev/volumed`: what `/etc/fstab`
+/// names at boot. An empty plan: it is active already, and live.
+pub fn activate(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<Plan, Refusal> {
+    let device = Device::Volume(volume.id);
+    match (kernel.dm.get(&device), &volume.content) {
+        (Some(info), _) if info.live_table && !info.suspended => {
+            Ok(Plan::new(format!("attach {}/{}", catalog.vg().name, VolumeName::of(volume))))
+        }
+        (Some(info), _) => Err(Refusal::new(
+            RefusalCode::Degraded,
+            format!("the device {} of {}/{} is suspended", info.name, catalog.vg().name, VolumeName::of(volume)),
+        )
+        .hint("restart volumed: it resumes what was left suspended")),
+        (None, Content::Raw | Content::Formatted { .. }) => attach_as(catalog, kernel, volume, false),
+        (None, Content::Blank | Content::Formatting { .. }) => Err(Refusal::new(
+            RefusalCode::Refused,
+            format!("{}/{} was never formatted to the end", catalog.vg().name, VolumeName::of(volume)),
+        )),
+    }
+}
+
+fn raw(catalog: &Catalog, volume: &Volume) -> Result<(), Refusal> {
+    if volume.content == Content::Raw {
+        return Ok(());
+    }
+    let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
+    Err(Refusal::new(RefusalCode::Refused, format!("{path} has a file system that volumed looks after"))
+        .hint(format!("mount it instead: `volctl volume mount {path} PATH`")))
 }
 
 fn attach_as(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: bool) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
-    if volume.content != Content::Raw {
-        return Err(Refusal::new(RefusalCode::Refused, format!("{path} has a file system that volumed looks after"))
-            .hint(format!("mount it instead: `volctl volume mount {path} PATH`")));
-    }
     if volume.state != VolumeState::Ready {
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }

@@ -10,9 +10,12 @@ use vol_core::observed::{DevNumber, FsCheck, FsVerdict, Mount, Probe, TargetLine
 use vol_core::step::{Action, Requirement, Step};
 use vol_types::{Bytes, FsKind, PoolId, PvId, VolumeId, defect};
 
+use vol_core::Catalog;
+
 use super::{LET_GO_STEP, LET_GO_TRIES, missing, tolerate};
 use crate::error::StepError;
 use crate::host::{DmCreate, HostErrorKind, HostMut, MountCall};
+use crate::links;
 
 /// While a pool's table is swapped the pool is suspended, and the kernel loads no table of a thin volume in it (`dm-thin.c`,
 /// `thin_ctr`, *Unable to activate thin device while pool is suspended*): the two take turns.
@@ -54,6 +57,7 @@ pub struct Apart<'a, H: ?Sized> {
     pub host: &'a H,
     pub gates: &'a Gates,
     pub pv_number: &'a dyn Fn(PvId) -> Option<DevNumber>,
+    pub catalog: &'a RwLock<Catalog>,
 }
 
 impl<H: HostMut + ?Sized> Apart<'_, H> {
@@ -92,8 +96,14 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
                     table: lines,
                     read_only: *read_only,
                     private: device.is_private(),
+                    link: self.link_of(*device),
                 };
                 self.gates.through(table, || self.host.dm_create(&call))?;
+                // Who renamed it meanwhile may not have seen it.
+                match self.link_of(*device) {
+                    Some(now) if call.link.as_ref() != Some(&now) => links::set(self.host, *device, &now),
+                    _ => {}
+                }
             }
             Action::ReloadDm { device, table } => {
                 let lines = self.lines(table)?;
@@ -134,6 +144,11 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
             other => return Err(not_apart(other.kind())),
         }
         Ok(())
+    }
+
+    /// As numbers, names are those of the moment.
+    fn link_of(&self, device: Device) -> Option<String> {
+        links::of(&self.catalog.read().unwrap_or_else(PoisonError::into_inner), device)
     }
 
     pub fn number(&self, below: Below) -> Option<DevNumber> {

@@ -198,6 +198,7 @@ fn f31_a_device_of_ours_that_no_group_knows_is_told_and_left_alone() {
         table: vec![stray],
         read_only: false,
         private: false,
+        link: None,
     })
     .unwrap();
     engine.refresh();

@@ -36,7 +36,7 @@ fn make(host: &SimHost, number: u8) -> DevNumber {
     };
     let table = vec![line(0, 5 * 2048, on("/dev/sda")), line(5 * 2048, 8 * 2048, on("/dev/sdb"))];
     let (name, uuid) = (device(number).name(), device(number).uuid());
-    host.dm_create(&DmCreate { name, uuid, table, read_only: false, private: true }).unwrap().dev
+    host.dm_create(&DmCreate { name, uuid, table, read_only: false, private: true, link: None }).unwrap().dev
 }
 
 /// Eight sectors in every 64 KiB, each of them different.

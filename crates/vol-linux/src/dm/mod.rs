@@ -3,6 +3,7 @@
 
 pub(crate) mod contents;
 pub(crate) mod guard;
+mod links;
 pub(crate) mod raw;
 pub(crate) mod status;
 pub(crate) mod window;
@@ -21,6 +22,7 @@ use vol_engine::host::{DmCreate, HostError, HostErrorKind, HostResult};
 use vol_types::Sectors;
 
 use crate::error;
+use links::Links;
 use raw::{Command, Request, SignalsBlocked};
 
 /// How long a removal waits for udev to close the device.
@@ -42,6 +44,7 @@ type Version = (u32, u32, u32);
 /// The door to device-mapper. Opened at the first use, so that the daemon starts on a machine without it.
 pub(crate) struct Dm {
     open: Mutex<Option<Arc<DM>>>,
+    links: Links,
 }
 
 /// Node of a dm device; devtmpfs makes it.
@@ -50,8 +53,8 @@ pub(crate) fn node(dev: DevNumber) -> PathBuf {
 }
 
 impl Dm {
-    pub(crate) const fn new() -> Self {
-        Self { open: Mutex::new(None) }
+    pub(crate) fn new() -> Self {
+        Self { open: Mutex::new(None), links: Links::new() }
     }
 
     /// `Unsupported` if the kernel has no device-mapper.
@@ -205,6 +208,8 @@ impl Dm {
         })?;
         let made = self
             .load(&what, uuid, &table, device.read_only)
+            // udev looks when the device is resumed.
+            .map(|()| self.name_link(device))
             .and_then(|()| self.resume_with(&device.uuid, cookie, 0))
             .and_then(|()| self.present(&device.uuid))
             .and_then(|info| wait_for_node(&what, info.dev).map(|()| info));
@@ -214,6 +219,25 @@ impl Dm {
             }
             error
         })
+    }
+
+    fn name_link(&self, device: &DmCreate) {
+        let Some(link) = &device.link else { return };
+        if let Err(error) = self.links.set(&device.uuid, link) {
+            tracing::warn!(device = device.name, link, %error, "there will be no link to it in /dev/volumed");
+        }
+    }
+
+    /// See [`vol_engine::host::HostMut::dm_link`].
+    pub(crate) fn link(&self, uuid: &str, link: &str) -> HostResult<()> {
+        if self.links.of(uuid).as_deref() == Some(link) {
+            return Ok(());
+        }
+        let what = format!("link /dev/volumed/{link} to dm device {uuid}");
+        let dev = self.present(uuid)?.dev;
+        self.links.set(uuid, link).map_err(|e| error::io(&*what, &e))?;
+        // udev looks again at what changed, whoever says so.
+        std::fs::write(format!("/sys/dev/block/{dev}/uevent"), "change").map_err(|e| error::io(what, &e))
     }
 
     fn load(&self, what: &str, uuid: &DmUuid, table: &[KernelLine], read_only: bool) -> HostResult<()> {
@@ -284,7 +308,12 @@ impl Dm {
         let end = Instant::now() + REMOVE_PATIENCE;
         loop {
             match raw::call(dm.file().as_fd(), Command::Remove, &request) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if !raw::is_private(uuid) {
+                        self.links.forget(uuid);
+                    }
+                    return Ok(());
+                }
                 Err(Errno::EBUSY) if Instant::now() < end => sleep(REMOVE_STEP),
                 Err(e) => return Err(error::sys(format!("remove dm device {uuid}"), e)),
             }

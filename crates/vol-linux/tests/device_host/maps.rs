@@ -31,7 +31,8 @@ fn a_device_is_made_changed_and_removed() {
     assert_eq!(bench.host.dm_device(&device.uuid()).unwrap().unwrap().dev, info.dev);
     assert!(bench.host.dm_devices().unwrap().iter().any(|found| found.uuid == device.uuid()));
 
-    let twice = DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false };
+    let twice =
+        DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false, link: None };
     assert_eq!(bench.host.dm_create(&twice).unwrap_err().kind, HostErrorKind::Exists);
     let same_name = DmCreate { uuid: volume().uuid(), ..twice.clone() };
     assert_eq!(bench.host.dm_create(&same_name).unwrap_err().kind, HostErrorKind::Exists);
@@ -58,7 +59,8 @@ fn a_device_whose_table_is_refused_is_not_left_behind() {
     let dev = bench.number(&bench.disk(Bytes::mib(64)));
     let device = volume();
     let attempt = |table| {
-        let create = DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false };
+        let create =
+            DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false, link: None };
         let error = bench.host.dm_create(&create).unwrap_err();
         assert_eq!(bench.host.dm_device(&device.uuid()).unwrap(), None);
         error.kind

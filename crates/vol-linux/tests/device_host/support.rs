@@ -146,8 +146,14 @@ impl Bench {
     }
 
     pub fn map(&self, device: Device, table: Vec<TargetLine>, read_only: bool) -> DmInfo {
-        let create =
-            DmCreate { name: device.name(), uuid: device.uuid(), table, read_only, private: device.is_private() };
+        let create = DmCreate {
+            name: device.name(),
+            uuid: device.uuid(),
+            table,
+            read_only,
+            private: device.is_private(),
+            link: None,
+        };
         let info = self.host.dm_create(&create).unwrap();
         self.maps.lock().unwrap().push(device.uuid());
         info

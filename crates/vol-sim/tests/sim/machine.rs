@@ -52,7 +52,7 @@ pub fn create(host: &SimHost, device: Device, table: Vec<TargetLine>) -> HostRes
 
 pub fn create_as(host: &SimHost, device: Device, table: Vec<TargetLine>, read_only: bool) -> HostResult<DmInfo> {
     let private = device.is_private();
-    host.dm_create(&DmCreate { name: device.name(), uuid: device.uuid(), table, read_only, private })
+    host.dm_create(&DmCreate { name: device.name(), uuid: device.uuid(), table, read_only, private, link: None })
 }
 
 /// A pool of `/dev/sda`: metadata 4 MiB from 1 MiB on, data from 8 MiB on.

@@ -135,7 +135,8 @@ fn a_private_layer_that_is_not_hidden_is_a_violation() {
     host.dm_remove(&Device::PoolData(pool.id).uuid()).expect("remove");
     let device = Device::PoolData(pool.id);
     let table = line(1024, "linear", format!("{} 16384", dev(&host, SDA)));
-    let call = DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false };
+    let call =
+        DmCreate { name: device.name(), uuid: device.uuid(), table, read_only: false, private: false, link: None };
     host.dm_create(&call).expect("create");
     assert!(host.violations()[0].contains("private: false"));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vol_api::{
-    ApiError, Changed, InitInfo, Outcome, PoolInfo, ScanInfo, SnapshotInfo, VgInfo, VolumeInfo, parse_field,
+    ApiError, Changed, ErrorCode, InitInfo, Outcome, PoolInfo, ScanInfo, SnapshotInfo, VgInfo, VolumeInfo, parse_field,
 };
 use vol_core::VolumeName;
 use vol_core::plan::mount::MountAs;
@@ -255,12 +255,29 @@ pub(super) fn snapshot_name(path: &SnapshotPath) -> VolumeName {
     VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) }
 }
 
+/// What to do about a mount namespace.
+pub(super) const SEEN_HINT: &str =
+    "look for a directive that makes one in `systemctl cat volumed` (docs/service.md lists them), and restart volumed";
+
+/// Refuses to mount where only this daemon would see it: a container would be given the empty directory below.
+fn mounts_are_seen<H: HostMut + 'static>(backend: &EngineBackend<H>) -> Result<(), ApiError> {
+    match &backend.facts.mounts_hidden {
+        None => Ok(()),
+        Some(why) => Err(ApiError::new(
+            ErrorCode::Unsupported,
+            format!("nothing is mounted, because nobody else on this host would see it: {why}"),
+        )
+        .with_hint(SEEN_HINT)),
+    }
+}
+
 pub fn mount_volume<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &VolumePath,
     request: &vol_api::Mount,
     dry_run: bool,
 ) -> Change<VolumeInfo> {
+    mounts_are_seen(backend)?;
     let target = Path::new(&request.path);
     let how = MountAs { read_only: request.read_only, whole: request.whole };
     let done = backend.engine.mount(&path.vg, &volume_name(path), target, how, dry_run);
@@ -337,6 +354,7 @@ pub fn mount_snapshot<H: HostMut + 'static>(
     request: &vol_api::Mount,
     dry_run: bool,
 ) -> Change<SnapshotInfo> {
+    mounts_are_seen(backend)?;
     let target = Path::new(&request.path);
     let how = MountAs { read_only: true, whole: request.whole };
     let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, how, dry_run);
@@ -369,7 +387,9 @@ pub fn scan<H: HostMut + 'static>(
         return Ok(Changed::Planned(plan(&planned)));
     }
     let before = (backend.engine.vgs().len(), present(&backend.pvs(None)?));
-    backend.engine.scan(&files, true).map_err(from_engine)?;
+    let scanned = backend.engine.scan(&files, true).map_err(from_engine);
+    backend.attach_at_boot();
+    scanned?;
     let found = ScanInfo { vgs: backend.vgs()?, pvs: backend.pvs(None)? };
     let changed = (found.vgs.len(), present(&found.pvs)) != before || !files.is_empty();
     Ok(Changed::Done(Outcome { changed, object: Some(found), warnings: Vec::new() }))

@@ -16,9 +16,10 @@ use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
-use crate::api::{Backend, Change, Read};
+use crate::api::{Backend, Change, Read, Summary};
 use crate::socket::RunLock;
 
+pub mod boot;
 mod change;
 mod error;
 mod fs;
@@ -35,7 +36,7 @@ mod thick;
 mod trash;
 mod usage;
 
-pub use open::open;
+pub use open::{open, open_host};
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
@@ -61,6 +62,8 @@ pub struct Facts {
     pub started_at: u64,
     /// What is wrong with the machine itself: no device-mapper, no io_uring.
     pub problems: Vec<vol_api::Problem>,
+    /// Why nobody else on the host would see what is mounted here, if so.
+    pub mounts_hidden: Option<String>,
 }
 
 /// The [`Backend`] over an engine.
@@ -71,6 +74,9 @@ pub struct EngineBackend<H: HostMut> {
     window: Option<Duration>,
     tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
+    /// What is to be attached at boot, and what of that could not be.
+    at_boot: Arc<boot::BootList>,
+    not_attached: boot::NotAttached,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -131,6 +137,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             window: None,
             tickers: Mutex::default(),
             maintainer: Mutex::new(None),
+            at_boot: Arc::default(),
+            not_attached: Arc::default(),
             _only: None,
         }
     }
@@ -250,6 +258,35 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 }
 
 impl<H: HostMut + 'static> Backend for EngineBackend<H> {
+    fn alive(&self) -> Result<Summary, String> {
+        let dead = |name: &str| format!("the thread {name:?} has ended");
+        let tickers = self.tickers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ended) = tickers.iter().find(|ticker| ticker.thread.is_finished()) {
+            return Err(dead(ended.name));
+        }
+        drop(tickers);
+        let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner);
+        if maintainer.as_ref().is_some_and(|one| one.thread.is_finished()) {
+            return Err(dead("maintain"));
+        }
+        drop(maintainer);
+        let others = self.facts.problems.len() + self.engine.scan_problems().len() + self.boot_problems().len();
+        let mut summary = Summary { problems: others as u64, ..Summary::default() };
+        for vg in self.engine.vgs() {
+            summary.vgs += 1;
+            summary.problems += vg.view().problems.len() as u64;
+            vg.read(|catalog| {
+                for volume in catalog.volumes().filter(|one| one.state != VolumeState::Deleted) {
+                    match volume.snapshot {
+                        Some(_) => summary.snapshots += 1,
+                        None => summary.volumes += 1,
+                    }
+                }
+            });
+        }
+        Ok(summary)
+    }
+
     fn status(&self) -> Read<Status> {
         let vgs = self.engine.vgs();
         let mut status = info::status(&self.facts, &self.engine.host().io_backend());
@@ -257,7 +294,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             let view = vg.view();
             vg.read(|catalog| info::add_to_status(&mut status, catalog, &view));
         }
-        for problem in self.engine.scan_problems() {
+        for problem in self.engine.scan_problems().into_iter().chain(self.boot_problems()) {
             info::add_problem(&mut status, &problem, None);
         }
         Ok(status)

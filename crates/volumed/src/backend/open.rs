@@ -1,14 +1,16 @@
 //! Opening the real host and finding what is on its disks, before anything is served.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use vol_api::{DmTarget, KernelInfo, Problem};
-use vol_engine::Engine;
 use vol_engine::host::{HostMut, HostRead as _};
 use vol_engine::moving::Pace;
+use vol_engine::{Engine, Progress};
 use vol_linux::{LinuxHost, LinuxOptions};
 
+use super::boot::{BootList, FSTAB};
 use super::{EngineBackend, Facts};
 use crate::api::Backend;
 use crate::config::{Config, IoChoice};
@@ -24,10 +26,39 @@ const TARGETS_NEEDED: [&str; 3] = ["linear", "thin-pool", "thin"];
 /// The host cannot be opened at all. A VG that cannot be opened is no error: it is a problem in `status`.
 pub fn open<H: HostMut + 'static>(
     config: &Config,
+    progress: &Arc<Progress>,
     wrap: impl FnOnce(LinuxHost) -> H,
 ) -> anyhow::Result<Arc<dyn Backend>> {
     let only = RunLock::take_host().context("only one volumed may use the disks of a machine")?;
-    let host = LinuxHost::new(LinuxOptions {
+    let host = open_host(config)?;
+    let io = host.io_backend();
+    tracing::info!(reason = io.reason, "own I/O by {}", io.name);
+    let facts = facts(&host);
+    let engine = Engine::new(wrap(host)).telling(progress.clone());
+    engine.set_pace(Pace { share: config.move_share, rate: config.move_rate.0 });
+    if let Err(error) = engine.scan(&[], false) {
+        tracing::error!(%error, "the disks could not be looked at");
+    }
+    let at_boot = BootList::read(config, Path::new(FSTAB));
+    at_boot.complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
+    let backend =
+        EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).attaching(at_boot).holding(only);
+    backend.attach_at_boot();
+    backend.start_attaching_late(config.activate_wait).context("the thread that looks for late disks")?;
+    backend.start_refreshing().context("the refreshing thread")?;
+    backend.start_purging().context("the purging thread")?;
+    backend.start_filling().context("the filling thread")?;
+    backend.start_maintaining().context("the maintaining thread")?;
+    backend.start_guarding_space().context("the thread that lets pools grow")?;
+    Ok(Arc::new(backend))
+}
+
+/// The machine, as the configuration wants its I/O done.
+///
+/// # Errors
+/// The I/O that is asked for cannot be had.
+pub fn open_host(config: &Config) -> anyhow::Result<LinuxHost> {
+    LinuxHost::new(LinuxOptions {
         io: match config.io {
             IoChoice::Auto => vol_linux::IoChoice::Auto,
             IoChoice::Uring => vol_linux::IoChoice::Uring,
@@ -37,22 +68,7 @@ pub fn open<H: HostMut + 'static>(
         state_dir: config.state_dir.clone(),
         guard_command: None,
     })
-    .context("the daemon's own I/O")?;
-    let io = host.io_backend();
-    tracing::info!(reason = io.reason, "own I/O by {}", io.name);
-    let facts = facts(&host);
-    let engine = Engine::new(wrap(host));
-    engine.set_pace(Pace { share: config.move_share, rate: config.move_rate.0 });
-    if let Err(error) = engine.scan(&[], false) {
-        tracing::error!(%error, "the disks could not be looked at");
-    }
-    let backend = EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).holding(only);
-    backend.start_refreshing().context("the refreshing thread")?;
-    backend.start_purging().context("the purging thread")?;
-    backend.start_filling().context("the filling thread")?;
-    backend.start_maintaining().context("the maintaining thread")?;
-    backend.start_guarding_space().context("the thread that lets pools grow")?;
-    Ok(Arc::new(backend))
+    .context("the daemon's own I/O")
 }
 
 fn facts(host: &LinuxHost) -> Facts {
@@ -93,6 +109,14 @@ fn facts(host: &LinuxHost) -> Facts {
             );
         }
     }
+    let mounts_hidden = vol_linux::hidden_from_init().unwrap_or_else(|error| {
+        tracing::warn!(%error, "whether mounts made here are seen by others cannot be told");
+        None
+    });
+    if let Some(why) = &mounts_hidden {
+        let message = format!("mounts made here would not be seen by anybody else, so none are made: {why}");
+        problem("mounts_hidden", message, super::change::SEEN_HINT);
+    }
     let boot_id = host.boot_id().unwrap_or_else(|error| {
         tracing::warn!(%error, "the boot id cannot be read");
         String::new()
@@ -113,5 +137,6 @@ fn facts(host: &LinuxHost) -> Facts {
         boot_id,
         started_at: host.now(),
         problems,
+        mounts_hidden,
     }
 }

@@ -46,7 +46,7 @@ fn the_life_of_a_daemon() {
     let daemon = thread::spawn({
         let config = config.clone();
         move || {
-            run(config, move |_: &Config| {
+            run(config, move |_: &Config, _: &Arc<Progress>| {
                 recovering.recv()?;
                 Ok(Arc::<Fake>::default() as Arc<dyn Backend>)
             })
@@ -55,7 +55,8 @@ fn the_life_of_a_daemon() {
     let not_ready = |answer: &Result<Status, ClientError>| matches!(answer, Err(ClientError::Api(e)) if e.code == ErrorCode::NotReady);
     until(&socket, not_ready).unwrap_err();
 
-    let second = run(config, |_: &Config| panic!("a second daemon got as far as recovery")).unwrap_err();
+    let second =
+        run(config, |_: &Config, _: &Arc<Progress>| panic!("a second daemon got as far as recovery")).unwrap_err();
     assert!(second.to_string().contains("is running: it holds"), "{second}");
     assert!(not_ready(&status(&socket)), "the second daemon disturbed the first");
 
@@ -74,7 +75,7 @@ fn a_recovery_that_fails_ends_the_daemon_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let socket = config.socket.clone();
-    let error = run(config, |_: &Config| anyhow::bail!("no device-mapper")).unwrap_err();
+    let error = run(config, |_: &Config, _: &Arc<Progress>| anyhow::bail!("no device-mapper")).unwrap_err();
     assert_eq!(format!("{error:#}"), "recovery failed: no device-mapper");
     assert!(!socket.exists());
 }

@@ -112,6 +112,9 @@ impl Life for Fake {
 }
 
 impl Backend for Fake {
+    fn alive(&self) -> Result<crate::api::Summary, String> {
+        Ok(crate::api::Summary::default())
+    }
     fn status(&self) -> Read<Status> {
         Ok(Status::default())
     }
