@@ -4,11 +4,13 @@
 //! - a request waits for no other one, except a change for its turn among the changes that may run at once (those that bring relief
 //!   have turns of their own);
 //! - a change that was begun runs to its end, whether or not its client is still there;
+//! - every request is an [`operation`], which ends exactly once and is in the log then;
 //! - a panic costs one answer (`internal`), not the daemon;
 //! - root can always connect: users, strangers and root have connections of their own.
 
 mod call;
 mod connection;
+pub mod operation;
 mod reply;
 mod routes;
 #[cfg(test)]
@@ -25,6 +27,8 @@ use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
+
+use operation::Operations;
 
 pub use connection::serve_http;
 
@@ -76,6 +80,7 @@ pub struct Front {
     relief: Arc<Semaphore>,
     stopping: AtomicBool,
     limits: Limits,
+    operations: Arc<Operations>,
 }
 
 /// What became of the metrics listener.
@@ -98,7 +103,13 @@ impl Front {
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
             limits,
+            operations: Arc::default(),
         }
+    }
+
+    /// What is asked of the daemon, and whoever watches that.
+    pub const fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
     /// Recovery is over. A second call changes nothing.
