@@ -46,7 +46,10 @@ pub fn open<H: HostMut + 'static>(
     if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }
-    let backend = EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).holding(only);
+    let backend = EngineBackend::new(engine, facts)
+        .keeping_deleted(config.undelete_window.0)
+        .measuring_volumes(config.volume_metrics)
+        .holding(only);
     backend.start_refreshing().context("the refreshing thread")?;
     backend.start_purging().context("the purging thread")?;
     backend.start_filling().context("the filling thread")?;

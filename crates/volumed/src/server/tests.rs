@@ -425,7 +425,7 @@ async fn metrics_are_served_at_their_path_only() {
     };
     let page = get("/metrics").await;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/plain; version=0.0.4"), "{page}");
-    assert!(page.contains("volumed_vg_size_bytes{vg=\"data\"} 0"), "{page}");
+    assert!(page.contains("volumed_vg_size_bytes{vg=\"data\"} 100"), "{page}");
     for path in ["/", "/v1/vgs", "/debug"] {
         assert!(get(path).await.starts_with("HTTP/1.1 404"), "{path}");
     }

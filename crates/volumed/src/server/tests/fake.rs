@@ -112,6 +112,10 @@ impl Life for Fake {
 }
 
 impl Backend for Fake {
+    fn measure(&self, page: &mut crate::metrics::Page) {
+        page.count(crate::metrics::Id::VgSize, &["data"], 100);
+    }
+
     fn status(&self) -> Read<Status> {
         Ok(Status::default())
     }
