@@ -335,6 +335,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     fn boot_id(&self) -> HostResult<String> {
         self.host.boot_id()
     }
+    fn dm_calls(&self) -> Vec<(&'static str, u64)> {
+        self.host.dm_calls()
+    }
     fn io_backend(&self) -> IoBackend {
         self.host.io_backend()
     }

@@ -112,6 +112,11 @@ impl OpenVg {
         Claim { vg: self, scope }
     }
 
+    /// How many requests wait for others, and how many objects are being worked on apart from the rest (`docs/concurrency.md`).
+    pub fn at_work(&self) -> (usize, usize) {
+        (self.queue.count(), self.claims.lock().objects.len())
+    }
+
     /// What is claimed now.
     pub(crate) fn claimed(&self) -> Claimed {
         self.claims.now()

@@ -94,6 +94,7 @@ pub struct Engine<H> {
     pub(crate) progress: Arc<Progress>,
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
+    pub(crate) moved: crate::moving::MovedCount,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -111,6 +112,7 @@ impl<H: HostMut> Engine<H> {
             fills: crate::thick::Fills::default(),
             progress: Arc::default(),
             pace: RwLock::default(),
+            moved: crate::moving::MovedCount::default(),
         }
     }
 

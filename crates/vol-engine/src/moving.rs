@@ -5,6 +5,7 @@
 //! has come and go on there after a crash; a slice that was under way is moved again. See docs/moving-blocks.md.
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use vol_types::Bytes;
@@ -91,6 +92,68 @@ impl Progress {
     }
 }
 
+/// Bytes that were moved since the engine was made, by any of its moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Wiped by discarding.
+    pub discarded: Bytes,
+    /// Zeroed by the disks themselves.
+    pub offloaded: Bytes,
+    /// Zeroes that were written.
+    pub zeroed: Bytes,
+    pub copied: Bytes,
+    /// Given back to a pool, of volumes that are deleted.
+    pub given_back: Bytes,
+}
+
+/// What is moved now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Thick volumes that are being wiped or copied to.
+    pub fills: usize,
+    /// What is left of that, as far as it is known.
+    pub left: Bytes,
+    /// Deleted volumes whose space is being given back slice by slice.
+    pub emptied: usize,
+}
+
+/// [`Moved`] as it is counted.
+#[derive(Debug, Default)]
+pub(crate) struct MovedCount {
+    discarded: AtomicU64,
+    offloaded: AtomicU64,
+    zeroed: AtomicU64,
+    copied: AtomicU64,
+    given_back: AtomicU64,
+}
+
+impl MovedCount {
+    fn count(&self, task: &Task, len: u64, how: WipeMethod) {
+        let counter = match (task, how) {
+            (Task::Copy { .. }, _) => &self.copied,
+            (Task::Wipe { .. }, WipeMethod::Discarded) => &self.discarded,
+            (Task::Wipe { .. }, WipeMethod::Offloaded) => &self.offloaded,
+            (Task::Wipe { .. }, WipeMethod::Written) => &self.zeroed,
+        };
+        counter.fetch_add(len, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gave_back(&self, len: u64) {
+        self.given_back.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> Moved {
+        let read = |counter: &AtomicU64| Bytes(counter.load(Ordering::Relaxed));
+        Moved {
+            discarded: read(&self.discarded),
+            offloaded: read(&self.offloaded),
+            zeroed: read(&self.zeroed),
+            copied: read(&self.copied),
+            given_back: read(&self.given_back),
+        }
+    }
+}
+
 /// How much to move at once, after so much took this long.
 fn next_slice(len: u64, took: Duration) -> u64 {
     let next = if took < SLICE_TIME / 2 {
@@ -112,6 +175,13 @@ impl<H: HostMut> Engine<H> {
         *self.pace.write().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
+    /// What was moved so far, and what is being moved.
+    pub fn moved(&self) -> (Moved, UnderWay) {
+        let (fills, left) = self.fills.left();
+        let emptied = self.emptying.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (self.moved.so_far(), UnderWay { fills, left, emptied })
+    }
+
     /// Moves the bytes from `at` to `end`, both multiples of 4096. After each slice `done` is told, which may note how far it has
     /// come; its error ends the move. Ends after the slice, or the nap, in which `go_on` says no; [`Progress::is_done`] tells.
     /// On an error all that was told to `done` is moved and durable; the slice behind it holds anything.
@@ -131,6 +201,7 @@ impl<H: HostMut> Engine<H> {
             let how = self.move_slice(task, progress.at, len)?;
             let took = self.host().uptime().saturating_sub(begun);
             progress.count(len, how);
+            self.moved.count(task, len, how);
             done(&progress)?;
             if len == slice {
                 slice = next_slice(slice, took);

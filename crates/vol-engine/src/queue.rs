@@ -272,6 +272,11 @@ impl Queue {
         }
         caller
     }
+    /// How many requests wait for their transaction, or for somebody's work on a volume.
+    pub fn count(&self) -> usize {
+        let state = self.state();
+        state.waiting.len() + state.parked.len()
+    }
     fn take(&self, most: usize) -> Vec<Arc<Ticket>> {
         let mut state = self.state();
         let count = state.waiting.len().min(most);

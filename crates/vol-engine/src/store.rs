@@ -112,8 +112,15 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounters {
     pub commits: u64,
+    /// Of each copy.
     pub commit_bytes: u64,
     pub checkpoints: u64,
+    /// Commits that were not made: refused, or not durable on enough copies.
+    pub failed_commits: u64,
+    /// Bytes written to all copies together, checkpoints included.
+    pub written_bytes: u64,
+    /// Flushes of all copies together; a write that is durable by itself counts as one.
+    pub flushes: u64,
 }
 
 impl Store {
@@ -193,6 +200,15 @@ impl Store {
         catalog: &RwLock<Catalog>,
         changes: &[Change],
     ) -> Result<(), StoreError> {
+        self.try_commit(host, catalog, changes).inspect_err(|_| self.counters.failed_commits += 1)
+    }
+
+    fn try_commit<H: HostMut + ?Sized>(
+        &mut self,
+        host: &H,
+        catalog: &RwLock<Catalog>,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
         self.changeable()?;
         let asked = changes;
         let changes = self.owed.with(asked);
@@ -201,8 +217,8 @@ impl Store {
             Ok(payload) => payload,
             Err(_) if self.owes() && !asked.is_empty() => {
                 // Each fits a record by itself.
-                self.settle(host, catalog)?;
-                return self.commit(host, catalog, asked);
+                self.try_commit(host, catalog, &[])?;
+                return self.try_commit(host, catalog, asked);
             }
             Err(error) => return Err(StoreError::TooLarge(error.to_string())),
         };
@@ -280,6 +296,8 @@ impl Store {
             .collect();
         let results = host.write_durable(&writes);
         drop(writes);
+        self.counters.flushes += results.len() as u64;
+        self.counters.written_bytes += len.saturating_mul(results.len() as u64);
         for ((at, position, bytes), result) in places.into_iter().zip(results) {
             let copy = &mut self.copies[at];
             match result {
@@ -354,6 +372,8 @@ impl Store {
         self.ancestry.checkpointed(sequence, hash);
         self.checkpoint_estimate = job.payload_len().saturating_add(self.grown);
         self.counters.checkpoints += 1;
+        self.counters.flushes += job.flushes;
+        self.counters.written_bytes += job.written;
         self.majority(&self.members.clone())
     }
 

@@ -65,6 +65,12 @@ impl Fills {
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Option<Fill>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    /// How many are filled, and what is left of that, as far as it is known.
+    pub(crate) fn left(&self) -> (usize, Bytes) {
+        let under_way = self.under_way();
+        let left = |fill: &Fill| fill.total.get().saturating_sub(fill.done.get());
+        (under_way.len(), Bytes(under_way.values().flatten().map(left).sum()))
+    }
     fn is_halted(&self) -> bool {
         self.halted.load(Ordering::SeqCst)
     }

@@ -107,6 +107,7 @@ impl<H: HostMut> Engine<H> {
                 tracing::warn!(volume = %id, %error, "its space cannot be given back slice by slice");
                 break;
             }
+            self.moved.gave_back(trash::SLICE.get().min(size.get() - offset));
             offset = offset.saturating_add(trash::SLICE.get());
             let took = self.host().uptime().saturating_sub(begun);
             // A rate is of bytes that are moved, and none are.

@@ -119,6 +119,10 @@ impl HostRead for LinuxHost {
         self.backend.clone()
     }
 
+    fn dm_calls(&self) -> Vec<(&'static str, u64)> {
+        crate::dm::raw::count::all()
+    }
+
     fn block_devices(&self) -> HostResult<Vec<PathBuf>> {
         inspect::block_devices()
     }

@@ -47,6 +47,10 @@ impl HostRead for SimHost {
         }
     }
 
+    fn dm_calls(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.lock().counters;
+        vec![("message", counters.messages), ("other", counters.ioctls.saturating_sub(counters.messages))]
+    }
     fn io_backend(&self) -> IoBackend {
         IoBackend { name: "simulated".to_owned(), reason: None }
     }

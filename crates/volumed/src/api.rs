@@ -16,6 +16,8 @@ use vol_api::{
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
+use crate::metrics::Page;
+
 mod life;
 
 pub use life::Life;
@@ -45,8 +47,9 @@ pub trait Backend: Life + Send + Sync + 'static {
 
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
-    /// Also asked with every scrape of `/metrics`.
     fn df(&self) -> Read<Df>;
+    /// Adds what there is to measure, with every scrape of `/metrics`: from memory, without waiting for anything.
+    fn measure(&self, page: &mut Page);
 
     fn vgs(&self) -> Read<Vec<VgInfo>>;
     fn vg(&self, vg: &Name) -> Read<VgInfo>;

@@ -145,12 +145,25 @@ impl FromStr for MoveRate {
     }
 }
 
+/// Which volumes have metrics of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeMetrics {
+    Off,
+    /// Those that take most: [`crate::metrics::VOLUMES_TOP`].
+    #[default]
+    Top,
+    /// As many as [`crate::metrics::VOLUMES_MAX`].
+    All,
+}
+
 /// What the daemon runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Control socket; `control.sock` in [`Config::run_dir`] unless given.
     pub socket: PathBuf,
     pub metrics_listen: MetricsListen,
+    pub volume_metrics: VolumeMetrics,
     /// Members may do everything. `None`: root alone.
     pub admin_group: Option<String>,
     /// Members may create, unmount and delete volumes and snapshots. `volumed` unless given; empty for none.
@@ -195,6 +208,7 @@ pub enum ConfigError {
 struct File {
     socket: Option<PathBuf>,
     metrics_listen: Option<String>,
+    volume_metrics: VolumeMetrics,
     admin_group: Option<String>,
     provision_group: Option<String>,
     observe_group: Option<String>,
@@ -213,9 +227,10 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is.
-pub(crate) const KEYS: [&str; 14] = [
+pub(crate) const KEYS: [&str; 15] = [
     "socket",
     "metrics_listen",
+    "volume_metrics",
     "admin_group",
     "provision_group",
     "observe_group",
@@ -287,6 +302,7 @@ impl Config {
         Self {
             socket: file.socket.unwrap_or_else(|| run_dir.join("control.sock")),
             metrics_listen: file.metrics_listen.and_then(|listen| listen.parse().ok()).unwrap_or(usual),
+            volume_metrics: file.volume_metrics,
             admin_group: group(file.admin_group),
             provision_group: group(Some(file.provision_group.unwrap_or_else(|| "volumed".to_owned()))),
             observe_group: group(file.observe_group),
@@ -357,6 +373,7 @@ mod tests {
             r#"
             socket = "/tmp/s"
             metrics_listen = "off"
+            volume_metrics = "all"
             admin_group = "wheel"
             provision_group = ""
             observe_group = "monitoring"
@@ -375,6 +392,7 @@ mod tests {
         let expected = Config {
             socket: "/tmp/s".into(),
             metrics_listen: MetricsListen::Off,
+            volume_metrics: VolumeMetrics::All,
             admin_group: Some("wheel".into()),
             provision_group: None,
             observe_group: Some("monitoring".into()),
@@ -408,6 +426,7 @@ mod tests {
         assert!(error("metrics_listen = \"9709\"").contains("neither ADDRESS:PORT nor \"off\""));
         assert!(error("socket = \"control.sock\"").contains("not an absolute path"));
         assert!(error("io = \"fast\"").contains("unknown variant `fast`"));
+        assert!(error("volume_metrics = \"some\"").contains("expected one of `off`, `top`, `all`"));
         for wrong in ["", "24", "h", "0s", "-1h", "1w", "366d", "1.5h", "24ü", "OFF"] {
             let text = error(&format!("undelete_window = {wrong:?}"));
             assert!(text.contains("a time such as"), "{wrong}: {text}");

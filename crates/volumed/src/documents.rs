@@ -1,14 +1,14 @@
 //! The documents for operators tell everything there is, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
-use vol_api::{Df, DfPool, DfVg};
 
 use crate::cli::Args;
-use crate::{config, metrics};
+use crate::config;
+use crate::metrics::families::{FAMILIES, Kind};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -65,24 +65,100 @@ fn every_problem_code_is_in_troubleshooting_and_no_other() {
     assert_eq!(named(&document("troubleshooting.md"), "### "), codes);
 }
 
-#[test]
-fn every_metric_is_in_metrics_and_no_other() {
-    let pool = DfPool {
-        used_bytes: Some(1),
-        metadata_used_bytes: Some(1),
-        fill_bytes_per_second: Some(1),
-        time_to_full_seconds: Some(1),
-        time_to_full_confidence: Some("low".into()),
-        problem_codes: vec!["pool_full".into()],
-        ..DfPool::default()
+/// The rows of the tables of `docs/metrics.md`: name, labels, unit, meaning.
+fn metrics_told() -> BTreeMap<String, (BTreeSet<String>, String, String)> {
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+        let [name, labels, unit, meaning, _] = cells.as_slice() else { return None };
+        Some((name.trim_end_matches('`').to_owned(), (quoted(labels), (*unit).to_owned(), (*meaning).to_owned())))
     };
-    let page = metrics::page(Some(&Df { vgs: vec![DfVg::default()], pools: vec![pool] })).unwrap();
-    let names: BTreeSet<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, _)| name.to_owned()))
-        .collect();
-    assert!(names.len() >= 11, "{names:?}");
-    assert_eq!(named(&document("metrics.md"), "| "), names);
+    document("metrics.md").lines().filter_map(row).collect()
+}
+
+#[test]
+fn every_metric_is_told_with_its_labels_unit_and_meaning_and_no_other() {
+    let told = metrics_told();
+    for family in FAMILIES {
+        let (labels, unit, meaning) = told.get(family.name).unwrap_or_else(|| panic!("{} is not told", family.name));
+        // The label of its buckets is told too.
+        let buckets = (family.kind == Kind::Histogram).then_some(&"le");
+        let own: BTreeSet<String> = family.labels.iter().chain(buckets).map(|label| (*label).to_owned()).collect();
+        assert_eq!(*labels, own, "{}", family.name);
+        assert!(!unit.is_empty() && meaning.len() > 10, "{}: {unit:?}, {meaning:?}", family.name);
+    }
+    let known: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let unknown: Vec<_> = told.keys().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "told and not there: {unknown:?}");
+}
+
+/// Words of a text that look like metrics of ours.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("volumed_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn rules_and_dashboard_use_metrics_that_are_told() {
+    let told = metrics_told();
+    for (file, least) in [("deploy/prometheus/volumed.rules.yml", 12), ("deploy/grafana/volumed.json", 25)] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let used = metrics_in(&text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<String>());
+        assert!(used.len() >= least, "{file}: {used:?}");
+        for name in used {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+            let is_histogram = FAMILIES.iter().any(|one| one.name == family && one.kind == Kind::Histogram);
+            assert!(
+                told.contains_key(&name) && !is_histogram || told.contains_key(family) && is_histogram,
+                "{file}: {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() {
+    let read = |name: &str| fs::read_to_string(root().join("deploy/prometheus").join(name)).unwrap();
+    let (rules, tests) = (read("volumed.rules.yml"), read("volumed_test.yml"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() >= 20, "{alerts:?}");
+    for alert in alerts {
+        let asked: Vec<_> = tests.split(&format!("alertname: {alert}\n")).skip(1).collect();
+        assert!(asked.iter().any(|one| one.trim_start().starts_with("exp_alerts: []")), "{alert} never stays away");
+        assert!(asked.iter().any(|one| one.trim_start().starts_with("exp_alerts:\n")), "{alert} never fires");
+    }
+}
+
+#[test]
+fn the_dashboard_can_be_imported() {
+    let text = fs::read_to_string(root().join("deploy/grafana/volumed.json")).unwrap();
+    let board: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(board["schemaVersion"].as_u64().unwrap() >= 38 && board["id"].is_null() && board["uid"].is_string());
+    let variables = board["templating"]["list"].as_array().unwrap();
+    assert!(variables.iter().any(|one| one["type"] == "datasource" && one["query"] == "prometheus"));
+    let panels = board["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is taken");
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(at("x") + at("w") <= 24, "{title} is too wide");
+        for x in at("x")..at("x") + at("w") {
+            for y in at("y")..at("y") + at("h") {
+                assert!(taken.insert((x, y)), "{title} lies over another panel");
+            }
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty() && targets.iter().all(|one| !one["expr"].as_str().unwrap().is_empty()), "{title}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
+    }
 }
 
 #[test]

@@ -4,11 +4,13 @@
 //! - a request waits for no other one, except a change for its turn among the changes that may run at once (those that bring relief
 //!   have turns of their own);
 //! - a change that was begun runs to its end, whether or not its client is still there;
+//! - every request is an [`operation`], which ends exactly once and is in the log then;
 //! - a panic costs one answer (`internal`), not the daemon;
 //! - root can always connect: users, strangers and root have connections of their own.
 
 mod call;
 mod connection;
+pub mod operation;
 mod reply;
 mod routes;
 #[cfg(test)]
@@ -16,7 +18,7 @@ pub(crate) mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
@@ -25,6 +27,9 @@ use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
+use crate::metrics::{Id, Page, Requests, Source};
+
+use operation::Operations;
 
 pub use connection::serve_http;
 
@@ -79,6 +84,11 @@ pub struct Front {
     relief: Arc<Semaphore>,
     stopping: AtomicBool,
     limits: Limits,
+    operations: Arc<Operations>,
+    requests: Requests,
+    begun: Instant,
+    /// How long it took until there was a backend.
+    ready_after: OnceLock<Duration>,
 }
 
 /// What became of the metrics listener.
@@ -93,6 +103,8 @@ pub struct MetricsState {
 impl Front {
     /// A server without a backend: until [`Front::set_backend`] every request is answered `not_ready`.
     pub fn new(access: Access, limits: Limits) -> Self {
+        let (operations, requests) = (Arc::<Operations>::default(), Requests::default());
+        operations.watch(Arc::new(requests.clone()));
         Self {
             backend: OnceLock::new(),
             metrics: OnceLock::new(),
@@ -101,12 +113,27 @@ impl Front {
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
             limits,
+            operations,
+            requests,
+            begun: Instant::now(),
+            ready_after: OnceLock::new(),
         }
+    }
+
+    /// What is asked of the daemon, and whoever watches that.
+    pub const fn operations(&self) -> &Arc<Operations> {
+        &self.operations
+    }
+
+    /// What is counted of them.
+    pub const fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Recovery is over. A second call changes nothing.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
         let _ = self.backend.set(backend);
+        let _ = self.ready_after.set(self.begun.elapsed());
     }
 
     /// Tells `status` about the metrics listener. A second call changes nothing.
@@ -156,6 +183,21 @@ impl Front {
             status.health = status.health.max(Health::Degraded);
         }
         status
+    }
+}
+
+impl Source for Front {
+    fn write(&self, page: &mut Page) {
+        let backend = self.backend.get();
+        page.flag(Id::Up, &[], backend.is_some());
+        page.flag(Id::BuildInfo, &[env!("CARGO_PKG_VERSION")], true);
+        page.count(Id::ChangesRunning, &[], self.running_changes() as u64);
+        if let Some(took) = self.ready_after.get() {
+            page.put(Id::StartSeconds, &[], took.as_secs_f64());
+        }
+        if let Some(backend) = backend {
+            backend.measure(page);
+        }
     }
 }
 

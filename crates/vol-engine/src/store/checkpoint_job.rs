@@ -27,6 +27,9 @@ pub struct CheckpointJob {
     payload: Vec<u8>,
     pub(super) parts: Vec<Part>,
     stage: Stage,
+    /// What it has cost so far, of all copies together: flushes and bytes.
+    pub(super) flushes: u64,
+    pub(super) written: u64,
 }
 
 /// The part of one copy.
@@ -64,7 +67,7 @@ impl CheckpointJob {
                 failed: None,
             })
             .collect();
-        Self { header, objects, payload: Vec::new(), parts, stage: Stage::Encode }
+        Self { header, objects, payload: Vec::new(), parts, stage: Stage::Encode, flushes: 0, written: 0 }
     }
 
     /// The point of the history that it holds.
@@ -111,6 +114,7 @@ impl CheckpointJob {
                 for copy in self.parts.iter_mut().filter(|copy| copy.failed.is_none()) {
                     let offset = copy.offset() + BLOCK as u64 + from as u64;
                     copy.failed = copy.device.write_at(offset, part).err();
+                    self.written += part.len() as u64;
                 }
                 let next = from + part.len();
                 if next < self.payload.len() { Stage::Payload(next) } else { Stage::Flush }
@@ -119,6 +123,7 @@ impl CheckpointJob {
                 let skipped = defect("a checkpoint is not flushed");
                 for copy in self.parts.iter_mut().filter(|copy| copy.failed.is_none() && !skipped) {
                     copy.failed = copy.device.flush().err();
+                    self.flushes += 1;
                 }
                 Stage::Headers
             }
@@ -166,6 +171,8 @@ impl CheckpointJob {
             .collect();
         let results = host.write_durable(&writes);
         drop(writes);
+        self.flushes += results.len() as u64;
+        self.written += blocks.iter().map(|block| block.len() as u64).sum::<u64>();
         for (at, result) in standing.into_iter().zip(results) {
             self.parts[at].failed = first_error(vec![result]).err();
         }

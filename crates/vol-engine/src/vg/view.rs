@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use vol_core::Catalog;
 use vol_core::dm::Device;
@@ -47,18 +48,23 @@ pub struct View {
     pub counters: StoreCounters,
     /// How the active pools fill.
     pub space: BTreeMap<vol_types::PoolId, PoolSpace>,
+    /// When all that the kernel has of the VG was last looked at, by [`crate::host::HostRead::uptime`]; `None`: it never could be.
+    pub looked_at: Option<Duration>,
 }
 
 impl OpenVg {
     /// Looks at all that the kernel has of the VG.
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
+        // Before the look: what is seen is no older than this.
+        let now = host.uptime();
         let kernel = self.observe(host);
+        let looked_at = if kernel.is_ok() { Some(now) } else { self.view().looked_at };
         let mapped = kernel.iter().flat_map(|kernel| kernel.dm.keys()).filter_map(|device| match device {
             Device::Volume(id) => Some((*id, mapped(host, *id)?)),
             _ => None,
         });
         let mapped = mapped.collect();
-        self.show(host, session, kernel, mapped, |_| true);
+        self.show(host, session, (kernel, looked_at), mapped, |_| true);
     }
 
     /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
@@ -80,14 +86,14 @@ impl OpenVg {
             kernel.findings = self.audits().findings();
             Ok(kernel)
         });
-        self.show(host, session, looked, mapped, |pool| interest.pools.contains(&pool));
+        self.show(host, session, (looked, before.looked_at), mapped, |pool| interest.pools.contains(&pool));
     }
 
     fn show<H: HostMut + ?Sized>(
         &self,
         host: &H,
         session: &Session,
-        kernel: HostResult<Kernel>,
+        (kernel, looked_at): (HostResult<Kernel>, Option<Duration>),
         mapped: BTreeMap<VolumeId, Sectors>,
         asked: impl Fn(PoolId) -> bool,
     ) {
@@ -123,6 +129,7 @@ impl OpenVg {
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
             space,
+            looked_at,
         };
         self.tell(&view.problems);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);

@@ -23,7 +23,7 @@ use vol_types::Sectors;
 
 use crate::error;
 use links::Links;
-use raw::{Command, Request, SignalsBlocked};
+use raw::{Command, Request, SignalsBlocked, count};
 
 /// How long a removal waits for udev to close the device.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -77,6 +77,7 @@ impl Dm {
 
     /// Version of the kernel's dm interface.
     pub(crate) fn version(&self) -> HostResult<Version> {
+        count::one(&count::VERSION);
         self.control()?.version().map_err(|e| dm_error("read the device-mapper version", &e))
     }
 
@@ -88,6 +89,7 @@ impl Dm {
                 let _ = raw::call(dm.file().as_fd(), Command::TargetVersion, &request);
             }
         }
+        count::one(&count::LIST_VERSIONS);
         let versions = dm.list_versions().map_err(|e| dm_error("list the device-mapper targets", &e))?;
         Ok(versions.into_iter().map(|(name, major, minor, patch)| (name, (major, minor, patch))).collect())
     }
@@ -95,7 +97,9 @@ impl Dm {
     pub(crate) fn devices(&self) -> HostResult<Vec<DmInfo>> {
         let dm = self.control()?;
         let mut devices = Vec::new();
+        count::one(&count::LIST_DEVICES);
         for (name, _, _) in dm.list_devices().map_err(|e| dm_error("list the device-mapper devices", &e))? {
+            count::one(&count::DEV_STATUS);
             match dm.device_info(&DevId::Name(&name)) {
                 // The table of a foreign device is not asked for: there may be a key in it.
                 Ok(info) => {
@@ -138,6 +142,7 @@ impl Dm {
     /// A device and its targets' lines; `None` if there is no such device.
     fn look(&self, uuid: &str, flags: DmFlags) -> HostResult<Option<(DmInfo, Vec<TargetLine>)>> {
         let options = DmOptions::default().set_flags(flags);
+        count::one(&count::TABLE_STATUS);
         match self.control()?.table_status(&DevId::Uuid(dm_uuid(uuid)?), options) {
             Ok((info, lines)) => {
                 let lines: Vec<_> = lines.into_iter().map(target_line).collect();
@@ -200,6 +205,7 @@ impl Dm {
         let dm = self.control()?;
         let cookie = raw::udev_cookie(device.private, device.read_only);
         let _signals = SignalsBlocked::new();
+        count::one(&count::DEV_CREATE);
         dm.device_create(name, Some(uuid), DmOptions::default()).map_err(|e| match errno_of(&e) {
             Some(Errno::EBUSY | Errno::EEXIST) => {
                 HostError::new(HostErrorKind::Exists, &*what, "a dm device has this name or uuid")
@@ -243,6 +249,7 @@ impl Dm {
     fn load(&self, what: &str, uuid: &DmUuid, table: &[KernelLine], read_only: bool) -> HostResult<()> {
         let flags = if read_only { DmFlags::DM_READONLY } else { DmFlags::empty() };
         let options = DmOptions::default().set_flags(flags);
+        count::one(&count::TABLE_LOAD);
         self.control()?.table_load(&DevId::Uuid(uuid), table, options).map(drop).map_err(|e| {
             let mut error = dm_error(format!("{what}: load its table"), &e);
             // The device is there: what was not found is one below it.
@@ -271,6 +278,7 @@ impl Dm {
                     .and_then(|name| self.load(&what, name, before, info.read_only))
                     .and_then(|()| self.resume_with(uuid, cookie, SWAP_FLAGS)),
                 None => self.control().and_then(|dm| {
+                    count::one(&count::TABLE_CLEAR);
                     let cleared = dm.table_clear(&DevId::Uuid(dm_uuid(uuid)?));
                     cleared.map(drop).map_err(|e| dm_error("clear the inactive table", &e))
                 }),

@@ -129,7 +129,54 @@ pub(crate) enum Command {
     TargetVersion,
 }
 
+/// Calls of device-mapper by this process, by the names of `dm-ioctl.h`.
+pub(crate) mod count {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    macro_rules! calls {
+        ($($counter:ident $name:literal)*) => {
+            $(pub(crate) static $counter: AtomicU64 = AtomicU64::new(0);)*
+
+            /// How many there were of each kind.
+            pub(crate) fn all() -> Vec<(&'static str, u64)> {
+                vec![$(($name, $counter.load(Ordering::Relaxed))),*]
+            }
+        };
+    }
+
+    calls! {
+        DEV_CREATE "dev_create"
+        DEV_REMOVE "dev_remove"
+        DEV_STATUS "dev_status"
+        DEV_SUSPEND "dev_suspend"
+        LIST_DEVICES "list_devices"
+        LIST_VERSIONS "list_versions"
+        TABLE_CLEAR "table_clear"
+        TABLE_LOAD "table_load"
+        TABLE_STATUS "table_status"
+        TARGET_MESSAGE "target_message"
+        VERSION "version"
+    }
+
+    /// One more.
+    pub(crate) fn one(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Command {
+    const fn counter(self) -> &'static std::sync::atomic::AtomicU64 {
+        match self {
+            Self::Create => &count::DEV_CREATE,
+            Self::Remove => &count::DEV_REMOVE,
+            Self::Suspend => &count::DEV_SUSPEND,
+            Self::Status => &count::DEV_STATUS,
+            Self::Load => &count::TABLE_LOAD,
+            Self::Message => &count::TARGET_MESSAGE,
+            Self::TargetVersion => &count::LIST_VERSIONS,
+        }
+    }
+
     const fn number(self) -> u32 {
         match self {
             Self::Create => 3,
@@ -152,6 +199,7 @@ pub(crate) fn call<const N: usize>(
 ) -> Result<Answer, Errno> {
     let mut buffer = *request;
     let op = nix::request_code_readwrite!(sys::DM_IOCTL, command.number(), HEADER);
+    count::one(command.counter());
     // SAFETY: the kernel reads and writes at most `data_size` bytes at the pointer, which is the size of `buffer`; the
     // buffer is `repr(C)`, owned by this frame and outlives the call; every bit pattern is valid for its integer fields.
     let result = unsafe { libc::ioctl(control.as_raw_fd(), op, &raw mut buffer) };

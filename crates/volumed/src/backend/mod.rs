@@ -17,6 +17,8 @@ use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
 use crate::api::{Backend, Change, Read, Summary};
+use crate::config::VolumeMetrics;
+use crate::metrics::{Page, Process};
 use crate::socket::RunLock;
 
 pub mod boot;
@@ -25,6 +27,7 @@ mod error;
 mod fs;
 mod info;
 mod life;
+mod measure;
 mod membership;
 mod open;
 mod repair;
@@ -72,6 +75,8 @@ pub struct EngineBackend<H: HostMut> {
     facts: Facts,
     /// For how long what was deleted is kept; `None`: not at all.
     window: Option<Duration>,
+    volume_metrics: VolumeMetrics,
+    process: Arc<Process>,
     tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
     /// What is to be attached at boot, and what of that could not be.
@@ -135,6 +140,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             engine: Arc::new(engine),
             facts,
             window: None,
+            volume_metrics: VolumeMetrics::default(),
+            process: Arc::default(),
             tickers: Mutex::default(),
             maintainer: Mutex::new(None),
             at_boot: Arc::default(),
@@ -154,10 +161,18 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Self { window, ..self }
     }
 
+    /// Which volumes have samples of their own.
+    #[must_use]
+    pub fn measuring_volumes(self, volume_metrics: VolumeMetrics) -> Self {
+        Self { volume_metrics, ..self }
+    }
+
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let engine = self.engine.clone();
+        let (engine, process) = (self.engine.clone(), self.process.clone());
+        process.look();
         let work = move |_: &dyn Fn() -> bool| {
+            process.look();
             engine.refresh();
             REFRESH_EVERY
         };
@@ -307,6 +322,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             vg.read(|catalog| info::add_to_df(&mut df, catalog, &view));
         }
         Ok(df)
+    }
+
+    fn measure(&self, page: &mut Page) {
+        measure::write(self, page);
     }
 
     fn vgs(&self) -> Read<Vec<VgInfo>> {

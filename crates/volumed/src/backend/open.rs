@@ -41,8 +41,11 @@ pub fn open<H: HostMut + 'static>(
     }
     let at_boot = BootList::read(config, Path::new(FSTAB));
     at_boot.complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
-    let backend =
-        EngineBackend::new(engine, facts).keeping_deleted(config.undelete_window.0).attaching(at_boot).holding(only);
+    let backend = EngineBackend::new(engine, facts)
+        .keeping_deleted(config.undelete_window.0)
+        .measuring_volumes(config.volume_metrics)
+        .attaching(at_boot)
+        .holding(only);
     backend.attach_at_boot();
     backend.start_attaching_late(config.activate_wait).context("the thread that looks for late disks")?;
     backend.start_refreshing().context("the refreshing thread")?;

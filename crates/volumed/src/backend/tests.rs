@@ -3,6 +3,7 @@
 mod degraded;
 mod life;
 mod main_job;
+mod measured;
 mod refused;
 mod stack;
 mod usage;

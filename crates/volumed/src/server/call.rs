@@ -1,11 +1,13 @@
 //! One request on its way to the backend: role, query, target, body, then a thread of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathParams, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -15,20 +17,26 @@ use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES, parse_field};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 use super::Front;
+use super::operation::{self, Named, Operation, OperationId, Outcome};
 use super::reply::{Refusal, json, response};
 use crate::access::{Peer, Role};
 use crate::api::{Backend, Change, Read};
+
+/// Names the operation in the daemon's log and events.
+const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
 
 /// A request as far as HTTP goes.
 pub struct Call {
     front: Arc<Front>,
     peer: Peer,
-    method: Method,
     uri: Uri,
     params: Vec<(String, String)>,
     body: Body,
     body_max: usize,
     brings_relief: bool,
+    /// Until the work takes it over.
+    operation: Option<Operation>,
+    id: OperationId,
 }
 
 impl FromRequest<Arc<Front>> for Call {
@@ -36,22 +44,34 @@ impl FromRequest<Arc<Front>> for Call {
 
     async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let params = match RawPathParams::from_request_parts(&mut parts, front).await {
-            Ok(params) => params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            Err(rejection) => return Err(ApiError::invalid(format!("path: {rejection}")).into()),
-        };
         let Some(peer) = parts.extensions.remove::<Peer>() else {
             return Err(ApiError::internal("the connection has no peer").into());
         };
+        let endpoint =
+            parts.extensions.get::<MatchedPath>().and_then(|path| operation::endpoint(&parts.method, path.as_str()));
+        let (what, is_change) = endpoint.map_or((operation::UNKNOWN, false), |one| (one.name, one.is_change()));
+        let mut operation = front.operations.begin(what, is_change, (&peer).into());
+        let params = match RawPathParams::from_request_parts(&mut parts, front).await {
+            Ok(params) => params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<Vec<_>>(),
+            // Of what is no endpoint.
+            Err(RawPathParamsRejection::MissingPathParams(_)) => Vec::new(),
+            Err(rejection) => {
+                let error = ApiError::invalid(format!("path: {rejection}"));
+                operation.refused(&error);
+                return Err(error.into());
+            }
+        };
+        operation.about(operation::of_params(&params));
         Ok(Self {
             front: Arc::clone(front),
             peer,
-            method: parts.method,
             uri: parts.uri,
             params,
             body,
             body_max: REQUEST_BODY_MAX_BYTES,
             brings_relief: false,
+            id: operation.id(),
+            operation: Some(operation),
         })
     }
 }
@@ -147,6 +167,12 @@ impl Call {
         Self { brings_relief: true, ..self }
     }
 
+    /// Answers what is no endpoint, or not with this method.
+    pub fn refuse(self, refusal: impl FnOnce(&Uri) -> Refusal) -> Response {
+        let refusal = refusal(&self.uri);
+        self.respond(Err(refusal))
+    }
+
     /// Answers a read: role observe, no body.
     pub async fn read<T, Q, R>(self, ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static) -> Response
     where
@@ -159,7 +185,7 @@ impl Call {
 
     /// Answers a read that needs this role, no body.
     pub async fn read_as<T, Q, R>(
-        self,
+        mut self,
         needed: Role,
         ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static,
     ) -> Response
@@ -168,14 +194,31 @@ impl Call {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize,
     {
-        let answer = async move {
-            self.front.access.check(&self.peer, needed)?;
-            let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
-            let backend = self.front.backend()?;
-            let job = tokio::task::spawn_blocking(move || ask(&*backend, target, query).and_then(|value| json(&value)));
-            finish(self.front.limits.read, job).await
-        };
-        respond(answer.await.map_err(Refusal::from))
+        let answer = self.look(needed, ask).await.map_err(Refusal::from);
+        self.respond(answer)
+    }
+
+    async fn look<T, Q, R>(
+        &mut self,
+        needed: Role,
+        ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static,
+    ) -> Result<Vec<u8>, ApiError>
+    where
+        T: Target,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize,
+    {
+        self.front.access.check(&self.peer, needed)?;
+        let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
+        let backend = self.front.backend()?;
+        let operation = self.hand_over()?;
+        let late = operation.late();
+        let job = tokio::task::spawn_blocking(move || {
+            let result = ask(&*backend, target, query);
+            operation.end(Outcome::of_read(&result));
+            json(&result?)
+        });
+        finish(self.front.limits.read, late, job).await
     }
 
     /// Answers a change that has a body.
@@ -186,16 +229,20 @@ impl Call {
     ) -> Response
     where
         T: Target,
-        B: DeserializeOwned + Send + 'static,
+        B: DeserializeOwned + Named + Send + 'static,
         R: Serialize,
     {
-        let answer = async move {
+        let answer = async {
             self.front.access.check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             let body: B = parse_body(&self.read_body().await?)?;
+            if let Some(operation) = &mut self.operation {
+                operation.about(body.object());
+            }
             Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run).await?)
         };
-        respond(answer.await)
+        let answer = answer.await;
+        self.respond(answer)
     }
 
     /// Answers a deletion, which may be asked for at once (`?now=true`); no body.
@@ -208,14 +255,15 @@ impl Call {
         T: Target,
         R: Serialize,
     {
-        let answer = async move {
+        let answer = async {
             self.front.access.check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
             self.no_body().await?;
             let DeleteQuery { now, dry_run } = query;
             Ok(self.carry_out(move |backend| act(backend, target, now, dry_run), dry_run).await?)
         };
-        respond(answer.await)
+        let answer = answer.await;
+        self.respond(answer)
     }
 
     /// Answers a change that has no body.
@@ -228,13 +276,37 @@ impl Call {
         T: Target,
         R: Serialize,
     {
-        let answer = async move {
+        let answer = async {
             self.front.access.check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             self.no_body().await?;
             Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)
         };
-        respond(answer.await)
+        let answer = answer.await;
+        self.respond(answer)
+    }
+
+    /// The operation, for the work that ends it.
+    fn hand_over(&mut self) -> Result<Operation, ApiError> {
+        self.operation.take().ok_or_else(|| ApiError::internal("the request was answered already"))
+    }
+
+    /// The answer; what never came to its work has ended with it.
+    fn respond(mut self, answer: Result<Vec<u8>, Refusal>) -> Response {
+        let mut answer = match answer {
+            Ok(body) => response(StatusCode::OK, body),
+            Err(refusal) => {
+                if let Some(operation) = self.operation.take() {
+                    operation.refused(refusal.error());
+                }
+                refusal.into_response()
+            }
+        };
+        // Letters, digits and a dash.
+        if let Ok(id) = HeaderValue::from_str(&self.id.to_string()) {
+            answer.headers_mut().insert(OPERATION_ID, id);
+        }
+        answer
     }
 
     async fn no_body(&mut self) -> Result<(), Refusal> {
@@ -273,48 +345,56 @@ impl Call {
 
     /// Runs `act` when it is its turn. Once begun it runs to its end, even if the client goes away.
     async fn carry_out<R: Serialize>(
-        self,
+        &mut self,
         act: impl FnOnce(&dyn Backend) -> Change<R> + Send + 'static,
         dry_run: bool,
     ) -> Result<Vec<u8>, ApiError> {
+        if let Some(operation) = &mut self.operation {
+            operation.set_dry_run(dry_run);
+        }
         let backend = self.front.backend()?;
         let stopping = || ApiError::new(ErrorCode::NotReady, "volumed is stopping; nothing was changed");
         if self.front.is_stopping() {
             return Err(stopping());
         }
         let turns = if self.brings_relief { &self.front.relief } else { &self.front.changes };
+        let asked = Instant::now();
         let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| stopping())?;
-        let limit = self.front.limits.change;
+        let mut operation = self.hand_over()?;
+        operation.has_turn(asked.elapsed());
+        let late = operation.late();
         let job = tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
             let result = act(&*backend);
             drop(turn);
-            let code = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok");
-            let credentials = &self.peer.credentials;
-            tracing::info!(
-                uid = credentials.uid,
-                pid = credentials.pid,
-                method = %self.method,
-                path = self.uri.path(),
-                dry_run,
-                code,
-                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "change"
-            );
-            if let Err(error) = &result {
-                tracing::info!(code, "{}", error.message.escape_debug());
-            }
-            result.and_then(|changed| json(&changed))
+            operation.end(Outcome::of_change(&result));
+            json(&result?)
         });
-        finish(limit, job).await
+        finish(self.front.limits.change, late, job).await
+    }
+}
+
+/// Tells the operation that nobody hears its end any more, unless it is defused.
+struct Late(Option<Arc<AtomicBool>>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        if let Some(late) = &self.0 {
+            late.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 async fn finish(
     limit: Duration,
+    late: Arc<AtomicBool>,
     job: impl Future<Output = Result<Result<Vec<u8>, ApiError>, JoinError>>,
 ) -> Result<Vec<u8>, ApiError> {
-    match tokio::time::timeout(limit, job).await {
+    let mut late = Late(Some(late));
+    let ended = tokio::time::timeout(limit, job).await;
+    if ended.is_ok() {
+        late.0 = None;
+    }
+    match ended {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(ApiError::internal("volumed has a defect here: the request failed half way")
             .with_hint("the daemon's log has the details; please report it")),
@@ -328,11 +408,4 @@ fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {
         return Err(ApiError::invalid("this request needs a JSON body").with_hint("see docs/control-api.md"));
     }
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("body: {error}")))
-}
-
-fn respond(answer: Result<Vec<u8>, Refusal>) -> Response {
-    match answer {
-        Ok(body) => response(StatusCode::OK, body),
-        Err(refusal) => refusal.into_response(),
-    }
 }

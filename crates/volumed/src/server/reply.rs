@@ -19,6 +19,10 @@ impl Refusal {
     pub fn with_status(error: ApiError, status: StatusCode) -> Self {
         Self { error, status: Some(status) }
     }
+
+    pub const fn error(&self) -> &ApiError {
+        &self.error
+    }
 }
 
 impl From<ApiError> for Refusal {

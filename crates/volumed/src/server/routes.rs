@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use vol_api::{
@@ -348,13 +348,16 @@ fn usage() -> Router<Arc<Front>> {
         .route("/v1/vgs/{vg}/map", get(|call: Call| call.read(|b, vg: Name, NoQuery {}| b.vg_map(&vg))))
 }
 
-async fn not_found(uri: Uri) -> impl IntoResponse {
-    let error = ApiError::not_found(format!("{} is no endpoint", uri.path())).with_hint("see docs/control-api.md");
-    Refusal::from(error)
+async fn not_found(call: Call) -> Response {
+    call.refuse(|uri| {
+        ApiError::not_found(format!("{} is no endpoint", uri.path())).with_hint("see docs/control-api.md").into()
+    })
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> impl IntoResponse {
-    let error =
-        ApiError::invalid(format!("{} does not take {method}", uri.path())).with_hint("see docs/control-api.md");
-    Refusal::with_status(error, StatusCode::METHOD_NOT_ALLOWED)
+async fn wrong_method(method: Method, call: Call) -> Response {
+    call.refuse(|uri| {
+        let error =
+            ApiError::invalid(format!("{} does not take {method}", uri.path())).with_hint("see docs/control-api.md");
+        Refusal::with_status(error, StatusCode::METHOD_NOT_ALLOWED)
+    })
 }

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-const ENDPOINTS: [(&str, &str, &str, &str); 78] = [
+pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 78] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("GET", "/v1/pvs?vg=data&selector=tier", "", "observe"),
@@ -425,7 +425,7 @@ async fn metrics_are_served_at_their_path_only() {
     };
     let page = get("/metrics").await;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/plain; version=0.0.4"), "{page}");
-    assert!(page.contains("volumed_vg_size_bytes{vg=\"data\"} 0"), "{page}");
+    assert!(page.contains("volumed_vg_size_bytes{vg=\"data\"} 100"), "{page}");
     for path in ["/", "/v1/vgs", "/debug"] {
         assert!(get(path).await.starts_with("HTTP/1.1 404"), "{path}");
     }

@@ -115,6 +115,11 @@ impl Backend for Fake {
     fn alive(&self) -> Result<crate::api::Summary, String> {
         Ok(crate::api::Summary::default())
     }
+
+    fn measure(&self, page: &mut crate::metrics::Page) {
+        page.count(crate::metrics::Id::VgSize, &["data"], 100);
+    }
+
     fn status(&self) -> Read<Status> {
         Ok(Status::default())
     }
