@@ -25,6 +25,7 @@ pub use bare::Bare;
 pub use dm::guard::guard_main;
 pub use host::{LinuxHost, LinuxOptions};
 pub use io::IoChoice;
+pub use mountinfo::in_namespace_of_host;
 pub use peer::{group_id, peer_groups};
 
 /// Readers of what the kernel says of thin targets. Pure functions, open to the fuzz targets.

@@ -39,6 +39,17 @@ pub(crate) fn of_host() -> io::Result<Vec<Line>> {
     of_process("1").or_else(|_| of_process("self"))
 }
 
+/// Whether this process has the mount namespace of process 1, in which what it mounts is seen by the host. Ids of mounts are
+/// unique among all namespaces, and `mountinfo` may be read where the link `ns/mnt` may not.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn in_namespace_of_host() -> io::Result<bool> {
+    let own = of_process("self")?;
+    let hosts = of_process("1")?;
+    Ok(own.iter().any(|line| hosts.iter().any(|other| other.mount.mount_id == line.mount.mount_id)))
+}
+
 /// Puts in the number of the device where the file system has an anonymous one (btrfs): only the source tells.
 fn resolve(line: &mut Line) {
     if line.mount.dev.major != 0 || !line.source.starts_with("/dev") {

@@ -29,6 +29,12 @@ pub type Change<T> = Result<Changed<T>, ApiError>;
 pub trait Backend: Life + Send + Sync + 'static {
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
+    /// What is left of devices and mounts that should not be. Asks the kernel, and may take a second.
+    fn doctor(&self) -> Read<Vec<vol_api::Finding>> {
+        Ok(Vec::new())
+    }
+    /// Takes over what of a configuration can change while the daemon runs.
+    fn reconfigure(&self, _config: &crate::config::Config) {}
     /// Also asked with every scrape of `/metrics`.
     fn df(&self) -> Read<Df>;
 

@@ -18,6 +18,7 @@ use crate::activation::{self, Handed};
 use crate::api::Backend;
 use crate::config::{Config, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
+use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
 use crate::{metrics, notify, server};
 
@@ -36,7 +37,9 @@ impl<F: FnOnce(&Config) -> anyhow::Result<Arc<dyn Backend>> + Send + 'static> Op
 ///
 /// # Errors
 /// It cannot start: another daemon runs, the socket cannot be made, or the backend cannot open its host.
-pub fn run(config: Config, open: impl Open) -> anyhow::Result<()> {
+pub fn run(settings: impl Into<Settings>, open: impl Open) -> anyhow::Result<()> {
+    let settings = Arc::new(settings.into());
+    let config = settings.running();
     let handed = activation::take().context("the sockets from systemd")?;
     let lock = RunLock::take(&config.run_dir)?;
     let access = Access::new(&config, vol_linux::group_id);
@@ -47,18 +50,27 @@ pub fn run(config: Config, open: impl Open) -> anyhow::Result<()> {
     // each request would wake threads that have nothing to do but to hand it on.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the threads of the server")?;
-    let result = runtime.block_on(serve(config, open, access, handed, &lock));
+    let result = runtime.block_on(serve(&settings, open, access, handed, &lock));
     // A change that outlasts its limit is cut off with the process; recovery takes it from there.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, lock: &RunLock) -> anyhow::Result<()> {
+async fn serve(
+    settings: &Arc<Settings>,
+    open: impl Open,
+    access: Access,
+    handed: Handed,
+    lock: &RunLock,
+) -> anyhow::Result<()> {
+    let config = settings.running();
+    // What comes before the daemon can act on it waits for it.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = watch::channel(false);
 
-    let (listener, bound) = match handed.control {
+    let (listener, mut bound) = match handed.control {
         Some(listener) => (listener, None),
         None => {
             let reach = Reach::for_groups(&access.gids());
@@ -72,6 +84,7 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         address.as_pathname().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
     let listener = UnixListener::from_std(listener)?;
     let front = Arc::new(Front::new(access, Limits::default()));
+    front.set_settings(Arc::clone(settings));
     let mut control = tokio::spawn(server::run(listener, Arc::clone(&front), system_lookup(), stopped.clone()));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped).await);
 
@@ -92,9 +105,15 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         Some(Err(error)) => Err(error.context("recovery failed")),
         Some(Ok(backend)) => {
             front.set_backend(Arc::clone(&backend));
-            notify::ready(&format!("Serving on {shown}"));
+            let serving = format!("Serving on {shown}");
+            notify::ready(&serving);
             tracing::info!("ready");
-            let signal = ended.await;
+            let signal = loop {
+                tokio::select! {
+                    signal = &mut ended => break signal,
+                    _ = hangup.recv() => reload(settings, &front, &*backend, bound.as_mut(), &serving),
+                }
+            };
             tracing::info!(signal, "stopping");
             backend.stopping();
             finish(&front, &stop, &mut control).await;
@@ -106,6 +125,35 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         bound.remove();
     }
     result
+}
+
+/// Reads the configuration again and takes over what can change; the service manager is told how that went.
+fn reload(settings: &Settings, front: &Front, backend: &dyn Backend, bound: Option<&mut BoundSocket>, serving: &str) {
+    notify::reloading();
+    let reloaded = match settings.reload() {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            let why = Chain(&error).to_string();
+            tracing::error!("the changed configuration is refused, nothing of it counts: {why}");
+            notify::ready(&format!("{serving}; the changed configuration is refused: {why}"));
+            return;
+        }
+    };
+    let access = Access::new(&reloaded.config, vol_linux::group_id);
+    let opened = bound.map(|bound| bound.reopen_to(Reach::for_groups(&access.gids())));
+    if let Some(Err(error)) = opened {
+        tracing::warn!("who may open the control socket stays as it was: {}", Chain(&error));
+    }
+    front.set_access(access);
+    backend.reconfigure(&reloaded.config);
+    tracing::info!(changed = reloaded.changed.join(" "), "the configuration was read again");
+    let mut said = serving.to_owned();
+    if !reloaded.restart_needed.is_empty() {
+        let keys = reloaded.restart_needed.join(", ");
+        tracing::warn!("changed in the configuration, but needs a restart: {keys}");
+        said = format!("{serving}; needs a restart for {keys}");
+    }
+    notify::ready(&said);
 }
 
 /// Opens the backend on a thread of its own, and keeps the service manager patient meanwhile.

@@ -9,19 +9,33 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts the log with the filter of the configuration, which has been checked.
-pub fn start(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// Starts the log with the filter of the configuration, which has been checked. What it returns changes the filter.
+pub fn start(filter: &str) -> Box<dyn Fn(&str) + Send + Sync> {
+    let parse = |filter: &str| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(parse(filter)).with_writer(io::stderr);
     // systemd sets JOURNAL_STREAM when standard error goes to the journal (`systemd.exec(5)`).
+    let set: Box<dyn Fn(&str) + Send + Sync>;
     let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
         let inner = format::format().without_time().with_level(false).with_ansi(false);
-        log.with_ansi(false).event_format(Journal { inner }).try_init()
+        let log = log.with_ansi(false).event_format(Journal { inner }).with_filter_reloading();
+        let handle = log.reload_handle();
+        set = Box::new(move |filter| told(handle.reload(parse(filter))));
+        log.try_init()
     } else {
-        log.with_ansi(io::stderr().is_terminal()).try_init()
+        let log = log.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+        let handle = log.reload_handle();
+        set = Box::new(move |filter| told(handle.reload(parse(filter))));
+        log.try_init()
     };
     if let Err(error) = started {
         eprintln!("volumed: the log was already started: {error}");
+    }
+    set
+}
+
+fn told(changed: Result<(), tracing_subscriber::reload::Error>) {
+    if let Err(error) = changed {
+        tracing::warn!(%error, "the log goes on as it was");
     }
 }
 

@@ -15,16 +15,18 @@ mod routes;
 pub(crate) mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
+use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
+use crate::doctor;
+use crate::settings::Settings;
 
 pub use connection::serve_http;
 
@@ -71,7 +73,8 @@ impl Default for Limits {
 pub struct Front {
     backend: OnceLock<Arc<dyn Backend>>,
     metrics: OnceLock<MetricsState>,
-    access: Access,
+    access: RwLock<Arc<Access>>,
+    settings: OnceLock<Arc<Settings>>,
     changes: Arc<Semaphore>,
     relief: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -93,7 +96,8 @@ impl Front {
         Self {
             backend: OnceLock::new(),
             metrics: OnceLock::new(),
-            access,
+            access: RwLock::new(Arc::new(access)),
+            settings: OnceLock::new(),
             changes: Arc::new(Semaphore::new(limits.changes as usize)),
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
@@ -104,6 +108,21 @@ impl Front {
     /// Recovery is over. A second call changes nothing.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
         let _ = self.backend.set(backend);
+    }
+
+    /// What the daemon runs with, for `status` and `doctor`. A second call changes nothing.
+    pub fn set_settings(&self, settings: Arc<Settings>) {
+        let _ = self.settings.set(settings);
+    }
+
+    /// Who may do what, of connections that are made from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Who may do what.
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells `status` about the metrics listener. A second call changes nothing.
@@ -144,11 +163,20 @@ impl Front {
     fn complete(&self, mut status: Status) -> Status {
         let metrics = self.metrics.get().cloned().unwrap_or_default();
         status.metrics_listen = metrics.listen;
-        if let Some(problem) = metrics.problem {
+        let settings = self.settings.get();
+        status.restart_needed = settings.map(|settings| settings.restart_needed()).unwrap_or_default();
+        for problem in metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())) {
             status.problems.push(problem);
             status.health = status.health.max(Health::Degraded);
         }
         status
+    }
+
+    /// What the server knows of the machine, with what the backend has `seen`.
+    fn examine(&self, status: Status, seen: Vec<Finding>) -> Doctor {
+        let unknown = || Arc::new(Settings::from(crate::config::Config::default()));
+        let settings = self.settings.get().map_or_else(unknown, Arc::clone);
+        doctor::of_daemon(&self.complete(status), &settings, &self.access(), seen)
     }
 }
 
@@ -185,7 +213,7 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
                 continue;
             }
         };
-        let peer = Peer { role: front.access.role_of(&credentials), credentials };
+        let peer = Peer { role: front.access().role_of(&credentials), credentials };
         let class = match peer.role {
             None => &strangers,
             Some(_) if peer.credentials.uid == 0 => &root,

@@ -158,6 +158,21 @@ impl BoundSocket {
         }
     }
 
+    /// Lets others in than before, from now on.
+    ///
+    /// # Errors
+    /// The file system refuses, or the socket at the path is another one by now.
+    pub fn reopen_to(&mut self, reach: Reach) -> Result<(), SocketError> {
+        let path = &self.path;
+        let same = fs::symlink_metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity);
+        if !same {
+            return Err(SocketError::NotASocket { path: path.clone() });
+        }
+        let changed = open_to(path, reach).and_then(|()| fs::symlink_metadata(path));
+        self.identity = identity(&changed.map_err(at(path))?);
+        Ok(())
+    }
+
     /// Removes the socket if it is still this one.
     pub fn remove(&self) {
         let same = |metadata: fs::Metadata| identity(&metadata) == self.identity;
@@ -234,7 +249,12 @@ mod tests {
         let lock = RunLock::take(dir.path()).unwrap();
         let path = dir.path().join("control.sock");
         let gid = nix::unistd::getegid().as_raw();
-        let _bound = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
+        let (_listener, mut bound) = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
         assert_eq!(mode(&path), 0o660);
+        bound.reopen_to(Reach::Everyone).unwrap();
+        assert_eq!(mode(&path), 0o666);
+        bound.remove();
+        assert!(!path.exists(), "it is still the same socket");
+        assert!(bound.reopen_to(Reach::Owner).is_err());
     }
 }

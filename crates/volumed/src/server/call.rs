@@ -169,7 +169,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async move {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
             let backend = self.front.backend()?;
             let job = tokio::task::spawn_blocking(move || ask(&*backend, target, query).and_then(|value| json(&value)));
@@ -190,7 +190,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async move {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             let body: B = parse_body(&self.read_body().await?)?;
             Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run).await?)
@@ -209,7 +209,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async move {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
             self.no_body().await?;
             let DeleteQuery { now, dry_run } = query;
@@ -229,7 +229,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async move {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             self.no_body().await?;
             Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)
