@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use vol_types::{Name, PoolPath, SnapshotPath, VolumePath};
 
 use crate::backup::Backup;
+use crate::doctor::Doctor;
 use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
@@ -179,6 +180,9 @@ impl Client {
 impl Client {
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("status").await
+    }
+    pub async fn doctor(&self) -> Result<Doctor, ClientError> {
+        self.get("doctor").await
     }
     pub async fn df(&self) -> Result<Df, ClientError> {
         self.get("df").await

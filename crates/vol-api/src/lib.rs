@@ -11,6 +11,7 @@
 
 pub mod backup;
 mod client;
+mod doctor;
 mod error;
 mod info;
 mod outcome;
@@ -19,6 +20,7 @@ mod time;
 mod usage;
 
 pub use client::{Client, ClientError};
+pub use doctor::{Doctor, Finding, Level};
 pub use error::{ApiError, ErrorBody, ErrorCode, parse_field};
 pub use info::*;
 pub use outcome::{Changed, Outcome, Plan, PlanStep};

@@ -98,6 +98,11 @@ pub enum Command {
     Debug(Debug),
     /// The daemon, all volume groups and pools, and what is not as it should be (exit code 10)
     Status,
+    /// Look at the machine: kernel, io_uring, udev, mounts, service, programs, leftovers, and say what to do about what is wrong
+    ///
+    /// Works without the daemon, and tells more with it and as root. Changes nothing. Exit code 1 if there is a problem, 10 for
+    /// a warning, else 0.
+    Doctor,
     /// Space: what there is, what is used, what was promised
     Df,
     /// Draw what lies where on the physical volumes of a volume group

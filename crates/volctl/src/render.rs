@@ -2,6 +2,7 @@
 //!
 //! Every text that comes from elsewhere passes [`clean`] before it reaches a terminal.
 
+mod doctor;
 mod fact;
 mod list;
 mod table;
@@ -10,6 +11,7 @@ mod tests;
 mod usage;
 mod whole;
 
+pub use doctor::doctor_text;
 pub use fact::{place_text, pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
 pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use table::{Align, Table};

@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod debug;
+mod doctor;
 mod fs;
 mod life;
 mod member;
@@ -54,6 +55,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Init(init) => vg::init(init, session).await,
         Command::Debug(command) => debug::run(command, session),
         Command::Status => whole::status(session).await,
+        Command::Doctor => doctor::run(session).await,
         Command::Df => whole::df(session).await,
         Command::Map { within, width } => usage::map(within.vg, width, session).await,
         Command::Completion { shell } => whole::completion(shell, session),

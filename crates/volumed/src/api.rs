@@ -47,6 +47,12 @@ pub trait Backend: Life + Send + Sync + 'static {
 
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
+    /// What is left of devices and mounts that should not be. Asks the kernel, and may take a second.
+    fn doctor(&self) -> Read<Vec<vol_api::Finding>> {
+        Ok(Vec::new())
+    }
+    /// Takes over what of a configuration can change while the daemon runs.
+    fn reconfigure(&self, _config: &crate::config::Config) {}
     fn df(&self) -> Read<Df>;
     /// Adds what there is to measure, with every scrape of `/metrics`: from memory, without waiting for anything.
     fn measure(&self, page: &mut Page);

@@ -17,17 +17,19 @@ mod routes;
 pub(crate) mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
+use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
+use crate::doctor;
 use crate::metrics::{Id, Page, Requests, Source};
+use crate::settings::Settings;
 
 use operation::Operations;
 
@@ -79,7 +81,8 @@ impl Default for Limits {
 pub struct Front {
     backend: OnceLock<Arc<dyn Backend>>,
     metrics: OnceLock<MetricsState>,
-    access: Access,
+    access: RwLock<Arc<Access>>,
+    settings: OnceLock<Arc<Settings>>,
     changes: Arc<Semaphore>,
     relief: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -108,7 +111,8 @@ impl Front {
         Self {
             backend: OnceLock::new(),
             metrics: OnceLock::new(),
-            access,
+            access: RwLock::new(Arc::new(access)),
+            settings: OnceLock::new(),
             changes: Arc::new(Semaphore::new(limits.changes as usize)),
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
@@ -134,6 +138,21 @@ impl Front {
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
         let _ = self.backend.set(backend);
         let _ = self.ready_after.set(self.begun.elapsed());
+    }
+
+    /// What the daemon runs with, for `status` and `doctor`. A second call changes nothing.
+    pub fn set_settings(&self, settings: Arc<Settings>) {
+        let _ = self.settings.set(settings);
+    }
+
+    /// Who may do what, of connections that are made from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Who may do what.
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells `status` about the metrics listener. A second call changes nothing.
@@ -178,11 +197,20 @@ impl Front {
     fn complete(&self, mut status: Status) -> Status {
         let metrics = self.metrics.get().cloned().unwrap_or_default();
         status.metrics_listen = metrics.listen;
-        if let Some(problem) = metrics.problem {
+        let settings = self.settings.get();
+        status.restart_needed = settings.map(|settings| settings.restart_needed()).unwrap_or_default();
+        for problem in metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())) {
             status.problems.push(problem);
             status.health = status.health.max(Health::Degraded);
         }
         status
+    }
+
+    /// What the server knows of the machine, with what the backend has `seen`.
+    fn examine(&self, status: Status, seen: Vec<Finding>) -> Doctor {
+        let unknown = || Arc::new(Settings::from(crate::config::Config::default()));
+        let settings = self.settings.get().map_or_else(unknown, Arc::clone);
+        doctor::of_daemon(&self.complete(status), &settings, &self.access(), seen)
     }
 }
 
@@ -235,7 +263,7 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
                 continue;
             }
         };
-        let peer = Peer { role: front.access.role_of(&credentials), credentials };
+        let peer = Peer { role: front.access().role_of(&credentials), credentials };
         let class = match peer.role {
             None => &strangers,
             Some(_) if peer.credentials.uid == 0 => &root,

@@ -216,6 +216,21 @@ impl BoundSocket {
         }
     }
 
+    /// Lets others in than before, from now on.
+    ///
+    /// # Errors
+    /// The file system refuses, or the socket at the path is another one by now.
+    pub fn reopen_to(&mut self, reach: Reach) -> Result<(), SocketError> {
+        let path = &self.path;
+        let same = fs::symlink_metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity);
+        if !same {
+            return Err(SocketError::NotASocket { path: path.clone() });
+        }
+        let changed = reach.give(path).and_then(|()| fs::symlink_metadata(path));
+        self.identity = identity(&changed.map_err(at(path))?);
+        Ok(())
+    }
+
     /// Removes the socket if it is still this one.
     pub fn remove(&self) {
         let same = |metadata: fs::Metadata| identity(&metadata) == self.identity;
@@ -312,10 +327,16 @@ mod tests {
         let lock = RunLock::take(dir.path()).unwrap();
         let path = dir.path().join("control.sock");
         let gid = nix::unistd::getegid().as_raw();
-        let _bound = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
+        let (_listener, mut bound) = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
         assert_eq!(mode(&path), 0o660);
         assert!(Reach::Group(gid).is_given(&path).unwrap());
         assert!(!Reach::Owner.is_given(&path).unwrap());
+        bound.reopen_to(Reach::Everyone).unwrap();
+        assert_eq!(mode(&path), 0o666);
+        bound.remove();
+        assert!(!path.exists(), "it is still the same socket");
+        assert!(bound.reopen_to(Reach::Owner).is_err());
+        let _systemds = UnixListener::bind(&path).unwrap();
         Reach::Everyone.give(&path).unwrap();
         assert!(Reach::Everyone.is_given(&path).unwrap());
         assert_eq!(mode(&path), 0o666);

@@ -3,7 +3,7 @@
 //! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::socket::RunLock;
 
 pub mod boot;
 mod change;
+mod doctor;
 mod error;
 mod fs;
 mod info;
@@ -73,8 +74,8 @@ pub struct Facts {
 pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
-    /// For how long what was deleted is kept; `None`: not at all.
-    window: Option<Duration>,
+    /// For how long what was deleted is kept; zero: not at all.
+    window: Arc<AtomicU64>,
     volume_metrics: VolumeMetrics,
     process: Arc<Process>,
     tickers: Mutex<Vec<Ticker>>,
@@ -139,7 +140,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Self {
             engine: Arc::new(engine),
             facts,
-            window: None,
+            window: Arc::default(),
             volume_metrics: VolumeMetrics::default(),
             process: Arc::default(),
             tickers: Mutex::default(),
@@ -158,7 +159,19 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Keeps what is deleted for so long.
     #[must_use]
     pub fn keeping_deleted(self, window: Option<Duration>) -> Self {
-        Self { window, ..self }
+        self.keep_deleted(window);
+        self
+    }
+
+    /// As [`EngineBackend::keeping_deleted`], from now on.
+    fn keep_deleted(&self, window: Option<Duration>) {
+        self.window.store(window.map_or(0, |window| window.as_secs()), Ordering::Relaxed);
+    }
+
+    /// For how long what is deleted now is kept; `None`: not at all.
+    fn window(&self) -> Option<Duration> {
+        let seconds = self.window.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// Which volumes have samples of their own.
@@ -183,14 +196,17 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the thread that deletes for good what has been kept long enough.
     pub fn start_purging(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
-        // What was kept when the window was still open is deleted now that it is shut.
-        let window = self.window.map_or(0, |window| window.as_secs());
-        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let window = Arc::clone(&self.window);
+        // A window that is opened or shut while the daemon runs is seen with the next look.
+        let every = |window: u64| PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let first = every(window.load(Ordering::Relaxed));
         let work = move |go_on: &dyn Fn() -> bool| {
+            // What was kept when the window was still open is deleted now that it is shut.
+            let window = window.load(Ordering::Relaxed);
             engine.purge_due(window, go_on);
-            every
+            every(window)
         };
-        self.keep(Ticker::start("purge", every, work)?);
+        self.keep(Ticker::start("purge", first, work)?);
         Ok(())
     }
 
@@ -313,6 +329,15 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             info::add_problem(&mut status, &problem, None);
         }
         Ok(status)
+    }
+
+    fn doctor(&self) -> Read<Vec<vol_api::Finding>> {
+        Ok(doctor::leftovers(self.engine.host()))
+    }
+
+    fn reconfigure(&self, config: &crate::config::Config) {
+        self.engine.set_pace(vol_engine::moving::Pace { share: config.move_share, rate: config.move_rate.0 });
+        self.keep_deleted(config.undelete_window.0);
     }
 
     fn df(&self) -> Read<Df> {

@@ -208,7 +208,7 @@ impl Call {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize,
     {
-        self.front.access.check(&self.peer, needed)?;
+        self.front.access().check(&self.peer, needed)?;
         let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
         let backend = self.front.backend()?;
         let operation = self.hand_over()?;
@@ -233,7 +233,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             let body: B = parse_body(&self.read_body().await?)?;
             if let Some(operation) = &mut self.operation {
@@ -256,7 +256,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
             self.no_body().await?;
             let DeleteQuery { now, dry_run } = query;
@@ -277,7 +277,7 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             self.no_body().await?;
             Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)

@@ -98,6 +98,13 @@ fn whole() -> Router<Arc<Front>> {
                 call.read(move |b, (), NoQuery {}| b.status().map(|status| front.complete(status)))
             }),
         )
+        .route(
+            "/v1/doctor",
+            get(|call: Call| {
+                let front = call.front();
+                call.read(move |b, (), NoQuery {}| Ok(front.examine(b.status()?, b.doctor()?)))
+            }),
+        )
         .route("/v1/df", get(|call: Call| call.read(|b, (), NoQuery {}| b.df())))
         .route("/v1/init", post(|call: Call| call.change_with(Admin, |b, (), r: Init, dry| b.init(r, dry))))
         .route("/v1/scan", post(|call: Call| call.change_with(Admin, |b, (), r: ScanRequest, dry| b.scan(r, dry))))

@@ -17,7 +17,7 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 78] = [
+pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 79] = [
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("GET", "/v1/pvs?vg=data&selector=tier", "", "observe"),
@@ -40,6 +40,7 @@ pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 78] = [
     ("POST", "/v1/snapshots/data/pg/before/protect", "", "provision"),
     ("POST", "/v1/snapshots/data/pg/before/unprotect", "", "provision"),
     ("GET", "/v1/status", "", "observe"),
+    ("GET", "/v1/doctor", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
     ("GET", "/v1/vgs/data", "", "observe"),

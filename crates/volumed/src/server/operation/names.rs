@@ -26,8 +26,9 @@ const fn at(method: &'static str, route: &'static str, name: &'static str) -> En
 }
 
 /// Every endpoint. Names are unique, and never change: dashboards and searches in logs are made of them.
-pub const ALL: [Endpoint; 67] = [
+pub const ALL: [Endpoint; 68] = [
     at("GET", "/v1/status", "status.show"),
+    at("GET", "/v1/doctor", "doctor.show"),
     at("GET", "/v1/df", "df.show"),
     at("POST", "/v1/init", "init"),
     at("POST", "/v1/scan", "pv.scan"),
