@@ -61,7 +61,7 @@ unsaid() { ! grep -E -- "$1" /tmp/out || bad "said: $1"; }
 is() { [ "$1" = "$2" ] || bad "'$1' is not '$2' ($3)"; }
 below() { [ "$1" -lt "$2" ] || bad "$1 is not below $2 ($3)"; }
 prop() { systemctl show -P "$2" "$1"; }
-serving() { for i in $(seq 200); do volctl status > /tmp/out 2>&1; case $? in 0 | 10) return;; esac; sleep 0.1; done; return 1; }
+serving() { for i in $(seq 200); do volctl status > /tmp/out 2>&1; case $? in 0 | 10) return 0;; esac; sleep 0.1; done; return 1; }
 links() { (cd /dev/volumed && find . -type l | sort | tr '\n' ' '); }
 "#;
 
@@ -106,9 +106,9 @@ for device in /sys/block/dm-*; do
     esac
 done
 is "$(stat -Lc %t:%T /dev/disk/by-uuid/$(findmnt -no UUID /srv/pg))" "$(stat -Lc %t:%T /dev/volumed/data/pg)" "of volume and snapshot, who has the link by UUID"
-check volctl volume rename data/raw cooked; udevadm settle
+check volctl volume rename data/raw data/cooked; udevadm settle
 check test -b /dev/volumed/data/cooked; refuse test -e /dev/volumed/data/raw
-check volctl volume rename data/cooked raw; udevadm settle
+check volctl volume rename data/cooked data/raw; udevadm settle
 check volctl volume detach data/raw; udevadm settle
 refuse test -e /dev/volumed/data/raw
 is "$(ls -A /run/volumed/udev | wc -l)" 4 "names for udev"
