@@ -16,6 +16,7 @@ mod sim {
     mod fs;
     mod histories;
     mod life;
+    mod links;
     mod main_job;
     mod members;
     mod memory;

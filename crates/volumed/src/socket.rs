@@ -77,12 +77,24 @@ impl RunLock {
                 Err(SocketError::Locked { passing: true, pid, .. }) if Instant::now() < end => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!("waiting for `volumed activate`{pid} to end");
+                        // That it cannot be told makes the waiting longer, and no more.
+                        let _ = File::create(wanted(path));
                     }
                     std::thread::sleep(PATIENCE_STEP);
                 }
-                other => return other,
+                other => {
+                    if told {
+                        let _ = fs::remove_file(wanted(path));
+                    }
+                    return other;
+                }
             }
         }
+    }
+
+    /// Whether a daemon waits for the lock of [`RunLock::take_host_for_activation`].
+    pub fn a_daemon_waits() -> bool {
+        wanted(Path::new(HOST_LOCK)).exists()
     }
 
     /// As [`RunLock::take_host`], for a process that ends soon.
@@ -114,6 +126,11 @@ impl RunLock {
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {who}", std::process::id()));
         Ok(Self { _file: file })
     }
+}
+
+/// Stands beside a lock while a daemon waits for it.
+fn wanted(lock: &Path) -> PathBuf {
+    lock.with_extension("wanted")
 }
 
 /// ` (pid N)` or nothing, and whether it is one that ends soon.
@@ -286,12 +303,19 @@ mod tests {
         let held = RunLock::lock(path.clone(), PASSING).unwrap();
         let error = RunLock::take_after_activation(&path, Duration::ZERO).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: true, .. }));
-        let ending = std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_millis(150));
-            drop(held);
+        let told = wanted(&path);
+        let ending = std::thread::spawn({
+            let told = told.clone();
+            move || {
+                while !told.exists() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                drop(held);
+            }
         });
         let daemon = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap();
         ending.join().unwrap();
+        assert!(!told.exists());
         let begin = Instant::now();
         let error = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: false, .. }));

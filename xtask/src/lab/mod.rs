@@ -59,6 +59,9 @@ pub struct Options {
     /// Boot systemd as process 1; with --daemon, volumed as its installed service
     #[arg(long)]
     pub systemd: bool,
+    /// A shell script that the guest runs as root before its first service: for what is in /etc when it boots
+    #[arg(long, value_name = "SCRIPT")]
+    pub before: Option<String>,
     /// The guest's memory
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = disk::size_arg)]
     pub mem: u64,
@@ -84,6 +87,7 @@ impl Default for Options {
             share: None,
             daemon: false,
             systemd: false,
+            before: None,
             mem: 2 << 30,
             kernel_args: vec![],
             programs: vec![],
@@ -195,6 +199,7 @@ pub fn spec(options: &Options, command: Vec<OsString>, files: Vec<(String, Strin
         env,
         daemon: options.daemon,
         systemd: options.systemd,
+        before: options.before.clone(),
         timeout: options.timeout,
         ..Spec::default()
     })
