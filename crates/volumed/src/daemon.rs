@@ -16,7 +16,7 @@ use vol_api::Problem;
 use crate::access::{Access, system_lookup};
 use crate::activation::{self, Handed};
 use crate::api::Backend;
-use crate::config::{Config, MetricsListen};
+use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
@@ -111,7 +111,7 @@ async fn serve(
             let signal = loop {
                 tokio::select! {
                     signal = &mut ended => break signal,
-                    _ = hangup.recv() => reload(settings, &front, &*backend, bound.as_mut(), &serving),
+                    _ = hangup.recv() => reload(settings, &front, &*backend, bound.as_mut(), &serving).await,
                 }
             };
             tracing::info!(signal, "stopping");
@@ -128,18 +128,37 @@ async fn serve(
 }
 
 /// Reads the configuration again and takes over what can change; the service manager is told how that went.
-fn reload(settings: &Settings, front: &Front, backend: &dyn Backend, bound: Option<&mut BoundSocket>, serving: &str) {
+async fn reload(
+    settings: &Arc<Settings>,
+    front: &Front,
+    backend: &dyn Backend,
+    bound: Option<&mut BoundSocket>,
+    serving: &str,
+) {
     notify::reloading();
-    let reloaded = match settings.reload() {
-        Ok(reloaded) => reloaded,
+    // Not on the server's thread: a host may look its groups up elsewhere, and wait.
+    let read = {
+        let settings = Arc::clone(settings);
+        move || {
+            let reloaded = settings.reload()?;
+            let access = Access::new(&reloaded.config, vol_linux::group_id);
+            Ok::<_, ConfigError>((reloaded, access))
+        }
+    };
+    let (reloaded, access) = match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(read)) => read,
         Err(error) => {
+            tracing::error!(%error, "reading the configuration again ended with a defect; nothing has changed");
+            notify::ready(serving);
+            return;
+        }
+        Ok(Err(error)) => {
             let why = Chain(&error).to_string();
             tracing::error!("the changed configuration is refused, nothing of it counts: {why}");
             notify::ready(&format!("{serving}; the changed configuration is refused: {why}"));
             return;
         }
     };
-    let access = Access::new(&reloaded.config, vol_linux::group_id);
     let opened = bound.map(|bound| bound.reopen_to(Reach::for_groups(&access.gids())));
     if let Some(Err(error)) = opened {
         tracing::warn!("who may open the control socket stays as it was: {}", Chain(&error));
