@@ -9,12 +9,15 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+/// Changes the filter of the log while it is written.
+pub type SetFilter = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Starts the log with the filter of the configuration, which has been checked. What it returns changes the filter.
-pub fn start(filter: &str) -> Box<dyn Fn(&str) + Send + Sync> {
+pub fn start(filter: &str) -> SetFilter {
     let parse = |filter: &str| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(parse(filter)).with_writer(io::stderr);
     // systemd sets JOURNAL_STREAM when standard error goes to the journal (`systemd.exec(5)`).
-    let set: Box<dyn Fn(&str) + Send + Sync>;
+    let set: SetFilter;
     let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
         let inner = format::format().without_time().with_level(false).with_ansi(false);
         let log = log.with_ansi(false).event_format(Journal { inner }).with_filter_reloading();

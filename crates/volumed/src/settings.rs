@@ -12,6 +12,7 @@ use vol_api::Problem;
 
 use crate::cli::Args;
 use crate::config::{Config, ConfigError, DEFAULT_FILE};
+use crate::logging::SetFilter;
 use crate::reference;
 
 /// The configuration of a running daemon.
@@ -19,7 +20,7 @@ pub struct Settings {
     args: Args,
     state: RwLock<State>,
     /// Makes the log follow its key.
-    set_log: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    set_log: Option<SetFilter>,
 }
 
 #[derive(Clone, Debug)]
