@@ -23,7 +23,7 @@ for file in /etc/volumed/volumed.toml /usr/share/man/man1/volctl-volume-create.1
     test -f "$file" || fail "$file is not there"
 done
 # The lab's root installs no documents.
-dpkg-deb -c /share/old.deb | grep -q ' ./usr/share/doc/volumed/copyright$' || fail "no copyright"
+dpkg-deb -c /share/old.deb 2>&1 | grep -c ' ./usr/share/doc/volumed/copyright$' || fail "no copyright"
 volumed --check-config
 volctl doctor -o json >/run/doctor || test $? = 10 || fail "doctor: $(volctl doctor -q)"
 same "$(jq -r '.findings[] | select(.check == "unit") | .level' /run/doctor)" ok "doctor about the unit"
@@ -37,7 +37,7 @@ volctl volume mount filed/w /srv/w
 echo kept >/srv/w/file
 echo '# by the administrator' >>/etc/volumed/volumed.toml
 dm >/run/before
-(i=0; while [ ! -e /run/stop ]; do i=$((i + 1)); { echo $i >>/srv/v/log && sync -d /srv/v/log; } 2>>/run/errors || echo "line $i" >>/run/errors; done) &
+(i=0; while [ ! -e /run/stop ]; do i=$((i + 1)); { echo $i >>/srv/v/log && sync -d /srv/v/log; } 2>>/run/errors || echo "line $i" >>/run/errors; sleep 0.05; done) &
 writer=$!
 lines() { wc -l </srv/v/log; }
 goes_on() { local n; n=$(lines); for _ in $(seq 100); do [ "$(lines)" -gt "$n" ] && return; sleep 0.1; done; fail "nothing is written any more after $1"; }
@@ -55,9 +55,9 @@ same "$(volctl status -o name)" ok health
 unchanged "the upgrade"
 
 echo "step: the scripts again"
-/var/lib/dpkg/info/volumed.postinst configure 9.9.9
+DPKG_MAINTSCRIPT_PACKAGE=volumed /var/lib/dpkg/info/volumed.postinst configure 9.9.9
 systemctl disable --quiet volumed
-/var/lib/dpkg/info/volumed.postinst configure 9.9.9
+DPKG_MAINTSCRIPT_PACKAGE=volumed /var/lib/dpkg/info/volumed.postinst configure 9.9.9
 systemctl is-enabled --quiet volumed && fail "an upgrade enabled what the administrator had switched off"
 systemctl enable --quiet volumed
 unchanged "running the scripts again"
