@@ -43,6 +43,16 @@ impl Lab {
         self.dir.path()
     }
 
+    /// Makes the Debian package of `version` in the lab's folder, from what is built.
+    #[track_caller]
+    pub fn package(&self, version: &str) -> PathBuf {
+        let mut deb = Command::new(&self.xtask);
+        deb.args(["deb", "--no-build", "--fast", "--version", version, "--out"]).arg(self.dir.path().join("deb"));
+        let ran = finish(format!("deb {version}"), deb.stdin(Stdio::null()));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out.trim_end().into()
+    }
+
     /// A disk that outlives its guest, for `--disk`.
     pub fn disk(&self, name: &str) -> String {
         format!("{}:4G", self.dir.path().join(name).display())

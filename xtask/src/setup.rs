@@ -9,6 +9,8 @@ use std::process::Stdio;
 const BUILD: &[&str] = &["clang", "libclang-dev", "pkg-config", "libblkid-dev", "libdevmapper-dev", "gcc", "libc6-dev"];
 /// What tests on the host and the lab need.
 const LAB: &[&str] = &["mmdebstrap", "debian-archive-keyring", "e2fsprogs", "util-linux", "mount", "tar", "zstd"];
+/// What the Debian package is made with.
+const PACKAGING: &[&str] = &["dpkg-dev", "binutils", "gzip", "coreutils"];
 /// What `lab --runner qemu` needs besides.
 const QEMU: &[&str] = &["qemu-system-x86", "qemu-system-common"];
 
@@ -20,6 +22,11 @@ pub fn all() -> Result<()> {
 /// What only the lab needs.
 pub fn lab() -> Result<()> {
     install(LAB)
+}
+
+/// What only making the Debian package needs.
+pub fn packaging() -> Result<()> {
+    install(PACKAGING)
 }
 
 /// What the QEMU runner needs.

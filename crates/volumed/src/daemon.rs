@@ -18,7 +18,7 @@ use vol_engine::Progress;
 use crate::access::{Access, system_lookup};
 use crate::activation::{self, Handed};
 use crate::api::{Backend, Summary};
-use crate::config::{Config, MetricsListen};
+use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
@@ -142,7 +142,8 @@ async fn serve(
                         reload(settings, &front, &*backend, |reach| match &mut bound {
                             Some(bound) => Ok(bound.reopen_to(reach)?),
                             None => Ok(path.as_deref().map_or(Ok(()), |path| reach.give(path))?),
-                        });
+                        })
+                        .await;
                         notify::ready(&backend.alive().map_or_else(|error| error, |summary| said(&summary)));
                     }
                 }
@@ -183,18 +184,34 @@ fn adopt(listener: &std::os::unix::net::UnixListener, config: &Config, reach: Re
     }
 }
 
-/// Opens the backend on a thread of its own, and keeps the service manager patient meanwhile, as long as something goes on.
 /// Reads the configuration again and takes over what can change. `reopen` says who may open the control socket.
-fn reload(settings: &Settings, front: &Front, backend: &dyn Backend, reopen: impl FnOnce(Reach) -> anyhow::Result<()>) {
+async fn reload(
+    settings: &Arc<Settings>,
+    front: &Front,
+    backend: &dyn Backend,
+    reopen: impl FnOnce(Reach) -> anyhow::Result<()>,
+) {
     notify::reloading();
-    let reloaded = match settings.reload() {
-        Ok(reloaded) => reloaded,
+    // Not on the server's thread: a host may look its groups up elsewhere, and wait.
+    let read = {
+        let settings = Arc::clone(settings);
+        move || {
+            let reloaded = settings.reload()?;
+            let access = Access::new(&reloaded.config, vol_linux::group_id);
+            Ok::<_, ConfigError>((reloaded, access))
+        }
+    };
+    let (reloaded, access) = match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(read)) => read,
         Err(error) => {
+            tracing::error!(%error, "reading the configuration again ended with a defect; nothing has changed");
+            return;
+        }
+        Ok(Err(error)) => {
             tracing::error!("the changed configuration is refused, nothing of it counts: {}", Chain(&error));
             return;
         }
     };
-    let access = Access::new(&reloaded.config, vol_linux::group_id);
     if let Err(error) = reopen(Reach::for_groups(&access.gids())) {
         tracing::warn!("who may open the control socket stays as it was: {error:#}");
     }

@@ -15,15 +15,16 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::settings::SetLog;
-
 mod journal;
 
+/// Changes the filter of the log while it is written.
+pub type SetFilter = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Starts the log with the filter of the configuration, which has been checked. What it returns changes the filter.
-pub fn start(filter: &str) -> SetLog {
+pub fn start(filter: &str) -> SetFilter {
     let parse = |filter: &str| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let native = if goes_to_journal() { journal::Native::open(Path::new(journal::SOCKET)).ok() } else { None };
-    let set: SetLog;
+    let set: SetFilter;
     let started = if let Some(native) = native {
         // The default hook writes to standard error, which waits for a journal that is stuck.
         std::panic::set_hook(Box::new(|info| {

@@ -12,16 +12,15 @@ use vol_api::Problem;
 
 use crate::cli::Args;
 use crate::config::{Config, ConfigError, DEFAULT_FILE};
+use crate::logging::SetFilter;
 use crate::reference;
-
-/// What makes the log follow its key.
-pub type SetLog = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The configuration of a running daemon.
 pub struct Settings {
     args: Args,
     state: RwLock<State>,
-    set_log: Option<SetLog>,
+    /// Makes the log follow its key.
+    set_log: Option<SetFilter>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ impl Settings {
 
     /// With something that makes the log follow its key.
     #[must_use]
-    pub fn with_log(self, set: SetLog) -> Self {
+    pub fn with_log(self, set: SetFilter) -> Self {
         Self { set_log: Some(set), ..self }
     }
 

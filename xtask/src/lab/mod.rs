@@ -74,6 +74,9 @@ pub struct Options {
     /// Pull the plug after this many seconds; the exit code is then 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// A guest with neither volumed and volctl nor the repository's units: for what a package installs
+    #[arg(long, conflicts_with = "daemon")]
+    pub bare: bool,
     /// Use volumed and volctl as they are in target/release, or none
     #[arg(long)]
     pub no_build: bool,
@@ -92,6 +95,7 @@ impl Default for Options {
             kernel_args: vec![],
             programs: vec![],
             timeout: None,
+            bare: false,
             no_build: false,
         }
     }
@@ -165,14 +169,14 @@ pub fn spec(options: &Options, command: Vec<OsString>, files: Vec<(String, Strin
         Some(dir) => bail!("--share {}: no such folder", dir.display()),
         None => None,
     };
-    if !options.no_build {
+    if !options.no_build && !options.bare {
         crate::build_release()?;
     }
     let release = crate::target_dir().join("release");
     let mut bins: Vec<_> = ["volumed", "volctl"]
         .into_iter()
         .map(|name| (name.to_owned(), release.join(name)))
-        .filter(|(_, file)| file.is_file())
+        .filter(|(_, file)| file.is_file() && !options.bare)
         .collect();
     if options.daemon && bins.len() < 2 {
         bail!("--daemon needs volumed and volctl in {}; leave out --no-build", release.display());
@@ -193,7 +197,7 @@ pub fn spec(options: &Options, command: Vec<OsString>, files: Vec<(String, Strin
         disks: options.disks.clone(),
         share,
         bins,
-        units: units.is_dir().then_some(units),
+        units: (units.is_dir() && !options.bare).then_some(units),
         files,
         argv: command.into_iter().map(OsString::into_vec).collect(),
         env,

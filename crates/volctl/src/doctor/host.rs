@@ -4,8 +4,8 @@ use vol_api::{Finding, Level};
 
 use super::Machine;
 
-/// The oldest kernel that is tested with; io_uring and dm-thin are good for use from there on.
-const KERNEL_MIN: (u32, u32) = (5, 10);
+/// The oldest kernel that volumed is for (README).
+const KERNEL_MIN: (u32, u32) = (5, 15);
 /// The directories of udev's rules, those that count more first.
 const RULES: [&str; 4] = ["/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];
 
@@ -19,10 +19,7 @@ pub fn kernel(machine: &Machine) -> Vec<Finding> {
         Some(_) => Finding::new(
             "kernel",
             Level::Warning,
-            format!(
-                "Linux {release} is older than {}.{}, the oldest that volumed is tested with",
-                KERNEL_MIN.0, KERNEL_MIN.1
-            ),
+            format!("Linux {release} is older than {}.{}, the oldest that volumed is for", KERNEL_MIN.0, KERNEL_MIN.1),
             "install a newer kernel",
         ),
         None => Finding::new("kernel", Level::Warning, format!("the kernel says no version: {release:?}"), ""),
