@@ -4,7 +4,7 @@
 //! neither can change the other by accident.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,10 +35,12 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod thick;
+mod ticker;
 mod trash;
 mod usage;
 
 pub use open::open;
+use ticker::{Poker, Ticker};
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
@@ -75,6 +77,8 @@ pub struct EngineBackend<H: HostMut> {
     volume_metrics: VolumeMetrics,
     process: Arc<Process>,
     tickers: Mutex<Vec<Ticker>>,
+    /// Wakes the thread that goes on with unfinished fills.
+    fill: Poker,
     maintainer: Mutex<Option<Maintainer>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
@@ -84,47 +88,6 @@ pub struct EngineBackend<H: HostMut> {
 struct Maintainer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-}
-
-/// A thread that does something again and again.
-struct Ticker {
-    name: &'static str,
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: JoinHandle<()>,
-}
-
-impl Ticker {
-    /// Works for the first time after `first`, then each time after what the work before said. It is told whether to go on.
-    fn start(
-        name: &'static str,
-        first: Duration,
-        work: impl Fn(&dyn Fn() -> bool) -> Duration + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = stop.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut pause = first;
-            loop {
-                let waited = changed.wait_timeout_while(stopped(), pause, |stopped| !*stopped);
-                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
-                    return;
-                }
-                pause = work(&|| !*stopped());
-            }
-        })?;
-        Ok(Self { name, stop, thread })
-    }
-
-    /// Waits for what is under way.
-    fn stop(self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
-        if self.thread.join().is_err() {
-            tracing::error!("the thread {:?} had failed", self.name);
-        }
-    }
 }
 
 impl<H: HostMut + 'static> EngineBackend<H> {
@@ -137,6 +100,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             volume_metrics: VolumeMetrics::default(),
             process: Arc::default(),
             tickers: Mutex::default(),
+            fill: Poker::default(),
             maintainer: Mutex::new(None),
             _only: None,
         }
@@ -161,14 +125,17 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let (engine, process) = (self.engine.clone(), self.process.clone());
+        let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
         process.look();
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
             engine.refresh();
-            REFRESH_EVERY
+            if engine.has_unfinished_fills() {
+                fill.poke();
+            }
+            Some(REFRESH_EVERY)
         };
-        self.keep(Ticker::start("refresh", REFRESH_EVERY, work)?);
+        self.keep(Ticker::start("refresh", Poker::default(), Some(REFRESH_EVERY), work)?);
         Ok(())
     }
 
@@ -180,9 +147,10 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
         let work = move |go_on: &dyn Fn() -> bool| {
             engine.purge_due(window, go_on);
-            every
+            // With the window shut nothing is kept any more, but of groups that are opened later.
+            Some(if window > 0 || engine.keeps_deleted() { every } else { PURGE_EVERY })
         };
-        self.keep(Ticker::start("purge", every, work)?);
+        self.keep(Ticker::start("purge", Poker::default(), Some(every), work)?);
         Ok(())
     }
 
@@ -191,9 +159,10 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let engine = self.engine.clone();
         let work = move |go_on: &dyn Fn() -> bool| {
             engine.fill_unfinished(go_on);
-            FILL_EVERY
+            // Else it is poked when there is something again.
+            engine.has_unfinished_fills().then_some(FILL_EVERY)
         };
-        self.keep(Ticker::start("fill", FILL_FIRST, work)?);
+        self.keep(Ticker::start("fill", self.fill.clone(), Some(FILL_FIRST), work)?);
         Ok(())
     }
 
@@ -218,7 +187,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn start_guarding_space(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
         // A thread of its own, for a growth waits for changes of its VG. How soon it looks again the pools say.
-        self.keep(Ticker::start("space", Duration::ZERO, move |_| engine.guard_space())?);
+        let work = move |_: &dyn Fn() -> bool| Some(engine.guard_space());
+        self.keep(Ticker::start("space", Poker::default(), Some(Duration::ZERO), work)?);
         Ok(())
     }
 
