@@ -305,6 +305,16 @@ impl<H: HostMut> Engine<H> {
         self.fills.under_way().get(&id).copied().flatten()
     }
 
+    /// Whether there is something for [`Engine::fill_unfinished`] that nobody is at now.
+    pub fn has_unfinished_fills(&self) -> bool {
+        self.vgs().iter().any(|vg| {
+            vg.read(|catalog| {
+                let mut left = catalog.thick_volumes().filter(|one| thick::goes_on_by_itself(catalog, one));
+                catalog.vg().state == VgState::Ready && left.any(|one| !self.fills.under_way().contains_key(&one.id))
+            })
+        })
+    }
+
     /// Goes on with what a dead daemon, or one that ended, was filling; how many volumes were handed out.
     pub fn fill_unfinished(&self, go_on: &dyn Fn() -> bool) -> usize {
         let mut done = 0;

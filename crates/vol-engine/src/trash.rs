@@ -83,6 +83,11 @@ impl<H: HostMut> Engine<H> {
         purged
     }
 
+    /// Whether anything is deleted and still there.
+    pub fn keeps_deleted(&self) -> bool {
+        self.vgs().iter().any(|vg| vg.read(|catalog| catalog.volumes().any(|one| one.state == VolumeState::Deleted)))
+    }
+
     /// How much of a volume that is being emptied has been, in bytes of its size.
     pub fn emptied(&self, id: VolumeId) -> Option<Bytes> {
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()

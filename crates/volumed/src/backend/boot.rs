@@ -13,8 +13,9 @@ use vol_engine::host::{HostMut, HostRead};
 use vol_engine::{Done, Engine, Problem};
 use vol_types::{Name, VolumeState};
 
+use super::EngineBackend;
 use super::error::from_engine;
-use super::{EngineBackend, Ticker};
+use super::ticker::{Poker, Ticker};
 use crate::config::{AtBoot, Config};
 
 /// Where udev puts its links to volumes.
@@ -25,8 +26,6 @@ pub const FSTAB: &str = "/etc/fstab";
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// And how often the daemon does, which nobody waits for.
 const LOOK_EVERY_SLOWLY: Duration = Duration::from_secs(1);
-/// When there is nothing more to look for.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Volumes that somebody counts on at boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -216,9 +215,9 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 }
                 attach_and_tell(&engine, &list, &lines);
             }
-            if waiting(&lines) && Instant::now() < end { LOOK_EVERY_SLOWLY } else { NEVER }
+            (waiting(&lines) && Instant::now() < end).then_some(LOOK_EVERY_SLOWLY)
         };
-        self.keep(Ticker::start("late", LOOK_EVERY_SLOWLY, work)?);
+        self.keep(Ticker::start("late", Poker::default(), Some(LOOK_EVERY_SLOWLY), work)?);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! neither can change the other by accident.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,10 +37,12 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod thick;
+mod ticker;
 mod trash;
 mod usage;
 
 pub use open::{open, open_host};
+use ticker::{Poker, Ticker};
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
@@ -79,6 +81,8 @@ pub struct EngineBackend<H: HostMut> {
     volume_metrics: VolumeMetrics,
     process: Arc<Process>,
     tickers: Mutex<Vec<Ticker>>,
+    /// Wakes the thread that goes on with unfinished fills.
+    fill: Poker,
     maintainer: Mutex<Option<Maintainer>>,
     /// What is to be attached at boot, and what of that could not be.
     at_boot: Arc<boot::BootList>,
@@ -93,47 +97,6 @@ struct Maintainer {
     thread: JoinHandle<()>,
 }
 
-/// A thread that does something again and again.
-struct Ticker {
-    name: &'static str,
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: JoinHandle<()>,
-}
-
-impl Ticker {
-    /// Works for the first time after `first`, then each time after what the work before said. It is told whether to go on.
-    fn start(
-        name: &'static str,
-        first: Duration,
-        work: impl Fn(&dyn Fn() -> bool) -> Duration + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = stop.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut pause = first;
-            loop {
-                let waited = changed.wait_timeout_while(stopped(), pause, |stopped| !*stopped);
-                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
-                    return;
-                }
-                pause = work(&|| !*stopped());
-            }
-        })?;
-        Ok(Self { name, stop, thread })
-    }
-
-    /// Waits for what is under way.
-    fn stop(self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
-        if self.thread.join().is_err() {
-            tracing::error!("the thread {:?} had failed", self.name);
-        }
-    }
-}
-
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
@@ -144,6 +107,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             volume_metrics: VolumeMetrics::default(),
             process: Arc::default(),
             tickers: Mutex::default(),
+            fill: Poker::default(),
             maintainer: Mutex::new(None),
             at_boot: Arc::default(),
             not_attached: Arc::default(),
@@ -182,14 +146,17 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let (engine, process) = (self.engine.clone(), self.process.clone());
+        let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
         process.look();
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
             engine.refresh();
-            REFRESH_EVERY
+            if engine.has_unfinished_fills() {
+                fill.poke();
+            }
+            Some(REFRESH_EVERY)
         };
-        self.keep(Ticker::start("refresh", REFRESH_EVERY, work)?);
+        self.keep(Ticker::start("refresh", Poker::default(), Some(REFRESH_EVERY), work)?);
         Ok(())
     }
 
@@ -204,9 +171,9 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             // What was kept when the window was still open is deleted now that it is shut.
             let window = window.load(Ordering::Relaxed);
             engine.purge_due(window, go_on);
-            every(window)
+            Some(if window > 0 || engine.keeps_deleted() { every(window) } else { PURGE_EVERY })
         };
-        self.keep(Ticker::start("purge", first, work)?);
+        self.keep(Ticker::start("purge", Poker::default(), Some(first), work)?);
         Ok(())
     }
 
@@ -215,9 +182,10 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let engine = self.engine.clone();
         let work = move |go_on: &dyn Fn() -> bool| {
             engine.fill_unfinished(go_on);
-            FILL_EVERY
+            // Else it is poked when there is something again.
+            engine.has_unfinished_fills().then_some(FILL_EVERY)
         };
-        self.keep(Ticker::start("fill", FILL_FIRST, work)?);
+        self.keep(Ticker::start("fill", self.fill.clone(), Some(FILL_FIRST), work)?);
         Ok(())
     }
 
@@ -242,7 +210,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn start_guarding_space(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
         // A thread of its own, for a growth waits for changes of its VG. How soon it looks again the pools say.
-        self.keep(Ticker::start("space", Duration::ZERO, move |_| engine.guard_space())?);
+        let work = move |_: &dyn Fn() -> bool| Some(engine.guard_space());
+        self.keep(Ticker::start("space", Poker::default(), Some(Duration::ZERO), work)?);
         Ok(())
     }
 
@@ -292,8 +261,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn alive(&self) -> Result<Summary, String> {
         let dead = |name: &str| format!("the thread {name:?} has ended");
         let tickers = self.tickers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = tickers.iter().find(|ticker| ticker.thread.is_finished()) {
-            return Err(dead(ended.name));
+        if let Some(ended) = tickers.iter().find(|ticker| ticker.has_ended()) {
+            return Err(dead(ended.name()));
         }
         drop(tickers);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner);
