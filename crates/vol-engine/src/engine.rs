@@ -91,6 +91,7 @@ pub struct Engine<H> {
     pub(crate) emptying: Mutex<BTreeMap<VolumeId, vol_types::Bytes>>,
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
+    pub(crate) jobs: crate::jobs::Jobs,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -107,6 +108,7 @@ impl<H: HostMut> Engine<H> {
             emptying: Mutex::default(),
             fills: crate::thick::Fills::default(),
             pace: RwLock::default(),
+            jobs: crate::jobs::Jobs::default(),
         }
     }
 
