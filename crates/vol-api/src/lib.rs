@@ -12,6 +12,7 @@
 pub mod backup;
 mod client;
 mod error;
+mod event;
 mod info;
 mod outcome;
 mod request;
@@ -20,6 +21,7 @@ mod usage;
 
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorBody, ErrorCode, parse_field};
+pub use event::*;
 pub use info::*;
 pub use outcome::{Changed, Outcome, Plan, PlanStep};
 pub use request::*;

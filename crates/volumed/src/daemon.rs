@@ -72,6 +72,7 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         address.as_pathname().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
     let listener = UnixListener::from_std(listener)?;
     let front = Arc::new(Front::new(access, Limits::default()));
+    front.keys().keep_in(&config.state_dir);
     let mut control = tokio::spawn(server::run(listener, Arc::clone(&front), system_lookup(), stopped.clone()));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped).await);
 

@@ -6,18 +6,22 @@
 //! - a change that was begun runs to its end, whether or not its client is still there;
 //! - every request is an [`operation`], which ends exactly once and is in the log then;
 //! - a panic costs one answer (`internal`), not the daemon;
-//! - root can always connect: users, strangers and root have connections of their own.
+//! - root can always connect: users, strangers and root have connections of their own, and no user can use up those of others.
 
 mod call;
 mod connection;
+pub mod events;
+pub mod keys;
+mod lines;
 pub mod operation;
 mod reply;
 mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -28,6 +32,7 @@ use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
 
+use events::Events;
 use operation::Operations;
 
 pub use connection::serve_http;
@@ -51,6 +56,10 @@ pub struct Limits {
     pub relief: u32,
     /// Connections of root, and as many again of everybody else with a role.
     pub connections: usize,
+    /// How long a reader may take nothing of what is sent to it.
+    pub stall: Duration,
+    /// Who follows events or jobs: of root, and as many again of everybody else.
+    pub followers: usize,
     /// Connections of users without a role, who only get to hear that.
     pub strangers: usize,
 }
@@ -67,6 +76,8 @@ impl Default for Limits {
             relief: 16,
             connections: 256,
             strangers: 16,
+            stall: Duration::from_secs(30),
+            followers: 32,
         }
     }
 }
@@ -81,6 +92,10 @@ pub struct Front {
     stopping: AtomicBool,
     limits: Limits,
     operations: Arc<Operations>,
+    events: Arc<Events>,
+    keys: Arc<keys::Keys>,
+    root_followers: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 /// What became of the metrics listener.
@@ -95,6 +110,9 @@ pub struct MetricsState {
 impl Front {
     /// A server without a backend: until [`Front::set_backend`] every request is answered `not_ready`.
     pub fn new(access: Access, limits: Limits) -> Self {
+        let operations = Arc::<Operations>::default();
+        let events = Arc::new(Events::new(operations.run()));
+        operations.watch(events.clone());
         Self {
             backend: OnceLock::new(),
             metrics: OnceLock::new(),
@@ -103,7 +121,11 @@ impl Front {
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
             limits,
-            operations: Arc::default(),
+            operations,
+            events,
+            keys: Arc::default(),
+            root_followers: Arc::new(Semaphore::new(limits.followers)),
+            followers: Arc::new(Semaphore::new(limits.followers)),
         }
     }
 
@@ -112,9 +134,22 @@ impl Front {
         &self.operations
     }
 
+    /// What is remembered of idempotency keys.
+    pub const fn keys(&self) -> &Arc<keys::Keys> {
+        &self.keys
+    }
+
+    /// What happened in this run of the daemon.
+    pub const fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
     /// Recovery is over. A second call changes nothing.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
-        let _ = self.backend.set(backend);
+        if self.backend.set(Arc::clone(&backend)).is_ok() {
+            self.events.started();
+            backend.listen(self.events.clone());
+        }
     }
 
     /// Tells `status` about the metrics listener. A second call changes nothing.
@@ -136,6 +171,7 @@ impl Front {
     /// From now on changes are refused, and those that wait for their turn too.
     pub fn stop_changes(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.events.stopping();
         // Those that run hold their permits until they are done.
         self.changes.close();
         self.relief.close();
@@ -168,12 +204,46 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// How many connections each user has.
+type Shares = Mutex<BTreeMap<u32, usize>>;
+
+/// One connection of a user: nobody but root may have more than half of those that there are.
+struct Share {
+    shares: Arc<Shares>,
+    uid: u32,
+}
+
+impl Share {
+    fn of(shares: &Arc<Shares>, uid: u32, most: usize) -> Option<Self> {
+        let mut counts = shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(uid).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Self { shares: Arc::clone(shares), uid })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = counts.get(&self.uid).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            counts.remove(&self.uid);
+        } else {
+            counts.insert(self.uid, left);
+        }
+    }
+}
+
 /// Serves the control API until `stop` turns true and the open connections have had their answers.
 pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
     let router = routes::router(Arc::clone(&front));
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));
+    let shares = Arc::<Shares>::default();
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -202,14 +272,16 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
             Some(_) if peer.credentials.uid == 0 => &root,
             Some(_) => &members,
         };
-        let Ok(slot) = Arc::clone(class).try_acquire_owned() else {
+        let most = if peer.credentials.uid == 0 { limits.connections } else { limits.connections.div_ceil(2) };
+        let share = Share::of(&shares, peer.credentials.uid, most);
+        let (Some(share), Ok(slot)) = (share, Arc::clone(class).try_acquire_owned()) else {
             tracing::warn!(uid = peer.credentials.uid, "too many connections; this one is closed");
             continue;
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             serve_http(stream, router, peer, &limits, stop).await;
-            drop(slot);
+            drop((share, slot));
         });
     }
     drop(listener);

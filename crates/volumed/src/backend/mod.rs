@@ -4,7 +4,7 @@
 //! neither can change the other by accident.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,13 +16,14 @@ use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
-use crate::api::{Backend, Change, Read};
+use crate::api::{Backend, Change, Listener, Read};
 use crate::socket::RunLock;
 
 mod change;
 mod error;
 mod fs;
 mod info;
+mod jobs;
 mod life;
 mod membership;
 mod open;
@@ -71,6 +72,7 @@ pub struct EngineBackend<H: HostMut> {
     window: Option<Duration>,
     tickers: Mutex<Vec<Ticker>>,
     maintainer: Mutex<Option<Maintainer>>,
+    listener: Arc<OnceLock<Arc<dyn Listener>>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -131,6 +133,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             window: None,
             tickers: Mutex::default(),
             maintainer: Mutex::new(None),
+            listener: Arc::default(),
             _only: None,
         }
     }
@@ -148,9 +151,12 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let engine = self.engine.clone();
+        let (engine, facts, listener) = (self.engine.clone(), self.facts.clone(), self.listener.clone());
         let work = move |_: &dyn Fn() -> bool| {
             engine.refresh();
+            if let Some(listener) = listener.get() {
+                listener.problems(jobs::problems(&engine, &facts));
+            }
             REFRESH_EVERY
         };
         self.keep(Ticker::start("refresh", REFRESH_EVERY, work)?);
@@ -497,6 +503,21 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn scan(&self, request: vol_api::ScanRequest, dry_run: bool) -> Change<vol_api::ScanInfo> {
         change::scan(self, &request, dry_run)
+    }
+
+    fn jobs(&self) -> Read<Vec<vol_api::JobInfo>> {
+        jobs::list(self)
+    }
+    fn job(&self, id: &str) -> Read<vol_api::JobInfo> {
+        jobs::show(self, id)
+    }
+    fn cancel_job(&self, id: &str, dry_run: bool) -> Change<vol_api::JobInfo> {
+        jobs::cancel(self, id, dry_run)
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        jobs::listen(&self.engine, listener.clone());
+        listener.problems(jobs::problems(&self.engine, &self.facts));
+        let _ = self.listener.set(listener);
     }
 
     fn stopping(&self) {
