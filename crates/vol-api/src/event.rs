@@ -20,7 +20,7 @@ pub enum EventKind {
     ProblemGone,
     /// A pool grew by itself, ahead of demand.
     PoolGrown,
-    /// Somebody is at a job, for the first time or again; `job` is the job.
+    /// Somebody is at a job, for the first time in this run of the daemon; `job` is the job.
     JobBegun,
     /// Done, failed or cancelled; `job` says which.
     JobEnded,

@@ -148,6 +148,8 @@ pub struct Jobs {
 struct Remembered {
     /// Since when this daemon knows of those that have not ended.
     since: BTreeMap<JobId, u64>,
+    /// Those of which it was told that somebody is at them. They are tried again and again while a disk is missing, say.
+    begun: BTreeSet<JobId>,
     cancelled: BTreeSet<JobId>,
     ended: VecDeque<Job>,
 }
@@ -203,6 +205,8 @@ impl<H: HostMut> Engine<H> {
         all.sort_by(|a, b| (&a.vg, &a.object, a.id).cmp(&(&b.vg, &b.object, b.id)));
         let now = self.host().now();
         let mut state = self.jobs.state();
+        // A volume that was deleted while nobody was at it, say.
+        state.since.retain(|id, _| all.iter().any(|one| one.id == *id));
         state.ended.retain(|one| one.ended_at.is_none_or(|at| now.saturating_sub(at) <= ENDED_SECONDS));
         all.extend(
             state
@@ -252,8 +256,14 @@ impl<H: HostMut> Engine<H> {
     /// Somebody is at the job of a volume now. What it is ended with is told with [`Engine::job_ended`].
     pub(crate) fn job_begun(&self, vg: &Arc<OpenVg>, id: VolumeId) -> Option<Job> {
         let job = vg.read(|catalog| self.job_of(catalog, catalog.volume(id)?))?;
-        self.jobs.state().ended.retain(|one| one.id != job.id);
-        self.tell(News::JobBegun(Job { state: JobState::Running, ..job.clone() }));
+        let first = {
+            let mut state = self.jobs.state();
+            state.ended.retain(|one| one.id != job.id);
+            state.begun.insert(job.id)
+        };
+        if first {
+            self.tell(News::JobBegun(Job { state: JobState::Running, ..job.clone() }));
+        }
         Some(job)
     }
 
@@ -264,6 +274,7 @@ impl<H: HostMut> Engine<H> {
         {
             let mut state = self.jobs.state();
             state.since.remove(&ended.id);
+            state.begun.remove(&ended.id);
             state.cancelled.remove(&ended.id);
             if state.ended.iter().any(|one| one.id == ended.id) {
                 return;

@@ -41,7 +41,7 @@ pub struct Standing {
 pub trait Listener: Send + Sync + 'static {
     /// All problems that there are now; called every few seconds.
     fn problems(&self, all: Vec<Standing>);
-    /// Somebody is at a job, for the first time or again.
+    /// Somebody is at a job, for the first time in this run of the daemon.
     fn job_begun(&self, job: JobInfo);
     fn job_ended(&self, job: JobInfo);
     /// By itself.

@@ -16,6 +16,7 @@ mod lines;
 pub mod operation;
 mod reply;
 mod routes;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -58,6 +59,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a reader may take nothing of what is sent to it.
     pub stall: Duration,
+    /// For an answer that goes on, as of who follows events; less than [`Limits::connection`].
+    pub follow: Duration,
     /// Who follows events or jobs: of root, and as many again of everybody else.
     pub followers: usize,
     /// Connections of users without a role, who only get to hear that.
@@ -77,6 +80,7 @@ impl Default for Limits {
             connections: 256,
             strangers: 16,
             stall: Duration::from_secs(30),
+            follow: Duration::from_secs(600),
             followers: 32,
         }
     }

@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinError;
-use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES, parse_field};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES};
 
 use super::keys::{self, Begin, Key, Ticket};
 use super::operation::{self, Named, Operation, OperationId, Outcome};
 use super::reply::{Refusal, json, response};
+use super::target::Target;
 use super::{Front, lines};
 use crate::access::{Peer, Role};
 use crate::api::{Backend, Change, Read};
@@ -107,66 +107,6 @@ fn key_of(headers: &HeaderMap) -> Result<Option<Key>, ApiError> {
         (Some(_), Some(_)) => {
             Err(ApiError::invalid("Idempotency-Key: a request has one key, and this one has several"))
         }
-    }
-}
-
-/// What a path names, read from its parameters.
-pub trait Target: Sized + Send + 'static {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError>;
-}
-
-/// The parameter `key`; the routes name all that are asked for.
-fn param<'a>(params: &'a [(String, String)], key: &str) -> Result<&'a str, ApiError> {
-    let found = params.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    found.ok_or_else(|| ApiError::internal(format!("the route has no {key}")))
-}
-
-fn name(params: &[(String, String)], key: &str) -> Result<Name, ApiError> {
-    parse_field(key, param(params, key)?)
-}
-
-impl Target for () {
-    fn from_params(_: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(())
-    }
-}
-
-impl Target for Name {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        name(params, "vg")
-    }
-}
-
-impl Target for PvId {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        parse_field("id", param(params, "id")?)
-    }
-}
-
-impl Target for PoolPath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { vg: name(params, "vg")?, pool: name(params, "pool")? })
-    }
-}
-
-/// The text of a job's id; what it means is the backend's to say.
-pub struct JobName(pub Name);
-
-impl Target for JobName {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        name(params, "job").map(Self)
-    }
-}
-
-impl Target for VolumePath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { vg: name(params, "vg")?, volume: name(params, "volume")? })
-    }
-}
-
-impl Target for SnapshotPath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { volume: VolumePath::from_params(params)?, snapshot: name(params, "snapshot")? })
     }
 }
 
@@ -290,8 +230,10 @@ impl Call {
                 }
                 let (to, answer) = lines::answer();
                 let work = send(to);
+                let limit = self.front.limits.follow;
                 tokio::spawn(async move {
-                    work.await;
+                    // The answer has its proper end then, which one that is cut off with its connection has not.
+                    let _ = tokio::time::timeout(limit, work).await;
                     drop(slot);
                 });
                 self.identify(answer)

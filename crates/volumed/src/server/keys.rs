@@ -1,6 +1,7 @@
 //! Idempotency keys: the same request under the same key is carried out once, and answered each time as it was answered then.
 //!
-//! Only what succeeded is remembered. A request that failed changed nothing, so its key is free again and the same request is tried anew.
+//! Only what succeeded is remembered. A request that was refused changed nothing, so its key is free again and the same request is tried
+//! anew. One that failed half way may have: its key is used up, unless it comes to the same however often it is done.
 //! What is known is kept over a restart in a file, of which nothing is needed: without it, or when it cannot be written, keys are
 //! forgotten with the process.
 
@@ -93,7 +94,7 @@ enum State {
     /// By this daemon, now.
     Running(watch::Receiver<Option<Answer>>),
     Ended(Arc<str>),
-    /// By a daemon that is no more.
+    /// By a daemon that is no more, or it failed half way.
     CutShort,
 }
 
@@ -133,6 +134,8 @@ pub struct Ticket {
     id: (u32, String),
     record: Record,
     told: watch::Sender<Option<Answer>>,
+    /// What became of it is recorded.
+    ended: bool,
 }
 
 fn now() -> u64 {
@@ -196,7 +199,7 @@ impl Keys {
                     return Err(ApiError::new(
                         ErrorCode::Refused,
                         format!(
-                            "the request with this idempotency key ({}{about}) was begun at {} and volumed ended before it was done: whether it took effect is not known",
+                            "the request with this idempotency key ({}{about}) was begun at {} and came to no proper end: whether it took effect is not known",
                             entry.what,
                             rfc3339(entry.begun)
                         ),
@@ -217,7 +220,7 @@ impl Keys {
         table.insert(id.clone(), entry);
         let record =
             Record { uid, key: id.1.clone(), fingerprint, what: what.to_owned(), object, begun: now, answer: None };
-        Ok(Begin::New(Ticket { keys: Arc::clone(self), id, record, told }))
+        Ok(Begin::New(Ticket { keys: Arc::clone(self), id, record, told, ended: false }))
     }
 
     fn write(&self, record: &Record, sync: bool) {
@@ -275,6 +278,14 @@ impl Ticket {
         self.keys.write(&self.record, true);
     }
 
+    /// As if the daemon had died: that it was begun is on the disk, and nothing more.
+    fn cut_short(&mut self) {
+        self.ended = true;
+        if let Some(entry) = self.keys.table().get_mut(&self.id) {
+            entry.state = State::CutShort;
+        }
+    }
+
     /// It has ended: whoever waits gets the answer, and if it succeeded whoever asks again does.
     pub fn end(mut self, answer: &Result<Vec<u8>, ApiError>) {
         let answer: Answer = match answer {
@@ -288,9 +299,19 @@ impl Ticket {
                 entry.state = State::Ended(Arc::clone(body));
             }
             self.keys.write(&self.record, false);
+            self.ended = true;
+        } else if answer.as_ref().is_err_and(|error| may_have_changed(error.code))
+            && !REPEATABLE.contains(&self.record.what.as_str())
+        {
+            self.cut_short();
         }
         self.told.send_replace(Some(answer));
     }
+}
+
+/// Whether a request that failed so may have taken effect in part. The others are refusals.
+const fn may_have_changed(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Io | ErrorCode::Degraded | ErrorCode::Timeout | ErrorCode::Internal)
 }
 
 /// In the place of an answer that is too large to be remembered.
@@ -299,17 +320,14 @@ const TOO_LARGE: &str =
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.record.answer.is_some() {
+        if self.ended {
+            return;
+        }
+        if std::thread::panicking() {
+            self.cut_short();
             return;
         }
         let mut table = self.keys.table();
-        if std::thread::panicking() {
-            // A defect, half way: as if the daemon had died.
-            if let Some(entry) = table.get_mut(&self.id) {
-                entry.state = State::CutShort;
-            }
-            return;
-        }
         if table.get(&self.id).is_some_and(|entry| matches!(entry.state, State::Running(_))) {
             table.remove(&self.id);
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use vol_api::{ClientError, ErrorCode};
 
 use super::*;
+use crate::server::Limits;
 use crate::server::tests::fake::{OBSERVE_GID, PATIENCE, PROVISION_GID, Server, until};
 
 fn parsed(answer: &str) -> Vec<Event> {
@@ -168,6 +169,14 @@ async fn a_follower_that_is_gone_is_noticed_and_too_many_are_refused() {
     }
     until(|| server.front.events.news.receiver_count() == 0).await;
     assert_eq!(server.front.followers.available_permits(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_goes_on_is_ended_in_good_order_after_its_time() {
+    let server = Server::start_with(Limits { follow: Duration::from_millis(100), ..Server::limits() });
+    server.front.set_backend(server.backend.clone());
+    let client = server.client();
+    tokio::time::timeout(PATIENCE, client.events(None, true, |_| ControlFlow::Continue(()))).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -41,18 +41,21 @@ pub struct File {
 }
 
 impl File {
-    /// Reads what is there, and writes it anew. Whatever is wrong with it is said in the log, and is no more than that.
+    /// Reads what is there, and writes it anew; nothing is made before there is something to be written down. Whatever is wrong with it is said in the log, and is no more than that.
     pub fn open(dir: &Path, now: u64) -> (Self, Vec<Record>) {
         let mut file = Self { path: dir.join(NAME), open: None, len: 0, complained: false };
         let records = match read(&file.path) {
-            Ok(text) => known(&text, now),
+            Ok(text) => {
+                let records = known(&text, now);
+                file.rewrite(&records);
+                records
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 tracing::warn!(path = %file.path.display(), %error, "the idempotency keys of before cannot be read; they are forgotten");
                 Vec::new()
             }
         };
-        file.rewrite(&records);
         (file, records)
     }
 
@@ -78,6 +81,9 @@ impl File {
         let temporary = self.path.with_extension("new");
         let bytes: Vec<u8> = records.iter().flat_map(line).collect();
         let written = || -> io::Result<fs::File> {
+            if let Some(dir) = self.path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            }
             // Answers tell of volumes: for root alone.
             let mut new = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
             new.write_all(&bytes)?;

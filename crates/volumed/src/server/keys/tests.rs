@@ -76,7 +76,7 @@ async fn who_asks_again_while_the_first_runs_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn what_failed_is_tried_again_and_a_defect_is_not() {
+async fn what_was_refused_is_tried_again_and_what_failed_half_way_is_not() {
     let server = Server::start();
     let keys = server.front.keys();
     let begin = || keys.begin(0, &Key::parse(b"k").unwrap(), "f".into(), "vg.delete", Some("data".into()));
@@ -85,6 +85,12 @@ async fn what_failed_is_tried_again_and_a_defect_is_not() {
     let Ok(Begin::New(given_up)) = begin() else { panic!("a failure used up the key") };
     drop(given_up);
     assert!(matches!(begin(), Ok(Begin::New(_))));
+    let Ok(Begin::New(half_way)) = keys.begin(0, &Key::parse(b"h").unwrap(), "f".into(), "volume.resize", None) else {
+        panic!("not new")
+    };
+    half_way.end(&Err(ApiError::new(ErrorCode::Io, "the device could not be made larger")));
+    let again = keys.begin(0, &Key::parse(b"h").unwrap(), "f".into(), "volume.resize", None);
+    assert!(matches!(again, Err(error) if error.code == ErrorCode::Refused), "it would grow twice");
     assert_eq!(keyed(&server, "p", "DELETE", "/v1/vgs/panic", "").await.0, 500);
     let (status, answer) = keyed(&server, "p", "DELETE", "/v1/vgs/panic", "").await;
     assert!(status == 422 && answer.contains("whether it took effect is not known"), "{answer}");
@@ -142,7 +148,7 @@ fn keys_outlive_the_daemon_and_what_was_cut_short_is_said_so() {
 #[test]
 fn a_state_directory_that_cannot_be_written_costs_nothing_but_the_memory_of_keys() {
     let dir = tempfile::tempdir().unwrap();
-    for bad in [dir.path().join("none/there"), "/dev/full".into()] {
+    for bad in ["/dev/null/none".into(), std::path::PathBuf::from("/dev/full")] {
         let keys = Arc::new(Keys::default());
         keys.keep_in(&bad);
         for _ in 0..2 {

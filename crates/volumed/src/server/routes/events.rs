@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use vol_api::{ApiError, JobInfo, JobList};
 
 use super::super::Front;
-use super::super::call::{Call, JobName, NoQuery};
+use super::super::call::{Call, NoQuery};
 use super::super::events::HEARTBEAT;
 use super::super::lines::{self, STALL_MAX};
+use super::super::target::JobName;
 use crate::access::Role::Provision;
 use crate::api::Backend;
 
