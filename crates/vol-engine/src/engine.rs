@@ -95,6 +95,7 @@ pub struct Engine<H> {
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
     pub(crate) moved: crate::moving::MovedCount,
+    pub(crate) jobs: crate::jobs::Jobs,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -113,6 +114,7 @@ impl<H: HostMut> Engine<H> {
             progress: Arc::default(),
             pace: RwLock::default(),
             moved: crate::moving::MovedCount::default(),
+            jobs: crate::jobs::Jobs::default(),
         }
     }
 

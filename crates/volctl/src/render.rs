@@ -9,6 +9,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod watch;
 mod whole;
 
 pub use doctor::doctor_text;
@@ -16,6 +17,7 @@ pub use fact::{place_text, pool_facts, pv_facts, snapshot_facts, vg_facts, volum
 pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use table::{Align, Table};
 pub use usage::{map_text, pool_usage_text, segments_text, volume_usage_text};
+pub use watch::{event_line, job_facts, job_progress, job_table};
 pub use whole::{df_tables, plan_text, status_text};
 
 use vol_api::{Health, MountInfo, ObjectState};

@@ -96,6 +96,7 @@ async fn serve(
     let handed_over = bound.is_none();
     let last = if handed_over { LAST_REQUESTS } else { Duration::ZERO };
     let front = Arc::new(Front::new(access, Limits { last_requests: last, ..Limits::default() }));
+    front.keys().keep_in(&config.state_dir);
     front.set_settings(Arc::clone(settings));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);
 

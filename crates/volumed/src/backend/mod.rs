@@ -4,7 +4,7 @@
 //! neither can change the other by accident.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
-use crate::api::{Backend, Change, Read, Summary};
+use crate::api::{Backend, Change, Listener, Read, Summary};
 use crate::config::VolumeMetrics;
 use crate::metrics::{Page, Process};
 use crate::socket::RunLock;
@@ -27,6 +27,7 @@ mod doctor;
 mod error;
 mod fs;
 mod info;
+mod jobs;
 mod life;
 mod measure;
 mod membership;
@@ -87,6 +88,7 @@ pub struct EngineBackend<H: HostMut> {
     /// What is to be attached at boot, and what of that could not be.
     at_boot: Arc<boot::BootList>,
     not_attached: boot::NotAttached,
+    listener: Arc<OnceLock<Arc<dyn Listener>>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -111,6 +113,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             maintainer: Mutex::new(None),
             at_boot: Arc::default(),
             not_attached: Arc::default(),
+            listener: Arc::default(),
             _only: None,
         }
     }
@@ -147,12 +150,16 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
+        let (facts, listener) = (self.facts.clone(), self.listener.clone());
         process.look();
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
             engine.refresh();
             if engine.has_unfinished_fills() {
                 fill.poke();
+            }
+            if let Some(listener) = listener.get() {
+                listener.problems(jobs::problems(&engine, &facts));
             }
             Some(REFRESH_EVERY)
         };
@@ -547,6 +554,21 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn scan(&self, request: vol_api::ScanRequest, dry_run: bool) -> Change<vol_api::ScanInfo> {
         change::scan(self, &request, dry_run)
+    }
+
+    fn jobs(&self) -> Read<Vec<vol_api::JobInfo>> {
+        jobs::list(self)
+    }
+    fn job(&self, id: &str) -> Read<vol_api::JobInfo> {
+        jobs::show(self, id)
+    }
+    fn cancel_job(&self, id: &str, dry_run: bool) -> Change<vol_api::JobInfo> {
+        jobs::cancel(self, id, dry_run)
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        jobs::listen(&self.engine, listener.clone());
+        listener.problems(jobs::problems(&self.engine, &self.facts));
+        let _ = self.listener.set(listener);
     }
 
     fn stopping(&self) {

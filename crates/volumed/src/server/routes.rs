@@ -21,6 +21,7 @@ use super::reply::Refusal;
 use crate::access::Role::{Admin, Provision};
 use crate::api::Backend;
 
+mod events;
 mod life;
 
 /// `?vg=` of lists.
@@ -84,6 +85,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .merge(snapshots())
         .merge(life::life())
         .merge(usage())
+        .merge(events::events())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(front)

@@ -26,7 +26,7 @@ const fn at(method: &'static str, route: &'static str, name: &'static str) -> En
 }
 
 /// Every endpoint. Names are unique, and never change: dashboards and searches in logs are made of them.
-pub const ALL: [Endpoint; 68] = [
+pub const ALL: [Endpoint; 73] = [
     at("GET", "/v1/status", "status.show"),
     at("GET", "/v1/doctor", "doctor.show"),
     at("GET", "/v1/df", "df.show"),
@@ -95,6 +95,11 @@ pub const ALL: [Endpoint; 68] = [
     at("POST", "/v1/snapshots/{vg}/{volume}/{snapshot}/protect", "snapshot.protect"),
     at("POST", "/v1/snapshots/{vg}/{volume}/{snapshot}/unprotect", "snapshot.unprotect"),
     at("GET", "/v1/deleted", "deleted.list"),
+    at("GET", "/v1/events", "event.list"),
+    at("GET", "/v1/jobs", "job.list"),
+    at("GET", "/v1/jobs/{job}", "job.show"),
+    at("GET", "/v1/jobs/{job}/follow", "job.follow"),
+    at("POST", "/v1/jobs/{job}/cancel", "job.cancel"),
 ];
 
 /// The endpoint of a method and a route of the router. `HEAD` is answered as `GET` is.
