@@ -37,6 +37,7 @@ volctl volume mount filed/w /srv/w
 echo kept >/srv/w/file
 echo '# by the administrator' >>/etc/volumed/volumed.toml
 dm >/run/before
+touch /srv/v/log
 (i=0; while [ ! -e /run/stop ]; do i=$((i + 1)); { echo $i >>/srv/v/log && sync -d /srv/v/log; } 2>>/run/errors || echo "line $i" >>/run/errors; sleep 0.05; done) &
 writer=$!
 lines() { wc -l </srv/v/log; }

@@ -223,6 +223,12 @@ impl Package {
             };
             self.copy(&path, &format!("{doc}/docs/{name}"), 0o644)?;
         }
+        // Alert rules, a dashboard.
+        let deploy = workspace().join("deploy");
+        for file in files(&deploy)? {
+            let name = file.strip_prefix(&deploy)?.display();
+            self.copy(&file, &format!("{doc}/deploy/{name}"), 0o644)?;
+        }
         Ok(())
     }
 
