@@ -51,6 +51,8 @@ fn main() {
     for size in sizes {
         if size > 0 && made == 0 {
             m.ok(&["pool", "create", &m.of("tank"), "--size", "80%FREE", "--overcommit-limit", "100000"]);
+            // Each volume takes a block of the pool's own metadata.
+            m.ok(&["pool", "extend", &m.of("tank"), "--metadata", "+128M"]);
         }
         make(&m, made..size);
         made = size;

@@ -55,7 +55,11 @@ fn draw(from: &str, to: &str) -> Result<(), Box<dyn Error>> {
     let end = panels.iter().flat_map(times).fold(0.0, f64::max) - begin;
     for (panel, area) in panels.iter().zip(root.split_evenly((rows, COLUMNS))) {
         let text = |key: &str| panel[key].as_str().unwrap_or_default().to_owned();
-        let lines = lines_of(panel, begin);
+        let mut lines = lines_of(panel, begin);
+        let states = text("unit").is_empty();
+        if states {
+            in_lanes(&mut lines);
+        }
         let all = || lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| *value));
         let most = all().fold(f64::MIN_POSITIVE, f64::max) * 1.25;
         let least = all().fold(0.0, f64::min);
@@ -74,14 +78,14 @@ fn draw(from: &str, to: &str) -> Result<(), Box<dyn Error>> {
             .x_labels(7)
             .y_labels(6)
             .x_label_formatter(&|seconds| format!("{seconds:.0} s"))
-            .y_label_formatter(&|value| short(*value, &unit))
+            .y_label_formatter(&|value| if states { String::new() } else { short(*value, &unit) })
             .label_style(("sans-serif", 11))
             .draw()?;
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             let mut named = false;
             for part in line.points.chunk_by(|a, b| b.0 - a.0 < GAP) {
                 let series = chart.draw_series(LineSeries::new(part.iter().copied(), colour.stroke_width(2)))?;
-                if !std::mem::replace(&mut named, true) {
+                if lines.len() > 1 && !std::mem::replace(&mut named, true) {
                     let sample = move |(x, y)| PathElement::new(vec![(x, y), (x + 12, y)], colour.stroke_width(2));
                     series.label(&line.name).legend(sample);
                 }
@@ -131,6 +135,22 @@ fn lines_of(panel: &Value, begin: f64) -> Vec<Line> {
         Line { name, points: points(one).map(|(time, value)| (time - begin, value)).collect() }
     };
     all.iter().map(line).filter(|line| !line.points.is_empty()).collect()
+}
+
+/// Lines that say only when something is so: those of one name become one, and each is drawn at a height of its own.
+fn in_lanes(lines: &mut Vec<Line>) {
+    lines.sort_by(|a, b| a.name.cmp(&b.name));
+    lines.dedup_by(|next, line| {
+        let same = next.name == line.name;
+        if same {
+            line.points.append(&mut next.points);
+            line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        same
+    });
+    for (lane, line) in lines.iter_mut().enumerate() {
+        line.points.iter_mut().for_each(|(_, value)| *value = 0.3 + 0.3 * lane as f64);
+    }
 }
 
 fn short(value: f64, unit: &str) -> String {
