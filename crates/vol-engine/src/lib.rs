@@ -14,6 +14,7 @@ mod error;
 pub mod exec;
 mod fs;
 pub mod host;
+mod hotplug;
 mod lease;
 mod life;
 pub mod links;

@@ -39,6 +39,7 @@ mod tests;
 mod thick;
 mod trash;
 mod usage;
+mod watch;
 
 pub use open::{open, open_host};
 
@@ -83,6 +84,7 @@ pub struct EngineBackend<H: HostMut> {
     /// What is to be attached at boot, and what of that could not be.
     at_boot: Arc<boot::BootList>,
     not_attached: boot::NotAttached,
+    watcher: Mutex<Option<watch::Watcher>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -147,6 +149,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             maintainer: Mutex::new(None),
             at_boot: Arc::default(),
             not_attached: Arc::default(),
+            watcher: Mutex::new(None),
             _only: None,
         }
     }
@@ -585,6 +588,9 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn stop(&self) {
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watcher.stop();
+        }
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
