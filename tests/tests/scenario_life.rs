@@ -17,7 +17,7 @@ for fs in ext4 xfs btrfs; do
 done
 devices() { dmsetup info -c --noheadings -o name,uuid,major,minor,attr,suspended,tables_loaded,open | grep VOLUMED- | sort; dmsetup table | grep ^volumed- | sort; }
 # All PVs have one partition label: whose link that is changes.
-links() { find /dev/mapper /dev/disk -path '*by-partlabel*' -prune -o -type l -printf '%p %l\n' | sort; }
+links() { find /dev/mapper /dev/disk /dev/volumed -path '*by-partlabel*' -prune -o -type l -printf '%p %l\n' | sort; }
 "#;
 
 const KILLS: &str = r#"
