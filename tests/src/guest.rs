@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// What a command in a guest may take, unless it is told otherwise.
+const TIMEOUT_SECONDS: u32 = 120;
+
 /// The exit code that says: not the command, the lab.
 const LAB_FAILED: i32 = 125;
 
@@ -59,8 +62,12 @@ impl Lab {
     }
 
     fn command(&self, options: &[&str], command: &[&str]) -> Command {
+        self.command_within(TIMEOUT_SECONDS, options, command)
+    }
+
+    fn command_within(&self, seconds: u32, options: &[&str], command: &[&str]) -> Command {
         let mut lab = Command::new(&self.xtask);
-        lab.args(["lab", "run", "--no-build", "--timeout", "120"]).args(options).arg("--").args(command);
+        lab.args(["lab", "run", "--no-build", "--timeout", &seconds.to_string()]).args(options).arg("--").args(command);
         lab.stdin(Stdio::null());
         lab
     }
@@ -73,7 +80,14 @@ impl Lab {
     /// As [`Lab::run`]; must succeed. What it printed to standard output.
     #[track_caller]
     pub fn ok(&self, options: &[&str], script: &str) -> String {
-        let ran = self.run(options, &["bash", "-c", script]);
+        self.ok_within(TIMEOUT_SECONDS, options, script)
+    }
+
+    /// As [`Lab::ok`], with so much time.
+    #[track_caller]
+    pub fn ok_within(&self, seconds: u32, options: &[&str], script: &str) -> String {
+        let command = &mut self.command_within(seconds, options, &["bash", "-c", script]);
+        let ran = finish(format!("lab run {options:?} -- bash -c …"), command);
         let why = if ran.code == LAB_FAILED { " (the lab itself failed)" } else { "" };
         assert_eq!(ran.code, 0, "{}{why}\n{}{}", ran.line, ran.out, ran.err);
         ran.out

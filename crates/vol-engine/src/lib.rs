@@ -14,6 +14,7 @@ mod error;
 pub mod exec;
 mod fs;
 pub mod host;
+mod hotplug;
 mod jobs;
 mod lease;
 mod life;

@@ -15,6 +15,7 @@ mod sim {
     mod found;
     mod fs;
     mod histories;
+    mod hotplug;
     mod jobs;
     mod life;
     mod links;

@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
-use crate::{liveness, metrics, notify, server};
+use crate::{descriptors, liveness, metrics, notify, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ impl<F: FnOnce(&Config, &Arc<Progress>) -> anyhow::Result<Arc<dyn Backend>> + Se
 /// # Errors
 /// It cannot start: another daemon runs, the socket cannot be made, or the backend cannot open its host.
 pub fn run(settings: impl Into<Settings>, open: impl Open) -> anyhow::Result<()> {
+    let limits = descriptors::share(descriptors::available()?, Limits::default());
     let settings = Arc::new(settings.into());
     let config = settings.running();
     let handed = activation::take().context("the sockets from systemd")?;
@@ -58,7 +59,7 @@ pub fn run(settings: impl Into<Settings>, open: impl Open) -> anyhow::Result<()>
     // each request would wake threads that have nothing to do but to hand it on.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the threads of the server")?;
-    let result = runtime.block_on(serve(&settings, open, access, handed, &lock));
+    let result = runtime.block_on(serve(&settings, open, access, limits, handed, &lock));
     // A change that outlasts its limit is cut off with the process; recovery takes it from there.
     runtime.shutdown_background();
     result
@@ -68,6 +69,7 @@ async fn serve(
     settings: &Arc<Settings>,
     open: impl Open,
     access: Access,
+    limits: Limits,
     handed: Handed,
     lock: &RunLock,
 ) -> anyhow::Result<()> {
@@ -95,7 +97,7 @@ async fn serve(
     let listener = UnixListener::from_std(listener)?;
     let handed_over = bound.is_none();
     let last = if handed_over { LAST_REQUESTS } else { Duration::ZERO };
-    let front = Arc::new(Front::new(access, Limits { last_requests: last, ..Limits::default() }));
+    let front = Arc::new(Front::new(access, Limits { last_requests: last, ..limits }));
     front.keys().keep_in(&config.state_dir);
     front.set_settings(Arc::clone(settings));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);

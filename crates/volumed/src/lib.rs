@@ -13,6 +13,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod descriptors;
 pub mod doctor;
 #[cfg(test)]
 mod documents;

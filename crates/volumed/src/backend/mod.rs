@@ -41,6 +41,7 @@ mod thick;
 mod ticker;
 mod trash;
 mod usage;
+mod watch;
 
 pub use open::{open, open_host};
 use ticker::{Poker, Ticker};
@@ -89,6 +90,7 @@ pub struct EngineBackend<H: HostMut> {
     at_boot: Arc<boot::BootList>,
     not_attached: boot::NotAttached,
     listener: Arc<OnceLock<Arc<dyn Listener>>>,
+    watcher: Mutex<Option<watch::Watcher>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -114,6 +116,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             at_boot: Arc::default(),
             not_attached: Arc::default(),
             listener: Arc::default(),
+            watcher: Mutex::new(None),
             _only: None,
         }
     }
@@ -576,6 +579,9 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn stop(&self) {
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watcher.stop();
+        }
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
