@@ -171,6 +171,7 @@ impl BootList {
 }
 
 /// Notices disks that come and go, without opening any.
+#[derive(Default)]
 pub struct Disks(Vec<PathBuf>);
 
 impl Disks {
@@ -208,7 +209,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         }
         let (engine, list, lines) = (self.engine.clone(), self.at_boot.clone(), self.not_attached.clone());
         let end = Instant::now() + wait;
-        let disks = std::sync::Mutex::new(Disks::now(engine.host()));
+        // One may have come since they were looked at: the first time it is looked in any case.
+        let disks = std::sync::Mutex::new(Disks::default());
         let work = move |_: &dyn Fn() -> bool| {
             if disks.lock().unwrap_or_else(PoisonError::into_inner).have_changed(engine.host()) {
                 if let Err(error) = engine.scan(&[], false) {
