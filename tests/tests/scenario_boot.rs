@@ -170,6 +170,13 @@ refuse volctl volume mount data/blank /srv/blank; said 'nobody else on this host
 rm /etc/systemd/system/volumed.service.d/private.conf
 systemctl daemon-reload; systemctl restart volumed
 check volctl volume mount data/blank /srv/blank
+
+# With a malformed configuration who asks is refused, and does not wait for ever; the next good start mends it all.
+sed -i '1i nonsense = 1' /etc/volumed/volumed.toml
+refuse systemctl restart volumed
+timeout 60 volctl status > /tmp/out 2>&1; refuse test $? = 124
+sed -i 1d /etc/volumed/volumed.toml
+check systemctl restart volumed; check serving
 is "$(systemctl is-active writer)" active writer
 check findmnt /srv/pg
 echo "DONE"
