@@ -100,6 +100,8 @@ async fn a_flood_of_connections_costs_others_nothing() {
     let server = Server::start();
     server.become_user(1000, OBSERVE_GID);
     let flood: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(&server.socket).ok()).collect();
+    // So that the server has looked at who they are of.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     server.become_user(1001, OBSERVE_GID);
     assert!(server.client().vgs().await.is_ok());
     server.become_user(0, 0);
