@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::fake::{OBSERVE_GID, PATIENCE, Server, until};
-use super::*;
 
 /// Sends `begin`, then `drip` again and again, until the server hangs up; what it had said, and how long that took.
 async fn drip(server: &Server, begin: &'static [u8], drip: &'static [u8]) -> (String, Duration) {
