@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::fake::{OBSERVE_GID, PATIENCE, Server, until};
+
 /// Sends `begin`, then `drip` again and again, until the server hangs up; what it had said, and how long that took.
 async fn drip(server: &Server, begin: &'static [u8], drip: &'static [u8]) -> (String, Duration) {
     let mut stream = UnixStream::connect(&server.socket).unwrap();
@@ -98,6 +99,8 @@ async fn a_flood_of_connections_costs_others_nothing() {
     let server = Server::start();
     server.become_user(1000, OBSERVE_GID);
     let flood: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(&server.socket).ok()).collect();
+    // So that the server has looked at who they are of.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     server.become_user(1001, OBSERVE_GID);
     assert!(server.client().vgs().await.is_ok());
     server.become_user(0, 0);
