@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vol_core::VolumeName;
 use vol_core::dm::Device;
@@ -15,7 +15,6 @@ use vol_types::{Name, VolumeState};
 
 use super::EngineBackend;
 use super::error::from_engine;
-use super::ticker::{Poker, Ticker};
 use crate::config::{AtBoot, Config};
 
 /// Where udev puts its links to volumes.
@@ -24,8 +23,6 @@ pub const FSTAB: &str = "/etc/fstab";
 
 /// How often it is looked whether disks have come. Listing them opens none.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// And how often the daemon does, which nobody waits for.
-const LOOK_EVERY_SLOWLY: Duration = Duration::from_secs(1);
 
 /// Volumes that somebody counts on at boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -199,28 +196,19 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         attach_and_tell(&self.engine, &self.at_boot, &self.not_attached);
     }
 
-    /// Looks for disks that come late for a while, in case the machine's start was faster than they are.
-    pub fn start_attaching_late(&self, wait: Duration) -> std::io::Result<()> {
-        let waiting =
-            |lines: &NotAttached| lines.lock().unwrap_or_else(PoisonError::into_inner).iter().any(Line::is_waiting);
-        if !waiting(&self.not_attached) {
-            return Ok(());
-        }
+    /// What has to be done whenever disks have come or gone: attaches what waited for them.
+    pub(super) fn attaching_late(&self) -> impl FnMut() + Send + 'static + use<H> {
         let (engine, list, lines) = (self.engine.clone(), self.at_boot.clone(), self.not_attached.clone());
-        let end = Instant::now() + wait;
-        // One may have come since they were looked at: the first time it is looked in any case.
-        let disks = std::sync::Mutex::new(Disks::default());
-        let work = move |_: &dyn Fn() -> bool| {
-            if disks.lock().unwrap_or_else(PoisonError::into_inner).have_changed(engine.host()) {
-                if let Err(error) = engine.scan(&[], false) {
-                    tracing::error!(%error, "the disks could not be looked at");
-                }
+        // Nothing is at the beginning: what was incomplete then is looked at once more.
+        let mut seen = Vec::new();
+        move || {
+            let waiting = lines.lock().unwrap_or_else(PoisonError::into_inner).iter().any(Line::is_waiting);
+            let groups: Vec<_> = engine.vgs().iter().map(|vg| (vg.id, vg.view().missing.len())).collect();
+            if waiting && groups != seen {
                 attach_and_tell(&engine, &list, &lines);
             }
-            (waiting(&lines) && Instant::now() < end).then_some(LOOK_EVERY_SLOWLY)
-        };
-        self.keep(Ticker::start("late", Poker::default(), Some(LOOK_EVERY_SLOWLY), work)?);
-        Ok(())
+            seen = groups;
+        }
     }
 
     /// Those that were to be attached, could not be, and are not yet.
@@ -232,7 +220,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 Some(Problem {
                     code: "not-attached",
                     message: line.trouble()?,
-                    hint: "`volctl pv scan` looks for its disks and attaches it; see not_attached in docs/troubleshooting.md"
+                    hint: "a volume that waits for a disk is attached when the disk comes, others by `volctl pv scan`; see not_attached in \
+                           docs/troubleshooting.md"
                         .to_owned(),
                     subject: None,
                 })

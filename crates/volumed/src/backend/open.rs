@@ -53,7 +53,6 @@ pub fn open<H: HostMut + 'static>(
         .attaching(at_boot)
         .holding(only);
     backend.attach_at_boot();
-    backend.start_attaching_late(config.activate_wait).context("the thread that looks for late disks")?;
     backend.start_refreshing().context("the refreshing thread")?;
     backend.start_purging().context("the purging thread")?;
     backend.start_filling().context("the filling thread")?;

@@ -46,6 +46,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn start_watching_disks(&self, events: Arc<dyn DiskEvents>) -> std::io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
         let (engine, told, from) = (self.engine.clone(), stop.clone(), events.clone());
+        let mut attach = self.attaching_late();
         let thread = std::thread::Builder::new().name("disks".to_owned()).spawn(move || {
             let mut pause = COMPARE_EVERY;
             while !told.load(Ordering::Acquire) {
@@ -54,6 +55,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                     return;
                 }
                 pause = if engine.follow(&news) { COMPARE_EVERY } else { AGAIN_AFTER };
+                attach();
             }
         })?;
         *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watcher { stop, events, thread });
