@@ -15,6 +15,7 @@ mod error;
 mod info;
 mod outcome;
 mod request;
+pub mod schema;
 mod time;
 mod usage;
 

@@ -10,8 +10,11 @@
 
 mod call;
 mod connection;
+mod endpoint;
+pub mod openapi;
 pub mod operation;
 mod reply;
+mod router;
 mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,6 +35,7 @@ use crate::metrics::{Id, Page, Requests, Source};
 use operation::Operations;
 
 pub use connection::serve_http;
+pub use router::router;
 
 /// Bounds of the server. The defaults are chosen for a storage host; tests shorten the times.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +212,7 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Serves the control API until `stop` turns true and the open connections have had their answers.
 pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
-    let router = routes::router(Arc::clone(&front));
+    let router = router(Arc::clone(&front));
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));

@@ -34,7 +34,7 @@ mod repair;
 mod restore;
 mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thick;
 mod trash;
 mod usage;

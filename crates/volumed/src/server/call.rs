@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathPa
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
@@ -17,6 +18,7 @@ use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES, parse_field};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 use super::Front;
+use super::endpoint::Endpoint;
 use super::operation::{self, Named, Operation, OperationId, Outcome};
 use super::reply::{Refusal, json, response};
 use crate::access::{Peer, Role};
@@ -128,25 +130,27 @@ impl Target for SnapshotPath {
 }
 
 /// For endpoints without parameters in the query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoQuery {}
 
 /// For changes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeQuery {
+pub struct ChangeQuery {
+    /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
     dry_run: bool,
 }
 
 /// For deletions.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DeleteQuery {
+pub struct DeleteQuery {
     /// For good, without a time in which it can be taken back.
     #[serde(default)]
     now: bool,
+    /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
     dry_run: bool,
 }
@@ -157,14 +161,10 @@ impl Call {
         Arc::clone(&self.front)
     }
 
-    /// Takes a larger body than others; for those who may do everything.
-    pub fn body_up_to(self, body_max: usize) -> Self {
-        Self { body_max, ..self }
-    }
-
-    /// It helps where other changes are stuck, on a pool that is full above all: it does not wait for their turns.
-    pub fn brings_relief(self) -> Self {
-        Self { brings_relief: true, ..self }
+    /// It is for this endpoint.
+    pub fn at(self, endpoint: &Endpoint) -> Self {
+        let Endpoint { body_max, brings_relief, .. } = *endpoint;
+        Self { body_max, brings_relief, ..self }
     }
 
     /// Answers what is no endpoint, or not with this method.
@@ -173,14 +173,18 @@ impl Call {
         self.respond(Err(refusal))
     }
 
-    /// Answers a read: role observe, no body.
-    pub async fn read<T, Q, R>(self, ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static) -> Response
-    where
-        T: Target,
-        Q: DeserializeOwned + Send + 'static,
-        R: Serialize,
-    {
-        self.read_as(Role::Observe, ask).await
+    /// Answers with the same text whenever it is asked for, during recovery too.
+    pub async fn fixed(mut self, needed: Role, text: &'static str) -> Response {
+        let look = |call: &mut Self| {
+            call.front.access.check(&call.peer, needed)?;
+            let NoQuery {} = call.query()?;
+            call.hand_over()
+        };
+        let answer = look(&mut self).map_err(Refusal::from).map(|operation| {
+            operation.end(Outcome::of_read(&Ok(())));
+            text.as_bytes().to_vec()
+        });
+        self.respond(answer)
     }
 
     /// Answers a read that needs this role, no body.
@@ -406,6 +410,12 @@ async fn finish(
 fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid("this request needs a JSON body").with_hint("see docs/control-api.md"));
+    }
+    // serde reads a list as the values of a type in their order; nobody is to rely on that order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(
+            ApiError::invalid("body: a list, where an object belongs: {…}").with_hint("see docs/control-api.md")
+        );
     }
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("body: {error}")))
 }

@@ -1,0 +1,100 @@
+//! The real backend over a simulated machine: what it answers is what the document tells of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use vol_sim::{SimDisk, SimHost};
+use vol_types::Bytes;
+
+use super::document;
+use crate::backend::tests::start;
+use crate::server::tests::fake::Server;
+
+/// In this order; each is done, and its answer and plan have objects with something in them.
+const STORY: [(&str, &str, &str); 44] = [
+    ("POST", "/v1/scan", "{}"),
+    ("POST", "/v1/vgs", r#"{"name":"data","devices":["/dev/sda","/dev/sdb"]}"#),
+    ("POST", "/v1/pools", r#"{"vg":"data","name":"tank","size":"40%FREE","on_labels":{}}"#),
+    ("POST", "/v1/volumes", r#"{"vg":"data","name":"pg","size":"1G","labels":{"tier":"fast"},"reserve":"100M"}"#),
+    ("POST", "/v1/volumes", r#"{"vg":"data","name":"raw","size":"1G","fs":"none","attach":true}"#),
+    ("POST", "/v1/volumes", r#"{"vg":"data","name":"thick","size":"64M","fs":"none","thick":true}"#),
+    ("POST", "/v1/volumes/data/pg/mount", r#"{"path":"/srv/pg"}"#),
+    ("POST", "/v1/snapshots", r#"{"vg":"data","volume":"pg","name":"before","labels":{"a":"b"}}"#),
+    (
+        "POST",
+        "/v1/snapshot-groups",
+        r#"{"vg":"data","snapshots":[{"volume":"pg","name":"t1"},{"volume":"raw","name":"t1"}]}"#,
+    ),
+    ("POST", "/v1/snapshots/data/pg/before/mount", r#"{"path":"/srv/before"}"#),
+    ("GET", "/v1/snapshots?vg=data", ""),
+    ("POST", "/v1/snapshots/data/pg/before/unmount", ""),
+    ("POST", "/v1/snapshots/data/pg/before/labels", r#"{"set":{"c":"d"},"remove":["a"]}"#),
+    ("POST", "/v1/snapshots/data/pg/before/protect", ""),
+    ("POST", "/v1/snapshots/data/pg/before/unprotect", ""),
+    ("POST", "/v1/clones", r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#),
+    ("GET", "/v1/volumes", ""),
+    ("GET", "/v1/volumes/data/copy", ""),
+    ("GET", "/v1/volumes/data/thick", ""),
+    ("POST", "/v1/volumes/data/pg/trim", ""),
+    ("POST", "/v1/volumes/data/pg/resize", r#"{"size":"+1G"}"#),
+    ("POST", "/v1/volumes/data/pg/unmount", ""),
+    ("POST", "/v1/volumes/data/pg/check", "{}"),
+    ("POST", "/v1/volumes/data/pg/set", r#"{"reserve":"none"}"#),
+    ("POST", "/v1/snapshots/data/pg/before/rollback", ""),
+    ("POST", "/v1/volumes/data/raw/detach", ""),
+    ("DELETE", "/v1/volumes/data/copy", ""),
+    ("GET", "/v1/deleted", ""),
+    ("POST", "/v1/volumes/data/copy/undelete", ""),
+    ("POST", "/v1/pools/data/tank/extend", r#"{"size":"+1G"}"#),
+    ("POST", "/v1/pools/data/tank/set", r#"{"grow_to":"4G","not_on":["/dev/sdb"]}"#),
+    ("POST", "/v1/pools/data/tank/check", r#"{"online":true}"#),
+    ("GET", "/v1/pools", ""),
+    ("GET", "/v1/pools/data/tank/usage", ""),
+    ("GET", "/v1/volumes/data/pg/usage", ""),
+    ("GET", "/v1/vgs/data/map", ""),
+    ("GET", "/v1/vgs/data/backup", ""),
+    ("POST", "/v1/vgs/data/extend", r#"{"devices":["/dev/sdc"]}"#),
+    ("GET", "/v1/pvs", ""),
+    ("POST", "/v1/vgs/data/reduce", r#"{"pvs":["/dev/sdc"]}"#),
+    ("GET", "/v1/vgs", ""),
+    ("GET", "/v1/status", ""),
+    ("GET", "/v1/df", ""),
+    ("POST", "/v1/pools/data/tank/purge", ""),
+];
+
+/// Three empty disks.
+pub fn machine() -> SimHost {
+    let host = SimHost::new(7);
+    for name in ["/dev/sda", "/dev/sdb", "/dev/sdc"] {
+        host.add_disk(SimDisk::new(name, Bytes::gib(4)));
+    }
+    host
+}
+
+#[tokio::test]
+async fn what_the_engine_answers_is_what_the_document_tells_of() {
+    let (document, host) = (document(), machine());
+    let server = Server::start_with(Server::limits());
+    server.front.set_backend(Arc::new(start(&host).keeping_deleted(Some(Duration::from_secs(3600)))));
+    for (method, path, body) in STORY {
+        if method != "GET" {
+            let plan = format!("{path}?dry_run=true");
+            let (status, answer) = server.raw(method, &plan, body).await;
+            assert_eq!(status, 200, "{method} {plan} {body}: {answer}");
+            document.check(method, &plan, status, &answer);
+        }
+        let (status, answer) = server.raw(method, path, body).await;
+        assert_eq!(status, 200, "{method} {path} {body}: {answer}");
+        document.check(method, path, status, &answer);
+        // A second time it may be refused, for example because a name is taken.
+        let (status, answer) = server.raw(method, path, body).await;
+        document.check(method, path, status, &answer);
+        if path == "/v1/pvs" {
+            let all: Value = serde_json::from_str(&answer).unwrap();
+            let path = format!("/v1/pvs/{}/check", all["pvs"][0]["id"].as_str().unwrap());
+            let (status, answer) = server.raw("GET", &path, "").await;
+            document.check("GET", &path, status, &answer);
+        }
+    }
+}
