@@ -47,7 +47,7 @@ const STORY: [(&str, &str, &str); 44] = [
     ("GET", "/v1/deleted", ""),
     ("POST", "/v1/volumes/data/copy/undelete", ""),
     ("POST", "/v1/pools/data/tank/extend", r#"{"size":"+1G"}"#),
-    ("POST", "/v1/pools/data/tank/set", r#"{"grow_to":"4G","not_on":["/dev/sdb"]}"#),
+    ("POST", "/v1/pools/data/tank/set", r#"{"grow_to":"8G","not_on":["/dev/sdb"]}"#),
     ("POST", "/v1/pools/data/tank/check", r#"{"online":true}"#),
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/data/tank/usage", ""),
