@@ -43,7 +43,6 @@ schemas! {
     /// The name of a VG, pool, volume or snapshot.
     Name {
         "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "minLength": 1, "maxLength": NAME_MAX,
-        "examples": ["data"],
     }
     /// The id of an object, which it keeps for life.
     Id { "type": "string", "format": "uuid" }

@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub summary: &'static str,
     /// What else is to be known; may be empty.
     pub details: &'static str,
+    /// A body as JSON; empty if it takes none.
+    pub example: &'static str,
     /// The largest body in bytes.
     pub body_max: usize,
     /// It helps where other changes are stuck, on a pool that is full above all: it does not wait for their turns.
@@ -59,6 +61,7 @@ impl Endpoint {
             role,
             summary,
             details: "",
+            example: "",
             body_max: REQUEST_BODY_MAX_BYTES,
             brings_relief: false,
         }
@@ -66,6 +69,10 @@ impl Endpoint {
     /// With more to be known.
     pub const fn details(self, details: &'static str) -> Self {
         Self { details, ..self }
+    }
+    /// With a body to show; whatever takes a body has one.
+    pub const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
     }
     /// Takes a larger body than others; for those who may do everything.
     pub const fn body_up_to(self, body_max: usize) -> Self {

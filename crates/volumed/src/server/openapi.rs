@@ -142,21 +142,27 @@ impl Description {
         let names = path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
         names
             .map(|name| {
-                let (schema, what) = match name {
-                    "id" => (self.asked.subschema_for::<schema::Id>(), "Id of the physical volume"),
-                    "vg" => (self.asked.subschema_for::<schema::Name>(), "Name of the volume group"),
-                    "pool" => (self.asked.subschema_for::<schema::Name>(), "Name of the pool"),
-                    "volume" => (self.asked.subschema_for::<schema::Name>(), "Name of the volume"),
-                    "snapshot" => (self.asked.subschema_for::<schema::Name>(), "Name of the snapshot"),
+                let (what, example) = match name {
+                    "id" => ("Id of the physical volume", "da211e6a-663b-4373-91aa-becb86beda3f"),
+                    "vg" => ("Name of the volume group", "data"),
+                    "pool" => ("Name of the pool", "tank"),
+                    "volume" => ("Name of the volume", "pg"),
+                    "snapshot" => ("Name of the snapshot", "before"),
                     _ => panic!("say here what {{{name}}} in {path} is"),
                 };
-                json!({"name": name, "in": "path", "required": true, "description": what, "schema": schema})
+                let schema = match name {
+                    "id" => self.asked.subschema_for::<schema::Id>(),
+                    _ => self.asked.subschema_for::<schema::Name>(),
+                };
+                json!({
+                    "name": name, "in": "path", "required": true, "description": what, "example": example, "schema": schema,
+                })
             })
             .collect()
     }
 
     fn add(&mut self, endpoint: Endpoint, shape: Shape) {
-        let Endpoint { operation, verb, path, role, summary, details, body_max, brings_relief: _ } = endpoint;
+        let Endpoint { operation, verb, path, role, summary, details, example, body_max, brings_relief: _ } = endpoint;
         let mut parameters = self.path_parameters(path);
         parameters.extend(query_parameters(&shape.query));
         let mut responses = json!({"200": {
@@ -181,9 +187,10 @@ impl Description {
             it["parameters"] = parameters.into();
         }
         if let Some(body) = shape.body {
+            let example = serde_json::from_str(example).unwrap_or(Value::Null);
             it["requestBody"] = json!({
                 "required": true,
-                "content": {"application/json": {"schema": body}},
+                "content": {"application/json": {"schema": body, "example": example}},
                 "x-volumed-body-max-bytes": body_max,
             });
         }

@@ -105,11 +105,12 @@ fn whole(api: &mut impl Api) {
     api.fixed(get("openapi.show", Observe, "/v1/openapi.json", "This document"), OPENAPI);
     api.read(get("df.show", Observe, "/v1/df", "The space of volume groups and pools"), |b, (), NoQuery {}| b.df());
     api.change_with(
-        post("init", Admin, "/v1/init", "Makes a volume group, and a pool over all of it"),
+        post("init", Admin, "/v1/init", "Makes a volume group, and a pool over all of it")
+            .example(r#"{"devices":["/dev/sdc"],"vg":"more"}"#),
         |b, (), r: Init, dry| b.init(r, dry),
     );
     api.change_with(
-        post("pv.scan", Admin, "/v1/scan", "Looks again for disks, and attaches backing files"),
+        post("pv.scan", Admin, "/v1/scan", "Looks again for disks, and attaches backing files").example(r#"{}"#),
         |b, (), r: ScanRequest, dry| b.scan(r, dry),
     );
 }
@@ -120,7 +121,8 @@ fn groups(api: &mut impl Api) {
         b.vgs().map(|vgs| VgList { vgs })
     });
     api.change_with(
-        post("vg.create", Admin, "/v1/vgs", "Makes a volume group of disks and files"),
+        post("vg.create", Admin, "/v1/vgs", "Makes a volume group of disks and files")
+            .example(r#"{"name":"more","devices":["/dev/sdc"]}"#),
         |b, (), r: CreateVg, dry| b.create_vg(r, dry),
     );
     api.read(get("vg.show", Observe, "/v1/vgs/{vg}", "A volume group"), |b, vg: Name, NoQuery {}| b.vg(&vg));
@@ -129,7 +131,7 @@ fn groups(api: &mut impl Api) {
         |b, vg: Name, dry| b.delete_vg(&vg, dry),
     );
     api.change_with(
-        post("vg.rename", Admin, "/v1/vgs/{vg}/rename", "Renames a volume group"),
+        post("vg.rename", Admin, "/v1/vgs/{vg}/rename", "Renames a volume group").example(r#"{"name":"big"}"#),
         |b, vg: Name, r: RenameVg, dry| b.rename_vg(&vg, r, dry),
     );
     api.change(
@@ -147,11 +149,13 @@ fn groups(api: &mut impl Api) {
     );
     api.change_with(
         post("vg.restore", Admin, "/v1/restore", "Makes a volume group anew from its backup")
+            .example(r#"{"backup":"{\"format\": \"volumed vg backup\", …}"}"#)
             .body_up_to(vol_api::RESTORE_BODY_MAX_BYTES),
         |b, (), r: RestoreVg, dry| b.restore_vg(r, dry),
     );
     api.change_with(
-        post("vg.import_clone", Admin, "/v1/import-clone", "Makes copies of a group's disks a group of their own"),
+        post("vg.import_clone", Admin, "/v1/import-clone", "Makes copies of a group's disks a group of their own")
+            .example(r#"{"devices":["/dev/sdc"],"name":"copy"}"#),
         |b, (), r: ImportClone, dry| b.import_clone(r, dry),
     );
 }
@@ -159,15 +163,19 @@ fn groups(api: &mut impl Api) {
 /// The disks of a VG: for admin alone, but for looking.
 fn members(api: &mut impl Api) {
     api.change_with(
-        post("vg.extend", Admin, "/v1/vgs/{vg}/extend", "Gives a volume group more disks").brings_relief(),
+        post("vg.extend", Admin, "/v1/vgs/{vg}/extend", "Gives a volume group more disks")
+            .example(r#"{"devices":["/dev/sdc"]}"#)
+            .brings_relief(),
         |b, vg: Name, r: ExtendVg, dry| b.extend_vg(&vg, r, dry),
     );
     api.change_with(
-        post("vg.reduce", Admin, "/v1/vgs/{vg}/reduce", "Takes disks out of a volume group"),
+        post("vg.reduce", Admin, "/v1/vgs/{vg}/reduce", "Takes disks out of a volume group")
+            .example(r#"{"pvs":["/dev/sdb"]}"#),
         |b, vg: Name, r: ReduceVg, dry| b.reduce_vg(&vg, r, dry),
     );
     api.change_with(
-        post("pv.wipe", Admin, "/v1/wipe", "Takes everything of volumed off a disk that no volume group here uses"),
+        post("pv.wipe", Admin, "/v1/wipe", "Takes everything of volumed off a disk that no volume group here uses")
+            .example(r#"{"device":"/dev/sdd"}"#),
         |b, (), r: WipePv, dry| b.wipe_pv(r, dry),
     );
     api.read(get("pv.list", Observe, "/v1/pvs", "The physical volumes"), |b, (), query: PvQuery| {
@@ -188,9 +196,10 @@ fn pools(api: &mut impl Api) {
     api.read(get("pool.list", Observe, "/v1/pools", "The pools"), |b, (), query: ListQuery| {
         b.pools(within(query.vg.as_deref())?.as_ref()).map(|pools| PoolList { pools })
     });
-    api.change_with(post("pool.create", Admin, "/v1/pools", "Makes a pool"), |b, (), r: CreatePool, dry| {
-        b.create_pool(r, dry)
-    });
+    api.change_with(
+        post("pool.create", Admin, "/v1/pools", "Makes a pool").example(r#"{"vg":"data","name":"fast","size":"1G"}"#),
+        |b, (), r: CreatePool, dry| b.create_pool(r, dry),
+    );
     api.read(get("pool.show", Observe, "/v1/pools/{vg}/{pool}", "A pool"), |b, pool: PoolPath, NoQuery {}| {
         b.pool(&pool)
     });
@@ -200,11 +209,13 @@ fn pools(api: &mut impl Api) {
     );
     api.change_with(
         post("pool.extend", Admin, "/v1/pools/{vg}/{pool}/extend", "Gives a pool more data or metadata")
+            .example(r#"{"size":"+1G"}"#)
             .brings_relief(),
         |b, pool: PoolPath, r: ExtendPool, dry| b.extend_pool(&pool, r, dry),
     );
     api.change_with(
-        post("pool.set", Admin, "/v1/pools/{vg}/{pool}/set", "Sets what happens as a pool fills"),
+        post("pool.set", Admin, "/v1/pools/{vg}/{pool}/set", "Sets what happens as a pool fills")
+            .example(r#"{"grow_to":"off","reserve_percent":10}"#),
         |b, pool: PoolPath, r: SetPool, dry| b.set_pool(&pool, r, dry),
     );
     api.change(
@@ -213,11 +224,13 @@ fn pools(api: &mut impl Api) {
     );
     api.change_with(
         post("pool.check", Admin, "/v1/pools/{vg}/{pool}/check", "Checks the metadata of a pool")
+            .example(r#"{"online":true}"#)
             .details("Never changes anything. What is found is answered as `degraded`."),
         |b, pool: PoolPath, r: CheckPool, dry| b.check_pool(&pool, r, dry),
     );
     api.change_with(
-        post("pool.repair", Admin, "/v1/pools/{vg}/{pool}/repair", "Repairs the metadata of a pool"),
+        post("pool.repair", Admin, "/v1/pools/{vg}/{pool}/repair", "Repairs the metadata of a pool")
+            .example(r#"{"accept_loss":false}"#),
         |b, pool: PoolPath, r: RepairPool, dry| b.repair_pool(&pool, r, dry),
     );
     api.change_with(
@@ -226,7 +239,8 @@ fn pools(api: &mut impl Api) {
             Admin,
             "/v1/pools/{vg}/{pool}/give-up",
             "Deletes a pool of which a disk is gone, with everything in it",
-        ),
+        )
+        .example(r#"{}"#),
         |b, pool: PoolPath, r: GiveUpPool, dry| b.give_up_pool(&pool, r, dry),
     );
 }
@@ -239,7 +253,8 @@ fn volumes(api: &mut impl Api) {
         Ok(VolumeList { volumes })
     });
     api.change_with(
-        post("volume.create", Provision, "/v1/volumes", "Makes a volume"),
+        post("volume.create", Provision, "/v1/volumes", "Makes a volume")
+            .example(r#"{"vg":"data","name":"db","size":"1G","fs":"ext4","labels":{"tier":"fast"}}"#),
         |b, (), r: CreateVolume, dry| b.create_volume(r, dry),
     );
     api.read(
@@ -268,7 +283,8 @@ fn volumes(api: &mut impl Api) {
     );
     // Mounting is for admin: the mount point is any path on the host.
     api.change_with(
-        post("volume.mount", Admin, "/v1/volumes/{vg}/{volume}/mount", "Mounts a volume"),
+        post("volume.mount", Admin, "/v1/volumes/{vg}/{volume}/mount", "Mounts a volume")
+            .example(r#"{"path":"/srv/pg"}"#),
         |b, volume: VolumePath, r: Mount, dry| b.mount_volume(&volume, r, dry),
     );
     api.change(
@@ -298,11 +314,13 @@ fn volumes(api: &mut impl Api) {
 /// Growing volumes, and looking after their file systems.
 fn file_systems(api: &mut impl Api) {
     api.change_with(
-        post("volume.resize", Provision, "/v1/volumes/{vg}/{volume}/resize", "Grows a volume with its file system"),
+        post("volume.resize", Provision, "/v1/volumes/{vg}/{volume}/resize", "Grows a volume with its file system")
+            .example(r#"{"size":"+1G"}"#),
         |b, path: VolumePath, r: ResizeVolume, dry| b.resize_volume(&path, r, dry),
     );
     api.change_with(
         post("volume.check", Provision, "/v1/volumes/{vg}/{volume}/check", "Checks the file system of a volume")
+            .example(r#"{"repair":false}"#)
             .details("Errors that are left are answered as `degraded`."),
         |b, path: VolumePath, r: CheckVolume, dry| b.check_volume(&path, r, dry),
     );
@@ -325,7 +343,8 @@ fn snapshots(api: &mut impl Api) {
         Ok(SnapshotList { snapshots })
     });
     api.change_with(
-        post("snapshot.create", Provision, "/v1/snapshots", "Makes a snapshot of a volume"),
+        post("snapshot.create", Provision, "/v1/snapshots", "Makes a snapshot of a volume")
+            .example(r#"{"vg":"data","volume":"pg","name":"now"}"#),
         |b, (), r: CreateSnapshot, dry| b.create_snapshot(r, dry),
     );
     api.read(
@@ -347,7 +366,8 @@ fn snapshots(api: &mut impl Api) {
         |b, path: SnapshotPath, dry| b.undelete_snapshot(&path, dry),
     );
     api.change_with(
-        post("snapshot.mount", Admin, "/v1/snapshots/{vg}/{volume}/{snapshot}/mount", "Mounts a snapshot, read-only"),
+        post("snapshot.mount", Admin, "/v1/snapshots/{vg}/{volume}/{snapshot}/mount", "Mounts a snapshot, read-only")
+            .example(r#"{"path":"/mnt"}"#),
         |b, path: SnapshotPath, r: Mount, dry| b.mount_snapshot(&path, r, dry),
     );
     api.change(

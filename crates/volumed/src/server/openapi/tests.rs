@@ -87,6 +87,8 @@ fn every_operation_has_a_request_that_is_tried_with_the_role_that_it_needs() {
         match (document.body_of(&operation), body) {
             (None, body) => assert_eq!(body, "", "{method} {path} takes no body"),
             (Some(schema), body) => {
+                let example = &operation.it["requestBody"]["content"]["application/json"]["example"];
+                assert_eq!(misfit(&document.0, schema, example, Keys::AsTold), None, "{method} {path} {example}");
                 let body: Value = serde_json::from_str(body).unwrap();
                 assert_eq!(misfit(&document.0, schema, &body, Keys::AsTold), None, "{method} {path} {body}");
             }

@@ -8,11 +8,13 @@ use crate::access::Role::{Admin, Provision};
 
 pub fn life(api: &mut impl Api) {
     api.change_with(
-        post("volume.clone", Provision, "/v1/clones", "Makes a volume of what another, or a snapshot, holds"),
+        post("volume.clone", Provision, "/v1/clones", "Makes a volume of what another, or a snapshot, holds")
+            .example(r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy"}"#),
         |b, (), r: CloneVolume, dry| b.clone_volume(r, dry),
     );
     api.change_with(
-        post("snapshot.create_group", Provision, "/v1/snapshot-groups", "Makes snapshots of one instant; all or none"),
+        post("snapshot.create_group", Provision, "/v1/snapshot-groups", "Makes snapshots of one instant; all or none")
+            .example(r#"{"vg":"data","snapshots":[{"volume":"pg","name":"t1"},{"volume":"raw","name":"t1"}]}"#),
         |b, (), r: SnapshotGroup, dry| b.create_snapshots(r, dry),
     );
     api.delete(
@@ -26,15 +28,18 @@ pub fn life(api: &mut impl Api) {
         |b, path: SnapshotPath, now, dry| b.rollback(&path, now, dry),
     );
     api.change_with(
-        post("volume.rename", Provision, "/v1/volumes/{vg}/{volume}/rename", "Renames a volume; its snapshots follow"),
+        post("volume.rename", Provision, "/v1/volumes/{vg}/{volume}/rename", "Renames a volume; its snapshots follow")
+            .example(r#"{"name":"db"}"#),
         |b, path: VolumePath, r: Rename, dry| b.rename_volume(&path, r, dry),
     );
     api.change_with(
-        post("snapshot.rename", Provision, "/v1/snapshots/{vg}/{volume}/{snapshot}/rename", "Renames a snapshot"),
+        post("snapshot.rename", Provision, "/v1/snapshots/{vg}/{volume}/{snapshot}/rename", "Renames a snapshot")
+            .example(r#"{"name":"then"}"#),
         |b, path: SnapshotPath, r: Rename, dry| b.rename_snapshot(&path, r, dry),
     );
     api.change_with(
-        post("volume.label", Provision, "/v1/volumes/{vg}/{volume}/labels", "Sets and takes away labels of a volume"),
+        post("volume.label", Provision, "/v1/volumes/{vg}/{volume}/labels", "Sets and takes away labels of a volume")
+            .example(r#"{"set":{"tier":"fast"},"remove":["old"]}"#),
         |b, path: VolumePath, r: Relabel, dry| b.label_volume(&path, r, dry),
     );
     api.change_with(
@@ -43,11 +48,13 @@ pub fn life(api: &mut impl Api) {
             Provision,
             "/v1/snapshots/{vg}/{volume}/{snapshot}/labels",
             "Sets and takes away labels of a snapshot",
-        ),
+        )
+        .example(r#"{"set":{"tier":"fast"},"remove":["old"]}"#),
         |b, path: SnapshotPath, r: Relabel, dry| b.label_snapshot(&path, r, dry),
     );
     api.change_with(
-        post("pv.label", Admin, "/v1/pvs/{id}/labels", "Sets and takes away labels of a physical volume"),
+        post("pv.label", Admin, "/v1/pvs/{id}/labels", "Sets and takes away labels of a physical volume")
+            .example(r#"{"set":{"tier":"fast"},"remove":["old"]}"#),
         |b, id: PvId, r: Relabel, dry| b.label_pv(id, r, dry),
     );
     api.change_with(
@@ -56,7 +63,8 @@ pub fn life(api: &mut impl Api) {
             Provision,
             "/v1/volumes/{vg}/{volume}/set",
             "Sets what is set aside for a volume in its pool",
-        ),
+        )
+        .example(r#"{"reserve":"full"}"#),
         |b, path: VolumePath, r: SetVolume, dry| b.set_volume(&path, r, dry),
     );
     api.change(
