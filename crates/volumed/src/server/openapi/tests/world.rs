@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Map, Value, json};
 use vol_sim::{SimDisk, SimHost};
 use vol_types::Bytes;
 
 use super::document;
 use crate::backend::tests::start;
+use crate::server::tests::ENDPOINTS;
 use crate::server::tests::fake::Server;
 
 /// In this order; each is done, and its answer and plan have objects with something in them.
@@ -97,4 +100,78 @@ async fn what_the_engine_answers_is_what_the_document_tells_of() {
             document.check("GET", &path, status, &answer);
         }
     }
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,20}".prop_map(Value::from),
+        r"[+]?[0-9]{1,20}[KMGTPE%]?(FREE)?".prop_map(Value::from),
+        Just(json!("data")),
+        Just(json!("/dev/sda")),
+        Just(json!("x".repeat(300))),
+    ];
+    leaf.prop_recursive(2, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("[a-z_]{1,8}", inner, 0..4)
+                .prop_map(|map| map.into_iter().collect::<Map<_, _>>().into()),
+        ]
+    })
+}
+
+/// A body of ours in which one value is another one.
+fn nearly(body: &str, which: usize, value: Value) -> Value {
+    let mut body: Value = serde_json::from_str(body).unwrap();
+    let object = body.as_object_mut().unwrap();
+    let key = object.keys().nth(which % object.len().max(1)).cloned();
+    object.insert(key.unwrap_or_else(|| "force".to_owned()), value);
+    body
+}
+
+#[test]
+fn whatever_the_body_is_the_answer_is_one_that_the_document_tells_of() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let (document, host) = (document(), machine());
+    let server = Server::start_with(Server::limits());
+    server.front.set_backend(Arc::new(start(&host)));
+    for (method, path, body) in &STORY[..8] {
+        assert_eq!(runtime.block_on(server.raw(method, path, body)).0, 200, "{path}");
+    }
+    let asked: Vec<_> = ENDPOINTS.into_iter().filter(|(_, _, body, _)| !body.is_empty()).collect();
+    let bodies = (0..asked.len()).prop_flat_map(|at| {
+        let sample = asked[at].2;
+        let body = prop_oneof![
+            1 => proptest::collection::vec(any::<u8>(), 0..80),
+            2 => anything().prop_map(|value| value.to_string().into_bytes()),
+            4 => (any::<usize>(), anything()).prop_map(|(which, value)| nearly(sample, which, value).to_string().into_bytes()),
+        ];
+        (Just(at), body)
+    });
+    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let one = |(at, body): (usize, Vec<u8>)| {
+        let (method, path, ..) = asked[at];
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = runtime.block_on(server.bytes([head.as_bytes(), &body].concat()));
+        let status: u16 = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let said = answer.split_once("\r\n\r\n").unwrap().1;
+        prop_assert!(
+            status < 500 || status == 507,
+            "{} {}: {} to {}",
+            path,
+            status,
+            said,
+            String::from_utf8_lossy(&body)
+        );
+        document.check(method, path, status, said);
+        Ok(())
+    };
+    runner.run(&bodies, one).unwrap();
 }
