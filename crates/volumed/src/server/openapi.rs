@@ -20,7 +20,7 @@ use crate::api::{Backend, Change, Read};
 #[cfg(test)]
 mod tests;
 
-/// The folder of the document, for `cargo run -p volumed --example openapi` and tests.
+/// Where the document is kept, for `cargo run -p volumed --example openapi` and tests.
 pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 
 /// What is to be known of the whole API.
