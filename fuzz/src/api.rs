@@ -1,8 +1,9 @@
 //! Bodies of the control API.
 
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, ErrorBody, Init, InitInfo, Mount, Outcome, Plan,
-    PoolList, PvList, ScanInfo, ScanRequest, SnapshotList, Status, VgInfo, VgList, VolumeInfo, VolumeList, parse_field,
+    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Doctor, ErrorBody, Init, InitInfo, Mount,
+    Outcome, Plan, PoolList, PvList, ScanInfo, ScanRequest, SnapshotList, Status, VgInfo, VgList, VolumeInfo,
+    VolumeList, parse_field,
 };
 use vol_types::{Name, SizeSpec, parse_bytes};
 
@@ -47,6 +48,7 @@ pub fn api_body(data: &[u8]) -> bool {
         round_trip::<VolumeList>(data).map(drop),
         round_trip::<SnapshotList>(data).map(drop),
         round_trip::<Status>(data).map(drop),
+        round_trip::<Doctor>(data).map(drop),
         round_trip::<Df>(data).map(drop),
         round_trip::<InitInfo>(data).map(drop),
         round_trip::<ScanInfo>(data).map(drop),

@@ -426,6 +426,8 @@ fn texts(add: Add<'_>) {
         "snapshots",
         json(serde_json::to_vec(&vol_api::SnapshotList { snapshots: vec![Default::default()] })),
     );
+    let finding = vol_api::Finding::new("udevd", vol_api::Level::Warning, "udevd does not run", "start it");
+    add("api_body", "doctor", json(serde_json::to_vec(&vol_api::Doctor::new(vec![finding]))));
     add("api_body", "status", json(serde_json::to_vec(&vol_api::Status::default())));
     add(
         "api_body",

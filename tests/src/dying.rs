@@ -4,6 +4,7 @@
 //! `write_durable` by itself, each write and flush through an open device.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut, HostRead,
-    HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut,
+    HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -346,6 +347,15 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn block_devices(&self) -> HostResult<Vec<PathBuf>> {
         self.host.block_devices()
+    }
+    fn device_names(&self) -> HostResult<BTreeSet<PathBuf>> {
+        self.host.device_names()
+    }
+    fn disk_at(&self, node: &Path) -> HostResult<Option<DiskIdentity>> {
+        self.host.disk_at(node)
+    }
+    fn disk_events(&self) -> HostResult<Arc<dyn DiskEvents>> {
+        self.host.disk_events()
     }
     fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {
         self.host.inspect(path)

@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// What a command in a guest may take, unless it is told otherwise.
+const TIMEOUT_SECONDS: u32 = 120;
+
 /// The exit code that says: not the command, the lab.
 const LAB_FAILED: i32 = 125;
 
@@ -43,14 +46,28 @@ impl Lab {
         self.dir.path()
     }
 
+    /// Makes the Debian package of `version` in the lab's folder, from what is built.
+    #[track_caller]
+    pub fn package(&self, version: &str) -> PathBuf {
+        let mut deb = Command::new(&self.xtask);
+        deb.args(["deb", "--no-build", "--fast", "--version", version, "--out"]).arg(self.dir.path().join("deb"));
+        let ran = finish(format!("deb {version}"), deb.stdin(Stdio::null()));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out.trim_end().into()
+    }
+
     /// A disk that outlives its guest, for `--disk`.
     pub fn disk(&self, name: &str) -> String {
         format!("{}:4G", self.dir.path().join(name).display())
     }
 
     fn command(&self, options: &[&str], command: &[&str]) -> Command {
+        self.command_within(TIMEOUT_SECONDS, options, command)
+    }
+
+    fn command_within(&self, seconds: u32, options: &[&str], command: &[&str]) -> Command {
         let mut lab = Command::new(&self.xtask);
-        lab.args(["lab", "run", "--no-build", "--timeout", "120"]).args(options).arg("--").args(command);
+        lab.args(["lab", "run", "--no-build", "--timeout", &seconds.to_string()]).args(options).arg("--").args(command);
         lab.stdin(Stdio::null());
         lab
     }
@@ -63,7 +80,14 @@ impl Lab {
     /// As [`Lab::run`]; must succeed. What it printed to standard output.
     #[track_caller]
     pub fn ok(&self, options: &[&str], script: &str) -> String {
-        let ran = self.run(options, &["bash", "-c", script]);
+        self.ok_within(TIMEOUT_SECONDS, options, script)
+    }
+
+    /// As [`Lab::ok`], with so much time.
+    #[track_caller]
+    pub fn ok_within(&self, seconds: u32, options: &[&str], script: &str) -> String {
+        let command = &mut self.command_within(seconds, options, &["bash", "-c", script]);
+        let ran = finish(format!("lab run {options:?} -- bash -c …"), command);
         let why = if ran.code == LAB_FAILED { " (the lab itself failed)" } else { "" };
         assert_eq!(ran.code, 0, "{}{why}\n{}{}", ran.line, ran.out, ran.err);
         ran.out

@@ -11,6 +11,7 @@ pub mod guest;
 pub mod kernel;
 pub mod kill;
 pub mod machine;
+pub mod scrape;
 pub mod tool;
 pub mod wire;
 pub mod write_log;

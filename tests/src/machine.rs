@@ -118,6 +118,20 @@ impl Machine {
         self.launch(&mut Command::new(self.bin.join("volumed")));
     }
 
+    /// As [`Machine::start_daemon`], as the last arguments of another program, which becomes the daemon.
+    pub fn start_daemon_under(&mut self, program: &str, args: &[&str]) {
+        self.launch(Command::new(program).args(args).arg(self.bin.join("volumed")));
+    }
+
+    /// Starts the daemon as [`Machine::start_daemon_under`] does, when it is to end by itself soon; how, and what it said.
+    pub fn daemon_that_ends(&mut self, program: &str, args: &[&str]) -> Ran {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "20", program]).args(args).arg(self.bin.join("volumed"));
+        command.args(["--config", &self.path("volumed.toml")]).stdin(Stdio::null());
+        finish(format!("{program} {args:?} volumed"), &mut command)
+    }
+
     /// Starts the daemon that dies when it is told to (`dying::Hand`), and waits until it answers.
     pub fn start_dying(&mut self, orders: &Path) {
         self.launch(Command::new(self.program("volumed-that-dies")).env("VOLUMED_DIES", orders));

@@ -192,13 +192,44 @@ fn a_daemon_that_is_killed_while_it_wipes_goes_on_where_it_was() {
     m.ok(&["volume", "create", &m.of("other"), "--thick", "--size", "8M", "--fs", "none"]);
     assert!(request.try_wait().unwrap().is_none(), "it waited until all was wiped{}", m.log());
     m.refused(4, &["just being made"], &["volume", "attach", &path]);
+    let job = m.json(&["job", "list"])["jobs"][0].clone();
+    assert_eq!((job["kind"].as_str(), job["state"].as_str()), (Some("wipe"), Some("running")), "{job}");
     m.kill9();
     let _ = request.wait();
     m.start_daemon();
+    // The same job goes on.
+    let id = job["id"].as_str().unwrap();
+    let goes_on = m.json(&["job", "show", id]);
+    assert_eq!((&goes_on["object"], &goes_on["started_at"]), (&job["object"], &job["started_at"]));
+    assert!(goes_on["done_bytes"].as_u64().unwrap() >= 128 * MIB, "{goes_on}{}", m.log());
     let after = filling(&m)["done_bytes"].as_u64().unwrap();
     assert!(after >= 128 * MIB, "it began anew, at {after}{}", m.log());
     // The same request waits for the same volume.
     m.ok(&args);
+    m.ok(&["job", "wait", id]);
+    assert_eq!(m.json(&["job", "show", id])["state"], "done");
+    m.refused(1, &["it has ended"], &["job", "cancel", id, "--yes"]);
+    let events = m.ok(&["events", "--since", "0", "-o", "name"]);
+    let order: Vec<_> = events.lines().filter(|kind| kind.starts_with("job_")).collect();
+    assert!(order.starts_with(&["job_begun"]) && order.last() == Some(&"job_ended"), "{events}");
+    // One that is cancelled has left nothing.
+    let gone = m.of("gone");
+    let mut asked = m.volctl(&["volume", "create", &gone, "--thick", "--size", "1G", "--fs", "none"]).spawn().unwrap();
+    let begun = Instant::now();
+    let id = loop {
+        let jobs = m.json(&["job", "list"]);
+        let running = jobs["jobs"].as_array().unwrap().iter().find(|job| job["state"] == "running").cloned();
+        if let Some(job) = running {
+            break job["id"].as_str().unwrap().to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{jobs}{}", m.log());
+        sleep(Duration::from_millis(50));
+    };
+    m.ok(&["job", "cancel", &id, "--yes"]);
+    assert!(!asked.wait().unwrap().success());
+    let waited = m.run(&["job", "wait", &id]);
+    assert!(waited.code == 1 && waited.out.contains("state: cancelled"), "{}{}", waited.out, waited.err);
+    m.refused(3, &["gone"], &["volume", "show", &gone]);
     let device = attach(&m, "slow");
     assert_eq!(disk::size(&device), 1024 * MIB);
     assert_eq!(not_zero(&device), None);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cmd;
+mod deb;
 mod demo;
 mod deps;
 mod fuzz;
@@ -43,6 +44,8 @@ enum Task {
     Demo(demo::Options),
     /// Look for inputs that break what the fuzz targets claim, with cargo-fuzz (docs/fuzzing.md)
     Fuzz(fuzz::Options),
+    /// Make the Debian package; its path is printed (docs/install.md)
+    Deb(deb::Options),
     /// Check licences, sources, edges between our crates, unsafe code and file lengths
     Deps,
     #[command(name = "__launch", hide = true)]
@@ -69,6 +72,7 @@ fn main() {
         Task::Proof(options) => proof::main(&options),
         Task::Demo(options) => demo::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),
+        Task::Deb(options) => deb::main(&options),
         Task::Deps => deps::main(),
         Task::Launch => lab::launch::main().map(|()| 0),
         Task::Agent => lab::agent::main().map(|()| 0),

@@ -11,6 +11,8 @@ const BUILD: &[&str] = &["clang", "libclang-dev", "pkg-config", "libblkid-dev", 
 const LAB: &[&str] = &["mmdebstrap", "debian-archive-keyring", "e2fsprogs", "util-linux", "mount", "tar", "zstd"];
 /// What tools from PyPI are put into (`tools.rs`).
 const TOOLS: &[&str] = &["python3-venv"];
+/// What the Debian package is made with.
+const PACKAGING: &[&str] = &["dpkg-dev", "binutils", "gzip", "coreutils"];
 /// What `lab --runner qemu` needs besides.
 const QEMU: &[&str] = &["qemu-system-x86", "qemu-system-common"];
 
@@ -22,6 +24,11 @@ pub fn all() -> Result<()> {
 /// What only the lab needs.
 pub fn lab() -> Result<()> {
     install(LAB)
+}
+
+/// What only making the Debian package needs.
+pub fn packaging() -> Result<()> {
+    install(PACKAGING)
 }
 
 /// What the QEMU runner needs.

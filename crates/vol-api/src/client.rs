@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,12 +18,14 @@ use tokio::net::UnixStream;
 use vol_types::{Name, PoolPath, SnapshotPath, VolumePath};
 
 use crate::backup::Backup;
+use crate::doctor::Doctor;
 use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
 use crate::request::*;
 use crate::usage::{PoolUsage, VgMap, VolumeUsage};
 
+mod events;
 mod life;
 
 /// A read is answered from memory; a minute is for a host that swaps.
@@ -51,6 +53,20 @@ pub enum ClientError {
     /// What came back is not the control API, or the connection broke half way.
     #[error("unexpected answer at {}: {what}", .socket.display())]
     Protocol { socket: PathBuf, what: String },
+}
+
+/// What keeps a connection open.
+struct Connection {
+    _sender: http1::SendRequest<Full<Bytes>>,
+    _driver: AbortOnDrop,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Result<(), hyper::Error>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Talks to one daemon.
@@ -131,7 +147,13 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    /// One request on a connection of its own, which lives as long as the second of the two.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Denied { socket: self.socket.clone() },
             _ => ClientError::Unreachable { socket: self.socket.clone(), source },
@@ -139,7 +161,7 @@ impl Client {
         let broken = |error: hyper::Error| self.protocol(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // The driver ends when the sender is dropped or the daemon hangs up; what fails there fails the request too.
-        let driver = tokio::spawn(connection);
+        let driver = AbortOnDrop(tokio::spawn(connection));
         let request = Request::builder()
             .method(method)
             .uri(format!("/v1/{path}"))
@@ -149,14 +171,18 @@ impl Client {
             .body(Full::new(body))
             .map_err(|error| self.protocol(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
+        Ok((response, Connection { _sender: sender, _driver: driver }))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let (response, connection) = self.ask(method, path, body).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), RESPONSE_MAX_BYTES)
             .collect()
             .await
             .map_err(|error| self.protocol(error.to_string()))?
             .to_bytes();
-        drop(sender);
-        driver.abort();
+        drop(connection);
         if status.is_success() {
             return Ok(body);
         }
@@ -179,6 +205,9 @@ impl Client {
 impl Client {
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("status").await
+    }
+    pub async fn doctor(&self) -> Result<Doctor, ClientError> {
+        self.get("doctor").await
     }
     pub async fn df(&self) -> Result<Df, ClientError> {
         self.get("df").await

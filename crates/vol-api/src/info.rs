@@ -526,6 +526,9 @@ pub struct Status {
     /// Where `/metrics` answers; `null` if it is off or could not listen. Filled in by the daemon's front.
     #[serde(default)]
     pub metrics_listen: Option<String>,
+    /// Keys of the configuration file that were changed and only count from the next start on. Filled in by the daemon's front.
+    #[serde(default)]
+    pub restart_needed: Vec<String>,
     pub counts: Counts,
 }
 

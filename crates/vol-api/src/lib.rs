@@ -11,7 +11,9 @@
 
 pub mod backup;
 mod client;
+mod doctor;
 mod error;
+mod event;
 mod info;
 mod outcome;
 mod request;
@@ -20,7 +22,9 @@ mod time;
 mod usage;
 
 pub use client::{Client, ClientError};
+pub use doctor::{Doctor, Finding, Level};
 pub use error::{ApiError, ErrorBody, ErrorCode, parse_field};
+pub use event::*;
 pub use info::*;
 pub use outcome::{Changed, Outcome, Plan, PlanStep};
 pub use request::*;

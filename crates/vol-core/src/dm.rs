@@ -233,6 +233,20 @@ impl Table {
         }
     }
 
+    /// The PVs that it stands on.
+    pub fn pvs(&self) -> Vec<PvId> {
+        let below: Vec<Below> = match self {
+            Self::Linear(runs) => runs.iter().map(|run| run.below).collect(),
+            Self::Striped { rows, .. } => rows.iter().flat_map(|row| row.legs.iter().map(|leg| leg.0)).collect(),
+            Self::ThinPool { .. } | Self::Thin { .. } => Vec::new(),
+        };
+        let pv = |below| match below {
+            Below::Pv(id) => Some(id),
+            Below::Dm(_) => None,
+        };
+        below.into_iter().filter_map(pv).collect()
+    }
+
     /// Length of the whole device.
     pub fn len(&self) -> Sectors {
         match self {

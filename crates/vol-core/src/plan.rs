@@ -4,10 +4,10 @@
 //! undo step by step: it observes the world again and asks [`recover`] for the next plan, exactly as after a crash, so
 //! that there is one road back and tests can walk all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use vol_types::{Bytes, Change, Pool, PoolId, Volume, VolumeId};
+use vol_types::{Bytes, Change, Pool, PoolId, PvId, Volume, VolumeId};
 
 use crate::catalog::Catalog;
 use crate::dm::Device;
@@ -26,6 +26,7 @@ pub mod members;
 pub mod mount;
 pub mod pool;
 pub mod recover;
+pub mod rejoin;
 pub mod repair;
 pub mod reserve;
 pub mod restore;
@@ -77,6 +78,8 @@ pub struct Kernel {
     pub mounts: Vec<Mount>,
     /// What volumes with a reserve had mapped in their pools when that was last seen, as far as it was.
     pub mapped: BTreeMap<VolumeId, Bytes>,
+    /// PVs that are not there, while devices may still stand on them.
+    pub away: BTreeSet<PvId>,
     /// What was found when the pools' own metadata were last compared with ours; nothing of a pool where they were not.
     pub findings: BTreeMap<PoolId, Arc<agreement::Findings>>,
 }
@@ -108,7 +111,9 @@ fn changeable(catalog: &Catalog, kernel: &Kernel, volume: &Volume, path: &str) -
 
 /// A pool that can be changed now, or the reason why not.
 fn writable_pool(pool: &Pool, kernel: &Kernel, busy_with: bool) -> Result<(), Refusal> {
-    match health::of_pool(pool, kernel.pools.get(&pool.id), busy_with) {
+    match health::without_disk(kernel, pool)
+        .unwrap_or_else(|| health::of_pool(pool, kernel.pools.get(&pool.id), busy_with))
+    {
         health::PoolHealth::Ok => Ok(()),
         health::PoolHealth::Bad { message, hint } => Err(Refusal::new(RefusalCode::Degraded, message).hint(hint)),
     }

@@ -108,6 +108,7 @@ impl OpenVg {
 
     fn with_what_was_found<H: HostMut + ?Sized>(&self, host: &H, mut kernel: Kernel) -> Kernel {
         kernel.findings = self.audits().findings();
+        kernel.away = self.away();
         kernel.mapped = self.look_at_reserved(host, &kernel);
         kernel
     }

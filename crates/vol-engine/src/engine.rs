@@ -86,6 +86,8 @@ pub struct Engine<H> {
     pub(crate) stray_devices: RwLock<Vec<crate::vg::Problem>>,
     /// Disks that the last scan found labelled for a VG that does not know them.
     pub(crate) unknown: RwLock<Vec<crate::scan::UnknownPv>>,
+    /// What was seen of the machine's disks.
+    pub(crate) sightings: Mutex<crate::hotplug::Sightings>,
     /// Thick volumes that are being filled.
     pub(crate) fills: crate::thick::Fills,
     /// Deleted volumes whose space is being given back, and how far that has come.
@@ -95,6 +97,7 @@ pub struct Engine<H> {
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
     pub(crate) moved: crate::moving::MovedCount,
+    pub(crate) jobs: crate::jobs::Jobs,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -108,11 +111,13 @@ impl<H: HostMut> Engine<H> {
             scan_problems: RwLock::default(),
             stray_devices: RwLock::default(),
             unknown: RwLock::default(),
+            sightings: Mutex::default(),
             emptying: Mutex::default(),
             fills: crate::thick::Fills::default(),
             progress: Arc::default(),
             pace: RwLock::default(),
             moved: crate::moving::MovedCount::default(),
+            jobs: crate::jobs::Jobs::default(),
         }
     }
 
@@ -158,12 +163,14 @@ impl<H: HostMut> Engine<H> {
     /// Problems that belong to no VG.
     pub fn scan_problems(&self) -> Vec<crate::vg::Problem> {
         let mut all = self.scan_problems.read().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(self.completion_problems());
         all.extend(self.stray_devices.read().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         all
     }
 
     /// Refreshes what readers see of all VGs.
     pub fn refresh(&self) {
+        self.notice_missing();
         for vg in self.vgs() {
             vg.refresh(&self.host);
         }

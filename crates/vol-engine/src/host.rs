@@ -6,7 +6,7 @@
 //! its worker threads. Implementations: `vol-linux` (the real host) and `vol-sim` (disks and dm-thin with faults).
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -243,6 +243,25 @@ pub struct IoBackend {
     pub reason: Option<String>,
 }
 
+/// What was said of disks since it was last asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskNews {
+    Nothing,
+    /// These nodes came, went, or became something else.
+    Of(BTreeSet<PathBuf>),
+    /// Something was said that did not arrive: it may have been about any of them.
+    Lost,
+}
+
+/// Where news of disks come from: [`HostRead::disk_events`].
+pub trait DiskEvents: Send + Sync {
+    /// Waits until something is said of a disk, no longer than this. What comes in quick succession is told together, and what comes
+    /// is told when it may be read: when whoever sets it up (udev) is done, or has had time enough for that.
+    fn wait(&self, most: Duration) -> DiskNews;
+    /// Ends a wait: the one that goes on, or the next.
+    fn wake(&self);
+}
+
 /// A dm target: its name, and its version as major, minor, patch.
 pub type DmTarget = (String, (u32, u32, u32));
 
@@ -263,9 +282,17 @@ pub trait HostRead: Send + Sync {
     /// Nodes of all block devices that may carry a PV. Never our own dm devices (what a user wrote inside a volume is not
     /// looked at), nor empty, ram, zram, optical or floppy devices.
     fn block_devices(&self) -> HostResult<Vec<PathBuf>>;
+    /// Names of all block devices there are, as their nodes, those too that are no business of ours: what one listing of a folder
+    /// gives.
+    fn device_names(&self) -> HostResult<BTreeSet<PathBuf>>;
+    /// What the kernel says of the device at a node without the device being opened; `None` if there is none, or it is none of
+    /// [`HostRead::block_devices`]. A suspended device of others is one.
+    fn disk_at(&self, node: &Path) -> HostResult<Option<DiskIdentity>>;
+    /// Begins to listen to what is said of disks. `Unsupported` or `Denied` where nothing can be heard.
+    fn disk_events(&self) -> HostResult<Arc<dyn DiskEvents>>;
     /// All there is to know of a device before it is touched. `NotFound` if there is none, `Invalid` if it is no block device.
     fn inspect(&self, path: &Path) -> HostResult<DiskInfo>;
-    /// Opens for reading. The identity is the descriptor's own.
+    /// Opens for reading. The identity is the descriptor's own. `Busy` for a suspended device, on which every read would wait.
     fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>>;
     /// Signatures of an active dm device of ours, by number; used only on what has never been handed out.
     fn probe(&self, dev: DevNumber) -> HostResult<Probe>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use vol_core::observed::DiskInfo;
+use vol_core::observed::{DiskIdentity, DiskInfo};
 use vol_core::{Catalog, Refusal};
 use vol_format::feature::Access;
 use vol_format::label::Label;
@@ -13,7 +13,7 @@ use vol_types::{Name, PvId, VgId, VgState, defect};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::exec::Session;
-use crate::host::HostMut;
+use crate::host::{HostMut, HostResult};
 use crate::observe::{self, Carries};
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store;
@@ -25,9 +25,16 @@ mod strange;
 pub use strange::UnknownPv;
 
 /// A disk with a label of ours.
-struct Labelled {
-    info: DiskInfo,
-    label: Label,
+pub(crate) struct Labelled {
+    pub info: DiskInfo,
+    pub label: Label,
+}
+
+/// What a look at a disk found.
+pub(crate) struct Looked {
+    /// What it was when it was looked at.
+    pub identity: DiskIdentity,
+    pub labelled: Option<Labelled>,
 }
 
 /// A loop device that a scan made.
@@ -60,13 +67,16 @@ impl<H: HostMut> Engine<H> {
                 return Err(error.into());
             }
         };
+        let mut looked = BTreeMap::new();
         for node in nodes {
             match self.look_at(&node, &mut problems) {
-                Ok(Some(found)) => {
-                    labelled_nodes.push(found.info.node.clone());
-                    groups.entry(found.label.vg).or_default().push(found);
+                Ok(Looked { identity, labelled }) => {
+                    looked.insert(node, (identity, labelled.as_ref().map(|found| found.label.clone())));
+                    if let Some(found) = labelled {
+                        labelled_nodes.push(found.info.node.clone());
+                        groups.entry(found.label.vg).or_default().push(found);
+                    }
                 }
-                Ok(None) => {}
                 // Disks of others may be empty card readers or failing: no business of ours unless they are asked for.
                 Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
             }
@@ -78,6 +88,7 @@ impl<H: HostMut> Engine<H> {
                 self.open_group(id, disks, &mut problems);
             }
         }
+        self.saw_all(looked);
         self.forget_taken_away(&seen);
         self.tell_strange(seen, &mut problems);
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
@@ -189,10 +200,11 @@ impl<H: HostMut> Engine<H> {
         }
     }
 
-    fn look_at(&self, node: &Path, problems: &mut Vec<Problem>) -> Result<Option<Labelled>, EngineError> {
+    pub(crate) fn look_at(&self, node: &Path, problems: &mut Vec<Problem>) -> HostResult<Looked> {
         let device = self.host().open_read(node)?;
+        let identity = device.identity().clone();
         let label = match observe::read_label(&*device)? {
-            Carries::Nothing => return Ok(None),
+            Carries::Nothing => return Ok(Looked { identity, labelled: None }),
             Carries::Label(label) => *label,
             Carries::Newer(error) => {
                 problems.push(Problem {
@@ -201,15 +213,13 @@ impl<H: HostMut> Engine<H> {
                     hint: "update volumed; nothing is read from it or written to it".to_owned(),
                     subject: None,
                 });
-                return Ok(None);
+                return Ok(Looked { identity, labelled: None });
             }
         };
         let info = self.host().inspect(node)?;
-        if info.identity != *device.identity() {
-            // Another disk took its place between the two looks; the next scan sees which.
-            return Ok(None);
-        }
-        Ok(Some(Labelled { info, label }))
+        // If another disk took its place between the two looks, the next look sees which.
+        let labelled = (info.identity == identity).then_some(Labelled { info, label });
+        Ok(Looked { identity, labelled })
     }
 
     fn needs_opening(&self, id: VgId) -> bool {
@@ -221,7 +231,7 @@ impl<H: HostMut> Engine<H> {
         })
     }
 
-    fn open_group(&self, id: VgId, disks: Vec<Labelled>, problems: &mut Vec<Problem>) {
+    pub(crate) fn open_group(&self, id: VgId, disks: Vec<Labelled>, problems: &mut Vec<Problem>) {
         // Opened anew: changes that wait for the old session must find it closed, never write beside the new one.
         let old = self.vgs().into_iter().find(|vg| vg.id == id);
         let mut old_session = old.as_ref().map(|vg| vg.try_session());
@@ -289,6 +299,7 @@ impl<H: HostMut> Engine<H> {
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
         vg.tell_progress(self.progress.clone());
         let mut session = vg.session();
+        vg.rejoin(self.host(), &mut session, old.as_deref());
         let settled = vg.recover(self.host(), &mut session);
         if unfinished {
             if !settled {

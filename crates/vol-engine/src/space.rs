@@ -14,6 +14,7 @@ use vol_types::{Bytes, Growth, Name, ObjectKey, Pool, PoolId, PoolState, PvId, V
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::HostMut;
+use crate::jobs::News;
 use crate::placement::PlaceOn;
 use crate::vg::{OpenVg, Problem, View};
 
@@ -54,7 +55,11 @@ struct Space {
 
 /// What is remembered of the pools of one VG, in memory only.
 #[derive(Debug, Default)]
-pub struct Spaces(BTreeMap<PoolId, Space>);
+pub struct Spaces(
+    BTreeMap<PoolId, Space>,
+    /// Pools that have grown by themselves since that was told: name, size before and after.
+    Vec<(Name, Bytes, Bytes)>,
+);
 
 const fn used(pool: &Pool, usage: &PoolUsage) -> Bytes {
     Bytes(usage.used_data.saturating_mul(pool.chunk_size.get()))
@@ -229,10 +234,18 @@ impl OpenVg {
     }
 
     fn grow<H: HostMut + ?Sized>(&self, host: &H, pool: &Pool, ahead: Bytes) {
+        let size = || self.read(|catalog| catalog.pool(pool.id).map(|pool| catalog.pool_data_size(pool)));
+        let before = size();
         let grown = self.change(host, false, |catalog, kernel, missing| {
             Ok((grow::automatic(catalog, kernel, missing, pool.id, ahead)?, ()))
         });
+        let after = size();
         let mut spaces = self.spaces();
+        if let (Ok(_), Some(from), Some(to)) = (&grown, before, after)
+            && from < to
+        {
+            spaces.1.push((pool.name.clone(), from, to));
+        }
         let space = spaces.0.entry(pool.id).or_default();
         match grown {
             Ok((plan, ())) => {
@@ -270,7 +283,15 @@ impl<H: HostMut> Engine<H> {
     /// Looks at all pools, lets those grow that have to ahead of demand, and says when to look again: soon when one may have to grow
     /// soon, in a few seconds else.
     pub fn guard_space(&self) -> Duration {
-        self.vgs().iter().map(|vg| vg.guard_space(self.host())).min().unwrap_or(LOOK_SELDOM)
+        let guard = |vg: &std::sync::Arc<OpenVg>| {
+            let again = vg.guard_space(self.host());
+            let grown = std::mem::take(&mut vg.spaces().1);
+            for (pool, from, to) in grown {
+                self.tell(News::PoolGrown { vg: vg.read(|catalog| catalog.vg().name.clone()), pool, from, to });
+            }
+            again
+        };
+        self.vgs().iter().map(guard).min().unwrap_or(LOOK_SELDOM)
     }
 
     /// Gives a pool more data or metadata extents of its VG.

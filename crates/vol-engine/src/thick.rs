@@ -12,12 +12,13 @@ use vol_core::dm::Device;
 use vol_core::plan::fs::NewSize;
 use vol_core::plan::thick::{self, Begun, Layout};
 use vol_core::plan::{Kernel, clone};
-use vol_core::{Catalog, Plan, Refusal, VolumeName};
+use vol_core::{Catalog, Plan, Refusal, RefusalCode, VolumeName};
 use vol_types::{Bytes, FsKind, Labels, MkfsOptions, Name, PvId, VgState, VolumeId, VolumePath, VolumeState, defect};
 
 use crate::engine::{Done, Engine, find_volume};
 use crate::error::EngineError;
 use crate::host::HostMut;
+use crate::jobs::{JobKind, JobState, id_of};
 use crate::moving::Task;
 use crate::placement::PlaceOn;
 use crate::vg::OpenVg;
@@ -199,7 +200,11 @@ impl<H: HostMut> Engine<H> {
 
     /// What could not be filled is taken back, unless the daemon ends: then it goes on after the next start.
     fn fill_or_take_back(&self, vg: &Arc<OpenVg>, id: VolumeId, mkfs: Option<&MkfsOptions>) -> Result<(), EngineError> {
+        let job = vg.read(|catalog| id_of(catalog, catalog.volume(id)?));
         let filled = self.fill(vg, id, mkfs, &|| true);
+        if job.as_ref().is_some_and(|job| job.kind == JobKind::Grow && self.job_was_cancelled(job)) {
+            return Err(Refusal::new(RefusalCode::Refused, "it was cancelled: the volume is as it was").into());
+        }
         let gone = || -> EngineError {
             Refusal::not_found("the volume was deleted while it was being made")
                 .hint("`volctl volume list` shows what there is")
@@ -224,10 +229,13 @@ impl<H: HostMut> Engine<H> {
                     .into())
             }
             (Err(error), Some(false)) => {
+                let job = vg.read(|catalog| self.job_of(catalog, catalog.volume(id)?));
                 let given_up =
                     vg.change(self.host(), false, |catalog, kernel, _| Ok((thick::give_up(catalog, kernel, id), ())));
                 if let Err(left) = given_up {
                     tracing::error!(volume = %id, error = %left, "what could not be filled could not be taken back");
+                } else if let Some(job) = job {
+                    self.job_ended(job, JobState::Failed(error.to_string()));
                 }
                 Err(error)
             }
@@ -244,6 +252,36 @@ impl<H: HostMut> Engine<H> {
     ) -> Result<(), EngineError> {
         let go_on = || go_on() && !self.fills.is_halted();
         let Some(_claim) = self.fills.claim(id, &go_on) else { return Ok(()) };
+        let job = self.job_begun(vg, id);
+        let filled = self.fill_claimed(vg, id, mkfs, &go_on);
+        if let Some(job) = job {
+            let there = vg.read(|catalog| {
+                let one = catalog.volume(id)?;
+                Some((id_of(catalog, one) == Some(job.id), job.id.kind == JobKind::Grow && one.size <= job.id.base))
+            });
+            match (there, &filled) {
+                // Not at its end; or it is taken back by whoever asked for it, who says so then.
+                (Some((true, _)), _) => {}
+                (Some((false, false)), _) => self.job_ended(job, JobState::Done),
+                // Deleted, or as it was before.
+                (Some((false, true)) | None, Ok(())) => self.job_ended(job, JobState::Cancelled),
+                (Some((false, true)) | None, Err(_)) if self.job_is_cancelled(&job.id) => {
+                    self.job_ended(job, JobState::Cancelled);
+                }
+                // mkfs could not be run, for example.
+                (Some((false, true)) | None, Err(error)) => self.job_ended(job, JobState::Failed(error.to_string())),
+            }
+        }
+        filled
+    }
+
+    fn fill_claimed(
+        &self,
+        vg: &Arc<OpenVg>,
+        id: VolumeId,
+        mkfs: Option<&MkfsOptions>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
         let (_, job) = vg.change(self.host(), false, |catalog, kernel, missing| {
             if let Some(volume) = catalog.volume(id) {
                 thick::whole(volume, missing)?;
@@ -300,9 +338,24 @@ impl<H: HostMut> Engine<H> {
         vg.change(self.host(), false, |catalog, _, _| Ok((thick::note(catalog, id, filled), ()))).map(|_| ())
     }
 
+    /// Whether somebody is at it.
+    pub(crate) fn is_being_filled(&self, id: VolumeId) -> bool {
+        self.fills.under_way().contains_key(&id)
+    }
+
     /// How far a volume is filled that somebody fills now.
     pub fn filling(&self, id: VolumeId) -> Option<Fill> {
         self.fills.under_way().get(&id).copied().flatten()
+    }
+
+    /// Whether there is something for [`Engine::fill_unfinished`] that nobody is at now.
+    pub fn has_unfinished_fills(&self) -> bool {
+        self.vgs().iter().any(|vg| {
+            vg.read(|catalog| {
+                let mut left = catalog.thick_volumes().filter(|one| thick::goes_on_by_itself(catalog, one));
+                catalog.vg().state == VgState::Ready && left.any(|one| !self.fills.under_way().contains_key(&one.id))
+            })
+        })
     }
 
     /// Goes on with what a dead daemon, or one that ended, was filling; how many volumes were handed out.

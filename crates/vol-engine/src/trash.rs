@@ -11,6 +11,7 @@ use vol_types::{Bytes, IntentId, Name, VgState, VolumeId, VolumeState};
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
 use crate::host::{HostMut, HostResult};
+use crate::jobs::{Job, JobState};
 use crate::moving::Pace;
 use crate::queue::ThinRequest;
 use crate::vg::OpenVg;
@@ -46,8 +47,9 @@ impl<H: HostMut> Engine<H> {
         })?;
         if !dry_run {
             for deletion in &kept {
-                self.empty(&vg, *deletion, &|| true)?;
+                let job = self.empty(&vg, *deletion, &|| true)?;
                 self.purge(&vg, *deletion)?;
+                self.emptied_is_gone(job);
             }
         }
         Ok(kept.len())
@@ -70,8 +72,11 @@ impl<H: HostMut> Engine<H> {
                 if !go_on() {
                     return purged;
                 }
-                match emptied.and_then(|()| self.purge(&vg, deletion)) {
-                    Ok(gone) => purged += usize::from(gone),
+                match emptied.and_then(|job| Ok((self.purge(&vg, deletion)?, job))) {
+                    Ok((gone, job)) => {
+                        purged += usize::from(gone);
+                        self.emptied_is_gone(job);
+                    }
                     Err(error) => {
                         // Most likely its pool takes no messages now. The next round tries again.
                         tracing::warn!(volume = %deletion.volume, %error, "what was deleted cannot be deleted for good");
@@ -83,6 +88,11 @@ impl<H: HostMut> Engine<H> {
         purged
     }
 
+    /// Whether anything is deleted and still there.
+    pub fn keeps_deleted(&self) -> bool {
+        self.vgs().iter().any(|vg| vg.read(|catalog| catalog.volumes().any(|one| one.state == VolumeState::Deleted)))
+    }
+
     /// How much of a volume that is being emptied has been, in bytes of its size.
     pub fn emptied(&self, id: VolumeId) -> Option<Bytes> {
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
@@ -90,13 +100,19 @@ impl<H: HostMut> Engine<H> {
 
     /// Gives back the space of a large volume, slice by slice with a rest after each as [`crate::moving::Pace`] has it, so that those who
     /// use the pool wait for one slice at most. The VG takes changes meanwhile.
-    fn empty(&self, vg: &Arc<OpenVg>, deletion: Deletion, go_on: &dyn Fn() -> bool) -> Result<(), EngineError> {
+    fn empty(
+        &self,
+        vg: &Arc<OpenVg>,
+        deletion: Deletion,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Job>, EngineError> {
         vg.change(self.host(), false, |catalog, kernel, _| {
             Ok((trash::begin_emptying(catalog, kernel, deletion)?, ()))
         })?;
         let size = |catalog: &Catalog| deletion.kept(catalog).filter(|one| trash::is_emptied(one)).map(|one| one.size);
-        let Some(size) = vg.read(size) else { return Ok(()) };
+        let Some(size) = vg.read(size) else { return Ok(None) };
         let id = deletion.volume;
+        let job = self.job_begun(vg, id);
         let uuid = Device::Volume(id).uuid();
         let mut offset = 0;
         while offset < size.get() && go_on() {
@@ -114,7 +130,13 @@ impl<H: HostMut> Engine<H> {
             self.rest(Pace { rate: None, ..self.pace() }.rest(0, took), go_on);
         }
         self.emptying.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        Ok(())
+        Ok(job)
+    }
+
+    fn emptied_is_gone(&self, job: Option<Job>) {
+        if let Some(job) = job {
+            self.job_ended(job, JobState::Done);
+        }
     }
 
     fn empty_slice(&self, uuid: &str, offset: u64, len: u64) -> HostResult<()> {

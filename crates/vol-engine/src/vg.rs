@@ -23,7 +23,9 @@ use crate::progress::Progress;
 use crate::pvs::OpenPvs;
 use crate::queue::Queue;
 use crate::space::Spaces;
+use away::Away;
 
+mod away;
 mod upkeep;
 mod view;
 
@@ -89,6 +91,7 @@ pub struct OpenVg {
     mapped: Mutex<BTreeMap<VolumeId, Bytes>>,
     /// Pools that are down because this daemon looks at their metadata or repairs them: not recovery's.
     in_care: Mutex<BTreeSet<PoolId>>,
+    away: Away,
     /// What changes work on that have let go of the session meanwhile.
     pub(crate) claims: Claims,
 }
@@ -111,6 +114,7 @@ impl OpenVg {
             spaces: Mutex::default(),
             mapped: Mutex::default(),
             in_care: Mutex::default(),
+            away: Away::default(),
             claims: Claims::default(),
         }
     }
@@ -139,7 +143,7 @@ impl OpenVg {
 
     /// PVs of the catalog that are not there.
     pub(crate) fn missing(&self, session: &Session) -> Vec<PvId> {
-        self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| !session.pvs.contains_key(id)).collect())
+        self.read(|catalog| catalog.pvs().map(|pv| pv.id).filter(|id| self.is_dead(*id, &session.pvs)).collect())
     }
 
     /// Observes, plans with `plan`, executes unless `dry_run`, and leaves the VG in order whatever happens. Plans are made and
@@ -386,7 +390,7 @@ impl OpenVg {
                 vol_core::RefusalCode::Degraded,
                 format!("PV {first} of volume group {name} is missing: its label would stay on the disk"),
             )
-            .hint("attach the disk again and run `volctl pv scan`")
+            .hint("attach the disk again: it is taken up by itself; if not, run `volctl pv scan`")
             .into());
         }
         let plan = self.read(vol_core::plan::vg::delete)?;
@@ -410,7 +414,7 @@ impl OpenVg {
     /// Whether the catalog holds anything that is not finished, or a pool is down that was to come up, or is not what its record says, or
     /// a recovery did not come to its end. A device that somebody else suspended meanwhile is his.
     fn unsettled(&self) -> bool {
-        if self.left_over.load(Ordering::Relaxed) {
+        if self.left_over.load(Ordering::Relaxed) || self.away.any_lame() {
             return true;
         }
         let view = self.view();
@@ -429,6 +433,7 @@ impl OpenVg {
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        self.renew_lame(host, session);
         let done = self.recover_all(host, session);
         self.left_over.store(!done, Ordering::Relaxed);
         done

@@ -15,7 +15,10 @@ mod sim {
     mod found;
     mod fs;
     mod histories;
+    mod hotplug;
+    mod jobs;
     mod life;
+    mod links;
     mod main_job;
     mod members;
     mod memory;

@@ -1,5 +1,6 @@
 //! [`LinuxHost`]: the traits of the engine, put together from the modules of this crate.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DmCreate, DmEnd, DmTarget, DurableWrite, HostMut, HostRead, HostResult, IoBackend,
-    MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut,
+    HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -25,6 +26,7 @@ use crate::io::device::{self, Device};
 use crate::io::{BlockIo, IoChoice, choose};
 use crate::slice::Slices;
 use crate::sysfs::SysDevice;
+use crate::uevent::Uevents;
 use crate::{error, files, fs, mount, mountinfo, proc, thin, tool};
 
 /// How the real host is set up.
@@ -127,12 +129,29 @@ impl HostRead for LinuxHost {
         inspect::block_devices()
     }
 
+    fn device_names(&self) -> HostResult<BTreeSet<PathBuf>> {
+        crate::sysfs::nodes().map_err(|e| error::io("list /sys/class/block", &e))
+    }
+
+    fn disk_at(&self, node: &Path) -> HostResult<Option<DiskIdentity>> {
+        inspect::disk_at(node)
+    }
+
+    fn disk_events(&self) -> HostResult<Arc<dyn DiskEvents>> {
+        Ok(Arc::new(Uevents::open()?))
+    }
+
     fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {
         inspect::inspect(path)
     }
 
     fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>> {
-        Ok(Arc::new(Device::open(Arc::clone(&self.io), node, Access::Read, None)?))
+        let device = Device::open(Arc::clone(&self.io), node, Access::Read, None)?;
+        if SysDevice::of(device.identity().dev).is_ok_and(|device| device.suspended()) {
+            let detail = "it is a suspended dm device: every read would wait";
+            return Err(HostError::new(HostErrorKind::Busy, format!("open {}", node.display()), detail));
+        }
+        Ok(Arc::new(device))
     }
 
     fn probe(&self, dev: DevNumber) -> HostResult<Probe> {

@@ -21,6 +21,7 @@ mod slice;
 mod sysfs;
 mod thin;
 mod tool;
+mod uevent;
 
 pub use bare::Bare;
 pub use dm::guard::guard_main;

@@ -1,12 +1,15 @@
-//! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `open_tree(2)`, `move_mount(2)`, Linux 5.2; `openat2(2)`, Linux 5.6).
+//! Mounts, by file descriptors only (`fsopen(2)`, `fsmount(2)`, `open_tree(2)`, `move_mount(2)`, Linux 5.2).
+//!
+//! Paths are walked directory by directory (`openat(2)` with `O_NOFOLLOW`), so that no link leads elsewhere. Not by `openat2(2)`, which
+//! could do it in one call: systemd's `RestrictSUIDSGID=` refuses that whole (`ENOSYS`), for no filter can look into its arguments.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -103,12 +106,8 @@ fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
 /// A mount, nowhere yet, of one directory in the root of another one that is nowhere. What the directory is its users can change, who may
 /// write to the file system: no link is followed.
 fn directory_of(what: &str, whole: &OwnedFd, name: &Name) -> HostResult<OwnedFd> {
-    // Not with `O_NOFOLLOW`: that takes a link as such, and then says that it is no directory.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let missing = |detail| HostError::new(HostErrorKind::NoDirectory, what, detail);
-    let dir = openat2(whole, name.as_str(), flags, Mode::empty(), resolve).map_err(|e| match e {
+    let dir = directory_in(whole.as_fd(), Path::new(name.as_str())).map_err(|e| match e {
         Errno::NOENT => {
             missing(format!("its file system has no directory {name} any more, which is what is to be mounted"))
         }
@@ -195,8 +194,27 @@ fn with_messages(mut error: HostError, context: impl AsFd) -> HostError {
 /// The directory at an absolute path, made as far as it is missing (mode 0755). No component may be a symbolic link, so
 /// nobody who may write to a directory above can lead the mount elsewhere.
 fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
+    walk(what, target, |at, path| match mkdirat(at, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e),
+    })
+}
+
+/// The directory of this name in another; no link is followed: `ELOOP` if it is one. The name is one component, and neither `.` nor `..`.
+fn directory_in(at: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat(at, name, flags, Mode::empty()).map_err(|e| {
+        // A link is taken as such, and is then said to be no directory.
+        let is_link = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        match e {
+            Errno::NOTDIR if statat(at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(is_link) => Errno::LOOP,
+            e => e,
+        }
+    })
+}
+
+/// The directory at an absolute path; what is missing is made by `make`, or `ENOENT` from it.
+fn walk(what: &str, target: &Path, make: impl Fn(BorrowedFd<'_>, &Path) -> Result<(), Errno>) -> HostResult<OwnedFd> {
     let mut components = target.components();
     if components.next() != Some(Component::RootDir) {
         return Err(error::invalid(what, "the target is not an absolute path"));
@@ -206,21 +224,15 @@ fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
         Errno::NOTDIR => error::invalid(what, format!("{} is not a directory", path.display())),
         e => error::rustix(format!("{what}: open {}", path.display()), e),
     };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut at = rustix::fs::open("/", flags, Mode::empty()).map_err(|e| failed(Path::new("/"), e))?;
     for component in components {
         let Component::Normal(name) = component else {
             return Err(error::invalid(what, "the target has . or .. in it"));
         };
         let path = Path::new(name);
-        let open = || openat2(at.as_fd(), path, flags, Mode::empty(), resolve);
-        let next = match open() {
-            Err(Errno::NOENT) => {
-                match mkdirat(at.as_fd(), path, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(e) => return Err(failed(path, e)),
-                }
-                open()
-            }
+        let next = match directory_in(at.as_fd(), path) {
+            Err(Errno::NOENT) => make(at.as_fd(), path).and_then(|()| directory_in(at.as_fd(), path)),
             other => other,
         };
         at = next.map_err(|e| failed(path, e))?;
@@ -230,9 +242,9 @@ fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
 
 /// The directory where a device is mounted, open: as long as it is, it stays mounted. `Changed` if something else is there.
 pub(crate) fn open_mounted(what: &str, dev: DevNumber, at: &Path) -> HostResult<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let dir = openat2(rustix::fs::CWD, at, flags, Mode::empty(), resolve).map_err(|e| error::rustix(what, e))?;
+    let there = walk(what, at, |_, _| Err(Errno::NOENT))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(&there, ".", flags, Mode::empty()).map_err(|e| error::rustix(what, e))?;
     let dir = File::from(dir);
     if files::dev_number(dir.metadata().map_err(|e| error::io(what, &e))?.dev()) == dev {
         return Ok(dir);

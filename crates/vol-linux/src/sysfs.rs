@@ -1,12 +1,14 @@
 //! What sysfs says of a block device (kernel `Documentation/ABI/stable/sysfs-block`).
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use vol_core::dm::UUID_PREFIX;
-use vol_core::observed::DevNumber;
+use vol_core::observed::{DevNumber, DiskIdentity};
+use vol_types::Bytes;
 
 use crate::files;
 
@@ -26,6 +28,30 @@ impl SysDevice {
         let entries = fs::read_dir("/sys/class/block")?;
         // One that vanishes while we look is not there.
         Ok(entries.filter_map(|entry| fs::canonicalize(entry.ok()?.path()).ok()).map(|dir| Self { dir }).collect())
+    }
+
+    /// As [`SysDevice::attribute`]; that it cannot be read, for want of descriptors for example, is not that it is not there.
+    fn read(&self, name: &str) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.dir.join(name)) {
+            Ok(value) => Ok(Some(value.trim().to_owned())),
+            // `ENODEV`: the device went while its file was open.
+            Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What descriptors of it would say, by the kernel's word; `None` if it is gone, or without a medium. The number of the attachment
+    /// is that of the whole disk.
+    pub(crate) fn identity(&self, dev: DevNumber) -> io::Result<Option<DiskIdentity>> {
+        let Some(sectors) = self.read("size")?.and_then(|size| size.parse::<u64>().ok()).filter(|size| *size > 0)
+        else {
+            return Ok(None);
+        };
+        let parent = self.dir.parent().map(Path::to_path_buf).filter(|_| self.dir.join("partition").exists());
+        let whole = parent.map_or_else(|| self.clone(), |dir| Self { dir });
+        let diskseq = whole.read("diskseq")?.and_then(|number| number.parse().ok());
+        // Sectors of 512 bytes, whatever the disk's are.
+        Ok(Some(DiskIdentity { dev, diskseq, size: Bytes(sectors.saturating_mul(512)) }))
     }
 
     /// Kernel name: `sda1`. (A `!` in it stands for a slash in the node's name.)
@@ -156,14 +182,15 @@ impl SysDevice {
 
     /// Whether it may carry a PV by what kind of device it is: no ram, zram, optical or floppy device, nor an empty one.
     pub(crate) fn may_be_pv(&self) -> bool {
+        self.number().is_some_and(|dev| self.is_kind_for_pv(dev)) && !self.is_empty()
+    }
+
+    /// As [`SysDevice::may_be_pv`], of a device with this number, whatever its size.
+    pub(crate) fn is_kind_for_pv(&self, dev: DevNumber) -> bool {
         const RAM: u32 = 1;
         const FLOPPY: u32 = 2;
         const OPTICAL: u32 = 11;
-        let major = self.number().map(|dev| dev.major);
-        !matches!(major, None | Some(RAM | FLOPPY | OPTICAL))
-            && !self.name().starts_with("zram")
-            && !self.is_empty()
-            && !self.hidden()
+        !matches!(dev.major, RAM | FLOPPY | OPTICAL) && !self.name().starts_with("zram") && !self.hidden()
     }
 }
 
@@ -172,6 +199,12 @@ fn tells_apart(id: &str) -> bool {
     let mut bytes = id.bytes();
     let first = bytes.next();
     id != "(null)" && bytes.any(|byte| Some(byte) != first)
+}
+
+/// Nodes of all block devices, by their names alone.
+pub(crate) fn nodes() -> io::Result<BTreeSet<PathBuf>> {
+    let node = |name: std::ffi::OsString| Path::new("/dev").join(name.to_string_lossy().replace('!', "/"));
+    Ok(fs::read_dir("/sys/class/block")?.filter_map(|entry| Some(node(entry.ok()?.file_name()))).collect())
 }
 
 /// `8:16`

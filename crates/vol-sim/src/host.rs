@@ -14,6 +14,7 @@ use crate::fault::{EffectKind, Fault, ReadFault};
 use crate::fs::{Content, ProbeLie, ThinAt};
 use crate::fs_care::path_of;
 use crate::hold::Holds;
+use crate::news::News;
 use crate::place::FsPlace;
 use crate::pool::SimPoolMode;
 use crate::world::{World, fail};
@@ -23,6 +24,7 @@ use crate::world::{World, fail};
 pub struct SimHost {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) news: Arc<News>,
 }
 
 impl fmt::Debug for SimHost {
@@ -58,7 +60,7 @@ pub struct PoolView {
 impl SimHost {
     /// An empty machine with a daemon that runs. All randomness comes from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed))), holds: Arc::default() }
+        Self { world: Arc::new(Mutex::new(World::new(seed))), holds: Arc::default(), news: Arc::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
@@ -68,7 +70,7 @@ impl SimHost {
 
     /// Another world that is the same up to now. Open devices belong to the old one.
     pub fn fork(&self) -> Self {
-        Self { world: Arc::new(Mutex::new(self.lock().clone())), holds: Arc::default() }
+        Self { world: Arc::new(Mutex::new(self.lock().clone())), holds: Arc::default(), news: Arc::default() }
     }
 
     // --- Effects and faults ---

@@ -28,7 +28,7 @@
 //!   half of a file system, an origin left suspended (until the guard resumes it: [`SimHost::set_guard_resumes`]).
 //!
 //! # Faults of the machine
-//! Disks: removed, attached again with an old image, cloned, renumbered, resized, unreadable, reading as zeros or junk; ranges that
+//! Disks: removed, attached again, under another name, with an old image, and told of ([`SimHost::disk_news`]) or not, cloned, renumbered, resized, unreadable, reading as zeros or junk; ranges that
 //! are zeros, junk, a flipped bit, another range's data ([`Damage`]). Pools: out of data or metadata space, read-only, failed,
 //! `needs_check`, another transaction id, stray and lost thin ids. Probes that lie ([`ProbeLie`]). Mounts and devices that somebody
 //! holds, unmounts and suspends behind the daemon's back. udev that opens what comes up for a moment or for good, nodes that come late
@@ -62,6 +62,7 @@ mod mapper;
 mod message;
 mod moments;
 mod moving;
+mod news;
 mod place;
 mod pool;
 mod read;

@@ -1,5 +1,6 @@
 //! The reading half of the host.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use vol_core::observed::{
     TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
-    BlockRead, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
+    BlockRead, DiskEvents, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -59,6 +60,22 @@ impl HostRead for SimHost {
         let world = self.lock();
         world.alive("block devices")?;
         Ok(world.nodes.iter().filter(|(_, node)| world.node_size(node) > 0).map(|(path, _)| path.clone()).collect())
+    }
+
+    fn device_names(&self) -> HostResult<BTreeSet<PathBuf>> {
+        let world = self.lock();
+        world.alive("device names")?;
+        Ok(world.nodes.keys().cloned().collect())
+    }
+
+    fn disk_at(&self, node: &Path) -> HostResult<Option<DiskIdentity>> {
+        let world = self.lock();
+        world.alive(&format!("look at {}", node.display()))?;
+        Ok(world.node(node).map(|(_, node)| world.identity(node)).filter(|is| !is.size.is_zero()))
+    }
+
+    fn disk_events(&self) -> HostResult<Arc<dyn DiskEvents>> {
+        Ok(Arc::clone(&self.news) as Arc<dyn DiskEvents>)
     }
 
     fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {

@@ -23,7 +23,9 @@ impl SimHost {
     /// # Panics
     /// If the path is taken, or the disk of a partition is not there.
     pub fn add_disk(&self, disk: SimDisk) -> &Self {
+        let node = disk.path.clone();
         self.lock().add_disk(disk);
+        self.news.tell(&node);
         self
     }
 
@@ -40,6 +42,7 @@ impl SimHost {
         world.medium_mut(&path).image.power_cut(|_| false);
         let gone: Vec<PathBuf> = world.partitions(&path).map(|(path, _)| path.clone()).chain([path.clone()]).collect();
         for path in gone {
+            self.news.tell(&path);
             if let Some(node) = world.nodes.remove(&path) {
                 world.unplugged.insert(path, node);
             }
@@ -72,11 +75,27 @@ impl SimHost {
         let back: Vec<PathBuf> =
             world.unplugged.iter().filter(|(_, node)| node.medium == medium).map(|(path, _)| path.clone()).collect();
         for path in back {
+            self.news.tell(&path);
             if let Some(node) = world.unplugged.remove(&path) {
                 world.nodes.insert(path, node);
             }
         }
         world.renumber(path);
+    }
+
+    /// As [`SimHost::reattach`], of a whole disk, under another name and number, as a disk whose old ones somebody still has open.
+    ///
+    /// # Panics
+    /// If it was not removed, or the name is taken.
+    pub fn reattach_as(&self, path: impl AsRef<Path>, new: impl AsRef<Path>) {
+        let mut world = self.lock();
+        let (path, new) = (path.as_ref(), new.as_ref());
+        assert!(!world.nodes.contains_key(new), "{} is taken", new.display());
+        let number = world.free_number(SD_MAJOR);
+        let node = world.unplugged.remove(path).unwrap_or_else(|| panic!("{} was not removed", path.display()));
+        world.nodes.insert(new.to_path_buf(), crate::disk::Node { dev: number, ..node });
+        world.renumber(new);
+        self.news.tell(new);
     }
 
     /// A copy of a whole disk's durable content and signatures as a new disk.

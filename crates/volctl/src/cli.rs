@@ -8,6 +8,7 @@ use vol_types::{Name, PoolPath};
 mod life;
 mod space;
 mod volume;
+mod watch;
 
 use crate::exit;
 pub use crate::values::{FileText, PvDisk, PvText, Scope, SizeText};
@@ -18,6 +19,7 @@ pub use life::{
 };
 pub use space::{GrowOn, Place, Policy, WhenFull, Which};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
+pub use watch::{Events, Job};
 
 /// Volume groups, thin pools, volumes and snapshots on this host.
 ///
@@ -98,8 +100,20 @@ pub enum Command {
     Debug(Debug),
     /// The daemon, all volume groups and pools, and what is not as it should be (exit code 10)
     Status,
+    /// Look at the machine: kernel, io_uring, udev, mounts, service, programs, leftovers, and say what to do about what is wrong
+    ///
+    /// Works without the daemon, and tells more with it and as root. Changes nothing. Exit code 1 if there is a problem, 10 for
+    /// a warning, else 0.
+    Doctor,
     /// Space: what there is, what is used, what was promised
     Df,
+    /// What happens: changes and who made them, problems that come and go, pools that grow, jobs
+    ///
+    /// Events are hints from the daemon's memory, and may be missed; volctl status shows what is.
+    Events(Events),
+    /// Jobs: what takes long, and goes on after the daemon was restarted
+    #[command(subcommand)]
+    Job(Job),
     /// Draw what lies where on the physical volumes of a volume group
     Map {
         #[command(flatten)]

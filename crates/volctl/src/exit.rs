@@ -14,7 +14,7 @@ pub const DENIED: u8 = 7;
 pub const UNREACHABLE: u8 = 8;
 /// The question was answered with no, or there was nobody to ask.
 pub const DECLINED: u8 = 9;
-/// Done with warnings; for `status`: something is degraded; for `pv check` and `debug dump`: damage.
+/// Done with warnings; for `status`: something is degraded; for `pv check` and `debug dump`: damage; for `doctor`: a warning.
 pub const WARNINGS: u8 = 10;
 
 /// The codes for `--help` and the man page.

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod dialog;
+mod doctor;
 mod dump;
 pub mod exit;
 mod fail;

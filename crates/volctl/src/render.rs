@@ -2,18 +2,22 @@
 //!
 //! Every text that comes from elsewhere passes [`clean`] before it reaches a terminal.
 
+mod doctor;
 mod fact;
 mod list;
 mod table;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod watch;
 mod whole;
 
+pub use doctor::doctor_text;
 pub use fact::{place_text, pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
 pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
 pub use table::{Align, Table};
 pub use usage::{map_text, pool_usage_text, segments_text, volume_usage_text};
+pub use watch::{event_line, job_facts, job_progress, job_table};
 pub use whole::{df_tables, plan_text, status_text};
 
 use vol_api::{Health, MountInfo, ObjectState};

@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod debug;
+mod doctor;
 mod fs;
 mod life;
 mod member;
@@ -17,6 +18,7 @@ pub(crate) mod thick;
 mod usage;
 mod vg;
 mod volume;
+mod watch;
 mod whole;
 
 use std::io::{self, Write};
@@ -54,6 +56,9 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Init(init) => vg::init(init, session).await,
         Command::Debug(command) => debug::run(command, session),
         Command::Status => whole::status(session).await,
+        Command::Doctor => doctor::run(session).await,
+        Command::Events(events) => watch::events(events, session).await,
+        Command::Job(command) => watch::job(command, session).await,
         Command::Df => whole::df(session).await,
         Command::Map { within, width } => usage::map(within.vg, width, session).await,
         Command::Completion { shell } => whole::completion(shell, session),
@@ -101,6 +106,14 @@ impl<'a> Session<'a> {
 
     fn print_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         match serde_json::to_string_pretty(value) {
+            Ok(text) => self.print(&format!("{text}\n")),
+            Err(error) => Err(Failure::new(exit::FAILURE, format!("cannot write the answer: {error}"), None)),
+        }
+    }
+
+    /// On one line.
+    fn print_json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        match serde_json::to_string(value) {
             Ok(text) => self.print(&format!("{text}\n")),
             Err(error) => Err(Failure::new(exit::FAILURE, format!("cannot write the answer: {error}"), None)),
         }

@@ -26,7 +26,7 @@ use volumed::server::{Front, Limits, router, serve_http};
 pub const LIFE: usize = 40;
 
 /// A server over a machine of its own.
-fn furnished() -> Result<Router, ApiError> {
+fn furnished(limits: Limits) -> Result<Router, ApiError> {
     let host = SimHost::new(7);
     for name in ["/dev/sda", "/dev/sdb", "/dev/sdc", "/dev/sdd"] {
         host.add_disk(SimDisk::new(name, Bytes::gib(4)));
@@ -46,21 +46,23 @@ fn furnished() -> Result<Router, ApiError> {
     let snapshot =
         CreateSnapshot { vg: "data".into(), volume: "pg".into(), name: "before".into(), ..CreateSnapshot::default() };
     backend.create_snapshot(snapshot, false)?;
-    let front = Arc::new(Front::new(Access::default(), Limits::default()));
+    let front = Arc::new(Front::new(Access::default(), limits));
     front.set_backend(Arc::new(backend));
     Ok(router(front))
 }
 
 /// The machine of the moment, and how many requests it has seen.
-#[derive(Default)]
-struct Machine(Mutex<(Option<Router>, usize)>);
+struct Machine {
+    now: Mutex<(Option<Router>, usize)>,
+    limits: Limits,
+}
 
 impl Machine {
     fn router(&self) -> Result<Router, ApiError> {
-        let mut it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut it = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (router, seen) = &mut *it;
         if *seen % LIFE == 0 {
-            *router = Some(furnished()?);
+            *router = Some(furnished(self.limits)?);
         }
         *seen += 1;
         router.clone().ok_or_else(|| ApiError::internal("there is no machine"))
@@ -79,8 +81,8 @@ async fn answer(machine: Arc<Machine>, request: Request) -> Response {
 ///
 /// # Errors
 /// Of the listener.
-pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
-    let machine = Arc::new(Machine::default());
+pub async fn serve(listener: TcpListener, limits: Limits) -> std::io::Result<()> {
+    let machine = Arc::new(Machine { now: Mutex::default(), limits });
     let router = Router::new().fallback(move |request: Request| answer(Arc::clone(&machine), request));
     let credentials = Credentials { uid: 0, gid: 0, pid: None, groups: vec![] };
     let peer = Peer { credentials, role: Some(Role::Admin) };
@@ -88,7 +90,7 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         let (router, peer, stopped) = (router.clone(), peer.clone(), stopped.clone());
-        tokio::spawn(async move { serve_http(stream, router, peer, &Limits::default(), stopped).await });
+        tokio::spawn(async move { serve_http(stream, router, peer, &limits, stopped).await });
     }
 }
 
@@ -98,5 +100,5 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&address).await?;
     println!("http://{}", listener.local_addr()?);
-    serve(listener).await
+    serve(listener, Limits::default()).await
 }

@@ -51,9 +51,8 @@ pub fn run<H: HostMut>(
         }
     };
     let engine = Engine::new(wrap(host));
-    let lines = attach(&engine, &list, wait.unwrap_or(config.activate_wait), |line| {
-        println!("{} is attached ({})", line.path(), line.by);
-    });
+    let told = |line: &Line| println!("{} is attached ({})", line.path(), line.by);
+    let lines = attach(&engine, &list, wait.unwrap_or(config.activate_wait), told, RunLock::a_daemon_waits);
     engine.settle_owed();
     let troubles: Vec<String> = lines.iter().filter_map(Line::trouble).collect();
     if !troubles.is_empty() {
@@ -68,8 +67,15 @@ pub fn run<H: HostMut>(
     end(&format!("Attached: {there}; not attached: {}", troubles.len()), failed || !troubles.is_empty())
 }
 
-/// Attaches what is on the list, and waits for what misses a disk, `wait` at most. `told`: of each that was attached, at once.
-fn attach<H: HostMut>(engine: &Engine<H>, list: &BootList, wait: Duration, mut told: impl FnMut(&Line)) -> Vec<Line> {
+/// Attaches what is on the list, and waits for what misses a disk, `wait` at most, and not when a daemon is there that will do so.
+/// `told`: of each that was attached, at once.
+fn attach<H: HostMut>(
+    engine: &Engine<H>,
+    list: &BootList,
+    wait: Duration,
+    mut told: impl FnMut(&Line),
+    relieved: impl Fn() -> bool,
+) -> Vec<Line> {
     let host = engine.host();
     let (mut disks, begin) = (Disks::now(host), host.uptime());
     let mut first = true;
@@ -89,7 +95,7 @@ fn attach<H: HostMut>(engine: &Engine<H>, list: &BootList, wait: Duration, mut t
             return lines;
         }
         loop {
-            if waited.max(host.uptime().saturating_sub(begin)) >= wait {
+            if waited.max(host.uptime().saturating_sub(begin)) >= wait || relieved() {
                 return lines;
             }
             host.pause(LOOK_EVERY);

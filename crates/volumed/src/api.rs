@@ -7,12 +7,14 @@
 //! - names in paths are checked before the call; texts inside a request are not: `vol_api::parse_field` does it;
 //! - a panic is caught by the server and answered as `internal`, so locks must not be left poisoned for good.
 
+use std::sync::Arc;
+
 use vol_api::backup::Backup;
 use vol_api::{
     ApiError, Changed, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedInfo, Df, ExtendPool,
-    ExtendVg, GiveUpPool, ImportClone, Init, InitInfo, Mount, PoolCheckInfo, PoolInfo, PoolRepairInfo, Purged, PvCheck,
-    PvInfo, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool, SnapshotInfo, Status,
-    TrimInfo, VgInfo, VolumeInfo, WipePv,
+    ExtendVg, GiveUpPool, ImportClone, Init, InitInfo, JobInfo, Mount, PoolCheckInfo, PoolInfo, PoolRepairInfo,
+    Problem, Purged, PvCheck, PvInfo, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool,
+    SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo, WipePv,
 };
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
@@ -36,6 +38,27 @@ pub struct Summary {
     pub problems: u64,
 }
 
+/// A problem that there is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The same for the same problem of the same object, also if its message changes, as that of a pool that fills does.
+    pub key: String,
+    /// `VG`, `VG/NAME`, `VG/VOLUME@SNAPSHOT` or the id of a PV; `None` for the machine as a whole.
+    pub object: Option<String>,
+    pub problem: Problem,
+}
+
+/// Hears what happens without being asked for. Nothing here may wait.
+pub trait Listener: Send + Sync + 'static {
+    /// All problems that there are now; called every few seconds.
+    fn problems(&self, all: Vec<Standing>);
+    /// Somebody is at a job, for the first time in this run of the daemon.
+    fn job_begun(&self, job: JobInfo);
+    fn job_ended(&self, job: JobInfo);
+    /// By itself.
+    fn pool_grown(&self, pool: String, message: String);
+}
+
 /// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
 pub trait Backend: Life + Send + Sync + 'static {
     /// Takes each lock that a read takes, and looks whether the threads in the background still run. It hangs if one of the locks is
@@ -47,6 +70,12 @@ pub trait Backend: Life + Send + Sync + 'static {
 
     /// [`Status::metrics_listen`] and problems of the server itself are added by the server.
     fn status(&self) -> Read<Status>;
+    /// What is left of devices and mounts that should not be. Asks the kernel, and may take a second.
+    fn doctor(&self) -> Read<Vec<vol_api::Finding>> {
+        Ok(Vec::new())
+    }
+    /// Takes over what of a configuration can change while the daemon runs.
+    fn reconfigure(&self, _config: &crate::config::Config) {}
     fn df(&self) -> Read<Df>;
     /// Adds what there is to measure, with every scrape of `/metrics`: from memory, without waiting for anything.
     fn measure(&self, page: &mut Page);
@@ -125,6 +154,15 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn purge_pool(&self, pool: &PoolPath, dry_run: bool) -> Change<Purged>;
     fn init(&self, request: Init, dry_run: bool) -> Change<InitInfo>;
     fn scan(&self, request: ScanRequest, dry_run: bool) -> Change<ScanInfo>;
+
+    /// What takes long: what has not ended, then what ended a short while ago.
+    fn jobs(&self) -> Read<Vec<JobInfo>>;
+    /// One that is not known any more is `not_found`.
+    fn job(&self, id: &str) -> Read<JobInfo>;
+    /// What it had taken is taken back; what cannot be cancelled is `refused` and goes on.
+    fn cancel_job(&self, id: &str, dry_run: bool) -> Change<JobInfo>;
+    /// Tells `listener` from now on what happens. Called once.
+    fn listen(&self, listener: Arc<dyn Listener>);
 
     /// Called once when the daemon is to end: what takes long is left to the next start.
     fn stopping(&self) {}

@@ -23,6 +23,9 @@ pub struct Args {
     /// Directory for what the daemon remembers on this host; nothing in it is needed to bring a volume group back
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Only say whether the configuration is good: exit code 0, or 78 and what is wrong with it
+    #[arg(long)]
+    pub check_config: bool,
     #[command(subcommand)]
     pub command: Option<Sub>,
 }
@@ -45,4 +48,7 @@ pub enum Sub {
     /// Resume what is suspended should the daemon die; started by the daemon itself
     #[command(hide = true)]
     ResumeGuard,
+    /// Tell as JSON what this program sees of the machine; asked by `volctl doctor` where no daemon runs
+    #[command(hide = true)]
+    Doctor,
 }

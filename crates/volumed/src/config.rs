@@ -321,6 +321,62 @@ impl Config {
         }
     }
 
+    /// The keys in which `other` differs, as they are ordered in [`KEYS`].
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        // Taken apart, so that a new key cannot be forgotten here.
+        let Self {
+            socket,
+            metrics_listen,
+            volume_metrics,
+            admin_group,
+            provision_group,
+            observe_group,
+            state_dir,
+            run_dir,
+            io,
+            undelete_window,
+            move_share,
+            move_rate,
+            activate_at_boot,
+            activate_wait,
+            log,
+        } = self;
+        let differs = [
+            ("socket", *socket != other.socket),
+            ("metrics_listen", *metrics_listen != other.metrics_listen),
+            ("volume_metrics", *volume_metrics != other.volume_metrics),
+            ("admin_group", *admin_group != other.admin_group),
+            ("provision_group", *provision_group != other.provision_group),
+            ("observe_group", *observe_group != other.observe_group),
+            ("state_dir", *state_dir != other.state_dir),
+            ("run_dir", *run_dir != other.run_dir),
+            ("io", *io != other.io),
+            ("undelete_window", *undelete_window != other.undelete_window),
+            ("move_share", *move_share != other.move_share),
+            ("move_rate", *move_rate != other.move_rate),
+            ("activate_at_boot", *activate_at_boot != other.activate_at_boot),
+            ("activate_wait", *activate_wait != other.activate_wait),
+            ("log", *log != other.log),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Takes over from `other` what can change while the daemon runs (`reference::Key::live`).
+    pub fn take_live(&mut self, other: &Self) {
+        let keep = self.clone();
+        *self = Self {
+            socket: keep.socket,
+            metrics_listen: keep.metrics_listen,
+            volume_metrics: keep.volume_metrics,
+            state_dir: keep.state_dir,
+            run_dir: keep.run_dir,
+            io: keep.io,
+            activate_at_boot: keep.activate_at_boot,
+            activate_wait: keep.activate_wait,
+            ..other.clone()
+        };
+    }
+
     fn apply(&mut self, args: &Args) {
         if let Some(socket) = &args.socket {
             self.socket.clone_from(socket);
@@ -451,6 +507,16 @@ mod tests {
         assert!(error("log = \"volumed=loud\"").starts_with("log:"));
         assert!(error("log = \"loud\"").contains("none of off, error, warn"));
         assert!(error("socket = 5").contains("invalid type"));
+        for nested in ["[move]\nshare = 5", "move.share = 5", "[[move]]\nshare = 5", "[metrics_listn]\nat = 1"] {
+            assert!(error(nested).starts_with("unknown key \"m"), "{nested}: {}", error(nested));
+        }
+        for wrong in
+            ["log = [\"info\"]", "[log]\nlevel = \"info\"", "move_share = 5.5", "io = true", "undelete_window = 24"]
+        {
+            let text = error(wrong);
+            assert!(text.contains(wrong.trim_start_matches('[').split([' ', ']']).next().unwrap()), "{wrong}: {text}");
+            assert!(text.contains("invalid type"), "{wrong}: {text}");
+        }
         assert!(error("socket").contains("TOML parse error"));
     }
 

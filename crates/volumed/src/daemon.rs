@@ -4,6 +4,7 @@
 //! daemon that recovers from one that does not run. Ending changes nothing in the kernel: volumes stay mounted.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use vol_engine::Progress;
 
 use crate::access::{Access, system_lookup};
 use crate::activation::{self, Handed};
-use crate::api::Backend;
-use crate::config::{Config, MetricsListen};
+use crate::api::{Backend, Summary};
+use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
+use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
-use crate::{liveness, metrics, notify, server};
+use crate::{descriptors, liveness, metrics, notify, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -43,7 +45,10 @@ impl<F: FnOnce(&Config, &Arc<Progress>) -> anyhow::Result<Arc<dyn Backend>> + Se
 ///
 /// # Errors
 /// It cannot start: another daemon runs, the socket cannot be made, or the backend cannot open its host.
-pub fn run(config: Config, open: impl Open) -> anyhow::Result<()> {
+pub fn run(settings: impl Into<Settings>, open: impl Open) -> anyhow::Result<()> {
+    let limits = descriptors::share(descriptors::available()?, Limits::default());
+    let settings = Arc::new(settings.into());
+    let config = settings.running();
     let handed = activation::take().context("the sockets from systemd")?;
     let lock = RunLock::take(&config.run_dir)?;
     let access = Access::new(&config, vol_linux::group_id);
@@ -54,19 +59,29 @@ pub fn run(config: Config, open: impl Open) -> anyhow::Result<()> {
     // each request would wake threads that have nothing to do but to hand it on.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the threads of the server")?;
-    let result = runtime.block_on(serve(config, open, access, handed, &lock));
+    let result = runtime.block_on(serve(&settings, open, access, limits, handed, &lock));
     // A change that outlasts its limit is cut off with the process; recovery takes it from there.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, lock: &RunLock) -> anyhow::Result<()> {
+async fn serve(
+    settings: &Arc<Settings>,
+    open: impl Open,
+    access: Access,
+    limits: Limits,
+    handed: Handed,
+    lock: &RunLock,
+) -> anyhow::Result<()> {
+    let config = settings.running();
+    // What comes before the daemon can act on it waits for it.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = watch::channel(false);
 
     let reach = Reach::for_groups(&access.gids());
-    let (listener, bound) = match handed.control {
+    let (listener, mut bound) = match handed.control {
         Some(listener) => {
             adopt(&listener, &config, reach);
             (listener, None)
@@ -77,13 +92,14 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         }
     };
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let shown =
-        address.as_pathname().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
+    let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+    let shown = path.as_ref().map_or_else(|| "a socket from systemd".to_owned(), |path| path.display().to_string());
     let listener = UnixListener::from_std(listener)?;
     let handed_over = bound.is_none();
     let last = if handed_over { LAST_REQUESTS } else { Duration::ZERO };
-    let front = Arc::new(Front::new(access, Limits { last_requests: last, ..Limits::default() }));
+    let front = Arc::new(Front::new(access, Limits { last_requests: last, ..limits }));
+    front.keys().keep_in(&config.state_dir);
+    front.set_settings(Arc::clone(settings));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);
 
     tracing::info!(socket = %shown, version = env!("CARGO_PKG_VERSION"), "listening; recovering volume groups");
@@ -114,14 +130,27 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
         Some(Err(error)) => Err(error.context("recovery failed")),
         Some(Ok(backend)) => {
             front.set_backend(Arc::clone(&backend));
-            notify::ready(&match backend.alive() {
-                Ok(summary) => liveness::line(&summary),
-                Err(error) => error,
-            });
+            let said = {
+                let settings = Arc::clone(settings);
+                move |summary: &Summary| with_remark(liveness::line(summary), settings.remark())
+            };
+            notify::ready(&backend.alive().map_or_else(|error| error, |summary| said(&summary)));
             tracing::info!("ready");
-            let watch =
-                liveness::start(tokio::runtime::Handle::current(), Arc::clone(&backend), control.abort_handle());
-            let signal = ended.await;
+            let runtime = tokio::runtime::Handle::current();
+            let watch = liveness::start(runtime, Arc::clone(&backend), control.abort_handle(), said.clone());
+            let signal = loop {
+                tokio::select! {
+                    signal = &mut ended => break signal,
+                    _ = hangup.recv() => {
+                        reload(settings, &front, &*backend, |reach| match &mut bound {
+                            Some(bound) => Ok(bound.reopen_to(reach)?),
+                            None => Ok(path.as_deref().map_or(Ok(()), |path| reach.give(path))?),
+                        })
+                        .await;
+                        notify::ready(&backend.alive().map_or_else(|error| error, |summary| said(&summary)));
+                    }
+                }
+            };
             drop(watch);
             tracing::info!(signal, "stopping");
             backend.stopping();
@@ -138,7 +167,7 @@ async fn serve(config: Config, open: impl Open, access: Access, handed: Handed, 
 
 /// Takes up a socket that systemd made. Who may open it is as the configuration says, and not as the unit does, which does not know it.
 fn adopt(listener: &std::os::unix::net::UnixListener, config: &Config, reach: Reach) {
-    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
     let Some(path) = path else { return };
     if path != config.socket {
         tracing::warn!(
@@ -155,6 +184,53 @@ fn adopt(listener: &std::os::unix::net::UnixListener, config: &Config, reach: Re
             }
         }
         Err(error) => tracing::warn!(socket = %path.display(), %error, "its mode and group cannot be read"),
+    }
+}
+
+/// Reads the configuration again and takes over what can change. `reopen` says who may open the control socket.
+async fn reload(
+    settings: &Arc<Settings>,
+    front: &Front,
+    backend: &dyn Backend,
+    reopen: impl FnOnce(Reach) -> anyhow::Result<()>,
+) {
+    notify::reloading();
+    // Not on the server's thread: a host may look its groups up elsewhere, and wait.
+    let read = {
+        let settings = Arc::clone(settings);
+        move || {
+            let reloaded = settings.reload()?;
+            let access = Access::new(&reloaded.config, vol_linux::group_id);
+            Ok::<_, ConfigError>((reloaded, access))
+        }
+    };
+    let (reloaded, access) = match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(read)) => read,
+        Err(error) => {
+            tracing::error!(%error, "reading the configuration again ended with a defect; nothing has changed");
+            return;
+        }
+        Ok(Err(error)) => {
+            tracing::error!("the changed configuration is refused, nothing of it counts: {}", Chain(&error));
+            return;
+        }
+    };
+    if let Err(error) = reopen(Reach::for_groups(&access.gids())) {
+        tracing::warn!("who may open the control socket stays as it was: {error:#}");
+    }
+    front.set_access(access);
+    backend.reconfigure(&reloaded.config);
+    tracing::info!(changed = reloaded.changed.join(" "), "the configuration was read again");
+    if !reloaded.restart_needed.is_empty() {
+        tracing::warn!("changed in the configuration, but needs a restart: {}", reloaded.restart_needed.join(", "));
+    }
+}
+
+/// What is served, and what there is to say of the configuration.
+fn with_remark(line: String, remark: Option<String>) -> String {
+    match remark {
+        Some(remark) => format!("{line}; {remark}"),
+        None => line,
     }
 }
 

@@ -171,6 +171,51 @@ fn every_key_and_every_option_is_in_configuration_and_no_other() {
     assert_eq!((keys, flags), (known, options));
 }
 
+/// The checks of `doctor`, by what their findings are made with.
+fn doctor_checks(source: &str) -> BTreeSet<String> {
+    let flat = source.lines().map(str::trim).collect::<String>();
+    let literal = |text: &str| Some(text.strip_prefix('"')?.split_once('"')?.0.to_owned());
+    ["Finding::ok(", "Finding::new("].iter().flat_map(|before| flat.split(before).skip(1).filter_map(literal)).collect()
+}
+
+#[test]
+fn every_check_of_doctor_is_in_its_document_and_no_other() {
+    let mut files = Vec::new();
+    for part in ["crates/volctl/src/doctor", "crates/volumed/src/doctor", "crates/volumed/src/backend"] {
+        sources(&root().join(part), &mut files);
+    }
+    files.extend(["crates/volctl/src/doctor.rs", "crates/volumed/src/doctor.rs"].map(|file| root().join(file)));
+    files.retain(|path| !path.ends_with("tests.rs"));
+    let checks: BTreeSet<_> = files.iter().flat_map(|path| doctor_checks(&fs::read_to_string(path).unwrap())).collect();
+    let text = document("doctor.md");
+    let table = text.split_once("## Checks").unwrap().1;
+    assert_eq!(named(table, "| "), checks);
+}
+
+#[test]
+fn every_key_tells_in_configuration_whether_a_reload_takes_it_over() {
+    let text = document("configuration.md");
+    for key in crate::reference::REFERENCE {
+        let line = text.lines().find(|line| line.starts_with(&format!("| `{}` |", key.name))).unwrap();
+        assert!(line.ends_with(if key.live { "| reload |" } else { "| restart |" }), "{line}");
+    }
+}
+
+#[test]
+fn every_option_is_in_the_man_page_and_no_other() {
+    let page = fs::read_to_string(root().join("packaging/volumed.8")).unwrap();
+    let plain = page.replace("\\-", "-");
+    let told: BTreeSet<String> = plain
+        .split(|c: char| c.is_whitespace() || c == '"' || c == ',')
+        .filter(|word| word.starts_with("--"))
+        .map(str::to_owned)
+        .collect();
+    let mut command = Args::command();
+    command.build();
+    let known = command.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+    assert_eq!(told, known);
+}
+
 fn first_word(text: &str) -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -13,6 +13,8 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod descriptors;
+pub mod doctor;
 #[cfg(test)]
 mod documents;
 pub mod guard;
@@ -21,5 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod program;
+pub mod reference;
 pub mod server;
+pub mod settings;
 pub mod socket;

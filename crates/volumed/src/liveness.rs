@@ -23,7 +23,14 @@ const WITHOUT: Duration = Duration::from_secs(10);
 const TIMES: u32 = 3;
 
 /// Starts the thread, if a service manager listens. It ends, at its next turn, when this is dropped.
-pub fn start(runtime: Handle, backend: Arc<dyn Backend>, server: AbortHandle) -> Option<Watch> {
+///
+/// `says` is what is shown of a summary.
+pub fn start(
+    runtime: Handle,
+    backend: Arc<dyn Backend>,
+    server: AbortHandle,
+    says: impl Fn(&Summary) -> String + Send + 'static,
+) -> Option<Watch> {
     if !notify::somebody_listens() {
         return None;
     }
@@ -36,9 +43,10 @@ pub fn start(runtime: Handle, backend: Arc<dyn Backend>, server: AbortHandle) ->
             match answers(&runtime, &*backend, &server, every) {
                 Ok(summary) if still.load(Ordering::Acquire) => {
                     notify::alive();
-                    if shown.as_ref() != Some(&summary) {
-                        notify::status(&line(&summary));
-                        shown = Some(summary);
+                    let line = says(&summary);
+                    if shown.as_ref() != Some(&line) {
+                        notify::status(&line);
+                        shown = Some(line);
                     }
                 }
                 Ok(_) => {}

@@ -12,31 +12,51 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 mod journal;
 
-/// Starts the log with the filter of the configuration, which has been checked.
-pub fn start(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+/// Changes the filter of the log while it is written.
+pub type SetFilter = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Starts the log with the filter of the configuration, which has been checked. What it returns changes the filter.
+pub fn start(filter: &str) -> SetFilter {
+    let parse = |filter: &str| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let native = if goes_to_journal() { journal::Native::open(Path::new(journal::SOCKET)).ok() } else { None };
+    let set: SetFilter;
     let started = if let Some(native) = native {
         // The default hook writes to standard error, which waits for a journal that is stuck.
         std::panic::set_hook(Box::new(|info| {
             tracing::error!(backtrace = %std::backtrace::Backtrace::capture(), "a thread failed: {info}");
         }));
+        let (filter, handle) = reload::Layer::new(parse(filter));
+        set = Box::new(move |filter| told(handle.reload(parse(filter))));
         tracing_subscriber::registry().with(filter).with(native).try_init()
     } else {
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let log = tracing_subscriber::fmt().with_env_filter(parse(filter)).with_writer(io::stderr);
         if std::env::var_os(JOURNAL_STREAM).is_some() {
             let inner = format::format().without_time().with_level(false).with_ansi(false);
-            log.with_ansi(false).event_format(Prioritized { inner }).finish().try_init()
+            let log = log.with_ansi(false).event_format(Prioritized { inner }).with_filter_reloading();
+            let handle = log.reload_handle();
+            set = Box::new(move |filter| told(handle.reload(parse(filter))));
+            log.finish().try_init()
         } else {
-            log.with_ansi(io::stderr().is_terminal()).finish().try_init()
+            let log = log.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = log.reload_handle();
+            set = Box::new(move |filter| told(handle.reload(parse(filter))));
+            log.finish().try_init()
         }
     };
     if let Err(error) = started {
         eprintln!("volumed: the log was already started: {error}");
+    }
+    set
+}
+
+fn told(changed: Result<(), reload::Error>) {
+    if let Err(error) = changed {
+        tracing::warn!(%error, "the log goes on as it was");
     }
 }
 

@@ -40,6 +40,14 @@ pub fn ready(text: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(text)]);
 }
 
+/// The configuration is read again; [`ready`] ends it (`Type=notify-reload`, `systemd.service(5)`).
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the clock cannot be read"),
+    }
+}
+
 /// The daemon is about to end.
 pub fn stopping(text: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(text)]);

@@ -6,32 +6,40 @@
 //! - a change that was begun runs to its end, whether or not its client is still there;
 //! - every request is an [`operation`], which ends exactly once and is in the log then;
 //! - a panic costs one answer (`internal`), not the daemon;
-//! - root can always connect: users, strangers and root have connections of their own.
+//! - root can always connect: users, strangers and root have connections of their own, and no user can use up those of others.
 
 mod call;
 mod connection;
 mod endpoint;
+pub mod events;
+pub mod keys;
+mod lines;
 pub mod openapi;
 pub mod operation;
 mod reply;
 mod router;
 mod routes;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use vol_api::{ApiError, ErrorCode, Health, Problem, Status};
+use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
 use crate::api::Backend;
+use crate::doctor;
 use crate::metrics::{Id, Page, Requests, Source};
+use crate::settings::Settings;
 
+use events::Events;
 use operation::Operations;
 
 pub use connection::serve_http;
@@ -56,6 +64,12 @@ pub struct Limits {
     pub relief: u32,
     /// Connections of root, and as many again of everybody else with a role.
     pub connections: usize,
+    /// How long a reader may take nothing of what is sent to it.
+    pub stall: Duration,
+    /// For an answer that goes on, as of who follows events; less than [`Limits::connection`].
+    pub follow: Duration,
+    /// Who follows events or jobs: of root, and as many again of everybody else.
+    pub followers: usize,
     /// Connections of users without a role, who only get to hear that.
     pub strangers: usize,
     /// When the server is to end, how long those who have connected may take to send a request.
@@ -75,6 +89,9 @@ impl Default for Limits {
             connections: 256,
             strangers: 16,
             last_requests: Duration::ZERO,
+            stall: Duration::from_secs(30),
+            follow: Duration::from_secs(600),
+            followers: 32,
         }
     }
 }
@@ -83,7 +100,8 @@ impl Default for Limits {
 pub struct Front {
     backend: OnceLock<Arc<dyn Backend>>,
     metrics: OnceLock<MetricsState>,
-    access: Access,
+    access: RwLock<Arc<Access>>,
+    settings: OnceLock<Arc<Settings>>,
     changes: Arc<Semaphore>,
     relief: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -93,6 +111,10 @@ pub struct Front {
     begun: Instant,
     /// How long it took until there was a backend.
     ready_after: OnceLock<Duration>,
+    events: Arc<Events>,
+    keys: Arc<keys::Keys>,
+    root_followers: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 /// What became of the metrics listener.
@@ -109,10 +131,13 @@ impl Front {
     pub fn new(access: Access, limits: Limits) -> Self {
         let (operations, requests) = (Arc::<Operations>::default(), Requests::default());
         operations.watch(Arc::new(requests.clone()));
+        let events = Arc::new(Events::new(operations.run()));
+        operations.watch(events.clone());
         Self {
             backend: OnceLock::new(),
             metrics: OnceLock::new(),
-            access,
+            access: RwLock::new(Arc::new(access)),
+            settings: OnceLock::new(),
             changes: Arc::new(Semaphore::new(limits.changes as usize)),
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
             stopping: AtomicBool::new(false),
@@ -121,6 +146,10 @@ impl Front {
             requests,
             begun: Instant::now(),
             ready_after: OnceLock::new(),
+            events,
+            keys: Arc::default(),
+            root_followers: Arc::new(Semaphore::new(limits.followers)),
+            followers: Arc::new(Semaphore::new(limits.followers)),
         }
     }
 
@@ -134,10 +163,38 @@ impl Front {
         &self.requests
     }
 
+    /// What is remembered of idempotency keys.
+    pub const fn keys(&self) -> &Arc<keys::Keys> {
+        &self.keys
+    }
+
+    /// What happened in this run of the daemon.
+    pub const fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
     /// Recovery is over. A second call changes nothing.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
-        let _ = self.backend.set(backend);
-        let _ = self.ready_after.set(self.begun.elapsed());
+        if self.backend.set(Arc::clone(&backend)).is_ok() {
+            let _ = self.ready_after.set(self.begun.elapsed());
+            self.events.started();
+            backend.listen(self.events.clone());
+        }
+    }
+
+    /// What the daemon runs with, for `status` and `doctor`. A second call changes nothing.
+    pub fn set_settings(&self, settings: Arc<Settings>) {
+        let _ = self.settings.set(settings);
+    }
+
+    /// Who may do what, of connections that are made from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Who may do what.
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells `status` about the metrics listener. A second call changes nothing.
@@ -163,6 +220,7 @@ impl Front {
     /// From now on changes are refused, and those that wait for their turn too.
     pub fn stop_changes(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.events.stopping();
         // Those that run hold their permits until they are done.
         self.changes.close();
         self.relief.close();
@@ -182,11 +240,20 @@ impl Front {
     fn complete(&self, mut status: Status) -> Status {
         let metrics = self.metrics.get().cloned().unwrap_or_default();
         status.metrics_listen = metrics.listen;
-        if let Some(problem) = metrics.problem {
+        let settings = self.settings.get();
+        status.restart_needed = settings.map(|settings| settings.restart_needed()).unwrap_or_default();
+        for problem in metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())) {
             status.problems.push(problem);
             status.health = status.health.max(Health::Degraded);
         }
         status
+    }
+
+    /// What the server knows of the machine, with what the backend has `seen`.
+    fn examine(&self, status: Status, seen: Vec<Finding>) -> Doctor {
+        let unknown = || Arc::new(Settings::from(crate::config::Config::default()));
+        let settings = self.settings.get().map_or_else(unknown, Arc::clone);
+        doctor::of_daemon(&self.complete(status), &settings, &self.access(), seen)
     }
 }
 
@@ -210,6 +277,39 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// How many connections each user has.
+type Shares = Mutex<BTreeMap<u32, usize>>;
+
+/// One connection of a user: nobody but root may have more than half of those that there are.
+struct Share {
+    shares: Arc<Shares>,
+    uid: u32,
+}
+
+impl Share {
+    fn of(shares: &Arc<Shares>, uid: u32, most: usize) -> Option<Self> {
+        let mut counts = shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(uid).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Self { shares: Arc::clone(shares), uid })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = counts.get(&self.uid).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            counts.remove(&self.uid);
+        } else {
+            counts.insert(self.uid, left);
+        }
+    }
+}
+
 /// Serves the control API until `stop` turns true and the open connections have had their answers.
 pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
     let router = router(Arc::clone(&front));
@@ -217,6 +317,7 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));
     let (end, ended) = watch::channel(false);
+    let shares = Arc::<Shares>::default();
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -239,20 +340,22 @@ pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, 
                 continue;
             }
         };
-        let peer = Peer { role: front.access.role_of(&credentials), credentials };
+        let peer = Peer { role: front.access().role_of(&credentials), credentials };
         let class = match peer.role {
             None => &strangers,
             Some(_) if peer.credentials.uid == 0 => &root,
             Some(_) => &members,
         };
-        let Ok(slot) = Arc::clone(class).try_acquire_owned() else {
+        let most = if peer.credentials.uid == 0 { limits.connections } else { limits.connections.div_ceil(2) };
+        let share = Share::of(&shares, peer.credentials.uid, most);
+        let (Some(share), Ok(slot)) = (share, Arc::clone(class).try_acquire_owned()) else {
             tracing::warn!(uid = peer.credentials.uid, "too many connections; this one is closed");
             continue;
         };
         let (router, ended) = (router.clone(), ended.clone());
         connections.spawn(async move {
             serve_http(stream, router, peer, &limits, ended).await;
-            drop(slot);
+            drop((share, slot));
         });
     }
     drop(listener);

@@ -77,12 +77,24 @@ impl RunLock {
                 Err(SocketError::Locked { passing: true, pid, .. }) if Instant::now() < end => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!("waiting for `volumed activate`{pid} to end");
+                        // That it cannot be told makes the waiting longer, and no more.
+                        let _ = File::create(wanted(path));
                     }
                     std::thread::sleep(PATIENCE_STEP);
                 }
-                other => return other,
+                other => {
+                    if told {
+                        let _ = fs::remove_file(wanted(path));
+                    }
+                    return other;
+                }
             }
         }
+    }
+
+    /// Whether a daemon waits for the lock of [`RunLock::take_host_for_activation`].
+    pub fn a_daemon_waits() -> bool {
+        wanted(Path::new(HOST_LOCK)).exists()
     }
 
     /// As [`RunLock::take_host`], for a process that ends soon.
@@ -114,6 +126,11 @@ impl RunLock {
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {who}", std::process::id()));
         Ok(Self { _file: file })
     }
+}
+
+/// Stands beside a lock while a daemon waits for it.
+fn wanted(lock: &Path) -> PathBuf {
+    lock.with_extension("wanted")
 }
 
 /// ` (pid N)` or nothing, and whether it is one that ends soon.
@@ -216,6 +233,21 @@ impl BoundSocket {
         }
     }
 
+    /// Lets others in than before, from now on.
+    ///
+    /// # Errors
+    /// The file system refuses, or the socket at the path is another one by now.
+    pub fn reopen_to(&mut self, reach: Reach) -> Result<(), SocketError> {
+        let path = &self.path;
+        let same = fs::symlink_metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity);
+        if !same {
+            return Err(SocketError::NotASocket { path: path.clone() });
+        }
+        let changed = reach.give(path).and_then(|()| fs::symlink_metadata(path));
+        self.identity = identity(&changed.map_err(at(path))?);
+        Ok(())
+    }
+
     /// Removes the socket if it is still this one.
     pub fn remove(&self) {
         let same = |metadata: fs::Metadata| identity(&metadata) == self.identity;
@@ -271,12 +303,19 @@ mod tests {
         let held = RunLock::lock(path.clone(), PASSING).unwrap();
         let error = RunLock::take_after_activation(&path, Duration::ZERO).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: true, .. }));
-        let ending = std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_millis(150));
-            drop(held);
+        let told = wanted(&path);
+        let ending = std::thread::spawn({
+            let told = told.clone();
+            move || {
+                while !told.exists() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                drop(held);
+            }
         });
         let daemon = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap();
         ending.join().unwrap();
+        assert!(!told.exists());
         let begin = Instant::now();
         let error = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: false, .. }));
@@ -312,10 +351,16 @@ mod tests {
         let lock = RunLock::take(dir.path()).unwrap();
         let path = dir.path().join("control.sock");
         let gid = nix::unistd::getegid().as_raw();
-        let _bound = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
+        let (_listener, mut bound) = BoundSocket::bind(&path, Reach::Group(gid), &lock).unwrap();
         assert_eq!(mode(&path), 0o660);
         assert!(Reach::Group(gid).is_given(&path).unwrap());
         assert!(!Reach::Owner.is_given(&path).unwrap());
+        bound.reopen_to(Reach::Everyone).unwrap();
+        assert_eq!(mode(&path), 0o666);
+        bound.remove();
+        assert!(!path.exists(), "it is still the same socket");
+        assert!(bound.reopen_to(Reach::Owner).is_err());
+        let _systemds = UnixListener::bind(&path).unwrap();
         Reach::Everyone.give(&path).unwrap();
         assert!(Reach::Everyone.is_given(&path).unwrap());
         assert_eq!(mode(&path), 0o666);

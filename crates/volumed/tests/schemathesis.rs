@@ -6,8 +6,10 @@ mod sim_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use volumed::server::Limits;
 
 /// Where `cargo xtask test` has put it, or why it could not.
 fn program() -> Result<PathBuf, String> {
@@ -27,7 +29,9 @@ async fn no_request_that_can_be_made_up_from_the_document_is_answered_otherwise_
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(sim_server::serve(listener));
+    // Requests that follow what happens are to end soon.
+    let limits = Limits { follow: Duration::from_millis(200), ..Limits::default() };
+    let server = tokio::spawn(sim_server::serve(listener, limits));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");
     let work = tempfile::tempdir().unwrap();
     let run = move || {

@@ -118,7 +118,13 @@ fn configure(spec: &Spec) -> Result<()> {
             }
         }
     }
-    if spec.systemd { systemd_files(spec) } else { Ok(()) }
+    if spec.systemd {
+        systemd_files(spec)?;
+    }
+    match &spec.before {
+        Some(script) => run(cmd("sh", ["-e", "-c", script]).env("PATH", PATH)).context("--before"),
+        None => Ok(()),
+    }
 }
 
 /// Stable names for the disks and their partitions.
@@ -154,7 +160,8 @@ fn systemd_files(spec: &Spec) -> Result<()> {
         fs::create_dir_all(dir)?;
         fs::copy(&path, Path::new(dir).join(&name)).with_context(|| format!("cannot install {name}"))?;
     }
-    Ok(())
+    // What a package does when it is installed.
+    run(cmd("systemd-sysusers", [] as [&str; 0]).env("PATH", PATH)).context("users and groups")
 }
 
 fn link(to: &str, at: &Path) -> Result<()> {

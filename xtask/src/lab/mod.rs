@@ -59,6 +59,9 @@ pub struct Options {
     /// Boot systemd as process 1; with --daemon, volumed as its installed service
     #[arg(long)]
     pub systemd: bool,
+    /// A shell script that the guest runs as root before its first service: for what is in /etc when it boots
+    #[arg(long, value_name = "SCRIPT")]
+    pub before: Option<String>,
     /// The guest's memory
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = disk::size_arg)]
     pub mem: u64,
@@ -71,6 +74,9 @@ pub struct Options {
     /// Pull the plug after this many seconds; the exit code is then 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// A guest with neither volumed and volctl nor the repository's units: for what a package installs
+    #[arg(long, conflicts_with = "daemon")]
+    pub bare: bool,
     /// Use volumed and volctl as they are in target/release, or none
     #[arg(long)]
     pub no_build: bool,
@@ -84,10 +90,12 @@ impl Default for Options {
             share: None,
             daemon: false,
             systemd: false,
+            before: None,
             mem: 2 << 30,
             kernel_args: vec![],
             programs: vec![],
             timeout: None,
+            bare: false,
             no_build: false,
         }
     }
@@ -161,14 +169,14 @@ pub fn spec(options: &Options, command: Vec<OsString>, files: Vec<(String, Strin
         Some(dir) => bail!("--share {}: no such folder", dir.display()),
         None => None,
     };
-    if !options.no_build {
+    if !options.no_build && !options.bare {
         crate::build_release()?;
     }
     let release = crate::target_dir().join("release");
     let mut bins: Vec<_> = ["volumed", "volctl"]
         .into_iter()
         .map(|name| (name.to_owned(), release.join(name)))
-        .filter(|(_, file)| file.is_file())
+        .filter(|(_, file)| file.is_file() && !options.bare)
         .collect();
     if options.daemon && bins.len() < 2 {
         bail!("--daemon needs volumed and volctl in {}; leave out --no-build", release.display());
@@ -189,12 +197,13 @@ pub fn spec(options: &Options, command: Vec<OsString>, files: Vec<(String, Strin
         disks: options.disks.clone(),
         share,
         bins,
-        units: units.is_dir().then_some(units),
+        units: (units.is_dir() && !options.bare).then_some(units),
         files,
         argv: command.into_iter().map(OsString::into_vec).collect(),
         env,
         daemon: options.daemon,
         systemd: options.systemd,
+        before: options.before.clone(),
         timeout: options.timeout,
         ..Spec::default()
     })

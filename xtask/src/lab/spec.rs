@@ -47,6 +47,8 @@ pub struct Spec {
     pub tty: Option<(u16, u16)>,
     pub daemon: bool,
     pub systemd: bool,
+    /// A shell script that is run before the first service.
+    pub before: Option<String>,
     /// Seconds that the command may take.
     pub timeout: Option<u64>,
 }
@@ -100,6 +102,7 @@ mod tests {
             tty: Some((24, 80)),
             daemon: true,
             systemd: false,
+            before: Some("true".into()),
             timeout: None,
         };
         let mut line = Vec::new();

@@ -135,7 +135,7 @@ fn may_grow(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool) -
         Some(_) if pool.data.iter().chain(&pool.metadata).any(|segment| missing.contains(&segment.pv)) => {
             return degraded(
                 format!("a disk of pool {path} is missing: its tables cannot be changed"),
-                "attach the disk again and run `volctl pv scan`".to_owned(),
+                "attach the disk again: it is taken up by itself; if not, run `volctl pv scan`".to_owned(),
             );
         }
         Some(PoolStatus::Working(usage)) if usage.needs_check => {

@@ -96,8 +96,24 @@ pub fn of_pool(pool: &Pool, status: Option<&PoolStatus>, in_transaction: bool) -
     PoolHealth::Ok
 }
 
+/// What is to be thought of an active pool that stands on a disk which is gone: the kernel notices when it next writes to it, and then
+/// gives the pool up. `None`: all of its disks are there.
+pub fn without_disk(kernel: &Kernel, pool: &Pool) -> Option<PoolHealth> {
+    if !kernel.pools.contains_key(&pool.id) {
+        return None;
+    }
+    let pv = pool.metadata.iter().chain(&pool.data).map(|segment| segment.pv).find(|pv| kernel.away.contains(pv))?;
+    Some(PoolHealth::Bad {
+        message: format!("PV {pv} is missing, on which pool {} stands: I/O that needs it fails", pool.name),
+        hint: "attach the disk again: it is taken up by itself; see pv_missing in docs/troubleshooting.md".to_owned(),
+    })
+}
+
 /// As [`of_pool`], with what each side holds.
 pub fn explained(catalog: &Catalog, kernel: &Kernel, pool: &Pool) -> PoolHealth {
+    if let Some(bad) = without_disk(kernel, pool) {
+        return bad;
+    }
     let status = kernel.pools.get(&pool.id);
     let open: Vec<_> = catalog.intents_of(pool.id).collect();
     let PoolHealth::Bad { message, hint } = of_pool(pool, status, !open.is_empty()) else { return PoolHealth::Ok };

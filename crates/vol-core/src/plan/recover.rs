@@ -13,7 +13,7 @@ use vol_types::{
 use crate::catalog::Catalog;
 use crate::dm::Device;
 use crate::observed::{PoolMode, PoolStatus};
-use crate::plan::{Kernel, Plan, agreement, fs, grow, pool, repair, rollback, thick, thin, vg, volume};
+use crate::plan::{Kernel, Plan, agreement, fs, grow, health, pool, repair, rollback, thick, thin, vg, volume};
 use crate::step::{Action, Requirement, Step};
 
 /// A piece of recovery, and the object it is about.
@@ -183,6 +183,10 @@ fn behind_pools(
 
 /// The kernel's transaction id, if the pool can take messages.
 fn writable_transaction(kernel: &Kernel, pool: &Pool) -> Option<u64> {
+    // What is sent to a pool without its disk ends in a failed commit, and the kernel gives the pool up.
+    if health::without_disk(kernel, pool).is_some() {
+        return None;
+    }
     match kernel.pools.get(&pool.id)? {
         PoolStatus::Working(usage) if usage.mode != PoolMode::ReadOnly && !usage.needs_check => {
             Some(usage.transaction_id)

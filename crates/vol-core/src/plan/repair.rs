@@ -70,7 +70,7 @@ pub fn begin(catalog: &Catalog, kernel: &Kernel, missing: &[PvId], pool: &Pool, 
             RefusalCode::Degraded,
             format!("cannot {verb} pool {path}: a disk of it is missing (last seen as {})", away.join(", ")),
         )
-        .hint("attach the disk again and run `volctl pv scan`"));
+        .hint("attach the disk again: it is taken up by itself; if not, run `volctl pv scan`"));
     }
     let users = users(catalog, kernel, pool.id);
     if !users.is_empty() {

@@ -435,7 +435,7 @@ pub fn begin(catalog: &Catalog, kernel: &Kernel, id: VolumeId) -> Result<(Plan, 
 }
 
 /// Appends the removal of the private devices.
-fn take_down(kernel: &Kernel, one: &Volume, plan: &mut Plan) {
+pub(super) fn take_down(kernel: &Kernel, one: &Volume, plan: &mut Plan) {
     for device in [Device::Filling(one.id), Device::CopySource(one.id)] {
         if kernel.dm.contains_key(&device) {
             plan.steps.push(Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device)));
@@ -569,7 +569,7 @@ pub fn whole(one: &Volume, missing: &[PvId]) -> Result<(), Refusal> {
             RefusalCode::Degraded,
             format!("PV {}, which has extents of thick volume {}, is missing", segment.pv, one.name),
         )
-        .hint("attach the disk again and run `volctl pv scan`")),
+        .hint("attach the disk again: it is taken up by itself; if not, run `volctl pv scan`")),
         None => Ok(()),
     }
 }

@@ -83,6 +83,26 @@ impl Store {
         self.job = None;
     }
 
+    /// A disk has gone: its copy is not written to any more, and where it was left is recorded with the next commit. Without a majority
+    /// nothing is taken from here on.
+    pub fn lose(&mut self, pv: PvId) {
+        self.stop_writing_to(pv);
+        let was_written = self.is_written(pv);
+        self.copies.retain(|copy| copy.id.pv != pv);
+        if !self.members.contains(&pv) {
+            return;
+        }
+        if was_written {
+            let here = self.head();
+            self.leave(pv, [here]);
+        }
+        if self.frozen.is_none()
+            && let Err(error) = self.majority(&self.members.clone())
+        {
+            tracing::error!(%error, "too few metadata copies are left");
+        }
+    }
+
     fn stop_writing_to(&self, pv: PvId) {
         if let Some(job) = &self.job {
             lock(job).let_go(pv);

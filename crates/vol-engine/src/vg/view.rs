@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vol_core::Catalog;
 use vol_core::dm::Device;
-use vol_core::observed::ThinStatus;
+use vol_core::observed::{DiskIdentity, ThinStatus};
 use vol_core::plan::{Kernel, health};
 use vol_format::layout::Geometry;
 use vol_types::{ObjectKey, PoolId, PvId, Sectors, VgState, VolumeId};
@@ -41,6 +41,8 @@ pub struct View {
     pub missing: Vec<PvId>,
     /// Device nodes of the PVs that are there.
     pub nodes: Vec<(PvId, std::path::PathBuf)>,
+    /// And what they are.
+    pub identities: BTreeMap<PvId, DiskIdentity>,
     /// How they are laid out.
     pub layouts: BTreeMap<PvId, Geometry>,
     /// Metadata copies that are there, and that there should be.
@@ -84,6 +86,7 @@ impl OpenVg {
             }
             // What volumes with a reserve have mapped is as it was: these pools have none.
             kernel.findings = self.audits().findings();
+            kernel.away = self.away();
             Ok(kernel)
         });
         self.show(host, session, (looked, before.looked_at), mapped, |pool| interest.pools.contains(&pool));
@@ -102,6 +105,7 @@ impl OpenVg {
         {
             bell.ring();
         }
+        self.settle_away(session);
         let missing = self.missing(session);
         let mut problems = Vec::new();
         let kernel = kernel.unwrap_or_else(|error| {
@@ -125,6 +129,7 @@ impl OpenVg {
             problems,
             missing,
             nodes: session.pvs.iter().map(|(id, pv)| (*id, pv.node.clone())).collect(),
+            identities: session.pvs.iter().map(|(id, pv)| (*id, pv.identity.clone())).collect(),
             layouts: session.pvs.iter().map(|(id, pv)| (*id, pv.geometry)).collect(),
             copies: session.store.as_ref().map_or((0, 0), crate::store::Store::copies),
             counters: session.store.as_ref().map(crate::store::Store::counters).unwrap_or_default(),
@@ -136,7 +141,7 @@ impl OpenVg {
     }
 
     /// A problem goes to the log when it appears and when it is over, not every few seconds in between.
-    fn tell(&self, problems: &[Problem]) {
+    pub(super) fn tell(&self, problems: &[Problem]) {
         let before = self.view();
         let same = |a: &Problem, b: &Problem| a.code == b.code && a.subject == b.subject;
         let vg = self.read(|catalog| catalog.vg().name.clone());
@@ -157,6 +162,33 @@ fn mapped<H: HostMut + ?Sized>(host: &H, id: VolumeId) -> Option<Sectors> {
     }
 }
 
+/// Objects that are named in one message.
+const NAMED: usize = 5;
+
+pub(super) fn pv_missing(catalog: &Catalog, id: PvId) -> Problem {
+    let was = catalog.pv(id).map_or("", |pv| pv.path_hint.as_str());
+    let pools = catalog.pools().filter(|pool| pool.data.iter().chain(&pool.metadata).any(|segment| segment.pv == id));
+    let thick = catalog
+        .thick_volumes()
+        .filter(|volume| volume.thick().is_some_and(|thick| thick.segments.iter().any(|segment| segment.pv == id)));
+    let mut on_it: Vec<String> = pools.map(|pool| format!("pool {}", pool.name)).collect();
+    on_it.extend(thick.map(|volume| format!("volume {}", vol_core::VolumeName::of(volume))));
+    let more = on_it.len().saturating_sub(NAMED);
+    on_it.truncate(NAMED);
+    let on_it = match (on_it.is_empty(), more) {
+        (true, _) => "; nothing of pools or volumes lies on it".to_owned(),
+        (false, 0) => format!("; on it lie parts of {}", on_it.join(", ")),
+        (false, more) => format!("; on it lie parts of {} and of {more} more", on_it.join(", ")),
+    };
+    Problem {
+        code: "pv-missing",
+        message: format!("PV {id} (last seen as {was}) is missing{on_it}"),
+        hint: "attach the disk again: it is taken up by itself, under whatever name; if not, run `volctl pv scan`"
+            .to_owned(),
+        subject: Some(ObjectKey::Pv(id)),
+    }
+}
+
 fn find_problems(
     catalog: &Catalog,
     kernel: &Kernel,
@@ -174,15 +206,7 @@ fn find_problems(
             subject: None,
         })
         .collect();
-    for id in missing {
-        let was = catalog.pv(*id).map_or("", |pv| pv.path_hint.as_str());
-        problems.push(Problem {
-            code: "pv-missing",
-            message: format!("PV {id} (last seen as {was}) is missing"),
-            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
-            subject: Some(ObjectKey::Pv(*id)),
-        });
-    }
+    problems.extend(missing.iter().map(|id| pv_missing(catalog, *id)));
     if let Some(store) = &session.store {
         if let Some(reason) = store.frozen() {
             problems.push(Problem {

@@ -4,23 +4,44 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vol_core::dm::UUID_PREFIX;
-use vol_core::observed::{DevNumber, DiskInfo, DiskKind};
+use vol_core::observed::{DevNumber, DiskIdentity, DiskInfo, DiskKind};
 use vol_engine::host::{HostError, HostErrorKind, HostResult};
 
 use super::{Access, identity, open, probe};
 use crate::sysfs::SysDevice;
 use crate::{error, files, mountinfo};
 
-/// Nodes of all block devices that may carry a PV; never our own dm devices, nor a suspended one, on which a read would wait.
 /// Devices on top of each other that are followed down; the kernel itself stacks no deeper in practice.
 const STACK_MAX: u8 = 16;
 
+/// Nodes of all block devices that may carry a PV; never our own dm devices, nor a suspended one, on which a read would wait.
 pub(crate) fn block_devices() -> HostResult<Vec<PathBuf>> {
     let devices = SysDevice::all().map_err(|e| error::io("list /sys/class/block", &e))?;
     let wanted = |device: &SysDevice| device.may_be_pv() && !device.stands_on_own(STACK_MAX) && !device.suspended();
     let mut nodes: Vec<PathBuf> = devices.into_iter().filter(wanted).map(|device| device.node()).collect();
     nodes.sort();
     Ok(nodes)
+}
+
+/// What the kernel says of the device at a node, without opening it; `None` if it cannot carry a PV, or is not there.
+pub(crate) fn disk_at(node: &Path) -> HostResult<Option<DiskIdentity>> {
+    let what = || format!("look at {}", node.display());
+    let dev = match files::block_number(node) {
+        Ok(Some(dev)) => dev,
+        Ok(None) => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(error::io(what(), &e)),
+    };
+    let device = match SysDevice::of(dev) {
+        Ok(device) => device,
+        // The node of a disk that went may still be there for a moment.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(error::io(what(), &e)),
+    };
+    if !device.is_kind_for_pv(dev) || device.stands_on_own(STACK_MAX) {
+        return Ok(None);
+    }
+    device.identity(dev).map_err(|e| error::io(what(), &e))
 }
 
 pub(crate) fn inspect(path: &Path) -> HostResult<DiskInfo> {

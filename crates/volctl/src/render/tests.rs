@@ -344,6 +344,7 @@ fn status_is_the_whole_picture() {
         boot_id: "b".into(),
         started_at: "2026-11-21T00:15:41Z".into(),
         metrics_listen: Some("127.0.0.1:9709".into()),
+        restart_needed: vec![],
         counts: Counts { vgs: 1, pvs: 2, pools: 2, volumes: 2, snapshots: 1, mounted: 1 },
     };
     golden(

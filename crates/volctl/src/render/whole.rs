@@ -90,6 +90,13 @@ pub fn status_text(status: &Status, df: &Df, format: Format) -> String {
         ("kernel", [vec![kernel.release.clone(), dm], targets].concat().join(", ")),
         ("metrics", status.metrics_listen.as_ref().map_or("off".to_owned(), |at| format!("http://{at}/metrics"))),
         (
+            "restart",
+            match status.restart_needed.join(", ") {
+                keys if keys.is_empty() => keys,
+                keys => format!("needed: changed in the configuration was {keys}"),
+            },
+        ),
+        (
             "objects",
             [
                 count(counts.vgs, "VG"),
@@ -102,7 +109,9 @@ pub fn status_text(status: &Status, df: &Df, format: Format) -> String {
             .join(", "),
         ),
     ] {
-        head.push([key.to_owned(), value]);
+        if !value.is_empty() {
+            head.push([key.to_owned(), value]);
+        }
     }
     let mut text = head.render(true);
 

@@ -5,6 +5,7 @@ mod life;
 mod members;
 mod repair;
 mod usage;
+mod watch;
 
 use vol_api::*;
 

@@ -13,8 +13,9 @@ use vol_engine::host::{HostMut, HostRead};
 use vol_engine::{Done, Engine, Problem};
 use vol_types::{Name, VolumeState};
 
+use super::EngineBackend;
 use super::error::from_engine;
-use super::{EngineBackend, Ticker};
+use super::ticker::{Poker, Ticker};
 use crate::config::{AtBoot, Config};
 
 /// Where udev puts its links to volumes.
@@ -25,8 +26,6 @@ pub const FSTAB: &str = "/etc/fstab";
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// And how often the daemon does, which nobody waits for.
 const LOOK_EVERY_SLOWLY: Duration = Duration::from_secs(1);
-/// When there is nothing more to look for.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Volumes that somebody counts on at boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,6 +170,7 @@ impl BootList {
 }
 
 /// Notices disks that come and go, without opening any.
+#[derive(Default)]
 pub struct Disks(Vec<PathBuf>);
 
 impl Disks {
@@ -208,7 +208,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         }
         let (engine, list, lines) = (self.engine.clone(), self.at_boot.clone(), self.not_attached.clone());
         let end = Instant::now() + wait;
-        let disks = std::sync::Mutex::new(Disks::now(engine.host()));
+        // One may have come since they were looked at: the first time it is looked in any case.
+        let disks = std::sync::Mutex::new(Disks::default());
         let work = move |_: &dyn Fn() -> bool| {
             if disks.lock().unwrap_or_else(PoisonError::into_inner).have_changed(engine.host()) {
                 if let Err(error) = engine.scan(&[], false) {
@@ -216,9 +217,9 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 }
                 attach_and_tell(&engine, &list, &lines);
             }
-            if waiting(&lines) && Instant::now() < end { LOOK_EVERY_SLOWLY } else { NEVER }
+            (waiting(&lines) && Instant::now() < end).then_some(LOOK_EVERY_SLOWLY)
         };
-        self.keep(Ticker::start("late", LOOK_EVERY_SLOWLY, work)?);
+        self.keep(Ticker::start("late", Poker::default(), Some(LOOK_EVERY_SLOWLY), work)?);
         Ok(())
     }
 

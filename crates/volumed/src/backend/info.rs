@@ -502,7 +502,7 @@ pub fn check_missing(pv: &PvInfo) -> PvCheck {
             severity: "damage".to_owned(),
             code: "pv-missing".to_owned(),
             message: "the disk is not there".to_owned(),
-            hint: "attach the disk again and run `volctl pv scan`".to_owned(),
+            hint: "attach the disk again: it is taken up by itself; if not, run `volctl pv scan`".to_owned(),
             ..CheckFinding::default()
         }],
     }

@@ -77,7 +77,7 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
     }
 
     fn rollback(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
-        let window = self.window.filter(|_| !now);
+        let window = self.window().filter(|_| !now);
         let until = |window: std::time::Duration| self.engine.host().now().saturating_add(window.as_secs());
         let kept_until = window.map(|window| vol_api::rfc3339(until(window)));
         let done = self.engine.rollback(snapshot, window.is_some(), dry_run).map_err(from_engine)?;

@@ -3,8 +3,8 @@
 //! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,16 +16,18 @@ use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
-use crate::api::{Backend, Change, Read, Summary};
+use crate::api::{Backend, Change, Listener, Read, Summary};
 use crate::config::VolumeMetrics;
 use crate::metrics::{Page, Process};
 use crate::socket::RunLock;
 
 pub mod boot;
 mod change;
+mod doctor;
 mod error;
 mod fs;
 mod info;
+mod jobs;
 mod life;
 mod measure;
 mod membership;
@@ -36,10 +38,13 @@ mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thick;
+mod ticker;
 mod trash;
 mod usage;
+mod watch;
 
 pub use open::{open, open_host};
+use ticker::{Poker, Ticker};
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
 /// a few ioctls per pool.
@@ -73,15 +78,19 @@ pub struct Facts {
 pub struct EngineBackend<H: HostMut> {
     engine: Arc<Engine<H>>,
     facts: Facts,
-    /// For how long what was deleted is kept; `None`: not at all.
-    window: Option<Duration>,
+    /// For how long what was deleted is kept; zero: not at all.
+    window: Arc<AtomicU64>,
     volume_metrics: VolumeMetrics,
     process: Arc<Process>,
     tickers: Mutex<Vec<Ticker>>,
+    /// Wakes the thread that goes on with unfinished fills.
+    fill: Poker,
     maintainer: Mutex<Option<Maintainer>>,
     /// What is to be attached at boot, and what of that could not be.
     at_boot: Arc<boot::BootList>,
     not_attached: boot::NotAttached,
+    listener: Arc<OnceLock<Arc<dyn Listener>>>,
+    watcher: Mutex<Option<watch::Watcher>>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -92,60 +101,22 @@ struct Maintainer {
     thread: JoinHandle<()>,
 }
 
-/// A thread that does something again and again.
-struct Ticker {
-    name: &'static str,
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: JoinHandle<()>,
-}
-
-impl Ticker {
-    /// Works for the first time after `first`, then each time after what the work before said. It is told whether to go on.
-    fn start(
-        name: &'static str,
-        first: Duration,
-        work: impl Fn(&dyn Fn() -> bool) -> Duration + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = stop.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let (lock, changed) = &*told;
-            let stopped = || lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut pause = first;
-            loop {
-                let waited = changed.wait_timeout_while(stopped(), pause, |stopped| !*stopped);
-                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
-                    return;
-                }
-                pause = work(&|| !*stopped());
-            }
-        })?;
-        Ok(Self { name, stop, thread })
-    }
-
-    /// Waits for what is under way.
-    fn stop(self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
-        if self.thread.join().is_err() {
-            tracing::error!("the thread {:?} had failed", self.name);
-        }
-    }
-}
-
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
         Self {
             engine: Arc::new(engine),
             facts,
-            window: None,
+            window: Arc::default(),
             volume_metrics: VolumeMetrics::default(),
             process: Arc::default(),
             tickers: Mutex::default(),
+            fill: Poker::default(),
             maintainer: Mutex::new(None),
             at_boot: Arc::default(),
             not_attached: Arc::default(),
+            listener: Arc::default(),
+            watcher: Mutex::new(None),
             _only: None,
         }
     }
@@ -158,7 +129,19 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Keeps what is deleted for so long.
     #[must_use]
     pub fn keeping_deleted(self, window: Option<Duration>) -> Self {
-        Self { window, ..self }
+        self.keep_deleted(window);
+        self
+    }
+
+    /// As [`EngineBackend::keeping_deleted`], from now on.
+    fn keep_deleted(&self, window: Option<Duration>) {
+        self.window.store(window.map_or(0, |window| window.as_secs()), Ordering::Relaxed);
+    }
+
+    /// For how long what is deleted now is kept; `None`: not at all.
+    fn window(&self) -> Option<Duration> {
+        let seconds = self.window.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// Which volumes have samples of their own.
@@ -169,28 +152,38 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
-        let (engine, process) = (self.engine.clone(), self.process.clone());
+        let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
+        let (facts, listener) = (self.facts.clone(), self.listener.clone());
         process.look();
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
             engine.refresh();
-            REFRESH_EVERY
+            if engine.has_unfinished_fills() {
+                fill.poke();
+            }
+            if let Some(listener) = listener.get() {
+                listener.problems(jobs::problems(&engine, &facts));
+            }
+            Some(REFRESH_EVERY)
         };
-        self.keep(Ticker::start("refresh", REFRESH_EVERY, work)?);
+        self.keep(Ticker::start("refresh", Poker::default(), Some(REFRESH_EVERY), work)?);
         Ok(())
     }
 
     /// Starts the thread that deletes for good what has been kept long enough.
     pub fn start_purging(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
-        // What was kept when the window was still open is deleted now that it is shut.
-        let window = self.window.map_or(0, |window| window.as_secs());
-        let every = PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let window = Arc::clone(&self.window);
+        // A window that is opened or shut while the daemon runs is seen with the next look.
+        let every = |window: u64| PURGE_EVERY.min(Duration::from_secs(window.max(1)));
+        let first = every(window.load(Ordering::Relaxed));
         let work = move |go_on: &dyn Fn() -> bool| {
+            // What was kept when the window was still open is deleted now that it is shut.
+            let window = window.load(Ordering::Relaxed);
             engine.purge_due(window, go_on);
-            every
+            Some(if window > 0 || engine.keeps_deleted() { every(window) } else { PURGE_EVERY })
         };
-        self.keep(Ticker::start("purge", every, work)?);
+        self.keep(Ticker::start("purge", Poker::default(), Some(first), work)?);
         Ok(())
     }
 
@@ -199,9 +192,10 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let engine = self.engine.clone();
         let work = move |go_on: &dyn Fn() -> bool| {
             engine.fill_unfinished(go_on);
-            FILL_EVERY
+            // Else it is poked when there is something again.
+            engine.has_unfinished_fills().then_some(FILL_EVERY)
         };
-        self.keep(Ticker::start("fill", FILL_FIRST, work)?);
+        self.keep(Ticker::start("fill", self.fill.clone(), Some(FILL_FIRST), work)?);
         Ok(())
     }
 
@@ -226,7 +220,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn start_guarding_space(&self) -> std::io::Result<()> {
         let engine = self.engine.clone();
         // A thread of its own, for a growth waits for changes of its VG. How soon it looks again the pools say.
-        self.keep(Ticker::start("space", Duration::ZERO, move |_| engine.guard_space())?);
+        let work = move |_: &dyn Fn() -> bool| Some(engine.guard_space());
+        self.keep(Ticker::start("space", Poker::default(), Some(Duration::ZERO), work)?);
         Ok(())
     }
 
@@ -276,8 +271,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     fn alive(&self) -> Result<Summary, String> {
         let dead = |name: &str| format!("the thread {name:?} has ended");
         let tickers = self.tickers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = tickers.iter().find(|ticker| ticker.thread.is_finished()) {
-            return Err(dead(ended.name));
+        if let Some(ended) = tickers.iter().find(|ticker| ticker.has_ended()) {
+            return Err(dead(ended.name()));
         }
         drop(tickers);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -313,6 +308,15 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             info::add_problem(&mut status, &problem, None);
         }
         Ok(status)
+    }
+
+    fn doctor(&self) -> Read<Vec<vol_api::Finding>> {
+        Ok(doctor::leftovers(self.engine.host()))
+    }
+
+    fn reconfigure(&self, config: &crate::config::Config) {
+        self.engine.set_pace(vol_engine::moving::Pace { share: config.move_share, rate: config.move_rate.0 });
+        self.keep_deleted(config.undelete_window.0);
     }
 
     fn df(&self) -> Read<Df> {
@@ -555,11 +559,29 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         change::scan(self, &request, dry_run)
     }
 
+    fn jobs(&self) -> Read<Vec<vol_api::JobInfo>> {
+        jobs::list(self)
+    }
+    fn job(&self, id: &str) -> Read<vol_api::JobInfo> {
+        jobs::show(self, id)
+    }
+    fn cancel_job(&self, id: &str, dry_run: bool) -> Change<vol_api::JobInfo> {
+        jobs::cancel(self, id, dry_run)
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        jobs::listen(&self.engine, listener.clone());
+        listener.problems(jobs::problems(&self.engine, &self.facts));
+        let _ = self.listener.set(listener);
+    }
+
     fn stopping(&self) {
         self.engine.halt_filling();
     }
 
     fn stop(&self) {
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watcher.stop();
+        }
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();

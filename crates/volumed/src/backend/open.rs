@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use vol_api::{DmTarget, KernelInfo, Problem};
-use vol_engine::host::{HostMut, HostRead as _};
+use vol_engine::host::{HostError, HostMut, HostRead as _};
 use vol_engine::moving::Pace;
 use vol_engine::{Engine, Progress};
 use vol_linux::{LinuxHost, LinuxOptions};
 
 use super::boot::{BootList, FSTAB};
+use super::watch::Deaf;
 use super::{EngineBackend, Facts};
 use crate::api::Backend;
 use crate::config::{Config, IoChoice};
@@ -33,7 +34,12 @@ pub fn open<H: HostMut + 'static>(
     let host = open_host(config)?;
     let io = host.io_backend();
     tracing::info!(reason = io.reason, "own I/O by {}", io.name);
-    let facts = facts(&host);
+    let mut facts = facts(&host);
+    // Before the disks are looked at, so that nothing comes or goes in between unheard.
+    let events = host.disk_events().unwrap_or_else(|error| {
+        facts.problems.push(deaf(&error));
+        Arc::new(Deaf::default())
+    });
     let engine = Engine::new(wrap(host)).telling(progress.clone());
     engine.set_pace(Pace { share: config.move_share, rate: config.move_rate.0 });
     if let Err(error) = engine.scan(&[], false) {
@@ -52,6 +58,7 @@ pub fn open<H: HostMut + 'static>(
     backend.start_purging().context("the purging thread")?;
     backend.start_filling().context("the filling thread")?;
     backend.start_maintaining().context("the maintaining thread")?;
+    backend.start_watching_disks(events).context("the thread that watches the disks")?;
     backend.start_guarding_space().context("the thread that lets pools grow")?;
     Ok(Arc::new(backend))
 }
@@ -72,6 +79,17 @@ pub fn open_host(config: &Config) -> anyhow::Result<LinuxHost> {
         guard_command: None,
     })
     .context("the daemon's own I/O")
+}
+
+/// Nothing is heard of disks: they are found all the same, later.
+fn deaf(error: &HostError) -> Problem {
+    tracing::warn!(%error, "disks that come and go are not told of: the daemon looks every few seconds");
+    Problem {
+        code: "disk_events_unavailable".to_owned(),
+        message: format!("the kernel does not tell of disks that come and go: {error}"),
+        hint: "they are looked for every 5 s instead; allow the daemon AF_NETLINK (RestrictAddressFamilies= in its unit), and restart it"
+            .to_owned(),
+    }
 }
 
 fn facts(host: &LinuxHost) -> Facts {

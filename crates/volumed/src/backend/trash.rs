@@ -18,7 +18,7 @@ fn delete<H: HostMut + 'static>(
     now: bool,
     dry_run: bool,
 ) -> Result<(Done<VolumeId>, Option<String>), EngineError> {
-    match backend.window.filter(|_| !now) {
+    match backend.window().filter(|_| !now) {
         None => Ok((backend.engine.delete_volume(vg, name, dry_run)?, None)),
         Some(window) => {
             let until = backend.engine.host().now().saturating_add(window.as_secs());
@@ -52,7 +52,7 @@ pub fn delete_snapshot<H: HostMut + 'static>(
 
 /// What can be taken back, the last deletion first.
 pub fn list<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: Option<&Name>) -> Read<Vec<DeletedInfo>> {
-    let window = backend.window.map(|window| window.as_secs());
+    let window = backend.window().map(|window| window.as_secs());
     let mut all = Vec::new();
     for vg in backend.vgs_to_list(vg)? {
         vg.read(|catalog| {

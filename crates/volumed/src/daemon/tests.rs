@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, raise};
 use vol_api::{Client, ClientError, ErrorCode, Health, Status};
 
 use super::*;
+use crate::cli::Args;
 use crate::server::tests::fake::Fake;
 
 fn config(dir: &Path) -> Config {
@@ -45,8 +46,9 @@ fn the_life_of_a_daemon() {
     let (recovered, recovering) = mpsc::channel();
     let daemon = thread::spawn({
         let config = config.clone();
+        let args = Args { config: Some(dir.path().join("volumed.toml")), ..Args::default() };
         move || {
-            run(config, move |_: &Config, _: &Arc<Progress>| {
+            run(Settings::new(args, config), move |_: &Config, _: &Arc<Progress>| {
                 recovering.recv()?;
                 Ok(Arc::<Fake>::default() as Arc<dyn Backend>)
             })
@@ -64,6 +66,32 @@ fn the_life_of_a_daemon() {
     let ready = until(&socket, Result::is_ok).unwrap();
     assert_eq!(ready.health, Health::Degraded);
     assert_eq!(ready.problems[0].code, "metrics_unavailable");
+
+    // Read again: what can change does, what cannot is named, and a bad file changes nothing.
+    let file = dir.path().join("volumed.toml");
+    let reread = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        raise(Signal::SIGHUP).unwrap();
+    };
+    let base = format!(
+        "run_dir = {:?}\nmetrics_listen = {:?}\n",
+        dir.path().join("run"),
+        taken.local_addr().unwrap().to_string()
+    );
+    let has = |code: &'static str| {
+        move |answer: &Result<Status, ClientError>| {
+            answer.as_ref().is_ok_and(|status| status.problems.iter().any(|problem| problem.code == code))
+        }
+    };
+    reread(&format!("{base}move_shar = 7"));
+    let refused = until(&socket, has("configuration_refused")).unwrap();
+    assert!(refused.problems.iter().any(|one| one.message.contains("did you mean \"move_share\"?")), "{refused:?}");
+    assert!(refused.restart_needed.is_empty());
+    reread(&format!("{base}io = \"plain\"\nlog = \"debug\""));
+    let accepted =
+        until(&socket, |answer| answer.as_ref().is_ok_and(|status| !status.restart_needed.is_empty())).unwrap();
+    assert_eq!(accepted.restart_needed, ["io"]);
+    assert!(!has("configuration_refused")(&Ok(accepted)));
 
     raise(Signal::SIGTERM).unwrap();
     daemon.join().unwrap().unwrap();

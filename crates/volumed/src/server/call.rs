@@ -7,25 +7,33 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathParams, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Bytes;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinError;
-use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES, parse_field};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES};
 
-use super::Front;
 use super::endpoint::Endpoint;
+use super::keys::{self, Begin, Key, Ticket};
 use super::operation::{self, Named, Operation, OperationId, Outcome};
 use super::reply::{Refusal, json, response};
+use super::target::Target;
+use super::{Front, lines};
 use crate::access::{Peer, Role};
 use crate::api::{Backend, Change, Read};
 
 /// Names the operation in the daemon's log and events.
 const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
+
+/// The same request under the same key is carried out once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that the answer is the one of then.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A request as far as HTTP goes.
 pub struct Call {
@@ -39,15 +47,19 @@ pub struct Call {
     /// Until the work takes it over.
     operation: Option<Operation>,
     id: OperationId,
+    method: Method,
+    key: Option<Key>,
+    /// It was carried out before, and this is the answer of then.
+    replayed: bool,
 }
 
 impl FromRequest<Arc<Front>> for Call {
-    type Rejection = Refusal;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let Some(peer) = parts.extensions.remove::<Peer>() else {
-            return Err(ApiError::internal("the connection has no peer").into());
+            return Err(Refusal::from(ApiError::internal("the connection has no peer")).into_response());
         };
         let endpoint =
             parts.extensions.get::<MatchedPath>().and_then(|path| operation::endpoint(&parts.method, path.as_str()));
@@ -59,11 +71,14 @@ impl FromRequest<Arc<Front>> for Call {
             Err(RawPathParamsRejection::MissingPathParams(_)) => Vec::new(),
             Err(rejection) => {
                 let error = ApiError::invalid(format!("path: {rejection}"));
-                operation.refused(&error);
-                return Err(error.into());
+                return Err(turned_away(operation, error));
             }
         };
         operation.about(operation::of_params(&params));
+        let key = match key_of(&parts.headers) {
+            Ok(key) => key.filter(|_| is_change),
+            Err(error) => return Err(turned_away(operation, error)),
+        };
         Ok(Self {
             front: Arc::clone(front),
             peer,
@@ -74,58 +89,38 @@ impl FromRequest<Arc<Front>> for Call {
             brings_relief: false,
             id: operation.id(),
             operation: Some(operation),
+            method: parts.method,
+            key,
+            replayed: false,
         })
     }
 }
 
-/// What a path names, read from its parameters.
-pub trait Target: Sized + Send + 'static {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError>;
+/// The answer to a request that cannot be read as far as its head goes.
+fn turned_away(operation: Operation, error: ApiError) -> Response {
+    let id = operation.id();
+    operation.refused(&error);
+    identified(Refusal::from(error).into_response(), id)
 }
 
-/// The parameter `key`; the routes name all that are asked for.
-fn param<'a>(params: &'a [(String, String)], key: &str) -> Result<&'a str, ApiError> {
-    let found = params.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    found.ok_or_else(|| ApiError::internal(format!("the route has no {key}")))
-}
-
-fn name(params: &[(String, String)], key: &str) -> Result<Name, ApiError> {
-    parse_field(key, param(params, key)?)
-}
-
-impl Target for () {
-    fn from_params(_: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(())
+/// The answer with the operation's id.
+fn identified(mut answer: Response, id: OperationId) -> Response {
+    // Letters, digits and a dash.
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        answer.headers_mut().insert(OPERATION_ID, id);
     }
+    answer
 }
 
-impl Target for Name {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        name(params, "vg")
-    }
-}
-
-impl Target for PvId {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        parse_field("id", param(params, "id")?)
-    }
-}
-
-impl Target for PoolPath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { vg: name(params, "vg")?, pool: name(params, "pool")? })
-    }
-}
-
-impl Target for VolumePath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { vg: name(params, "vg")?, volume: name(params, "volume")? })
-    }
-}
-
-impl Target for SnapshotPath {
-    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
-        Ok(Self { volume: VolumePath::from_params(params)?, snapshot: name(params, "snapshot")? })
+/// The key that the client gave its request.
+fn key_of(headers: &HeaderMap) -> Result<Option<Key>, ApiError> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).into_iter();
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) => Key::parse(one.as_bytes()).map(Some),
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid("Idempotency-Key: a request has one key, and this one has several"))
+        }
     }
 }
 
@@ -176,7 +171,7 @@ impl Call {
     /// Answers with the same text whenever it is asked for, during recovery too.
     pub async fn fixed(mut self, needed: Role, text: &'static str) -> Response {
         let look = |call: &mut Self| {
-            call.front.access.check(&call.peer, needed)?;
+            call.front.access().check(&call.peer, needed)?;
             let NoQuery {} = call.query()?;
             call.hand_over()
         };
@@ -212,7 +207,7 @@ impl Call {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize,
     {
-        self.front.access.check(&self.peer, needed)?;
+        self.front.access().check(&self.peer, needed)?;
         let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
         let backend = self.front.backend()?;
         let operation = self.hand_over()?;
@@ -223,6 +218,60 @@ impl Call {
             json(&result?)
         });
         finish(self.front.limits.read, late, job).await
+    }
+
+    /// Answers with lines that go on for long: this role, no body. `open` looks at the request, and what it answers sends the lines.
+    /// The operation has ended when it begins.
+    pub async fn lines<T, Q, O, S, W>(
+        mut self,
+        needed: Role,
+        open: impl FnOnce(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Send,
+    ) -> Response
+    where
+        T: Target,
+        Q: DeserializeOwned + Send,
+        O: Future<Output = Result<S, ApiError>> + Send,
+        S: FnOnce(mpsc::Sender<Bytes>) -> W + Send,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let front = Arc::clone(&self.front);
+        let opened = match self.may_follow(needed) {
+            Ok((target, query, backend, slot)) => open(front, backend, target, query).await.map(|send| (send, slot)),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Err(error) => self.respond(Err(Refusal::from(error))),
+            Ok((send, slot)) => {
+                if let Some(operation) = self.operation.take() {
+                    operation.end(Outcome::Answered);
+                }
+                let (to, answer) = lines::answer();
+                let work = send(to);
+                let limit = self.front.limits.follow;
+                tokio::spawn(async move {
+                    // The answer has its proper end then, which one that is cut off with its connection has not.
+                    let _ = tokio::time::timeout(limit, work).await;
+                    drop(slot);
+                });
+                self.identify(answer)
+            }
+        }
+    }
+
+    fn may_follow<T: Target, Q: DeserializeOwned>(
+        &self,
+        needed: Role,
+    ) -> Result<(T, Q, Arc<dyn Backend>, OwnedSemaphorePermit), ApiError> {
+        let front = &self.front;
+        front.access().check(&self.peer, needed)?;
+        let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
+        let backend = front.backend()?;
+        let class = if self.peer.credentials.uid == 0 { &front.root_followers } else { &front.followers };
+        let slot = Arc::clone(class).try_acquire_owned().map_err(|_| {
+            ApiError::new(ErrorCode::NotReady, "too many follow what happens already")
+                .with_hint("end some of the `volctl events --follow` and `volctl job wait` that run")
+        })?;
+        Ok((target, query, backend, slot))
     }
 
     /// Answers a change that has a body.
@@ -237,13 +286,14 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
-            let body: B = parse_body(&self.read_body().await?)?;
+            let bytes = self.read_body().await?;
+            let body: B = parse_body(&bytes)?;
             if let Some(operation) = &mut self.operation {
                 operation.about(body.object());
             }
-            Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run).await?)
+            Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run, &bytes).await?)
         };
         let answer = answer.await;
         self.respond(answer)
@@ -260,11 +310,11 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
             self.no_body().await?;
             let DeleteQuery { now, dry_run } = query;
-            Ok(self.carry_out(move |backend| act(backend, target, now, dry_run), dry_run).await?)
+            Ok(self.carry_out(move |backend| act(backend, target, now, dry_run), dry_run, &[]).await?)
         };
         let answer = answer.await;
         self.respond(answer)
@@ -281,10 +331,10 @@ impl Call {
         R: Serialize,
     {
         let answer = async {
-            self.front.access.check(&self.peer, needed)?;
+            self.front.access().check(&self.peer, needed)?;
             let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
             self.no_body().await?;
-            Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run).await?)
+            Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run, &[]).await?)
         };
         let answer = answer.await;
         self.respond(answer)
@@ -297,7 +347,7 @@ impl Call {
 
     /// The answer; what never came to its work has ended with it.
     fn respond(mut self, answer: Result<Vec<u8>, Refusal>) -> Response {
-        let mut answer = match answer {
+        let answer = match answer {
             Ok(body) => response(StatusCode::OK, body),
             Err(refusal) => {
                 if let Some(operation) = self.operation.take() {
@@ -306,9 +356,14 @@ impl Call {
                 refusal.into_response()
             }
         };
-        // Letters, digits and a dash.
-        if let Ok(id) = HeaderValue::from_str(&self.id.to_string()) {
-            answer.headers_mut().insert(OPERATION_ID, id);
+        self.identify(answer)
+    }
+
+    /// The answer with what is told of it in its head.
+    fn identify(&self, answer: Response) -> Response {
+        let mut answer = identified(answer, self.id);
+        if self.replayed {
+            answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
         answer
     }
@@ -352,6 +407,7 @@ impl Call {
         &mut self,
         act: impl FnOnce(&dyn Backend) -> Change<R> + Send + 'static,
         dry_run: bool,
+        body: &[u8],
     ) -> Result<Vec<u8>, ApiError> {
         if let Some(operation) = &mut self.operation {
             operation.set_dry_run(dry_run);
@@ -361,6 +417,13 @@ impl Call {
         if self.front.is_stopping() {
             return Err(stopping());
         }
+        let ticket = match self.key.clone().filter(|_| !dry_run) {
+            None => None,
+            Some(key) => match self.use_key(&key, body).await? {
+                Ok(ticket) => Some(ticket),
+                Err(answer) => return Ok(answer.as_bytes().to_vec()),
+            },
+        };
         let turns = if self.brings_relief { &self.front.relief } else { &self.front.changes };
         let asked = Instant::now();
         let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| stopping())?;
@@ -368,12 +431,53 @@ impl Call {
         operation.has_turn(asked.elapsed());
         let late = operation.late();
         let job = tokio::task::spawn_blocking(move || {
+            if let Some(ticket) = &ticket {
+                ticket.record_begun();
+            }
             let result = act(&*backend);
             drop(turn);
             operation.end(Outcome::of_change(&result));
-            json(&result?)
+            let answer = result.and_then(|changed| json(&changed));
+            if let Some(ticket) = ticket {
+                ticket.end(&answer);
+            }
+            answer
         });
         finish(self.front.limits.change, late, job).await
+    }
+
+    /// The right to carry out a request under its key; or the answer that it had, waited for if it is carried out just now.
+    async fn use_key(&mut self, key: &Key, body: &[u8]) -> Result<Result<Ticket, Arc<str>>, ApiError> {
+        let target = self.uri.path_and_query().map_or("", |target| target.as_str());
+        let fingerprint = keys::fingerprint(self.method.as_str(), target, body);
+        let (what, object) = match &self.operation {
+            Some(operation) => (operation.what(), operation.object().map(str::to_owned)),
+            None => (operation::UNKNOWN, None),
+        };
+        let front = Arc::clone(&self.front);
+        let answer = loop {
+            let uid = self.peer.credentials.uid;
+            match front.keys.begin(uid, key, fingerprint.clone(), what, object.clone())? {
+                Begin::New(ticket) => return Ok(Ok(ticket)),
+                Begin::Again(answer) => break answer,
+                Begin::Wait(mut told) => {
+                    let waited = tokio::time::timeout(front.limits.change, told.wait_for(Option::is_some)).await;
+                    match waited {
+                        Err(_) => return Err(too_long(front.limits.change)),
+                        // It was given up before it was begun.
+                        Ok(Err(_)) => {}
+                        Ok(Ok(answer)) => {
+                            if let Some(answer) = answer.clone() {
+                                break answer?;
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        self.replayed = true;
+        self.hand_over()?.end(Outcome::Answered);
+        Ok(Err(answer))
     }
 }
 
@@ -402,9 +506,13 @@ async fn finish(
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(ApiError::internal("volumed has a defect here: the request failed half way")
             .with_hint("the daemon's log has the details; please report it")),
-        Err(_) => Err(ApiError::new(ErrorCode::Timeout, format!("it takes longer than {} s", limit.as_secs()))
-            .with_hint("a change goes on in the background: look at the object again later")),
+        Err(_) => Err(too_long(limit)),
     }
+}
+
+fn too_long(limit: Duration) -> ApiError {
+    ApiError::new(ErrorCode::Timeout, format!("it takes longer than {} s", limit.as_secs()))
+        .with_hint("a change goes on in the background: look at the object again later")
 }
 
 fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 use super::{Limits, stopped};
 
+mod stall;
+
 /// Read buffer, and so the longest request head in bytes: 128-byte names and a 4 KiB path in percent encoding fit.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
 
@@ -33,7 +35,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_MAX_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stall::Patient::new(stream, limits.stall)), service);
     let mut connection = pin!(connection);
     let mut end = pin!(tokio::time::sleep(limits.connection));
     let mut told = false;

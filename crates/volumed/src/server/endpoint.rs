@@ -1,13 +1,17 @@
 //! What an endpoint is, for everything that goes through the list of them: the router, the OpenAPI document, tests.
 
+use std::sync::Arc;
+
+use hyper::body::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vol_api::REQUEST_BODY_MAX_BYTES;
+use tokio::sync::mpsc;
+use vol_api::{ApiError, REQUEST_BODY_MAX_BYTES};
 
 use super::Front;
-use super::call::Target;
 use super::operation::Named;
+use super::target::Target;
 use crate::access::Role;
 use crate::api::{Backend, Change, Read};
 
@@ -122,6 +126,19 @@ pub trait Api {
 
     /// A JSON document that is always the same, also during recovery.
     fn fixed(&mut self, endpoint: Endpoint, text: &'static str);
+
+    /// A read whose answer goes on for long: lines of JSON, each an `R`. `open` looks at the request, and what it answers sends the lines.
+    fn stream<R, T, Q, O, S, W>(
+        &mut self,
+        endpoint: Endpoint,
+        open: impl Fn(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Clone + Send + Sync + 'static,
+    ) where
+        R: Answer,
+        T: Target,
+        Q: Asked,
+        O: Future<Output = Result<S, ApiError>> + Send + 'static,
+        S: FnOnce(mpsc::Sender<Bytes>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static;
 
     /// A change without a body.
     fn change<T: Target, R: Answer>(

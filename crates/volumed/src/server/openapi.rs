@@ -4,17 +4,22 @@
 //! `cargo run -p volumed --example openapi` writes it anew.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use hyper::body::Bytes;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
-use vol_api::{ErrorBody, ErrorCode, Outcome, Plan, schema};
+use tokio::sync::mpsc;
+use vol_api::{ApiError, ErrorBody, ErrorCode, Outcome, Plan, schema};
 
 use super::Front;
-use super::call::{ChangeQuery, DeleteQuery, NoQuery, Target};
+use super::call::{ChangeQuery, DeleteQuery, NoQuery};
 use super::endpoint::{Answer, Api, Asked, Endpoint};
+use super::keys::KEY_MAX;
 use super::operation::Named;
 use super::routes;
+use super::target::Target;
 use crate::api::{Backend, Change, Read};
 
 #[cfg(test)]
@@ -30,6 +35,7 @@ const ABOUT: &str = "HTTP/1.1 with JSON bodies on a Unix socket. docs/control-ap
 - Times are RFC 3339 in UTC. What is not known is `null`, a list without members `[]`; keys are never left out of an answer.
 - Within `/v1` keys are added, never renamed or removed. A request with a key or a query parameter that is not known is refused.
 - The same request twice is one effect: the second answers `\"changed\": false`.
+- A change with an `Idempotency-Key` is carried out once: the same request of the same user under the same key is answered as it was then, for 24 hours.
 - With `dry_run=true` nothing is changed, and the answer is the plan that would run.
 - Who connects is known from the kernel. `x-volumed-role` says which role an operation needs: `observe`, `provision` or `admin`, each
   of which includes those before it. Who has less hears 403 before the body is read.
@@ -95,11 +101,59 @@ fn headers() -> Value {
     }})
 }
 
+/// Of the answer to a change that was carried out.
+fn headers_of_change() -> Value {
+    let mut headers = headers();
+    headers["idempotency-replayed"] = json!({
+        "description": "It was carried out before under the same `Idempotency-Key`, and this is the answer of then",
+        "required": false, "schema": {"type": "string", "enum": ["true"]},
+    });
+    headers
+}
+
+/// Of every change.
+fn idempotency_key() -> Value {
+    json!({
+        "name": "Idempotency-Key", "in": "header", "required": false,
+        "description": "Carries the request out once, however often it is sent under this key; best a UUID. Visible ASCII characters",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[!-~]+$"},
+    })
+}
+
+/// In which form the answer comes.
+enum Form {
+    /// One JSON value.
+    One(Value),
+    /// The same, of a change.
+    Changed(Value),
+    /// Lines of JSON, each of which fits this schema.
+    Lines(Value),
+}
+
+impl Form {
+    /// The answer as the document has it.
+    fn told(self) -> Value {
+        let json = |schema| json!({"application/json": {"schema": schema}});
+        let (headers, content) = match self {
+            Self::One(schema) => (headers(), json(schema)),
+            Self::Changed(schema) => (headers_of_change(), json(schema)),
+            // OpenAPI 3.1 has no word for the schema of a line.
+            Self::Lines(schema) => (
+                headers(),
+                json!({"application/x-ndjson": {
+                    "schema": {"type": "string", "description": "Lines of JSON, each as `x-volumed-line` says"}, "x-volumed-line": schema,
+                }}),
+            ),
+        };
+        json!({"description": "As asked for", "headers": headers, "content": content})
+    }
+}
+
 /// What an endpoint takes and answers.
 struct Shape {
     query: Schema,
     body: Option<Schema>,
-    answer: Value,
+    answer: Form,
     errors: Vec<u16>,
 }
 
@@ -147,6 +201,7 @@ impl Description {
                     "vg" => ("Name of the volume group", "data"),
                     "pool" => ("Name of the pool", "tank"),
                     "volume" => ("Name of the volume", "pg"),
+                    "job" => ("Id of the job", "wipe-4663a1f3-6c3f-4c1e-9d5f-1f4e1d2c3b4a"),
                     "snapshot" => ("Name of the snapshot", "before"),
                     _ => panic!("say here what {{{name}}} in {path} is"),
                 };
@@ -165,9 +220,10 @@ impl Description {
         let Endpoint { operation, verb, path, role, summary, details, example, body_max, brings_relief: _ } = endpoint;
         let mut parameters = self.path_parameters(path);
         parameters.extend(query_parameters(&shape.query));
-        let mut responses = json!({"200": {
-            "description": "As asked for", "headers": headers(), "content": {"application/json": {"schema": shape.answer}},
-        }});
+        if matches!(shape.answer, Form::Changed(_)) {
+            parameters.push(idempotency_key());
+        }
+        let mut responses = json!({"200": shape.answer.told()});
         let statuses = statuses();
         for status in shape.errors {
             let (name, _) = &statuses[&status];
@@ -206,17 +262,16 @@ impl Description {
 
     fn add_change<Q: JsonSchema, R: JsonSchema>(&mut self, endpoint: Endpoint, body: Option<Schema>) {
         let errors = vec![400, 403, 404, 408, 409, 413, 422, 500, 501, 503, 504, 507];
-        let shape = Shape { query: self.asked.root_schema_for::<Q>(), body, answer: self.changed::<R>(), errors };
+        let shape = Shape {
+            query: self.asked.root_schema_for::<Q>(),
+            body,
+            answer: Form::Changed(self.changed::<R>()),
+            errors,
+        };
         self.add(endpoint, shape);
     }
-}
 
-impl Api for Description {
-    fn read<T: Target, Q: Asked, R: Answer>(
-        &mut self,
-        endpoint: Endpoint,
-        _: impl Fn(&dyn Backend, T, Q) -> Read<R> + Clone + Send + Sync + 'static,
-    ) {
+    fn add_read<Q: JsonSchema>(&mut self, endpoint: Endpoint, answer: Form) {
         let query = self.asked.root_schema_for::<Q>();
         let mut errors = vec![400, 403, 500, 503, 504];
         if endpoint.path.contains('{') || query.as_value()["properties"].get("vg").is_some() {
@@ -226,8 +281,18 @@ impl Api for Description {
         if endpoint.path.contains('{') {
             errors.extend([409, 501]);
         }
-        let answer = self.answered.subschema_for::<R>().into();
         self.add(endpoint, Shape { query, body: None, answer, errors });
+    }
+}
+
+impl Api for Description {
+    fn read<T: Target, Q: Asked, R: Answer>(
+        &mut self,
+        endpoint: Endpoint,
+        _: impl Fn(&dyn Backend, T, Q) -> Read<R> + Clone + Send + Sync + 'static,
+    ) {
+        let answer = Form::One(self.answered.subschema_for::<R>().into());
+        self.add_read::<Q>(endpoint, answer);
     }
 
     fn read_with_front<R: Answer>(
@@ -240,8 +305,24 @@ impl Api for Description {
 
     fn fixed(&mut self, endpoint: Endpoint, _: &'static str) {
         let query = self.asked.root_schema_for::<NoQuery>();
-        let answer = json!({"type": "object"});
+        let answer = Form::One(json!({"type": "object"}));
         self.add(endpoint, Shape { query, body: None, answer, errors: vec![400, 403] });
+    }
+
+    fn stream<R, T, Q, O, S, W>(
+        &mut self,
+        endpoint: Endpoint,
+        _: impl Fn(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Clone + Send + Sync + 'static,
+    ) where
+        R: Answer,
+        T: Target,
+        Q: Asked,
+        O: Future<Output = Result<S, ApiError>> + Send + 'static,
+        S: FnOnce(mpsc::Sender<Bytes>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let answer = Form::Lines(self.answered.subschema_for::<R>().into());
+        self.add_read::<Q>(endpoint, answer);
     }
 
     fn change<T: Target, R: Answer>(

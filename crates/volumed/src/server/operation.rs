@@ -214,6 +214,10 @@ impl Operation {
     pub const fn what(&self) -> &'static str {
         self.finished.what
     }
+    /// What it is about, as far as that is known.
+    pub fn object(&self) -> Option<&str> {
+        self.finished.object.as_deref()
+    }
     /// What it is about, cut to [`OBJECT_MAX_CHARS`] and without control characters; `None` changes nothing.
     pub fn about(&mut self, object: Option<String>) {
         if let Some(object) = object {

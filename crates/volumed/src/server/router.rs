@@ -6,14 +6,17 @@ use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing;
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
 use vol_api::ApiError;
 
 use super::Front;
-use super::call::{Call, NoQuery, Target};
+use super::call::{Call, NoQuery};
 use super::endpoint::{Answer, Api, Asked, Endpoint, Verb};
 use super::operation::Named;
 use super::reply::Refusal;
 use super::routes;
+use super::target::Target;
 use crate::api::{Backend, Change, Read};
 
 /// All endpoints, and an error for everything else.
@@ -62,6 +65,21 @@ impl Api for Routes {
 
     fn fixed(&mut self, endpoint: Endpoint, text: &'static str) {
         self.add(&endpoint, move |call| call.at(&endpoint).fixed(endpoint.role, text));
+    }
+
+    fn stream<R, T, Q, O, S, W>(
+        &mut self,
+        endpoint: Endpoint,
+        open: impl Fn(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Clone + Send + Sync + 'static,
+    ) where
+        R: Answer,
+        T: Target,
+        Q: Asked,
+        O: Future<Output = Result<S, ApiError>> + Send + 'static,
+        S: FnOnce(mpsc::Sender<Bytes>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.add(&endpoint, move |call| call.at(&endpoint).lines(endpoint.role, open.clone()));
     }
 
     fn change<T: Target, R: Answer>(

@@ -16,6 +16,7 @@ use super::call::NoQuery;
 use super::endpoint::{Api, delete, get, post};
 use crate::access::Role::{Admin, Observe, Provision};
 
+mod events;
 mod life;
 
 /// The OpenAPI document, of which a test says whether it is what this list makes.
@@ -95,12 +96,18 @@ pub fn all(api: &mut impl Api) {
     snapshots(api);
     life::life(api);
     usage(api);
+    events::events(api);
 }
 
 fn whole(api: &mut impl Api) {
     api.read_with_front(
         get("status.show", Observe, "/v1/status", "The daemon, and everything that is not as it should be"),
         |front, b| b.status().map(|status| front.complete(status)),
+    );
+    api.read_with_front(
+        get("doctor.show", Observe, "/v1/doctor", "What the daemon sees of the machine that it runs on")
+            .details("Asks the kernel, and takes half a second if a device is suspended."),
+        |front, b| Ok(front.examine(b.status()?, b.doctor()?)),
     );
     api.fixed(get("openapi.show", Observe, "/v1/openapi.json", "This document"), OPENAPI);
     api.read(get("df.show", Observe, "/v1/df", "The space of volume groups and pools"), |b, (), NoQuery {}| b.df());

@@ -1,4 +1,5 @@
 pub(crate) mod fake;
+mod rude;
 
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,13 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 79] = [
+pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 85] = [
     ("GET", "/v1/openapi.json", "", "observe"),
+    ("GET", "/v1/events?since=0&follow=false", "", "observe"),
+    ("GET", "/v1/jobs", "", "observe"),
+    ("GET", "/v1/jobs/wipe-0", "", "observe"),
+    ("GET", "/v1/jobs/wipe-0/follow", "", "observe"),
+    ("POST", "/v1/jobs/wipe-0/cancel", "", "provision"),
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("GET", "/v1/pvs?vg=data&selector=tier", "", "observe"),
@@ -41,6 +47,7 @@ pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 79] = [
     ("POST", "/v1/snapshots/data/pg/before/protect", "", "provision"),
     ("POST", "/v1/snapshots/data/pg/before/unprotect", "", "provision"),
     ("GET", "/v1/status", "", "observe"),
+    ("GET", "/v1/doctor", "", "observe"),
     ("GET", "/v1/df", "", "observe"),
     ("GET", "/v1/vgs", "", "observe"),
     ("GET", "/v1/vgs/data", "", "observe"),
@@ -157,6 +164,7 @@ async fn what_is_asked_for_reaches_the_backend() {
     assert_eq!(
         changes,
         [
+            "cancel_job wipe-0",
             "clone_volume copy",
             "create_snapshots 2",
             "rollback data/pg@before true",

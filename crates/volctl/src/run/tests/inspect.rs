@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 use vol_api::{CheckFinding, PvCheck, PvInfo, PvList};
+use vol_api::{Doctor, Finding, Level};
 
 use super::fake::Daemon;
 
@@ -173,4 +174,29 @@ fn check_asks_the_daemon_for_all_it_knows_and_reads_the_others_itself() {
     let ran = daemon.volctl(&format!("pv check {path}"));
     assert_eq!(ran.exit, 0, "{} {}", ran.out, ran.err);
     assert!(ran.out.contains("of VG data, at commit 2: ok ("), "{}", ran.out);
+}
+
+#[test]
+fn doctor_shows_what_the_daemon_says_with_what_to_do_and_exits_by_the_worst() {
+    let daemon = |findings: Vec<Finding>| Daemon::start().answer("GET /v1/doctor", &Doctor::new(findings));
+    let problem = Finding::new("mount_namespace", Level::Problem, "of its own\u{1b}[31m", "take out PrivateTmp=");
+    let ran = daemon(vec![Finding::ok("limit_files", "descriptors: 65536"), problem]).volctl("doctor");
+    assert_eq!(ran.exit, 1, "{}", ran.err);
+    assert!(ran.out.contains("ok       limit_files"), "{}", ran.out);
+    assert!(
+        ran.out.contains("of its own\\u{1b}[31m\n") && ran.out.contains("do: take out PrivateTmp=\n"),
+        "{}",
+        ran.out
+    );
+    let quiet = daemon(vec![Finding::ok("limit_files", "descriptors: 65536")]).volctl("doctor -q");
+    assert!(!quiet.out.contains("limit_files"), "{}", quiet.out);
+    let json = daemon(vec![Finding::ok("limit_files", "descriptors: 65536")]).volctl("doctor -o json");
+    let doctor: Doctor = serde_json::from_str(&json.out).unwrap();
+    assert!(doctor.findings.iter().any(|one| one.check == "limit_files"));
+    let expected = match doctor.level {
+        Level::Ok | Level::Note => 0,
+        Level::Warning => 10,
+        Level::Problem => 1,
+    };
+    assert_eq!(json.exit, expected);
 }

@@ -1,5 +1,5 @@
 use vol_api::Health;
-use vol_engine::host::HostErrorKind;
+use vol_engine::host::{HostErrorKind, HostRead as _};
 use vol_sim::{CrashMode, EffectKind, Fault};
 
 use super::*;
@@ -47,6 +47,28 @@ fn a_missing_disk_is_degraded_everywhere_it_shows() {
     assert!(!outcome(backend.scan(vol_api::ScanRequest { files: vec![] }, false)).changed);
     assert_eq!(codes(&backend), Vec::<String>::new(), "after the disk came back");
     assert_eq!(backend.status().unwrap().health, Health::Ok);
+}
+
+#[test]
+fn a_disk_that_goes_and_comes_is_followed_without_a_request() {
+    let (host, backend) = without_the_last_of(&["/dev/sda", "/dev/sdb", "/dev/sdc"]);
+    backend.start_watching_disks(backend.engine.host().disk_events().unwrap()).unwrap();
+    let comes_to = |expected: &[&str]| {
+        let begun = std::time::Instant::now();
+        while codes(&backend) != expected {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", codes(&backend));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    host.reattach("/dev/sdc");
+    comes_to(&[]);
+    host.remove_disk("/dev/sda");
+    comes_to(&["pv_missing"]);
+    host.reattach("/dev/sda");
+    comes_to(&[]);
+    let begun = std::time::Instant::now();
+    backend.stop();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "its wait is ended");
 }
 
 #[test]

@@ -53,6 +53,15 @@ impl Document {
         if let Some(name) = told["$ref"].as_str() {
             told = self.0.pointer(name.strip_prefix('#').unwrap()).unwrap();
         }
+        let line = &told["content"]["application/x-ndjson"]["x-volumed-line"];
+        if !line.is_null() {
+            assert!(!answer.is_empty() && answer.ends_with('\n'), "{what}");
+            for answer in answer.lines() {
+                let answer: Value = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}. {what}"));
+                assert_eq!(misfit(&self.0, line, &answer, Keys::NoOthers), None, "{what}");
+            }
+            return;
+        }
         let schema = &told["content"]["application/json"]["schema"];
         assert!(!schema.is_null(), "the document knows no such status. {what}");
         let answer: Value = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}. {what}"));
@@ -133,6 +142,9 @@ async fn every_answer_is_one_that_the_document_tells_of() {
         ("GET", "/v1/vgs/-x", ""),
         ("GET", "/v1/vgs?frob=1", ""),
         ("GET", "/v1/pools?vg=other", ""),
+        ("GET", "/v1/events?since=-1", ""),
+        ("GET", "/v1/jobs/other", ""),
+        ("GET", "/v1/jobs/other/follow", ""),
         ("DELETE", "/v1/vgs/panic", ""),
         ("DELETE", "/v1/vgs/data", "{}"),
         ("POST", "/v1/vgs", "{"),
@@ -141,6 +153,50 @@ async fn every_answer_is_one_that_the_document_tells_of() {
         let (status, answer) = server.raw(method, path, body).await;
         assert!(status >= 400, "{method} {path}");
         document.check(method, path, status, &answer);
+    }
+}
+
+/// The head of an answer, and which of the headers that the document tells of are in it.
+#[tokio::test]
+async fn the_headers_of_answers_are_those_that_the_document_tells_of() {
+    let (document, server) = (document(), Server::start());
+    let create = |headers: &str, body: &str| {
+        let len = body.len();
+        format!("POST /v1/vgs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n{headers}\r\n{body}")
+    };
+    let good = r#"{"name":"data","devices":["/dev/sdb"]}"#;
+    let one = document.find("POST", "/v1/vgs");
+    for (headers, body, status, replayed) in [
+        ("", good, "200", false),
+        ("idempotency-key: k1\r\n", good, "200", false),
+        ("idempotency-key: k1\r\n", good, "200", true),
+        ("idempotency-key: k2\r\n", "{", "400", false),
+        // The head alone says that these are wrong.
+        ("idempotency-key: a b\r\n", good, "400", false),
+        ("idempotency-key: a\r\nidempotency-key: b\r\n", good, "400", false),
+    ] {
+        let answer = server.bytes(create(headers, body).into_bytes()).await;
+        let head = answer.split("\r\n\r\n").next().unwrap().to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{headers}: {answer}");
+        let mut told = &one.it["responses"][status];
+        if let Some(name) = told["$ref"].as_str() {
+            told = document.0.pointer(name.strip_prefix('#').unwrap()).unwrap();
+        }
+        for (name, it) in told["headers"].as_object().unwrap() {
+            let there = head.contains(&format!("\r\n{name}: "));
+            assert!(there || it["required"] == false, "{headers}: {answer}");
+        }
+        assert_eq!(head.contains("\r\nidempotency-replayed: true"), replayed, "{headers}: {answer}");
+    }
+    let told = one.it["parameters"].as_array().unwrap();
+    let key = told.iter().find(|one| one["name"] == "Idempotency-Key").unwrap();
+    let long = "x".repeat(crate::server::keys::KEY_MAX);
+    for (text, right) in [("a", true), ("", false), ("a b", false), (long.as_str(), true), (&format!("{long}x"), false)]
+    {
+        assert_eq!(crate::server::keys::Key::parse(text.as_bytes()).is_ok(), right, "{text}");
+        if !text.contains(' ') {
+            assert_eq!(misfit(&document.0, &key["schema"], &json!(text), Keys::AsTold).is_none(), right, "{text}");
+        }
     }
 }
 
@@ -209,7 +265,7 @@ fn refs(value: &Value, all: &mut Vec<String>) {
 fn template(written: &str) -> String {
     let path = written.split('?').next().unwrap_or_default();
     let part = |part: &str| match part {
-        "VG" | "POOL" | "VOLUME" | "SNAPSHOT" | "ID" => format!("{{{}}}", part.to_ascii_lowercase()),
+        "VG" | "POOL" | "VOLUME" | "SNAPSHOT" | "ID" | "JOB" => format!("{{{}}}", part.to_ascii_lowercase()),
         other => other.to_owned(),
     };
     path.split('/').map(part).collect::<Vec<_>>().join("/")

@@ -1,11 +1,14 @@
 //! What each endpoint is called, in the log, in events and in metrics: `OBJECT.VERB`, as `volctl` has it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::http::Method;
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
+use vol_api::ApiError;
 
 use super::super::endpoint::{Answer, Api, Asked, Endpoint as Listed};
-use super::super::{Front, call::Target, routes};
+use super::super::{Front, routes, target::Target};
 use super::Named;
 use crate::api::{Backend, Change, Read};
 
@@ -66,6 +69,20 @@ impl Api for Names {
         self.add(&endpoint);
     }
     fn fixed(&mut self, endpoint: Listed, _: &'static str) {
+        self.add(&endpoint);
+    }
+    fn stream<R, T, Q, O, S, W>(
+        &mut self,
+        endpoint: Listed,
+        _: impl Fn(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Clone + Send + Sync + 'static,
+    ) where
+        R: Answer,
+        T: Target,
+        Q: Asked,
+        O: Future<Output = Result<S, ApiError>> + Send + 'static,
+        S: FnOnce(mpsc::Sender<Bytes>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
         self.add(&endpoint);
     }
     fn change<T: Target, R: Answer>(

@@ -15,7 +15,7 @@ use vol_api::*;
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 use crate::access::{Access, Credentials};
-use crate::api::{Backend, Change, Life, Read};
+use crate::api::{Backend, Change, Life, Listener, Read};
 use crate::config::Config;
 use crate::server::{Front, Limits, run};
 
@@ -42,6 +42,8 @@ pub struct Fake {
     pub begun: AtomicUsize,
     pub ended: AtomicUsize,
     gate: (Mutex<bool>, Condvar),
+    pub looks: AtomicUsize,
+    pub listener: Mutex<Option<Arc<dyn Listener>>>,
 }
 
 impl Fake {
@@ -310,6 +312,22 @@ impl Backend for Fake {
     fn init(&self, _: Init, dry_run: bool) -> Change<InitInfo> {
         self.change("init".into(), dry_run)
     }
+    fn jobs(&self) -> Read<Vec<JobInfo>> {
+        Ok(vec![])
+    }
+    /// `wipe-N` is done when it has been looked at N times.
+    fn job(&self, id: &str) -> Read<JobInfo> {
+        let Some(total) = id.strip_prefix("wipe-").and_then(|count| count.parse().ok()) else { return missing() };
+        let looks = self.looks.fetch_add(1, Ordering::SeqCst) as u64;
+        let state = if looks >= total { JobPhase::Done } else { JobPhase::Running };
+        Ok(JobInfo { id: id.into(), state, done_bytes: looks, total_bytes: total, ..JobInfo::default() })
+    }
+    fn cancel_job(&self, id: &str, dry_run: bool) -> Change<JobInfo> {
+        self.change(format!("cancel_job {id}"), dry_run)
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        *self.listener.lock().unwrap() = Some(listener);
+    }
     fn scan(&self, _: ScanRequest, dry_run: bool) -> Change<ScanInfo> {
         self.change("scan".into(), dry_run)
     }
@@ -335,7 +353,16 @@ impl Server {
 
     pub fn limits() -> Limits {
         let short = Duration::from_millis(800);
-        Limits { head: short, body: short, changes: 2, connections: 8, strangers: 1, ..Limits::default() }
+        Limits {
+            head: short,
+            body: short,
+            stall: short,
+            followers: 2,
+            changes: 2,
+            connections: 8,
+            strangers: 1,
+            ..Limits::default()
+        }
     }
 
     /// Still in recovery.
@@ -395,5 +422,21 @@ impl Server {
 
 fn split(answer: &str) -> (u16, String) {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (status, String::new()) };
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    (status, if chunked { unchunked(body) } else { body.to_owned() })
+}
+
+/// The text of an answer whose length was not known when it began, which has to have its proper end.
+fn unchunked(mut body: &str) -> String {
+    let mut text = String::new();
+    loop {
+        let (len, rest) = body.split_once("\r\n").expect("the answer was cut off");
+        let len = usize::from_str_radix(len, 16).unwrap();
+        if len == 0 {
+            return text;
+        }
+        text.push_str(&rest[..len]);
+        body = rest[len..].strip_prefix("\r\n").unwrap();
+    }
 }

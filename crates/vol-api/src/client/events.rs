@@ -1,0 +1,89 @@
+//! Events, and jobs.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use hyper::body::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::{Client, ClientError};
+use crate::error::ErrorBody;
+use crate::event::{Event, JobInfo, JobList};
+use crate::outcome::Changed;
+
+/// The daemon says every fifteen seconds that it lives.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// The longest line; the daemon's have a few kilobytes.
+const LINE_MAX_BYTES: usize = 1 << 20;
+
+impl Client {
+    /// What happened after the event `since` of this run of the daemon (`None`: all that is kept, or when following nothing before
+    /// now), and with `follow` what happens from then on. Ends when `hear` breaks, or when the daemon ends the answer, as it does after a
+    /// while: ask again then with the last sequence.
+    pub async fn events(
+        &self,
+        since: Option<(&str, u64)>,
+        follow: bool,
+        hear: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let since = since.map_or(String::new(), |(run, since)| match run {
+            "" => format!("&since={since}"),
+            run => format!("&run={run}&since={since}"),
+        });
+        self.lines(&format!("events?follow={follow}{since}"), hear).await
+    }
+
+    pub async fn jobs(&self) -> Result<JobList, ClientError> {
+        self.get("jobs").await
+    }
+    pub async fn job(&self, id: &str) -> Result<JobInfo, ClientError> {
+        self.get(&format!("jobs/{id}")).await
+    }
+    /// How far a job is, each second and at its end. Ends as [`Client::events`] does.
+    pub async fn follow_job(&self, id: &str, hear: impl FnMut(JobInfo) -> ControlFlow<()>) -> Result<(), ClientError> {
+        self.lines(&format!("jobs/{id}/follow"), hear).await
+    }
+    /// What it had taken is taken back.
+    pub async fn cancel_job(&self, id: &str, dry: bool) -> Result<Changed<JobInfo>, ClientError> {
+        self.change(Method::POST, &format!("jobs/{id}/cancel"), None::<&()>, dry).await
+    }
+
+    /// An answer of many lines, each a JSON value.
+    async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut hear: impl FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let silent = |_| ClientError::Timeout { after: SILENCE_MAX };
+        let asked = tokio::time::timeout(SILENCE_MAX, self.ask(Method::GET, path, Bytes::new()));
+        let (response, _connection) = asked.await.map_err(silent)??;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(silent)? {
+            let frame = frame.map_err(|error| self.protocol(error.to_string()))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            if !status.is_success() {
+                continue;
+            }
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if hear(self.decode(&line)?).is_break() {
+                    return Ok(());
+                }
+            }
+            if text.len() > LINE_MAX_BYTES {
+                return Err(self.protocol("a line without an end".to_owned()));
+            }
+        }
+        if status.is_success() {
+            return Ok(());
+        }
+        match serde_json::from_slice::<ErrorBody>(&text) {
+            Ok(answer) => Err(answer.error.into()),
+            Err(_) => Err(self.protocol(format!("HTTP status {status} without an error body"))),
+        }
+    }
+}

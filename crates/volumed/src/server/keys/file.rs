@@ -1,0 +1,139 @@
+//! The file that keeps keys over a restart: a line of JSON for each beginning and each end; the last line about a key counts.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{KEPT_MAX, KEPT_SECONDS};
+
+/// In the state directory.
+const NAME: &str = "idempotency-keys.jsonl";
+/// A file that is longer, in bytes, is written anew.
+const REWRITE_AT: u64 = 4 << 20;
+/// More is not read: it is not ours.
+const READ_MAX: u64 = 128 << 20;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub uid: u32,
+    pub key: String,
+    /// Empty: the key is free again.
+    pub fingerprint: String,
+    pub what: String,
+    pub object: Option<String>,
+    pub begun: u64,
+    /// `None`: only begun.
+    pub answer: Option<String>,
+}
+
+/// The file, or that there is none now.
+pub struct File {
+    path: PathBuf,
+    open: Option<fs::File>,
+    len: u64,
+    /// It has been said that it cannot be written.
+    complained: bool,
+}
+
+impl File {
+    /// Reads what is there, and writes it anew; nothing is made before there is something to be written down. Whatever is wrong with it is said in the log, and is no more than that.
+    pub fn open(dir: &Path, now: u64) -> (Self, Vec<Record>) {
+        let mut file = Self { path: dir.join(NAME), open: None, len: 0, complained: false };
+        let records = match read(&file.path) {
+            Ok(text) => {
+                let records = known(&text, now);
+                file.rewrite(&records);
+                records
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                tracing::warn!(path = %file.path.display(), %error, "the idempotency keys of before cannot be read; they are forgotten");
+                Vec::new()
+            }
+        };
+        (file, records)
+    }
+
+    /// Appends a line, on the disk when it returns if `sync`; whether it is time to write it anew.
+    pub fn append(&mut self, record: &Record, sync: bool) -> bool {
+        let Some(open) = &mut self.open else { return true };
+        let line = line(record);
+        let written = open.write_all(&line).and_then(|()| if sync { open.sync_data() } else { Ok(()) });
+        self.len = self.len.saturating_add(line.len() as u64);
+        match written {
+            Ok(()) => self.len > REWRITE_AT,
+            Err(error) => {
+                self.complain(&error);
+                // Half a line may be there: the next write begins anew.
+                self.open = None;
+                false
+            }
+        }
+    }
+
+    /// Replaces the file by these lines.
+    pub fn rewrite(&mut self, records: &[Record]) {
+        let temporary = self.path.with_extension("new");
+        let bytes: Vec<u8> = records.iter().flat_map(line).collect();
+        let written = || -> io::Result<fs::File> {
+            if let Some(dir) = self.path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            }
+            // Answers tell of volumes: for root alone.
+            let mut new = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+            new.write_all(&bytes)?;
+            new.sync_all()?;
+            fs::rename(&temporary, &self.path)?;
+            OpenOptions::new().append(true).open(&self.path)
+        };
+        match written() {
+            Ok(open) => (self.open, self.len, self.complained) = (Some(open), bytes.len() as u64, false),
+            Err(error) => {
+                self.open = None;
+                let _ = fs::remove_file(&temporary);
+                self.complain(&error);
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if !self.complained {
+            tracing::warn!(path = %self.path.display(), %error, "idempotency keys cannot be written down: a restart of volumed forgets them");
+        }
+        self.complained = true;
+    }
+}
+
+fn line(record: &Record) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(READ_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the lines come to. A line that is none, as the last one after a crash may be, is left out.
+fn known(text: &str, now: u64) -> Vec<Record> {
+    let mut all = BTreeMap::new();
+    for record in text.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok()) {
+        let id = (record.uid, record.key.clone());
+        if record.fingerprint.is_empty() {
+            all.remove(&id);
+        } else {
+            all.insert(id, record);
+        }
+    }
+    let mut all: Vec<_> = all.into_values().filter(|one| now.saturating_sub(one.begun) <= KEPT_SECONDS).collect();
+    all.sort_by_key(|one| std::cmp::Reverse(one.begun));
+    all.truncate(KEPT_MAX);
+    all
+}
