@@ -12,6 +12,7 @@ mod setup;
 mod spdx;
 mod tally;
 mod test;
+mod tools;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};

@@ -9,6 +9,8 @@ use std::process::Stdio;
 const BUILD: &[&str] = &["clang", "libclang-dev", "pkg-config", "libblkid-dev", "libdevmapper-dev", "gcc", "libc6-dev"];
 /// What tests on the host and the lab need.
 const LAB: &[&str] = &["mmdebstrap", "debian-archive-keyring", "e2fsprogs", "util-linux", "mount", "tar", "zstd"];
+/// What tools from PyPI are put into (`tools.rs`).
+const TOOLS: &[&str] = &["python3-venv"];
 /// What the Debian package is made with.
 const PACKAGING: &[&str] = &["dpkg-dev", "binutils", "gzip", "coreutils"];
 /// What `lab --runner qemu` needs besides.
@@ -16,7 +18,7 @@ const QEMU: &[&str] = &["qemu-system-x86", "qemu-system-common"];
 
 /// Everything the default commands need.
 pub fn all() -> Result<()> {
-    install(&[BUILD, LAB].concat())
+    install(&[BUILD, LAB, TOOLS].concat())
 }
 
 /// What only the lab needs.

@@ -30,6 +30,8 @@ const LONGEST: [&str; 9] = [
     "device_daemon_death",
     "device_contract",
 ];
+/// Needs a tool from PyPI, and says so if it is not there.
+const SCHEMATHESIS: &str = "volumed schemathesis";
 /// A guest that takes longer than this is stuck.
 const DEVICE_SECONDS: &str = "1200";
 
@@ -56,7 +58,17 @@ pub struct Options {
 pub fn main(options: &Options) -> Result<i32> {
     let begin = Instant::now();
     crate::setup::all()?;
-    let binaries = discover(options)?;
+    // While the tests are built.
+    let meant = |filter: &String| SCHEMATHESIS.contains(filter.as_str());
+    let tools = (!options.lab_only && options.filter.as_ref().is_none_or(meant))
+        .then(|| std::thread::spawn(crate::tools::schemathesis));
+    let mut binaries = discover(options)?;
+    let tools = tools.map(|tools| tools.join().unwrap_or_else(|_| bail!("installing schemathesis panicked")));
+    if let Some(Err(error)) = tools {
+        binaries.iter_mut().filter(|binary| binary.name == SCHEMATHESIS).for_each(|binary| {
+            binary.lacks = Some(format!("{error:#}").replace('\n', "; "));
+        });
+    }
     let wanted = |binary: &&Binary| !options.lab_only || binary.kind != Kind::Host;
     let binaries: Vec<&Binary> = binaries.iter().filter(wanted).filter(|binary| binary.selected(options)).collect();
     if !options.host_only && rustix::process::geteuid().is_root() && !binaries.is_empty() {
@@ -262,6 +274,8 @@ struct Binary {
     folder: PathBuf,
     /// The package's programs, for a guest's PATH.
     programs: Vec<PathBuf>,
+    /// Why the tool is not there that it needs.
+    lacks: Option<String>,
 }
 
 impl Binary {
@@ -297,6 +311,7 @@ impl Binary {
             command.env("VOLUMED_XTASK", &exe).env("VOLUMED_TEST_BIN_DIR", target_dir().join("release"));
         }
         command.arg("--show-output").args(self.filter(options));
+        command.envs(self.lacks.iter().map(|reason| ("VOLUMED_NO_SCHEMATHESIS", reason)));
         follow(command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder), name, show)
     }
 
@@ -357,7 +372,7 @@ fn parse_artifacts(json: &str) -> Result<Vec<Binary>> {
             Some(what) => format!("{package} {what} {target}"),
             None => format!("{package} {target}"),
         };
-        binaries.push(Binary { kind, name, path: path.into(), folder, programs: Vec::new() });
+        binaries.push(Binary { kind, name, path: path.into(), folder, programs: Vec::new(), lacks: None });
     }
     for binary in &mut binaries {
         let own = programs.iter().filter(|(folder, _)| *folder == binary.folder);

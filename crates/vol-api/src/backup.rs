@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vol_types::{
     Backing, Bytes, CloneOf, Content as VolumeContent, Extents, FsKind, Growth, Label, Labels, Name, Object, Placement,
@@ -22,12 +23,12 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const BACKUP_MAX_BYTES: usize = 256 << 20;
 
 /// The document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
-    /// [`FORMAT`].
+    /// `volumed vg backup`.
     pub format: String,
-    /// [`FORMAT_VERSION`].
+    /// 1, the only one so far.
     pub format_version: u32,
     /// BLAKE3 in hexadecimal over `content` as compact JSON with the keys in the order of the types here.
     pub checksum: String,
@@ -35,8 +36,9 @@ pub struct Backup {
 }
 
 /// What was backed up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "BackupContent")]
 pub struct Content {
     /// For people.
     pub written_at: String,
@@ -50,7 +52,7 @@ pub struct Content {
     pub volumes: Vec<VolumeRecord>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VgRecord {
     pub id: String,
@@ -62,7 +64,7 @@ pub struct VgRecord {
     pub created_at: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PvRecord {
     pub id: String,
@@ -79,7 +81,7 @@ pub struct PvRecord {
 }
 
 /// Where everything stands on a PV, in bytes from its start (`docs/spec/on-disk-format.md`, section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutRecord {
     pub area_offset_bytes: u64,
@@ -90,7 +92,7 @@ pub struct LayoutRecord {
     pub checkpoint_len_bytes: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentRecord {
     pub pv: String,
@@ -98,7 +100,7 @@ pub struct SegmentRecord {
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolRecord {
     pub id: String,
@@ -123,7 +125,7 @@ pub struct PoolRecord {
 }
 
 /// Which PVs a pool may lie on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlacementRecord {
     /// Ids; empty: all.
@@ -139,7 +141,7 @@ impl PlacementRecord {
 }
 
 /// How far the data of a pool grow by themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
 pub enum GrowthRecord {
     VgSpace,
@@ -147,7 +149,7 @@ pub enum GrowthRecord {
     Off,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeRecord {
     pub id: String,
@@ -177,7 +179,7 @@ pub struct VolumeRecord {
 }
 
 /// The extents of a thick volume that is filled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ThickRecord {
     pub segments: Vec<SegmentRecord>,
@@ -188,7 +190,7 @@ pub struct ThickRecord {
 }
 
 /// What a clone was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneRecord {
     pub of: String,
@@ -196,7 +198,7 @@ pub struct CloneRecord {
     pub snapshot: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
 pub enum ContentRecord {
     Blank,
@@ -205,7 +207,7 @@ pub enum ContentRecord {
     Raw,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRecord {
     pub of: String,

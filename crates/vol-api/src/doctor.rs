@@ -1,9 +1,10 @@
 //! `GET /v1/doctor`: what the daemon sees of the machine that it runs on, each thing with what it means and what to do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How bad a finding is; each is worse than the ones before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// As it should be.
@@ -30,7 +31,7 @@ impl Level {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// Stable word for programs, for example `kernel_io_uring`; `docs/doctor.md` lists them.
     pub check: String,
@@ -54,7 +55,7 @@ impl Finding {
 }
 
 /// `GET /v1/doctor`, and what `volumed doctor` prints where no daemon runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Doctor {
     /// The worst of the findings.
     pub level: Level,

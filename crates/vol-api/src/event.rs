@@ -1,11 +1,13 @@
 //! Events and jobs: what happens, and what takes long.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::info::Problem;
+use crate::schema;
 
 /// What an event tells of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The daemon serves: recovery is over.
@@ -31,6 +33,7 @@ pub enum EventKind {
     /// A kind that this client does not know.
     #[default]
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }
 
@@ -68,12 +71,13 @@ impl EventKind {
 }
 
 /// One line of `GET /v1/events`. A hint that something happened, from memory; what is, `GET /v1/status` and the lists say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Of this run of the daemon; another one counts anew.
     pub run: String,
     /// From 1, without gaps but those that are said.
     pub sequence: u64,
+    #[schemars(with = "schema::Time")]
     pub at: String,
     pub kind: EventKind,
     /// `VG`, `VG/NAME`, `VG/VOLUME@SNAPSHOT`, or the id of a PV.
@@ -86,7 +90,7 @@ pub struct Event {
 }
 
 /// A request that changed something.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventOperation {
     /// As in the daemon's log (`VOLUMED_OPERATION_ID`) and in the header `Operation-Id` of its answer.
     pub id: String,
@@ -99,7 +103,7 @@ pub struct EventOperation {
 }
 
 /// What has become of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobPhase {
     Running,
@@ -129,7 +133,7 @@ impl JobPhase {
 }
 
 /// Something that takes long. Follows from what stands on the disks, so it goes on under the same id after the daemon was restarted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobInfo {
     pub id: String,
     /// `wipe` (a new thick volume), `copy` (a thick volume to a new one), `grow` (what a thick volume grows by is wiped), `empty` (the
@@ -141,7 +145,9 @@ pub struct JobInfo {
     pub done_bytes: u64,
     pub total_bytes: u64,
     /// Of a new volume when it was asked for, else since when this run of the daemon knows of the job.
+    #[schemars(with = "schema::Time")]
     pub started_at: String,
+    #[schemars(with = "Option<schema::Time>")]
     pub ended_at: Option<String>,
     pub can_cancel: bool,
     pub waits_for: Option<String>,
@@ -149,7 +155,7 @@ pub struct JobInfo {
 }
 
 /// `GET /v1/jobs`: those that have not ended, then those that ended in the last hour of this run of the daemon.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobList {
     pub jobs: Vec<JobInfo>,
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema;
+
 /// How an object fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     #[default]
@@ -28,7 +31,7 @@ impl Health {
 }
 
 /// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Stable word for programs, for example `pv_missing`.
     pub code: String,
@@ -38,7 +41,7 @@ pub struct Problem {
 }
 
 /// Where in its life an object is; only `ready` ones can be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectState {
     Creating,
@@ -65,8 +68,9 @@ impl ObjectState {
 }
 
 /// A volume group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VgInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     pub name: String,
     pub state: ObjectState,
@@ -86,12 +90,14 @@ pub struct VgInfo {
     pub metadata_copies: u16,
     /// Sequence number of the newest commit.
     pub sequence: u64,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
 }
 
 /// A physical volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PvInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     /// Name of its VG.
     pub vg: String,
@@ -112,14 +118,14 @@ pub struct PvInfo {
     pub backing_file: Option<String>,
     /// WWID or serial; `null` if it has none.
     pub hardware_id: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }
 
 /// One thing that was found on a physical volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckFinding {
     /// `ok`, `note` or `damage`.
     pub severity: String,
@@ -135,7 +141,7 @@ pub struct CheckFinding {
 }
 
 /// What reading a physical volume again found (`GET /v1/pvs/ID/check`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PvCheck {
     /// Where it stands; `null` while it is missing.
     pub path: Option<String>,
@@ -152,7 +158,7 @@ pub struct PvCheck {
 }
 
 /// What a thin pool does with writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolMode {
     ReadWrite,
@@ -174,8 +180,9 @@ impl PoolMode {
 }
 
 /// A thin pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     pub vg: String,
     pub name: String,
@@ -207,6 +214,7 @@ pub struct PoolInfo {
     /// Volumes and snapshots that were deleted and are kept for a while.
     #[serde(default)]
     pub deleted_count: u64,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
     /// How far it grows by itself: `vg` (as far as the VG has space), `up_to` or `off`.
     #[serde(default)]
@@ -228,13 +236,13 @@ pub struct PoolInfo {
     /// It is down while its metadata are checked or repaired.
     pub in_repair: bool,
     /// The PVs that it may lie on (where they stand, or their ids); all if absent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub on: Vec<String>,
     /// PVs that it may not lie on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub not_on: Vec<String>,
     /// Labels that a PV must have for it to lie there.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub on_labels: BTreeMap<String, String>,
     /// How fast it fills (negative: empties), as seen over up to an hour; `null` until it was looked at for a while.
     #[serde(default)]
@@ -248,7 +256,7 @@ pub struct PoolInfo {
 }
 
 /// What is in a volume, as far as the daemon knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeContent {
     #[default]
@@ -273,15 +281,16 @@ impl VolumeContent {
 }
 
 /// A place where a volume is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MountInfo {
     pub path: String,
     pub read_only: bool,
 }
 
 /// What a clone was made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CloneInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     /// `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`: its name now, or if it is gone the one that it had when the clone was made.
     pub name: String,
@@ -289,8 +298,9 @@ pub struct CloneInfo {
 }
 
 /// A volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VolumeInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     pub vg: String,
     pub name: String,
@@ -305,7 +315,7 @@ pub struct VolumeInfo {
     /// Mapped in the pool; known only while it is active. Of a thick volume its size.
     pub used_bytes: Option<u64>,
     /// Only of a thick volume, which has no pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub thick: Option<ThickInfo>,
     /// How much of its pool is set aside for it, written or not.
     #[serde(default)]
@@ -326,7 +336,9 @@ pub struct VolumeInfo {
     pub clone_of: Option<CloneInfo>,
     /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Time>")]
     pub kept_until: Option<String>,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
     /// The file system is checked before it is mounted writable.
     #[serde(default)]
@@ -339,7 +351,7 @@ pub struct VolumeInfo {
 }
 
 /// What `POST /v1/pools/VG/POOL/check` looked at. Damage is an error (`degraded`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCheckInfo {
     /// `stopped`: all of the metadata, by `thin_check`; `running`: what the pool has committed, by a reader beside it.
     pub how: String,
@@ -349,7 +361,7 @@ pub struct PoolCheckInfo {
 }
 
 /// What `POST /v1/pools/VG/POOL/repair` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolRepairInfo {
     /// `nothing`: the metadata are in order; `cleared`: they are sound, and the kernel's mark was taken away; `replaced`: they were
     /// written anew; `discarded`: the original was given up.
@@ -362,7 +374,7 @@ pub struct PoolRepairInfo {
 }
 
 /// A volume or snapshot of which repaired metadata have less than there was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IncompleteVolume {
     pub full_name: String,
     /// In chunks of the pool.
@@ -371,7 +383,7 @@ pub struct IncompleteVolume {
 }
 
 /// What is particular to a thick volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ThickInfo {
     /// How many PVs share it; 1 if it is linear.
     pub stripes: u16,
@@ -384,7 +396,7 @@ pub struct ThickInfo {
 }
 
 /// How far a thick volume, or what is added to it, is wiped or copied.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FillingInfo {
     /// `wipe` or `copy`.
     pub kind: String,
@@ -395,7 +407,7 @@ pub struct FillingInfo {
 }
 
 /// What `POST /v1/volumes/VG/VOLUME/trim` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrimInfo {
     /// What the file system says that it has discarded. What it discarded before it may leave out (ext4), or tell of again.
     pub trimmed_bytes: u64,
@@ -403,8 +415,9 @@ pub struct TrimInfo {
 }
 
 /// A snapshot: read-only, in the pool of its volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     pub vg: String,
     pub volume: String,
@@ -428,29 +441,34 @@ pub struct SnapshotInfo {
     pub protected: bool,
     /// Of one that was just deleted: until when it can be taken back; `null` if it cannot.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Time>")]
     pub kept_until: Option<String>,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
 }
 
 /// A volume or snapshot that was deleted and is kept for a while (`GET /v1/deleted`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeletedInfo {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     pub vg: String,
     /// `VG/VOLUME` or `VG/VOLUME@SNAPSHOT`, as it was called.
     pub full_name: String,
     pub pool: String,
     pub size_bytes: u64,
+    #[schemars(with = "schema::Time")]
     pub deleted_at: String,
     /// When it is deleted for good, unless its pool needs the space before; `null` if nothing is kept any more (then soon), or it is
     /// being deleted.
+    #[schemars(with = "Option<schema::Time>")]
     pub kept_until: Option<String>,
     /// Of one that cannot be taken back any more, because its space is being given back: how much of its size has been.
     pub emptied_bytes: Option<u64>,
 }
 
 /// What `POST /v1/pools/VG/POOL/purge` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Purged {
     pub pool: PoolInfo,
     /// Volumes and snapshots that were deleted for good.
@@ -458,7 +476,7 @@ pub struct Purged {
 }
 
 /// A device-mapper target that the kernel offers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DmTarget {
     pub name: String,
     /// For example `1.23.0`.
@@ -466,7 +484,7 @@ pub struct DmTarget {
 }
 
 /// What the kernel offers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelInfo {
     /// As `uname -r` says.
     pub release: String,
@@ -476,7 +494,7 @@ pub struct KernelInfo {
 }
 
 /// How many objects there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     pub vgs: u64,
     pub pvs: u64,
@@ -488,7 +506,7 @@ pub struct Counts {
 }
 
 /// `GET /v1/status`: the daemon and everything that is not as it should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub version: String,
     pub api_version: String,
@@ -503,6 +521,7 @@ pub struct Status {
     /// Host name.
     pub host: String,
     pub boot_id: String,
+    #[schemars(with = "schema::Time")]
     pub started_at: String,
     /// Where `/metrics` answers; `null` if it is off or could not listen. Filled in by the daemon's front.
     #[serde(default)]
@@ -514,7 +533,7 @@ pub struct Status {
 }
 
 /// A VG's space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DfVg {
     pub vg: String,
     pub health: Health,
@@ -525,7 +544,7 @@ pub struct DfVg {
 }
 
 /// A pool's space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DfPool {
     pub vg: String,
     pub pool: String,
@@ -562,21 +581,21 @@ pub struct DfPool {
 }
 
 /// `GET /v1/df`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Df {
     pub vgs: Vec<DfVg>,
     pub pools: Vec<DfPool>,
 }
 
 /// What `POST /v1/init` made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InitInfo {
     pub vg: VgInfo,
     pub pool: PoolInfo,
 }
 
 /// What is known after `POST /v1/scan`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScanInfo {
     pub vgs: Vec<VgInfo>,
     pub pvs: Vec<PvInfo>,
@@ -585,7 +604,7 @@ pub struct ScanInfo {
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $key:ident: $item:ident }),* $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub struct $list {
             pub $key: Vec<$item>,
         }

@@ -17,6 +17,7 @@ mod event;
 mod info;
 mod outcome;
 mod request;
+pub mod schema;
 mod time;
 mod usage;
 

@@ -1,9 +1,11 @@
 //! What a change answers: what was done, or for `?dry_run=true` the plan that would be executed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A change that was carried out, or was already so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChangeOf{T}")]
 pub struct Outcome<T> {
     /// False when everything was already as asked for: the same request twice is one effect.
     pub changed: bool,
@@ -25,7 +27,7 @@ impl<T> Outcome<T> {
 }
 
 /// The very plan that would run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// One line: what the plan is for.
     pub title: String,
@@ -35,7 +37,7 @@ pub struct Plan {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanStep {
     /// 1 for the first step.
     pub number: u32,

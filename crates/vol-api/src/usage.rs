@@ -1,14 +1,18 @@
 //! Who takes how much of a pool, and what lies where on the disks. `docs/usage.md` says what each number means.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema;
+
 /// What a volume takes of its pool (`GET /v1/volumes/VG/VOLUME/usage`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VolumeUsage {
     pub vg: String,
     pub volume: String,
     pub pool: String,
     /// When the pool was read: numbers are of this moment, however old.
+    #[schemars(with = "schema::Time")]
     pub read_at: String,
     /// What its file system or user sees.
     pub size_bytes: u64,
@@ -27,7 +31,7 @@ pub struct VolumeUsage {
 }
 
 /// What a snapshot takes of its pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotUsage {
     /// `VG/VOLUME@SNAPSHOT`.
     pub full_name: String,
@@ -41,11 +45,12 @@ pub struct SnapshotUsage {
 }
 
 /// Who takes how much of a pool (`GET /v1/pools/VG/POOL/usage`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolUsage {
     pub vg: String,
     pub pool: String,
     /// When the pool was read.
+    #[schemars(with = "schema::Time")]
     pub read_at: String,
     pub chunk_size_bytes: u64,
     /// Size of the pool's data.
@@ -73,7 +78,7 @@ pub struct PoolUsage {
 }
 
 /// What a run of extents is used for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentUse {
     #[default]
@@ -102,7 +107,7 @@ impl SegmentUse {
 }
 
 /// A run of extents of a physical volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PvSegment {
     pub start_extent: u64,
     pub extent_count: u64,
@@ -113,13 +118,14 @@ pub struct PvSegment {
     /// Where the run begins in the pool's data or metadata; `null` for free extents.
     pub pool_offset_bytes: Option<u64>,
     /// Name of the thick volume.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub volume: Option<String>,
 }
 
 /// What lies where on a physical volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PvMap {
+    #[schemars(with = "schema::Id")]
     pub id: String,
     /// `null` while it is missing.
     pub path: Option<String>,
@@ -130,7 +136,7 @@ pub struct PvMap {
 }
 
 /// What lies where in a volume group (`GET /v1/vgs/VG/map`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VgMap {
     pub vg: String,
     pub extent_size_bytes: u64,
@@ -139,7 +145,7 @@ pub struct VgMap {
 }
 
 /// What `volctl map -o json` prints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VgMapList {
     pub vgs: Vec<VgMap>,
 }

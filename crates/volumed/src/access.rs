@@ -180,6 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn a_group_may_carry_several_roles_and_who_is_not_known_here_has_none() {
+        let wheel = || Some("wheel".to_owned());
+        let config =
+            Config { admin_group: wheel(), provision_group: wheel(), observe_group: wheel(), ..Config::default() };
+        let access = Access::new(&config, |_| Some(10));
+        assert_eq!(access.role_of(&user(1000, 100, &[10])), Some(Role::Admin));
+        assert_eq!(access.gids(), [10]);
+        // What the kernel shows of a user or group that this user namespace does not map, and the number that is nobody's.
+        for (uid, gid) in [(65_534, 65_534), (u32::MAX, u32::MAX)] {
+            assert_eq!(access.role_of(&user(uid, gid, &[gid])), None);
+        }
+        // A group that is configured and not on this host: a role for no number at all.
+        let nowhere = Access::new(&config, |_| None);
+        assert_eq!(nowhere.role_of(&user(1000, 10, &[0, 10])), None);
+        assert_eq!(nowhere.role_of(&user(0, 10, &[])), Some(Role::Admin));
+    }
+
+    #[test]
     fn a_denial_says_which_role_and_how_to_get_it() {
         let access = access();
         let peer = |role| Peer { credentials: user(1000, 100, &[]), role };

@@ -10,11 +10,14 @@
 
 mod call;
 mod connection;
+mod endpoint;
 pub mod events;
 pub mod keys;
 mod lines;
+pub mod openapi;
 pub mod operation;
 mod reply;
+mod router;
 mod routes;
 mod target;
 #[cfg(test)]
@@ -40,6 +43,7 @@ use events::Events;
 use operation::Operations;
 
 pub use connection::serve_http;
+pub use router::router;
 
 /// Bounds of the server. The defaults are chosen for a storage host; tests shorten the times.
 #[derive(Clone, Copy, Debug)]
@@ -308,7 +312,7 @@ impl Drop for Share {
 
 /// Serves the control API until `stop` turns true and the open connections have had their answers.
 pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
-    let router = routes::router(Arc::clone(&front));
+    let router = router(Arc::clone(&front));
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));

@@ -36,7 +36,7 @@ mod repair;
 mod restore;
 mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thick;
 mod ticker;
 mod trash;

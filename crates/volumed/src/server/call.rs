@@ -11,12 +11,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Bytes;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinError;
 use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES};
 
+use super::endpoint::Endpoint;
 use super::keys::{self, Begin, Key, Ticket};
 use super::operation::{self, Named, Operation, OperationId, Outcome};
 use super::reply::{Refusal, json, response};
@@ -52,12 +54,12 @@ pub struct Call {
 }
 
 impl FromRequest<Arc<Front>> for Call {
-    type Rejection = Refusal;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let Some(peer) = parts.extensions.remove::<Peer>() else {
-            return Err(ApiError::internal("the connection has no peer").into());
+            return Err(Refusal::from(ApiError::internal("the connection has no peer")).into_response());
         };
         let endpoint =
             parts.extensions.get::<MatchedPath>().and_then(|path| operation::endpoint(&parts.method, path.as_str()));
@@ -69,17 +71,13 @@ impl FromRequest<Arc<Front>> for Call {
             Err(RawPathParamsRejection::MissingPathParams(_)) => Vec::new(),
             Err(rejection) => {
                 let error = ApiError::invalid(format!("path: {rejection}"));
-                operation.refused(&error);
-                return Err(error.into());
+                return Err(turned_away(operation, error));
             }
         };
         operation.about(operation::of_params(&params));
         let key = match key_of(&parts.headers) {
             Ok(key) => key.filter(|_| is_change),
-            Err(error) => {
-                operation.refused(&error);
-                return Err(error.into());
-            }
+            Err(error) => return Err(turned_away(operation, error)),
         };
         Ok(Self {
             front: Arc::clone(front),
@@ -98,6 +96,22 @@ impl FromRequest<Arc<Front>> for Call {
     }
 }
 
+/// The answer to a request that cannot be read as far as its head goes.
+fn turned_away(operation: Operation, error: ApiError) -> Response {
+    let id = operation.id();
+    operation.refused(&error);
+    identified(Refusal::from(error).into_response(), id)
+}
+
+/// The answer with the operation's id.
+fn identified(mut answer: Response, id: OperationId) -> Response {
+    // Letters, digits and a dash.
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        answer.headers_mut().insert(OPERATION_ID, id);
+    }
+    answer
+}
+
 /// The key that the client gave its request.
 fn key_of(headers: &HeaderMap) -> Result<Option<Key>, ApiError> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).into_iter();
@@ -111,25 +125,27 @@ fn key_of(headers: &HeaderMap) -> Result<Option<Key>, ApiError> {
 }
 
 /// For endpoints without parameters in the query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoQuery {}
 
 /// For changes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeQuery {
+pub struct ChangeQuery {
+    /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
     dry_run: bool,
 }
 
 /// For deletions.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DeleteQuery {
+pub struct DeleteQuery {
     /// For good, without a time in which it can be taken back.
     #[serde(default)]
     now: bool,
+    /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
     dry_run: bool,
 }
@@ -140,14 +156,10 @@ impl Call {
         Arc::clone(&self.front)
     }
 
-    /// Takes a larger body than others; for those who may do everything.
-    pub fn body_up_to(self, body_max: usize) -> Self {
-        Self { body_max, ..self }
-    }
-
-    /// It helps where other changes are stuck, on a pool that is full above all: it does not wait for their turns.
-    pub fn brings_relief(self) -> Self {
-        Self { brings_relief: true, ..self }
+    /// It is for this endpoint.
+    pub fn at(self, endpoint: &Endpoint) -> Self {
+        let Endpoint { body_max, brings_relief, .. } = *endpoint;
+        Self { body_max, brings_relief, ..self }
     }
 
     /// Answers what is no endpoint, or not with this method.
@@ -156,14 +168,18 @@ impl Call {
         self.respond(Err(refusal))
     }
 
-    /// Answers a read: role observe, no body.
-    pub async fn read<T, Q, R>(self, ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static) -> Response
-    where
-        T: Target,
-        Q: DeserializeOwned + Send + 'static,
-        R: Serialize,
-    {
-        self.read_as(Role::Observe, ask).await
+    /// Answers with the same text whenever it is asked for, during recovery too.
+    pub async fn fixed(mut self, needed: Role, text: &'static str) -> Response {
+        let look = |call: &mut Self| {
+            call.front.access().check(&call.peer, needed)?;
+            let NoQuery {} = call.query()?;
+            call.hand_over()
+        };
+        let answer = look(&mut self).map_err(Refusal::from).map(|operation| {
+            operation.end(Outcome::of_read(&Ok(())));
+            text.as_bytes().to_vec()
+        });
+        self.respond(answer)
     }
 
     /// Answers a read that needs this role, no body.
@@ -204,10 +220,11 @@ impl Call {
         finish(self.front.limits.read, late, job).await
     }
 
-    /// Answers with lines that go on for long: role observe, no body. `open` looks at the request, and what it answers sends the lines.
+    /// Answers with lines that go on for long: this role, no body. `open` looks at the request, and what it answers sends the lines.
     /// The operation has ended when it begins.
     pub async fn lines<T, Q, O, S, W>(
         mut self,
+        needed: Role,
         open: impl FnOnce(Arc<Front>, Arc<dyn Backend>, T, Q) -> O + Send,
     ) -> Response
     where
@@ -218,7 +235,7 @@ impl Call {
         W: Future<Output = ()> + Send + 'static,
     {
         let front = Arc::clone(&self.front);
-        let opened = match self.may_follow() {
+        let opened = match self.may_follow(needed) {
             Ok((target, query, backend, slot)) => open(front, backend, target, query).await.map(|send| (send, slot)),
             Err(error) => Err(error),
         };
@@ -243,9 +260,10 @@ impl Call {
 
     fn may_follow<T: Target, Q: DeserializeOwned>(
         &self,
+        needed: Role,
     ) -> Result<(T, Q, Arc<dyn Backend>, OwnedSemaphorePermit), ApiError> {
         let front = &self.front;
-        front.access().check(&self.peer, Role::Observe)?;
+        front.access().check(&self.peer, needed)?;
         let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
         let backend = front.backend()?;
         let class = if self.peer.credentials.uid == 0 { &front.root_followers } else { &front.followers };
@@ -341,12 +359,9 @@ impl Call {
         self.identify(answer)
     }
 
-    /// The answer with the operation's id.
-    fn identify(&self, mut answer: Response) -> Response {
-        // Letters, digits and a dash.
-        if let Ok(id) = HeaderValue::from_str(&self.id.to_string()) {
-            answer.headers_mut().insert(OPERATION_ID, id);
-        }
+    /// The answer with what is told of it in its head.
+    fn identify(&self, answer: Response) -> Response {
+        let mut answer = identified(answer, self.id);
         if self.replayed {
             answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
@@ -503,6 +518,12 @@ fn too_long(limit: Duration) -> ApiError {
 fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid("this request needs a JSON body").with_hint("see docs/control-api.md"));
+    }
+    // serde reads a list as the values of a type in their order; nobody is to rely on that order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(
+            ApiError::invalid("body: a list, where an object belongs: {…}").with_hint("see docs/control-api.md")
+        );
     }
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("body: {error}")))
 }

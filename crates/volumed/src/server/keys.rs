@@ -24,8 +24,8 @@ pub const KEPT_MAX: usize = 1024;
 pub const KEPT_OF_USER: usize = 256;
 /// The longest answer in bytes that is remembered.
 const ANSWER_MAX: usize = 64 * 1024;
-/// The longest key.
-const KEY_MAX: usize = 128;
+/// The longest key, in characters.
+pub const KEY_MAX: usize = 128;
 
 /// Operations that come to the same however often they are carried out: what a dead daemon began is simply carried out again. Not so
 /// whatever adds, deletes, renames, or puts back what was before.

@@ -18,7 +18,8 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 84] = [
+pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 85] = [
+    ("GET", "/v1/openapi.json", "", "observe"),
     ("GET", "/v1/events?since=0&follow=false", "", "observe"),
     ("GET", "/v1/jobs", "", "observe"),
     ("GET", "/v1/jobs/wipe-0", "", "observe"),
@@ -134,6 +135,21 @@ async fn each_role_reaches_its_endpoints_and_no_others() {
                 assert!(error.message.contains(&format!("{role:?}")) && error.hint.is_some(), "{what}");
                 assert!(server.backend.changes.lock().unwrap().is_empty(), "{what}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_ask_hears_so_before_the_body_is_read() {
+    let server = Server::start();
+    for (gid, allowed) in [(PROVISION_GID, &["observe", "provision"][..]), (OBSERVE_GID, &["observe"]), (1000, &[])] {
+        server.become_user(1000, gid);
+        for (method, path, ..) in ENDPOINTS.into_iter().filter(|(.., role)| !allowed.contains(role)) {
+            // Whoever waits for this body waits in vain.
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 60000\r\n\r\n");
+            let answer = server.bytes(head.into_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{method} {path} by a member of {gid}: {answer}");
         }
     }
 }
@@ -256,7 +272,9 @@ async fn bad_requests_are_refused_with_a_reason() {
         ("POST", "/v1/vgs", "", 400, "needs a JSON body"),
         ("POST", "/v1/vgs", " \r\n", 400, "needs a JSON body"),
         ("POST", "/v1/vgs", "{", 400, "body: EOF while parsing"),
-        ("POST", "/v1/vgs", "[]", 400, "body: "),
+        ("POST", "/v1/vgs", "[]", 400, "body: a list, where an object belongs"),
+        ("POST", "/v1/volumes/data/pg/labels", " []", 400, "body: a list, where an object belongs"),
+        ("POST", "/v1/vgs/data/extend", r#"{"files":[["/a","1G"]]}"#, 400, "body: invalid type: sequence"),
         ("POST", "/v1/vgs", "{\"name\":\"data\",\"force\":true}", 400, "body: unknown field `force`"),
         ("POST", "/v1/vgs", "{\"name\":\"data\"} x", 400, "body: trailing characters"),
         ("POST", "/v1/vgs", &"[".repeat(4096), 400, "body: "),
@@ -277,7 +295,8 @@ async fn bad_requests_are_refused_with_a_reason() {
 #[tokio::test]
 async fn before_recovery_is_over_nothing_is_answered_but_that() {
     let server = Server::start_with(Server::limits());
-    for (method, path, body, _) in ENDPOINTS {
+    assert_eq!(server.raw("GET", "/v1/openapi.json", "").await.0, 200, "it is the same whatever the daemon does");
+    for (method, path, body, _) in ENDPOINTS.into_iter().filter(|(_, path, ..)| !path.ends_with("/openapi.json")) {
         let (status, answer) = server.raw(method, path, body).await;
         assert_eq!((status, api_error(&answer).code), (503, ErrorCode::NotReady), "{method} {path}");
     }

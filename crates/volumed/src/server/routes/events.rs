@@ -3,67 +3,67 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{get, post};
 use hyper::body::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use vol_api::{ApiError, JobInfo, JobList};
+use vol_api::{ApiError, Event, JobInfo, JobList};
 
 use super::super::Front;
-use super::super::call::{Call, NoQuery};
+use super::super::call::NoQuery;
+use super::super::endpoint::{Api, get, post};
 use super::super::events::HEARTBEAT;
 use super::super::lines::{self, STALL_MAX};
 use super::super::target::JobName;
-use crate::access::Role::Provision;
+use crate::access::Role::{Observe, Provision};
 use crate::api::Backend;
 
 /// How often who follows a job hears how far it is.
 const JOB_TICK: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventQuery {
+    /// The sequence of the last event that is known. Without it all that is kept is answered, or with `follow` nothing before now.
     since: Option<u64>,
+    /// The run of the daemon that `since` is of.
     run: Option<String>,
+    /// The answer goes on with what happens.
     #[serde(default)]
     follow: bool,
 }
 
-pub fn events() -> Router<Arc<Front>> {
-    Router::new()
-        .route(
-            "/v1/events",
-            get(|call: Call| {
-                call.lines(|front: Arc<Front>, _, (): (), query: EventQuery| async move {
-                    let events = Arc::clone(front.events());
-                    let reader = events.reader(query.since, query.run.as_deref(), query.follow);
-                    Ok(move |to| async move { events.feed(reader, to, HEARTBEAT).await })
-                })
-            }),
-        )
-        .route("/v1/jobs", get(|call: Call| call.read(|b, (), NoQuery {}| b.jobs().map(|jobs| JobList { jobs }))))
-        .route(
-            "/v1/jobs/{job}",
-            get(|call: Call| call.read(|b, JobName(job): JobName, NoQuery {}| b.job(job.as_str()))),
-        )
-        .route(
-            "/v1/jobs/{job}/follow",
-            get(|call: Call| {
-                call.lines(|front: Arc<Front>, backend, JobName(job): JobName, NoQuery {}| async move {
-                    let first = look(&backend, job.as_str()).await?;
-                    Ok(move |to| async move { follow(&front, backend, first, to).await })
-                })
-            }),
-        )
-        // For who may delete what the job is about. It frees a turn among the changes, so it does not wait for one.
-        .route(
-            "/v1/jobs/{job}/cancel",
-            post(|call: Call| {
-                let act = |b: &dyn Backend, JobName(job): JobName, dry| b.cancel_job(job.as_str(), dry);
-                call.brings_relief().change(Provision, act)
-            }),
-        )
+pub fn events(api: &mut impl Api) {
+    api.stream::<Event, _, _, _, _, _>(
+        get("event.list", Observe, "/v1/events", "What happened, and with `follow` what happens from then on").details(
+            "Events are hints from memory: what is, `/v1/status` and the lists say. Kinds may be added. Who follows hears a `heartbeat` \
+             every 15 seconds if nothing happens, and asks again with the last `run` and `sequence` when the answer ends.",
+        ),
+        |front, _, (), query: EventQuery| async move {
+            let events = Arc::clone(front.events());
+            let reader = events.reader(query.since, query.run.as_deref(), query.follow);
+            Ok(move |to| async move { events.feed(reader, to, HEARTBEAT).await })
+        },
+    );
+    api.read(
+        get("job.list", Observe, "/v1/jobs", "What takes long, and what of that has ended in the last hour"),
+        |b, (), NoQuery {}| b.jobs().map(|jobs| JobList { jobs }),
+    );
+    api.read(get("job.show", Observe, "/v1/jobs/{job}", "A job"), |b, JobName(job): JobName, NoQuery {}| {
+        b.job(job.as_str())
+    });
+    api.stream::<JobInfo, _, _, _, _, _>(
+        get("job.follow", Observe, "/v1/jobs/{job}/follow", "How far a job is, every second until it has ended"),
+        |front, backend, JobName(job): JobName, NoQuery {}| async move {
+            let first = look(&backend, job.as_str()).await?;
+            Ok(move |to| async move { follow(&front, backend, first, to).await })
+        },
+    );
+    // For who may delete what the job is about. It frees a turn among the changes, so it does not wait for one.
+    api.change(
+        post("job.cancel", Provision, "/v1/jobs/{job}/cancel", "Takes back what a job had taken").brings_relief(),
+        |b, JobName(job): JobName, dry| b.cancel_job(job.as_str(), dry),
+    );
 }
 
 async fn look(backend: &Arc<dyn Backend>, job: &str) -> Result<JobInfo, ApiError> {

@@ -422,5 +422,21 @@ impl Server {
 
 fn split(answer: &str) -> (u16, String) {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (status, String::new()) };
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    (status, if chunked { unchunked(body) } else { body.to_owned() })
+}
+
+/// The text of an answer whose length was not known when it began, which has to have its proper end.
+fn unchunked(mut body: &str) -> String {
+    let mut text = String::new();
+    loop {
+        let (len, rest) = body.split_once("\r\n").expect("the answer was cut off");
+        let len = usize::from_str_radix(len, 16).unwrap();
+        if len == 0 {
+            return text;
+        }
+        text.push_str(&rest[..len]);
+        body = rest[len..].strip_prefix("\r\n").unwrap();
+    }
 }
