@@ -19,13 +19,17 @@ const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
 /// Those that take longest (a minute or more), longest first. They are begun in this order, before all others: so the guests side by side
 /// end together, instead of one of them with the longest alone.
-const LONGEST: [&str; 9] = [
+const LONGEST: [&str; 13] = [
     "device_space",
     "scenario_kill_points",
     "device_kill_points",
     "device_write_log",
     "device_thick",
+    "scenario_deb",
+    "scenario_life",
     "device_usage",
+    "scenario_boot",
+    "device_metrics",
     "device_held",
     "device_daemon_death",
     "device_contract",

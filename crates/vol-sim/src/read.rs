@@ -252,7 +252,10 @@ impl SimHost {
     pub(crate) fn handle(&self, world: &mut World, what: &str, path: &Path, writable: bool) -> HostResult<Handle> {
         world.counters.opens += 1;
         let Some((path, node)) = world.node(path) else {
-            if world.dm.keys().any(|minor| World::dm_node(*minor) == path) {
+            if let Some((_, device)) = world.dm.iter().find(|(minor, _)| World::dm_node(**minor) == path) {
+                if device.suspended {
+                    return fail(HostErrorKind::Busy, what, "it is suspended: every read would wait");
+                }
                 return fail(HostErrorKind::Unsupported, what, "reading our own dm devices is not modelled");
             }
             let file = world.files.contains_key(path);

@@ -3,14 +3,15 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use vol_core::observed::{DiskKind, DmInfo};
-use vol_engine::host::{BlockWrite, DmCreate, HostMut, HostRead, HostResult};
+use vol_core::observed::{DevNumber, DiskIdentity, DiskKind, DmInfo};
+use vol_engine::host::{BlockWrite, DmCreate, HostErrorKind, HostMut, HostRead, HostResult};
 use vol_linux::{IoChoice, LinuxHost, LinuxOptions};
 use vol_types::Bytes;
 
@@ -132,7 +133,7 @@ impl LinuxBench {
 }
 
 fn write_to(host: &LinuxHost, node: &Path, offset: u64, bytes: &[u8], flush: bool) -> HostResult<u8> {
-    let identity = host.open_read(node)?.identity().clone();
+    let identity = identity(node);
     let device: Arc<dyn BlockWrite> = host.open_write(node, &identity)?;
     device.write_at(offset, bytes)?;
     if flush {
@@ -141,8 +142,27 @@ fn write_to(host: &LinuxHost, node: &Path, offset: u64, bytes: &[u8], flush: boo
     Ok(0)
 }
 
+/// Without opening it, for the host opens no suspended device to read what it is: those who opened it before do I/O that waits.
+fn identity(node: &Path) -> DiskIdentity {
+    let number = fs::metadata(node).unwrap().rdev();
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let told = |what: &str| -> u64 {
+        fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{what}")).unwrap().trim().parse().unwrap()
+    };
+    DiskIdentity {
+        dev: DevNumber { major: major as u32, minor: minor as u32 },
+        diskseq: Some(told("diskseq")),
+        size: Bytes(told("size") * 512),
+    }
+}
+
 fn read_from(host: &LinuxHost, node: &Path, offset: u64) -> HostResult<u8> {
-    let bytes = host.open_read(node)?.read_at(offset, 4096)?;
+    let bytes = match host.open_read(node) {
+        Err(error) if error.kind == HostErrorKind::Busy => {
+            host.open_write(node, &identity(node))?.read_at(offset, 4096)?
+        }
+        opened => opened?.read_at(offset, 4096)?,
+    };
     assert!(bytes.iter().all(|byte| *byte == bytes[0]), "torn at {offset}");
     Ok(bytes[0])
 }

@@ -123,6 +123,7 @@ pub fn a_suspended_device_holds_io_back_until_it_is_resumed<B: Bench>(b: &B) {
     assert_eq!(b.read(&made, 4096), Err(Trouble::Waits));
     // Nobody may look at it: a probe would wait.
     assert_eq!(refused(b.host().inspect(&node(&made))), Busy);
+    assert_eq!(refused(b.host().open_read(&node(&made)).map(drop)), Busy);
     b.host().dm_resume(&made.uuid).unwrap();
     assert_eq!(b.settled(), [Ok(()), Ok(())]);
     assert_eq!((info(b, &made.uuid).suspended, b.read(&made, 0)), (false, Ok(2)));
