@@ -321,7 +321,7 @@ impl Config {
         }
     }
 
-    /// The keys in which `other` differs, as they are ordered in [`KEYS`].
+    /// The keys in which `other` differs, as they are ordered in `KEYS`.
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
         // Taken apart, so that a new key cannot be forgotten here.
         let Self {
