@@ -4,8 +4,7 @@
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
 //! stays in its task and becomes an error of that job.
 //!
-//! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows, which is tried at the start. They are
-//! there while something is moved and some seconds longer: most of the time a daemon moves nothing. Each job has at most four of
+//! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows; each job has at most four of
 //! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
 //! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
@@ -30,8 +29,6 @@ use super::buffer::Buffer;
 const CHUNK: usize = 1 << 20;
 const BUFFERS: usize = 8;
 const DEPTH: usize = 4;
-/// How long buffers are kept when nothing is moved: longer than the rest after a slice.
-pub(super) const HELD: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(5) };
 /// How often in a row the kernel may say "not now" (`EAGAIN`, `EINTR`), a millisecond apart.
 const AGAIN_MAX: u32 = 5000;
 
@@ -143,24 +140,17 @@ fn gone() -> io::Error {
 /// What came of the start: why buffers are not registered, if the kernel refused.
 type Started = io::Result<Option<io::Error>>;
 
-/// The buffers, and why they are not registered although they should be.
-fn buffers(register: bool) -> io::Result<(Moving, Option<io::Error>)> {
-    let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
-    let mut buffers = buffers?;
-    buffers.iter_mut().for_each(Buffer::keep_from_children);
-    let pool = Rc::new(FixedBufPool::new(buffers));
-    let refused = if register { pool.register().err() } else { None };
-    Ok((Moving { pool, registered: register && refused.is_none() }, refused))
-}
-
 async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncSender<Started>) {
-    let (first, refused) = match buffers(register) {
-        Ok(made) => made,
+    let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
+    let pool = match buffers {
+        Ok(mut buffers) => {
+            buffers.iter_mut().for_each(Buffer::keep_from_children);
+            Rc::new(FixedBufPool::new(buffers))
+        }
         Err(e) => return drop(started.send(Err(e))),
     };
-    // What the kernel refused once is not asked for again.
-    let register = first.registered;
-    let mut held = Some(first);
+    let refused = if register { pool.register().err() } else { None };
+    let registered = register && refused.is_none();
     if started.send(Ok(refused)).is_err() {
         return;
     }
@@ -169,14 +159,7 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncS
         tokio::select! {
             job = jobs.recv() => match job {
                 Some(job) => {
-                    let moving = match held.clone().map_or_else(|| buffers(register).map(|(made, _)| made), Ok) {
-                        Ok(moving) => moving,
-                        Err(e) => {
-                            let _ = job.answer.send(Err(e));
-                            continue;
-                        }
-                    };
-                    held = Some(moving.clone());
+                    let moving = Moving { pool: Rc::clone(&pool), registered };
                     running.spawn_local(async move {
                         let Job { file, task, answer } = job;
                         let result = moving.perform(&file, task).await;
@@ -189,21 +172,14 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncS
             },
             // A panic in a job drops its answer, which its caller sees.
             Some(_) = running.join_next(), if !running.is_empty() => {}
-            () = tokio::time::sleep(HELD), if running.is_empty() && held.is_some() => release(held.take()),
         }
     }
     while running.join_next().await.is_some() {}
-    release(held);
-}
-
-/// The kernel lets go of the buffers, and so do we; nobody uses one.
-fn release(held: Option<Moving>) {
-    if let Some(moving) = held.filter(|moving| moving.registered) {
-        let _ = moving.pool.unregister();
+    if registered {
+        let _ = pool.unregister();
     }
 }
 
-#[derive(Clone)]
 struct Moving {
     pool: Rc<FixedBufPool<Buffer>>,
     registered: bool,

@@ -46,19 +46,6 @@ fn what_is_written_is_read_back_at_every_size() {
 }
 
 #[test]
-fn blocks_are_moved_as_before_when_the_buffers_were_given_back_meanwhile() {
-    for (name, io) in backends() {
-        let (_dir, file) = file();
-        for (round, offset) in [(1, 0), (2, 4 << 20), (3, 8 << 20)] {
-            let data = pattern((3 << 20) + 4096, round);
-            io.write(&file, offset, &data).unwrap();
-            assert!(io.read(&file, offset, data.len()).unwrap() == data, "{name}: round {round}");
-            std::thread::sleep(4 * mover::HELD);
-        }
-    }
-}
-
-#[test]
 fn zeroing_clears_exactly_the_range() {
     for (name, io) in backends() {
         let (_dir, file) = file();
