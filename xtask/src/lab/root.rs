@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 const SUITE: &str = "forky";
 pub const PACKAGES: &[&str] = &[
     "btrfs-progs",
+    "busybox-static",
+    "crun",
     "curl",
     "dbus",
     "dmsetup",
+    "docker-cli",
+    "docker-compose",
     "docker.io",
     "e2fsprogs",
     "fdisk",
@@ -22,6 +26,7 @@ pub const PACKAGES: &[&str] = &[
     "less",
     "lvm2",
     "podman",
+    "postgresql",
     "procps",
     "prometheus",
     "psmisc",
@@ -45,6 +50,7 @@ const ON_DEMAND: &[&str] = &[
     "podman-auto-update.timer",
     "podman-clean-transient.service",
     "podman-restart.service",
+    "postgresql.service",
     "prometheus.service",
 ];
 
