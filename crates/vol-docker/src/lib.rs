@@ -3,6 +3,7 @@
 //! It reads no disk, no clock and no socket: the daemon hands it requests, and is the one behind its traits.
 #![forbid(unsafe_code)]
 
+pub mod refs;
 mod runtime;
 
 pub use runtime::Runtime;
