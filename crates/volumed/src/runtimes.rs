@@ -7,6 +7,8 @@ mod desk;
 mod making;
 mod sockets;
 mod stand_in;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod volumes;
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use vol_api::{ApiError, ErrorCode, Mount, ObjectState, Relabel, VolumeInfo, parse_field};
 use vol_docker::options::{LABEL_MOUNT_OPTIONS, LABEL_ON_REMOVE, LABEL_OPTIONS};
 use vol_docker::{EngineName, OnRemove, Options, Reply, Request, Runtime, Settings, Volume, Volumes, plugin};
-use vol_types::{MountOptions, VolumeId, VolumePath};
+use vol_types::{VolumeId, VolumePath};
 
 use super::making::Makings;
 use super::stand_in::References;
@@ -98,7 +98,7 @@ impl EngineVolumes {
                 format!("{} volumes are called {name} here: {}", found.len(), all.join(" and ")),
             )
             .with_hint(format!(
-                "leave the label to one of them: volctl volume label {} --remove {}",
+                "leave the label to one of them: volctl volume label {} {}-",
                 all.last().map_or("", String::as_str),
                 self.runtime.label()
             )));
@@ -274,12 +274,9 @@ impl Volumes for EngineVolumes {
         let (volume, path, at) = (id_of(&info)?, path_of(&info)?, self.mountpoint(&info));
         let _turn = self.shared.turns.take(info.id.clone());
         let id = if id.is_empty() { "unnamed" } else { id };
-        // A label that was written by hand and means nothing is told of by the mount itself.
-        let options = info.labels.get(LABEL_MOUNT_OPTIONS).map_or("", String::as_str);
-        let read_only = MountOptions::parse(None, options).is_ok_and(|options| options.has("ro"));
         self.shared.references.mount(self.runtime, volume, id);
         // That it stands in the mount table is what the backend looks for, also where nothing had to be done.
-        let request = Mount { path: at.clone(), read_only, whole: false };
+        let request = Mount { path: at.clone(), ..Mount::default() };
         match self.backend.mount_volume(&path, request, false) {
             Ok(_) => Ok(at),
             Err(error) => {
