@@ -143,7 +143,7 @@ mod tests {
             ("[runtimes]\npool = \"a/b/c\"", "runtimes.pool"),
             ("[runtimes]\nsize = \"ten\"", "runtimes.size"),
             ("[runtimes]\nprofile = \"db\"", "there is no [profiles.db]"),
-            ("[runtimes]\nprofile = \"bd\"\n[profiles.db]\nsize = \"1G\"", "did you mean \"db\"?"),
+            ("[runtimes]\nprofile = \"dba\"\n[profiles.db]\nsize = \"1G\"", "did you mean \"db\"?"),
             ("[profiles.db]\nsise = \"1G\"", "profiles.db: option \"sise\" is not known; did you mean size?"),
             ("[profiles.db]\nfs = \"zfs\"", "profiles.db: option fs=\"zfs\""),
             ("[profiles.db]\nfrom = \"data/pg\"", "profiles.db: from"),

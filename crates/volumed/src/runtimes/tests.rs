@@ -311,7 +311,7 @@ async fn a_request_without_a_body_changes_nothing() {
 async fn names_of_every_kind_are_kept_and_those_that_fit_nowhere_refused() {
     let plugin = Plugin::start();
     let hex = "c0ffee".repeat(10) + "beef";
-    let names = ["pg", "PG", "größe", "a b", "-x", "..", "日本", &hex, &"n".repeat(255), "tank", "$(reboot)", "x;y"];
+    let names = ["pg", "PG", "größe", "a b", "-x", "...", "日本", &hex, &"n".repeat(255), "tank", "$(reboot)", "x;y"];
     for name in names {
         plugin.create(Docker, name, json!({"size": "64M"})).await;
         plugin.sequence(Docker, name, "G MA + UA -").await;
@@ -324,7 +324,7 @@ async fn names_of_every_kind_are_kept_and_those_that_fit_nowhere_refused() {
     let own: Vec<_> = plugin.backend.volumes(None).unwrap().into_iter().map(|one| one.name).collect();
     assert!(own.contains(&hex) && own.contains(&"PG".to_owned()));
     assert!(own.iter().any(|name| name.starts_with("tank-")), "the pool has that name: {own:?}");
-    for name in ["", "/", "a/b", "../etc", "a@b", "x\ny", "\u{0}", " a", "a ", &"n".repeat(256)] {
+    for name in ["", "/", ".", "..", "a/b", "../etc", "a@b", "x\ny", "\u{0}", " a", "a ", &"n".repeat(256)] {
         for call in ["Create", "Get", "Mount", "Remove"] {
             plugin.bad(Docker, call, json!({"Name": name, "ID": "a"})).await;
         }
