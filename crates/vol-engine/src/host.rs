@@ -18,7 +18,7 @@ use vol_core::observed::{
     PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
-use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
+use vol_types::{Bytes, FsKind, MkfsOptions, MountOptions, Name, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
 
@@ -209,6 +209,8 @@ pub struct MountCall {
     /// The journal is not replayed, so that a read-only mount writes nothing at all (ext4 `noload`, XFS `norecovery`,
     /// btrfs `rescue=nologreplay`). Only with `read_only`.
     pub no_replay: bool,
+    /// Those of the file system count for the first of its mounts, and so for all.
+    pub options: MountOptions,
 }
 
 /// Which state of a pool's metadata is read; see [`HostRead::pool_contents`].

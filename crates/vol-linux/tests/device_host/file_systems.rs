@@ -21,6 +21,7 @@ pub fn call(info: &DmInfo, fs: FsKind, target: &Path) -> MountCall {
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,
+        options: vol_types::MountOptions::default(),
     }
 }
 
