@@ -11,10 +11,8 @@ use crate::cli::Args;
 use crate::server::tests::fake::Fake;
 
 fn config(dir: &Path) -> Config {
-    let text =
-        format!("run_dir = {:?}\nmetrics_listen = \"off\"\nruntimes.docker_socket = \"off\"", dir.join("run"));
+    let text = format!("run_dir = {:?}\nmetrics_listen = \"off\"\nruntimes.docker_socket = \"off\"", dir.join("run"));
     Config::parse(&text).unwrap()
-}
 }
 
 fn status(socket: &Path) -> Result<Status, ClientError> {
