@@ -5,6 +5,7 @@
 
 mod desk;
 mod making;
+pub mod references;
 mod sockets;
 mod stand_in;
 #[cfg(test)]
@@ -15,3 +16,16 @@ mod volumes;
 pub use desk::{Desk, router};
 pub use sockets::{Sockets, open};
 pub use volumes::Shared;
+
+use vol_api::ApiError;
+use vol_docker::Runtime;
+
+/// An engine by its name.
+///
+/// # Errors
+/// There is none of this name.
+pub fn named(text: &str) -> Result<Runtime, ApiError> {
+    Runtime::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| {
+        ApiError::invalid(format!("{text:?} is no container engine that volumed knows")).with_hint("docker or podman")
+    })
+}
