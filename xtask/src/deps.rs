@@ -20,7 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("volctl", &["vol-types", "vol-format", "vol-api"]),
     ("vol-docker", &["vol-types", "vol-api"]),
     ("vol-csi", &["vol-types", "vol-api"]),
-    ("volumed", &["vol-types", "vol-format", "vol-core", "vol-engine", "vol-linux", "vol-sim", "vol-api", "vol-docker"]),
+    (
+        "volumed",
+        &["vol-types", "vol-format", "vol-core", "vol-engine", "vol-linux", "vol-sim", "vol-api", "vol-docker"],
+    ),
     ("xtask", &[]),
 ];
 /// Packages that test everything else.
