@@ -1,5 +1,5 @@
 # Docker's tour.
-E=docker SOCK=/run/docker.sock
+E=docker SOCK=/run/docker.sock FORCE=-f
 remove_unused() { check docker volume prune -a -f; check docker volume inspect $1; check docker volume rm $1; }
 taken_back() { :; }
 up() { comes dockerd docker version; }

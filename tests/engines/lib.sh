@@ -6,14 +6,14 @@ run() { $E run $NET "$@"; }
 start() { local name=$1; shift; check run -d --name $name "$@"; }
 # `new NAME [-o KEY=VALUE]…`
 new() { local name=$1; shift; check $E volume create -d volumed -o size=64M "$@" $name; is "$(cat /tmp/out)" $name 'what create prints'; }
-drop() { check $E kill "$@"; check $E rm "$@"; }
+drop() { check $E rm $FORCE "$@"; }
 in_c() { $E exec "$@"; }
 # What the engine shows of a volume is so, by a filter of jq.
 shows() { $E volume inspect $1 > /tmp/shown; jq -e ".[0] | $2" /tmp/shown > /tmp/out 2>&1 || { cp /tmp/shown /tmp/out; bad "$1 is not $2"; }; }
 # The value that `jq` finds in what volctl tells of a volume.
 told() { volctl volume show data/$1 -o json | jq -r "$2"; }
 mounted() { test "$(told $1 '.mounts | length')" = ${2:-1}; }
-references() { volctl refs list -o json | jq "[.references[] | select(.runtime == \"$E\" and .volume == \"data/$1\") | .count] | add // 0"; }
+references() { volctl refs list -o json | jq "[.refs[] | select(.runtime == \"$E\" and .volume == \"data/$1\") | .count] | add // 0"; }
 # Nobody uses the volume any more, and everybody knows.
 idle() { comes "unmounting of $1" mounted $1 0; is "$(references $1)" 0 "references of $1"; }
 pid() { $E inspect -f '{{.State.Pid}}' $1; }
@@ -199,7 +199,7 @@ thirty() {
     is "$($E ps -q --filter name=^s | wc -l)" 30 'containers that share a volume'
     comes 'thirty files' sh -c "test \$($E exec s1 ls /d | wc -l) = 30"
     check mounted shared
-    is "$(references shared)" ${1:-30} 'references of thirty containers'
+    is "$(references shared)" ${IDS:-30} 'references of thirty containers'
     for i in $(seq 15); do slay "$(pid s$i)"; done
     check in_c s30 sh -c 'ls /d | wc -l'; is "$(cat /tmp/out)" 30 'files after half of them were killed'
     drop $(seq -f s%g 30)
@@ -236,6 +236,7 @@ elsewhere() {
     taken_back
     check run --rm -v handed:/d bb sh -c 'echo x > /d/x'
     check volctl volume label data/made $E.volume-
+    taken_back
     refuse $E volume inspect handed
     check volctl -q volume delete data/made --now --yes
 }

@@ -1,5 +1,8 @@
 # Podman's tour.
 E=podman SOCK=/run/podman/podman.sock
+# It has one id for everything, and mounts at the first container only.
+IDS=1
+FORCE='-f -t 0'
 remove_unused() { check podman volume prune -f; }
 taken_back() { check podman volume reload; }
 engine_kill() { slay "$(cat /tmp/conmon)"; }
@@ -46,10 +49,9 @@ back() {
     # The writer began anew once.
     echo "LINES $(awk 'NR > 1 && $1 <= last { print last; exit } { last = $1 }' /tmp/log)"
     awk 'NR > 1 && $1 != last + 1 && $1 != 1 { exit 1 } { last = $1 }' /tmp/log || bad 'a hole in the log'
-    drop_ended w1
+    drop w1
     check podman volume rm cut
 }
-drop_ended() { check podman rm "$@"; }
 
 # A volume and its container as units.
 quadlet() {

@@ -38,8 +38,11 @@ made() {
     # The images of before, for the power-cut: dockerd does not wait for the disk.
     sync
 }
-# Each row is told of when it is committed.
-writing() { seq ${1:-1} 1000000 | sed "s/.*/insert into t values (&, repeat('x', 100)) returning n;/" | docker exec -i pg psql -qAt -h /run/postgresql -U postgres | sed -u 's/^/ACK /' | tee /tmp/acks; }
+# Each row is told of when it is committed; a hundred or so in a second.
+writing() {
+    seq 1000000 | sed "s/.*/insert into t values (&, repeat('x', 100)) returning n; do 'begin perform pg_sleep(0.01); end';/" \
+        | docker exec -i pg psql -qAt -h /run/postgresql -U postgres | sed -u 's/^/ACK /' | tee /tmp/acks
+}
 # A clone of the database at work is one at which the power failed: it starts by itself, with all that had been committed.
 cloned() {
     comes 'rows' sh -c 'test $(wc -l < /tmp/acks) -gt 100'

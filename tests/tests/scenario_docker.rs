@@ -10,7 +10,7 @@ const TOUR: &str = "
 part images
 for name in first copying resizing copies full read_only copy_up anonymous names options hundred thirty undelete elsewhere usage compose; do part $name; done
 for name in killed live_restore late; do part $name; done
-is \"$(volctl refs list -o json | jq '.references | length')\" 0 'references at the end'
+is \"$(volctl refs list -o json | jq '.refs | length')\" 0 'references at the end'
 check volctl status
 ";
 
