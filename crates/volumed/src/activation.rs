@@ -14,6 +14,10 @@ pub struct Handed {
     pub control: Option<UnixListener>,
     /// `FileDescriptorName=metrics`.
     pub metrics: Option<TcpListener>,
+    /// `FileDescriptorName=docker`.
+    pub docker: Option<UnixListener>,
+    /// `FileDescriptorName=podman`.
+    pub podman: Option<UnixListener>,
 }
 
 /// Takes the sockets of this process. Call once, early: descriptors become owned here.
@@ -30,6 +34,8 @@ pub fn take() -> io::Result<Handed> {
     for (at, name) in names.split(':').enumerate().take(fds.len()) {
         match name {
             "control" if handed.control.is_none() => handed.control = fds.take_unix_listener(at)?,
+            "docker" if handed.docker.is_none() => handed.docker = fds.take_unix_listener(at)?,
+            "podman" if handed.podman.is_none() => handed.podman = fds.take_unix_listener(at)?,
             "metrics" if handed.metrics.is_none() => handed.metrics = fds.take_tcp_listener(at)?,
             _ => tracing::warn!(name, "systemd handed over a socket that is not known here; it is not used"),
         }

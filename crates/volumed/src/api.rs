@@ -90,6 +90,12 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn pool(&self, pool: &PoolPath) -> Read<PoolInfo>;
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo>;
+    /// The volumes that have this label; with a value, only those with just that.
+    fn volumes_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<VolumeInfo>> {
+        let mut all = self.volumes(None)?;
+        all.retain(|one| one.labels.get(key).is_some_and(|label| value.is_none_or(|value| value == label)));
+        Ok(all)
+    }
     fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>>;
     /// Volumes and snapshots that were deleted and are kept for a while.
     fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>>;
@@ -128,6 +134,8 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;
     /// From every place where it is mounted; not mounted is unchanged.
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
+    /// From this place alone; not mounted there is `not_found`.
+    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo>;
     /// Makes the device of a raw volume; where it is stands in the answer's `device`.
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// As [`Backend::attach_volume`], but the device cannot be written to; of a volume in a refused pool too.

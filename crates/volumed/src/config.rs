@@ -20,6 +20,8 @@ use crate::cli::Args;
 const WINDOW_MAX_SECONDS: u64 = 365 * 86_400;
 /// The least rate at which blocks may be moved, in bytes a second.
 const RATE_MIN: Bytes = Bytes::mib(1);
+/// Where Docker looks for a volume driver of the name `volumed`.
+pub const DOCKER_SOCKET: &str = "/run/docker/plugins/volumed.sock";
 /// Read if it exists and no other is given.
 pub const DEFAULT_FILE: &str = "/etc/volumed/volumed.toml";
 
@@ -185,6 +187,18 @@ pub struct Config {
     pub activate_wait: Duration,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
     pub log: String,
+    pub runtimes: Runtimes,
+}
+
+/// What container engines are served with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtimes {
+    /// `None`: Docker is not served.
+    pub docker_socket: Option<PathBuf>,
+    /// `None`: Podman is not served.
+    pub podman_socket: Option<PathBuf>,
+    /// Of new volumes.
+    pub settings: vol_docker::Settings,
 }
 
 impl Default for Config {
@@ -297,6 +311,7 @@ impl Config {
 
     fn from_file(file: File) -> Self {
         let run_dir = file.run_dir.unwrap_or_else(|| PathBuf::from("/run/volumed"));
+        let podman_socket = run_dir.join("podman.sock");
         let group = |name: Option<String>| name.filter(|name| !name.is_empty());
         let usual = MetricsListen::At(SocketAddr::from(([127, 0, 0, 1], 9709)));
         Self {
@@ -318,6 +333,11 @@ impl Config {
                 .and_then(|wait| parse_wait(&wait).ok())
                 .unwrap_or(Duration::from_secs(10)),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
+            runtimes: Runtimes {
+                docker_socket: Some(PathBuf::from(DOCKER_SOCKET)),
+                podman_socket: Some(podman_socket),
+                settings: vol_docker::Settings::default(),
+            },
         }
     }
 
@@ -340,6 +360,7 @@ impl Config {
             activate_at_boot,
             activate_wait,
             log,
+            runtimes: _,
         } = self;
         let differs = [
             ("socket", *socket != other.socket),
@@ -373,6 +394,7 @@ impl Config {
             io: keep.io,
             activate_at_boot: keep.activate_at_boot,
             activate_wait: keep.activate_wait,
+            runtimes: keep.runtimes,
             ..other.clone()
         };
     }
@@ -465,6 +487,7 @@ mod tests {
             ],
             activate_wait: Duration::from_secs(60),
             log: "warn,volumed=debug".into(),
+            runtimes: Runtimes { podman_socket: Some("/tmp/run/podman.sock".into()), ..Config::default().runtimes },
         };
         assert_eq!(config, expected);
         assert_eq!(Config::parse("run_dir = \"/tmp/run\"").unwrap().socket, Path::new("/tmp/run/control.sock"));

@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
-use crate::{descriptors, liveness, metrics, notify, server};
+use crate::{descriptors, liveness, metrics, notify, runtimes, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -102,6 +102,10 @@ async fn serve(
     front.set_settings(Arc::clone(settings));
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);
 
+    let mut engines = runtimes::open(&config, (handed.docker, handed.podman), reach, lock);
+    front.set_runtime_problems(engines.problems());
+    engines.serve(&front, &stopped);
+
     tracing::info!(socket = %shown, version = env!("CARGO_PKG_VERSION"), "listening; recovering volume groups");
     let ended = async {
         tokio::select! {
@@ -142,9 +146,12 @@ async fn serve(
                 tokio::select! {
                     signal = &mut ended => break signal,
                     _ = hangup.recv() => {
-                        reload(settings, &front, &*backend, |reach| match &mut bound {
-                            Some(bound) => Ok(bound.reopen_to(reach)?),
-                            None => Ok(path.as_deref().map_or(Ok(()), |path| reach.give(path))?),
+                        reload(settings, &front, &*backend, |reach| {
+                            engines.reopen_to(reach);
+                            match &mut bound {
+                                Some(bound) => Ok(bound.reopen_to(reach)?),
+                                None => Ok(path.as_deref().map_or(Ok(()), |path| reach.give(path))?),
+                            }
                         })
                         .await;
                         notify::ready(&backend.alive().map_or_else(|error| error, |summary| said(&summary)));
@@ -154,7 +161,11 @@ async fn serve(
             drop(watch);
             tracing::info!(signal, "stopping");
             backend.stopping();
-            finish(&front, &stop, &mut control).await;
+            let all = async {
+                let _ = (&mut control).await;
+                engines.ended().await;
+            };
+            finish(&front, &stop, all).await;
             backend.stop();
             Ok(())
         }
@@ -162,6 +173,7 @@ async fn serve(
     if let Some(bound) = bound {
         bound.remove();
     }
+    engines.remove();
     result
 }
 
@@ -256,14 +268,14 @@ async fn recover(config: Config, open: impl Open) -> anyhow::Result<Arc<dyn Back
 }
 
 /// Takes no new work, lets running changes and answers end, up to the limit.
-async fn finish(front: &Front, stop: &watch::Sender<bool>, control: &mut tokio::task::JoinHandle<()>) {
+async fn finish(front: &Front, stop: &watch::Sender<bool>, servers: impl Future<Output = ()>) {
     notify::stopping(&format!("Stopping; changes under way: {}", front.running_changes()));
     stop.send_replace(true);
     // Those who have connected are heard; nobody new is let in.
     tokio::time::sleep(front.limits().last_requests).await;
     front.stop_changes();
     let all = async {
-        let _ = control.await;
+        servers.await;
         // Changes whose client went away have no connection to wait for.
         while front.running_changes() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod notify;
 pub mod program;
 pub mod reference;
+pub mod runtimes;
 pub mod server;
 pub mod settings;
 pub mod socket;

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, Problem, Status};
 
@@ -42,7 +42,8 @@ use crate::settings::Settings;
 use events::Events;
 use operation::Operations;
 
-pub use connection::serve_http;
+pub(crate) use call::read_limited;
+pub use connection::{Unanswered, serve_http};
 pub use router::router;
 
 /// Bounds of the server. The defaults are chosen for a storage host; tests shorten the times.
@@ -115,6 +116,10 @@ pub struct Front {
     keys: Arc<keys::Keys>,
     root_followers: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    /// Turns true when there is a backend.
+    ready: watch::Sender<bool>,
+    /// What is wrong with the sockets of container engines.
+    runtime_problems: OnceLock<Vec<Problem>>,
 }
 
 /// What became of the metrics listener.
@@ -150,6 +155,8 @@ impl Front {
             keys: Arc::default(),
             root_followers: Arc::new(Semaphore::new(limits.followers)),
             followers: Arc::new(Semaphore::new(limits.followers)),
+            ready: watch::Sender::new(false),
+            runtime_problems: OnceLock::new(),
         }
     }
 
@@ -179,7 +186,33 @@ impl Front {
             let _ = self.ready_after.set(self.begun.elapsed());
             self.events.started();
             backend.listen(self.events.clone());
+            self.ready.send_replace(true);
         }
+    }
+
+    /// The backend, for who waits until recovery is over; `None` if it takes longer than `limit`.
+    pub async fn backend_within(&self, limit: Duration) -> Option<Arc<dyn Backend>> {
+        let mut ready = self.ready.subscribe();
+        tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await.ok()?.ok()?;
+        self.backend.get().cloned()
+    }
+
+    /// What the daemon runs with.
+    pub fn config(&self) -> crate::config::Config {
+        self.settings.get().map(|settings| settings.running()).unwrap_or_default()
+    }
+
+    /// The right to change something, when it is its turn; `None`: the daemon ends.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        if self.is_stopping() {
+            return None;
+        }
+        Arc::clone(&self.changes).acquire_owned().await.ok()
+    }
+
+    /// Tells `status` about the sockets of container engines. A second call changes nothing.
+    pub fn set_runtime_problems(&self, problems: Vec<Problem>) {
+        let _ = self.runtime_problems.set(problems);
     }
 
     /// What the daemon runs with, for `status` and `doctor`. A second call changes nothing.
@@ -193,7 +226,7 @@ impl Front {
     }
 
     /// Who may do what.
-    fn access(&self) -> Arc<Access> {
+    pub(crate) fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -242,7 +275,10 @@ impl Front {
         status.metrics_listen = metrics.listen;
         let settings = self.settings.get();
         status.restart_needed = settings.map(|settings| settings.restart_needed()).unwrap_or_default();
-        for problem in metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())) {
+        let of_runtimes = self.runtime_problems.get().cloned().unwrap_or_default();
+        for problem in
+            metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())).chain(of_runtimes)
+        {
             status.problems.push(problem);
             status.health = status.health.max(Health::Degraded);
         }
@@ -311,8 +347,19 @@ impl Drop for Share {
 }
 
 /// Serves the control API until `stop` turns true and the open connections have had their answers.
-pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, mut stop: watch::Receiver<bool>) {
+pub async fn run(listener: UnixListener, front: Arc<Front>, lookup: PeerLookup, stop: watch::Receiver<bool>) {
     let router = router(Arc::clone(&front));
+    serve(listener, router, front, lookup, stop).await;
+}
+
+/// As [`run`], of any endpoints.
+pub async fn serve(
+    listener: UnixListener,
+    router: axum::Router,
+    front: Arc<Front>,
+    lookup: PeerLookup,
+    mut stop: watch::Receiver<bool>,
+) {
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
     let (root, members, strangers) = (slots(limits.connections), slots(limits.connections), slots(limits.strangers));

@@ -301,9 +301,10 @@ pub fn mount_volume<H: HostMut + 'static>(
 pub fn unmount_volume<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &VolumePath,
+    from: Option<&str>,
     dry_run: bool,
 ) -> Change<VolumeInfo> {
-    let done = backend.engine.unmount(&path.vg, &volume_name(path), None, dry_run);
+    let done = backend.engine.unmount(&path.vg, &volume_name(path), from.map(Path::new), dry_run);
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 

@@ -407,6 +407,23 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         self.volume_info(volume)
     }
 
+    fn volumes_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<VolumeInfo>> {
+        let mut all = Vec::new();
+        for vg in self.engine.vgs() {
+            let view = vg.view();
+            vg.read(|catalog| {
+                let fits = |one: &&vol_types::Volume| {
+                    let has = one.labels.get(key).is_some_and(|label| value.is_none_or(|value| value == label));
+                    has && one.snapshot.is_none() && one.state != VolumeState::Deleted
+                };
+                let found = catalog.volumes().filter(fits);
+                all.extend(found.map(|volume| info::volume(catalog, &view, volume, self.engine.filling(volume.id))));
+            });
+        }
+        all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
+        Ok(all)
+    }
+
     fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>> {
         let mut all = Vec::new();
         for vg in self.vgs_to_list(vg)? {
@@ -489,7 +506,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         change::mount_volume(self, volume, &request, dry_run)
     }
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        change::unmount_volume(self, volume, dry_run)
+        change::unmount_volume(self, volume, None, dry_run)
+    }
+    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo> {
+        change::unmount_volume(self, volume, Some(path), dry_run)
     }
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::attach_volume(self, volume, dry_run)

@@ -12,7 +12,10 @@ use crate::server::tests::fake::Fake;
 
 fn config(dir: &Path) -> Config {
     let text = format!("run_dir = {:?}\nmetrics_listen = \"off\"", dir.join("run"));
-    Config::parse(&text).unwrap()
+    let runtimes = crate::config::Runtimes { docker_socket: None, ..Config::default().runtimes };
+    let config = Config::parse(&text).unwrap();
+    let runtimes = crate::config::Runtimes { podman_socket: config.runtimes.podman_socket.clone(), ..runtimes };
+    Config { runtimes, ..config }
 }
 
 fn status(socket: &Path) -> Result<Status, ClientError> {

@@ -387,19 +387,7 @@ impl Call {
     }
 
     async fn read_body(&mut self) -> Result<Vec<u8>, Refusal> {
-        let body = Limited::new(std::mem::take(&mut self.body), self.body_max);
-        match tokio::time::timeout(self.front.limits.body, body.collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let error = ApiError::invalid(format!("the body is larger than {} bytes", self.body_max));
-                Err(Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE))
-            }
-            Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}")).into()),
-            Err(_) => {
-                let error = ApiError::new(ErrorCode::Timeout, "the body did not arrive in time");
-                Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT))
-            }
-        }
+        read_limited(std::mem::take(&mut self.body), self.body_max, self.front.limits.body).await
     }
 
     /// Runs `act` when it is its turn. Once begun it runs to its end, even if the client goes away.
@@ -478,6 +466,22 @@ impl Call {
         self.replayed = true;
         self.hand_over()?.end(Outcome::Answered);
         Ok(Err(answer))
+    }
+}
+
+/// A body of at most `max` bytes that arrives within `limit`.
+pub(crate) async fn read_limited(body: Body, max: usize, limit: Duration) -> Result<Vec<u8>, Refusal> {
+    match tokio::time::timeout(limit, Limited::new(body, max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let error = ApiError::invalid(format!("the body is larger than {max} bytes"));
+            Err(Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE))
+        }
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}")).into()),
+        Err(_) => {
+            let error = ApiError::new(ErrorCode::Timeout, "the body did not arrive in time");
+            Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT))
+        }
     }
 }
 

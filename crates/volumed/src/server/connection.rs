@@ -19,6 +19,10 @@ mod stall;
 /// Read buffer, and so the longest request head in bytes: 128-byte names and a 4 KiB path in percent encoding fit.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
 
+/// Marks a response that is not to be sent: the connection is closed instead, as that of a server that is not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered;
+
 /// Serves `router` on `stream` until either side ends it, a limit passes, or `stop` turns true and the request under way
 /// is answered. Each request carries `peer` as an extension.
 pub async fn serve_http<I, P>(stream: I, router: Router, peer: P, limits: &Limits, mut stop: watch::Receiver<bool>)
@@ -29,7 +33,14 @@ where
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        router.call(request)
+        let answer = router.call(request);
+        async move {
+            let Ok(response) = answer.await;
+            match response.extensions().get::<Unanswered>() {
+                None => Ok(response),
+                Some(Unanswered) => Err(std::io::Error::other("the request is not answered")),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -19,7 +19,7 @@ use vol_api::{ApiError, Changed, ErrorCode};
 use crate::access::{Peer, Role};
 
 pub use line::LOG_TARGET;
-pub use names::{ALL, Endpoint, UNKNOWN, endpoint};
+pub use names::{ALL, Endpoint, UNKNOWN, endpoint, of_engine};
 pub use object::{Named, of_params};
 
 /// Who asked.
@@ -128,7 +128,7 @@ impl fmt::Display for OperationId {
 #[derive(Clone, Debug)]
 pub struct Finished {
     pub id: OperationId,
-    /// A name of the closed set [`ALL`], or [`UNKNOWN`]; never a text of the client.
+    /// A name of the closed set [`ALL`], of [`of_engine`], or [`UNKNOWN`]; never a text of the client.
     pub what: &'static str,
     /// Whether it is of those that change something. It need not have.
     pub is_change: bool,

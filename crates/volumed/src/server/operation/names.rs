@@ -6,6 +6,7 @@ use axum::http::Method;
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 use vol_api::ApiError;
+use vol_docker::{Call, Runtime};
 
 use super::super::endpoint::{Answer, Api, Asked, Endpoint as Listed};
 use super::super::{Front, routes, target::Target};
@@ -37,6 +38,30 @@ pub static ALL: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     routes::all(&mut names);
     names.0
 });
+
+/// What an engine asks on its own socket is called, for each of [`vol_docker::Call::ALL`]; of the closed set too.
+pub const fn of_engine(runtime: Runtime, call: Call) -> &'static str {
+    match (runtime, call) {
+        (Runtime::Docker, Call::Activate) => "docker.activate",
+        (Runtime::Docker, Call::Create) => "docker.create",
+        (Runtime::Docker, Call::Remove) => "docker.remove",
+        (Runtime::Docker, Call::Mount) => "docker.mount",
+        (Runtime::Docker, Call::Unmount) => "docker.unmount",
+        (Runtime::Docker, Call::Path) => "docker.path",
+        (Runtime::Docker, Call::Get) => "docker.get",
+        (Runtime::Docker, Call::List) => "docker.list",
+        (Runtime::Docker, Call::Capabilities) => "docker.capabilities",
+        (Runtime::Podman, Call::Activate) => "podman.activate",
+        (Runtime::Podman, Call::Create) => "podman.create",
+        (Runtime::Podman, Call::Remove) => "podman.remove",
+        (Runtime::Podman, Call::Mount) => "podman.mount",
+        (Runtime::Podman, Call::Unmount) => "podman.unmount",
+        (Runtime::Podman, Call::Path) => "podman.path",
+        (Runtime::Podman, Call::Get) => "podman.get",
+        (Runtime::Podman, Call::List) => "podman.list",
+        (Runtime::Podman, Call::Capabilities) => "podman.capabilities",
+    }
+}
 
 /// The endpoint of a method and a route of the router. `HEAD` is answered as `GET` is.
 pub fn endpoint(method: &Method, route: &str) -> Option<&'static Endpoint> {

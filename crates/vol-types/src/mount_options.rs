@@ -1,0 +1,158 @@
+//! Options of mounts that may be asked for: a closed list, since the kernel takes much that breaks a file system or hides what is wrong with it.
+
+use std::fmt;
+
+use crate::FsKind;
+
+/// What an option is to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of the mount alone.
+    Mount,
+    /// Of the file system, without a value.
+    Flag,
+    /// Of the file system, with a number from 0 to this.
+    Number(u32),
+    /// Of the file system, with one of these words.
+    Word(&'static [&'static str]),
+}
+
+const ALL: &[FsKind] = &[FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs];
+const EXT4: &[FsKind] = &[FsKind::Ext4];
+const BTRFS: &[FsKind] = &[FsKind::Btrfs];
+const DISCARD: &[FsKind] = &[FsKind::Ext4, FsKind::Xfs];
+
+/// Sources: `mount(8)`, `ext4(5)`, `xfs(5)`, `btrfs(5)`.
+const KNOWN: &[(&str, Kind, &[FsKind])] = &[
+    ("ro", Kind::Mount, ALL),
+    ("noatime", Kind::Mount, ALL),
+    ("nodiratime", Kind::Mount, ALL),
+    ("relatime", Kind::Mount, ALL),
+    ("strictatime", Kind::Mount, ALL),
+    ("noexec", Kind::Mount, ALL),
+    ("sync", Kind::Flag, ALL),
+    ("dirsync", Kind::Flag, ALL),
+    ("lazytime", Kind::Flag, ALL),
+    ("discard", Kind::Flag, DISCARD),
+    ("nodiscard", Kind::Flag, EXT4),
+    ("commit", Kind::Number(300), EXT4),
+    ("data", Kind::Word(&["ordered", "journal"]), EXT4),
+    ("journal_checksum", Kind::Flag, EXT4),
+    ("compress", Kind::Word(&["zstd", "lzo", "zlib", "no"]), BTRFS),
+    ("autodefrag", Kind::Flag, BTRFS),
+];
+
+/// Why something is no list of mount options.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MountOptionError(String);
+
+/// Options of a mount, each from the list of the file system, as they were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions(Vec<(&'static str, Option<String>)>);
+
+impl MountOptions {
+    /// Reads options with commas between them. Without a file system those of any are taken.
+    ///
+    /// # Errors
+    /// One is not on the list, has a value that makes no sense, or is given twice.
+    pub fn parse(fs: Option<FsKind>, text: &str) -> Result<Self, MountOptionError> {
+        let mut options: Vec<(&'static str, Option<String>)> = Vec::new();
+        for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+            let (key, value) = one.split_once('=').map_or((one, None), |(key, value)| (key, Some(value)));
+            let Some((key, kind, of)) = KNOWN.iter().find(|known| known.0 == key) else { return Err(unknown(fs, key)) };
+            if fs.is_some_and(|fs| !of.contains(&fs)) {
+                let of: Vec<_> = of.iter().map(|fs| fs.as_str()).collect();
+                return Err(MountOptionError(format!("{key} is an option of {}", of.join(" and "))));
+            }
+            let wrong = |what: &str| MountOptionError(format!("{key}: {what}"));
+            match (kind, value) {
+                (Kind::Mount | Kind::Flag, None) => {}
+                (Kind::Mount | Kind::Flag, Some(_)) => return Err(wrong("it takes no value")),
+                (Kind::Number(max), value) => {
+                    let fits = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= *max);
+                    if !value.is_some_and(fits) {
+                        return Err(wrong(&format!("it takes a number from 0 to {max}")));
+                    }
+                }
+                (Kind::Word(words), value) => {
+                    if !value.is_some_and(|value| words.contains(&value)) {
+                        return Err(wrong(&format!("it takes one of {}", words.join(", "))));
+                    }
+                }
+            }
+            if options.iter().any(|(other, _)| other == key) {
+                return Err(wrong("it is given twice"));
+            }
+            options.push((key, value.map(str::to_owned)));
+        }
+        Ok(Self(options))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// Whether a word without a value is among them.
+    pub fn has(&self, word: &str) -> bool {
+        self.0.iter().any(|(key, _)| *key == word)
+    }
+    /// What is told to the file system: keys, some with a value.
+    pub fn of_file_system(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        let is_mounts = |key: &str| KNOWN.iter().any(|(known, kind, _)| *known == key && *kind == Kind::Mount);
+        self.0.iter().filter(move |(key, _)| !is_mounts(key)).map(|(key, value)| (*key, value.as_deref()))
+    }
+}
+
+fn unknown(fs: Option<FsKind>, key: &str) -> MountOptionError {
+    let known: Vec<_> =
+        KNOWN.iter().filter(|known| fs.is_none_or(|fs| known.2.contains(&fs))).map(|known| known.0).collect();
+    let near = crate::near::nearest(key, known.iter().copied());
+    let near = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let key: String = key.chars().take(40).collect();
+    MountOptionError(format!("{key:?} is no option that may be asked for{near} (there are: {})", known.join(", ")))
+}
+
+impl fmt::Display for MountOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            match value {
+                Some(value) => write!(f, "{comma}{key}={value}")?,
+                None => write!(f, "{comma}{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_list_are_taken_and_no_others() {
+        let ext4 = |text: &str| MountOptions::parse(Some(FsKind::Ext4), text);
+        let given = ext4("noatime, commit=30,,ro").unwrap();
+        assert_eq!(given.to_string(), "noatime,commit=30,ro");
+        assert!(given.has("ro") && !given.has("noexec"));
+        assert_eq!(given.of_file_system().collect::<Vec<_>>(), [("commit", Some("30"))]);
+        assert!(ext4("").unwrap().is_empty());
+        for (text, why) in [
+            ("noatme", "did you mean noatime?"),
+            ("rw=1", "no option that may be asked for"),
+            ("noatime=1", "it takes no value"),
+            ("commit", "a number from 0 to 300"),
+            ("commit=301", "a number from 0 to 300"),
+            ("commit=-1", "a number from 0 to 300"),
+            ("data=writeback", "one of ordered, journal"),
+            ("ro,ro", "given twice"),
+            ("compress=zstd", "compress is an option of btrfs"),
+            ("dev=/dev/sda", "no option"),
+            ("nouuid", "no option"),
+        ] {
+            let error = ext4(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!(MountOptions::parse(None, "compress=zstd").is_ok());
+    }
+}
