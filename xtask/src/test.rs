@@ -19,8 +19,10 @@ const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
 /// Those that take longest (a minute or more), longest first. They are begun in this order, before all others: so the guests side by side
 /// end together, instead of one of them with the longest alone.
-const LONGEST: [&str; 13] = [
+const LONGEST: [&str; 16] = [
     "device_space",
+    "scenario_docker",
+    "scenario_podman",
     "scenario_kill_points",
     "device_kill_points",
     "device_write_log",
@@ -29,6 +31,7 @@ const LONGEST: [&str; 13] = [
     "scenario_life",
     "device_usage",
     "scenario_boot",
+    "scenario_postgres",
     "device_metrics",
     "device_held",
     "device_daemon_death",
