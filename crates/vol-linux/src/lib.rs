@@ -33,6 +33,11 @@ pub use memory::{bound_memory, give_memory_back};
 pub use mountinfo::hidden_from_init;
 pub use peer::{group_id, peer_groups};
 
+/// The reader of what the kernel and udev say of disks that come and go. A pure function, open to the fuzz targets.
+pub mod uevents {
+    pub use crate::uevent::{Source, Uevent, parse};
+}
+
 /// Readers of what the kernel says of thin targets. Pure functions, open to the fuzz targets.
 pub mod status {
     pub use crate::dm::status::{parse_pool, parse_thin};
