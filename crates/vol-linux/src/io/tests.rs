@@ -1,5 +1,7 @@
 //! One suite over both backends, on a temporary file.
 
+mod seccomp;
+
 use super::*;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -42,6 +44,22 @@ fn what_is_written_is_read_back_at_every_size() {
         }
         assert_eq!(io.read(&file, 0, 0).unwrap(), Vec::<u8>::new(), "{name}");
         io.flush(&file).unwrap();
+    }
+}
+
+#[test]
+fn blocks_are_moved_as_before_when_the_buffers_were_given_back_meanwhile() {
+    for (name, io) in backends() {
+        let (_dir, file) = file();
+        let data = [pattern((3 << 20) + 4096, 1), pattern((3 << 20) + 4096, 2)];
+        for (round, offset) in (0..60usize).zip([0, 4 << 20, 8 << 20].into_iter().cycle()) {
+            let data = &data[round % 2];
+            io.write(&file, offset, data).unwrap();
+            assert!(io.read(&file, offset, data.len()).unwrap() == *data, "{name}: round {round}");
+            if round % 20 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
     }
 }
 
