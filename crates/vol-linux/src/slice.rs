@@ -8,7 +8,7 @@
 //!    block device never falls back to writing (`block/fops.c`, `blkdev_fallocate`: `BLKDEV_ZERO_NOFALLBACK`), as `BLKZEROOUT`
 //!    would, for hours and deaf to signals. Zeroes are what the standards of NVMe and SCSI promise of it; so the first slice on a device is
 //!    read in whole, and of later ones a block in every [`SAMPLE_EVERY`] bytes.
-//! 3. *Writing* zeroes from aligned buffers, several in flight.
+//! 3. *Writing* zeroes from fixed buffers, several in flight.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;

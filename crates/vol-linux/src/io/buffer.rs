@@ -2,25 +2,16 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
-use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-
 /// Alignment of buffers, offsets and lengths: the largest logical sector size that Linux disks have.
 pub(crate) const ALIGN: usize = 4096;
-
-/// From this size on a buffer is a mapping of its own: pages are there once they are written to, and the kernel has them back when the
-/// buffer is dropped, which the allocator decides by itself for memory of its own.
-const MAPPED: usize = 256 << 10;
 
 /// A zeroed, aligned block of memory of fixed length. It does not move when the value does.
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     layout: Layout,
-    /// A mapping of its own, not of the allocator.
-    mapped: bool,
     /// Not in the memory of forked children.
     kept: bool,
 }
@@ -32,17 +23,9 @@ impl Buffer {
         if len == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mapped = len >= MAPPED;
-        let start = if mapped {
-            let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-            let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-            // SAFETY: a new private mapping, where the kernel chooses; it is zeroed, and aligned to pages, which have 4096 bytes or more.
-            unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_PRIVATE) }?.cast()
-        } else {
-            // SAFETY: the layout's size is not zero.
-            NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?
-        };
-        Ok(Self { start, layout, mapped, kept: false })
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        Ok(Self { start: NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?, layout, kept: false })
     }
 
     pub(crate) fn copy_of(data: &[u8]) -> io::Result<Self> {
@@ -92,11 +75,6 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.mapped {
-            // SAFETY: exactly the mapping made in `zeroed`, removed once. What it could fail by, too many mappings, would leave it there.
-            let _ = unsafe { munmap(self.start.cast(), self.layout.size()) };
-            return;
-        }
         if self.kept {
             // What the allocator makes of these pages next must be there in children.
             self.advise(libc::MADV_DOFORK);

@@ -4,15 +4,13 @@
 //! because `start` panics where io_uring is refused; `writev_at_all` panics on short writes and is not used; a panic inside
 //! stays in its task and becomes an error of that job.
 //!
-//! Memory: at most eight buffers of 1 MiB, each job has at most four of them. They are there while something is moved: most of the time
-//! a daemon moves nothing. That is why they are not registered with the kernel, which would keep them in memory; moving 1 MiB takes
-//! a disk so long that looking up its pages each time is lost in it (`docs/performance.md`). A job that has none and finds none, because jobs on
-//! disks that hang have them all, is given memory of its own for one chunk at a time: those disks hold up nobody else. Jobs are
-//! bounded by their callers, who wait.
+//! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows; each job has at most four of
+//! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
+//! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,6 +20,7 @@ use nix::sys::signal::SigSet;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{BoundedBuf, IoBuf, IoBufMut};
 
 use super::all_zero;
@@ -89,8 +88,8 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// The error is the kernel's refusal of io_uring.
-    pub(super) fn start() -> io::Result<Self> {
+    /// The second value says why buffers are not registered. The error is the kernel's refusal of io_uring.
+    pub(super) fn start(register: bool) -> io::Result<(Self, Option<io::Error>)> {
         let (jobs, receiver) = unbounded_channel();
         let (started, start) = sync_channel(1);
         std::thread::Builder::new().name("vol-mover".into()).spawn(move || {
@@ -98,16 +97,12 @@ impl Mover {
             let _ = SigSet::all().thread_block();
             let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64));
             match runtime {
-                Ok(runtime) => {
-                    if started.send(Ok(())).is_ok() {
-                        runtime.block_on(serve(receiver));
-                    }
-                }
+                Ok(runtime) => runtime.block_on(serve(receiver, register, &started)),
                 Err(e) => drop(started.send(Err(e))),
             }
         })?;
-        wait(&start)??;
-        Ok(Self { jobs })
+        let refused = wait(&start).and_then(|started| started)?;
+        Ok((Self { jobs }, refused))
     }
 
     /// Waits for the answer.
@@ -142,14 +137,29 @@ fn gone() -> io::Error {
     io::Error::other("the block mover failed")
 }
 
-async fn serve(mut jobs: UnboundedReceiver<Job>) {
-    let buffers = Rc::new(Buffers::default());
+/// What came of the start: why buffers are not registered, if the kernel refused.
+type Started = io::Result<Option<io::Error>>;
+
+async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncSender<Started>) {
+    let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
+    let pool = match buffers {
+        Ok(mut buffers) => {
+            buffers.iter_mut().for_each(Buffer::keep_from_children);
+            Rc::new(FixedBufPool::new(buffers))
+        }
+        Err(e) => return drop(started.send(Err(e))),
+    };
+    let refused = if register { pool.register().err() } else { None };
+    let registered = register && refused.is_none();
+    if started.send(Ok(refused)).is_err() {
+        return;
+    }
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             job = jobs.recv() => match job {
                 Some(job) => {
-                    let moving = Moving { buffers: Rc::clone(&buffers) };
+                    let moving = Moving { pool: Rc::clone(&pool), registered };
                     running.spawn_local(async move {
                         let Job { file, task, answer } = job;
                         let result = moving.perform(&file, task).await;
@@ -161,67 +171,18 @@ async fn serve(mut jobs: UnboundedReceiver<Job>) {
                 None => break,
             },
             // A panic in a job drops its answer, which its caller sees.
-            Some(_) = running.join_next(), if !running.is_empty() => if running.is_empty() {
-                buffers.give_back();
-            },
+            Some(_) = running.join_next(), if !running.is_empty() => {}
         }
     }
     while running.join_next().await.is_some() {}
-}
-
-/// The memory that jobs share.
-struct Buffers {
-    /// One for each buffer that is not in use.
-    left: Arc<Semaphore>,
-    /// Made, and not in use.
-    idle: RefCell<Vec<Buffer>>,
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self { left: Arc::new(Semaphore::new(BUFFERS)), idle: RefCell::default() }
+    if registered {
+        let _ = pool.unregister();
     }
-}
-
-impl Buffers {
-    /// `None` if all are in use.
-    fn take(&self) -> io::Result<Option<Memory>> {
-        let Ok(shared) = Arc::clone(&self.left).try_acquire_owned() else { return Ok(None) };
-        let idle = self.idle.borrow_mut().pop();
-        let buffer = match idle {
-            Some(buffer) => buffer,
-            None => {
-                let mut buffer = Buffer::zeroed(CHUNK)?;
-                buffer.keep_from_children();
-                buffer
-            }
-        };
-        Ok(Some(Memory { buffer, shared: Some(shared) }))
-    }
-
-    /// What nobody brings back, because moving it failed, is freed.
-    fn bring_back(&self, memory: Memory) {
-        if let Some(shared) = memory.shared {
-            self.idle.borrow_mut().push(memory.buffer);
-            drop(shared);
-        }
-    }
-
-    /// To the kernel.
-    fn give_back(&self) {
-        self.idle.take();
-    }
-}
-
-/// Where a chunk is while it is moved.
-struct Memory {
-    buffer: Buffer,
-    /// Of those that jobs share. Otherwise it is the chunk's own.
-    shared: Option<OwnedSemaphorePermit>,
 }
 
 struct Moving {
-    buffers: Rc<Buffers>,
+    pool: Rc<FixedBufPool<Buffer>>,
+    registered: bool,
 }
 
 /// What happens to one chunk.
@@ -281,23 +242,24 @@ impl Moving {
             };
             // Waiting for a buffer of the pool is waiting for other jobs; waiting for a chunk of our own is not.
             let memory = loop {
-                match self.buffers.take() {
-                    Ok(None) => {}
-                    taken => break taken,
+                if let Some(buffer) = self.pool.try_next(CHUNK) {
+                    break Some(Memory::Pool(buffer));
                 }
-                let Some(done) = chunks.join_next().await else { break Ok(None) };
+                let Some(done) = chunks.join_next().await else { break None };
                 result = result.and(done.unwrap_or_else(|_| Err(gone())));
             };
-            let own = || Buffer::zeroed(size).map(|buffer| Memory { buffer, shared: None });
-            let memory = match memory.and_then(|shared| shared.map_or_else(own, Ok)) {
+            let memory = match memory {
                 _ if result.is_err() => break,
-                Ok(memory) => memory,
-                Err(e) => {
-                    result = Err(e);
-                    break;
-                }
+                Some(memory) => memory,
+                None => match Buffer::zeroed(size) {
+                    Ok(buffer) => Memory::Own(buffer),
+                    Err(e) => {
+                        result = result.and(Err(e));
+                        break;
+                    }
+                },
             };
-            let chunk = Chunk { file: Rc::clone(file), buffers: Rc::clone(&self.buffers), position, size };
+            let chunk = Chunk { file: Rc::clone(file), registered: self.registered, position, size };
             let start = usize::try_from(at).unwrap_or(usize::MAX);
             chunks.spawn_local(chunk.run(memory, part.clone(), start, permit));
             at = at.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
@@ -315,7 +277,7 @@ impl Moving {
 /// `size` bytes at `position`.
 struct Chunk {
     file: Rc<tokio_uring::fs::File>,
-    buffers: Rc<Buffers>,
+    registered: bool,
     position: u64,
     size: usize,
 }
@@ -326,26 +288,48 @@ enum Way {
     Write,
 }
 
+/// Where a chunk is while it is moved.
+enum Memory {
+    Pool(FixedBuf),
+    Own(Buffer),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Pool(buffer) => buffer,
+            Self::Own(buffer) => buffer,
+        }
+    }
+}
+
 impl Chunk {
     async fn run(self, mut memory: Memory, part: Part, start: usize, _permit: OwnedSemaphorePermit) -> io::Result<()> {
         let range = start..start.saturating_add(self.size);
         match part {
-            Part::Write(data) => match (memory.buffer.get_mut(..self.size), data.get(range)) {
+            Part::Write(data) => match (memory.get_mut(..self.size), data.get(range)) {
                 (Some(to), Some(from)) => to.copy_from_slice(from),
                 _ => return Err(gone()),
             },
-            Part::Zero => memory.buffer.get_mut(..self.size).unwrap_or_default().fill(0),
+            Part::Zero => memory.get_mut(..self.size).unwrap_or_default().fill(0),
             Part::Copy(from) => memory = self.transfer(&from, Way::Read, memory).await?,
             Part::Check => {
                 let memory = self.transfer(&self.file, Way::Read, memory).await?;
-                let zero = all_zero(memory.buffer.get(..self.size).unwrap_or_default());
-                self.buffers.bring_back(memory);
+                let zero = all_zero(memory.get(..self.size).unwrap_or_default());
                 return if zero { Ok(()) } else { Err(io::Error::other(NotZero)) };
             }
         }
-        let memory = self.transfer(&self.file, Way::Write, memory).await?;
-        self.buffers.bring_back(memory);
-        Ok(())
+        self.transfer(&self.file, Way::Write, memory).await.map(drop)
     }
 
     /// All of the chunk, in as many entries as the kernel wants.
@@ -382,38 +366,25 @@ impl Chunk {
         done: usize,
         position: u64,
     ) -> (io::Result<usize>, Memory) {
-        let Memory { buffer, shared } = memory;
-        let slice = buffer.slice(done..self.size);
-        let (result, slice) = match way {
-            Way::Write => file.write_at(slice, position).submit().await,
-            Way::Read => file.read_at(slice, position).await,
-        };
-        (result, Memory { buffer: slice.into_inner(), shared })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffers_are_bounded_used_again_and_given_back() {
-        let buffers = Buffers::default();
-        for _ in 0..3 {
-            let mut taken: Vec<_> = (0..BUFFERS).map(|_| buffers.take().unwrap().unwrap()).collect();
-            assert!(buffers.take().unwrap().is_none());
-            let again = taken.pop().unwrap();
-            let start = again.buffer.as_ptr();
-            buffers.bring_back(again);
-            let again = buffers.take().unwrap().unwrap();
-            assert_eq!(again.buffer.as_ptr(), start);
-            drop(again);
-            let after_a_failure = buffers.take().unwrap().unwrap();
-            taken.push(after_a_failure);
-            taken.into_iter().for_each(|memory| buffers.bring_back(memory));
-            assert_eq!(buffers.idle.borrow().len(), BUFFERS);
-            buffers.give_back();
-            assert!(buffers.idle.borrow().is_empty());
+        match memory {
+            Memory::Pool(buffer) => {
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match (way, self.registered) {
+                    (Way::Write, true) => file.write_fixed_at(slice, position).await,
+                    (Way::Write, false) => file.write_at(slice, position).submit().await,
+                    (Way::Read, true) => file.read_fixed_at(slice, position).await,
+                    (Way::Read, false) => file.read_at(slice, position).await,
+                };
+                (result, Memory::Pool(slice.into_inner()))
+            }
+            Memory::Own(buffer) => {
+                let slice = buffer.slice(done..self.size);
+                let (result, slice) = match way {
+                    Way::Write => file.write_at(slice, position).submit().await,
+                    Way::Read => file.read_at(slice, position).await,
+                };
+                (result, Memory::Own(slice.into_inner()))
+            }
         }
     }
 }

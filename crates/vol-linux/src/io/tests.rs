@@ -48,22 +48,6 @@ fn what_is_written_is_read_back_at_every_size() {
 }
 
 #[test]
-fn blocks_are_moved_as_before_when_the_buffers_were_given_back_meanwhile() {
-    for (name, io) in backends() {
-        let (_dir, file) = file();
-        let data = [pattern((3 << 20) + 4096, 1), pattern((3 << 20) + 4096, 2)];
-        for (round, offset) in (0..60usize).zip([0, 4 << 20, 8 << 20].into_iter().cycle()) {
-            let data = &data[round % 2];
-            io.write(&file, offset, data).unwrap();
-            assert!(io.read(&file, offset, data.len()).unwrap() == *data, "{name}: round {round}");
-            if round % 20 == 0 {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-        }
-    }
-}
-
-#[test]
 fn zeroing_clears_exactly_the_range() {
     for (name, io) in backends() {
         let (_dir, file) = file();
