@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What a command in a guest may take, unless it is told otherwise.
-const TIMEOUT_SECONDS: u32 = 120;
+const TIMEOUT_SECONDS: u32 = 300;
 
 /// The exit code that says: not the command, the lab.
 const LAB_FAILED: i32 = 125;
