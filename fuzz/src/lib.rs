@@ -24,6 +24,7 @@ mod record;
 pub mod repair;
 pub mod seed;
 mod thin;
+mod uevent;
 mod words;
 
 pub use api::api_body;
@@ -34,6 +35,7 @@ pub use image::image;
 pub use label::label;
 pub use record::{record, record_payload};
 pub use thin::thin_metadata;
+pub use uevent::uevent;
 pub use words::words;
 
 /// A target: what libFuzzer's binary and the corpus folder are called, and what it runs.
@@ -51,4 +53,4 @@ macro_rules! targets {
     };
 }
 
-targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json thin_metadata words }
+targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json thin_metadata uevent words }

@@ -27,7 +27,25 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     texts(&mut add);
     backups(&mut add);
     thin_metadata(&mut add);
+    uevents(&mut add);
     seeds
+}
+
+/// As the kernel (`lib/kobject_uevent.c`) and udev (systemd, `device-monitor.c`) send them.
+fn uevents(add: Add<'_>) {
+    let disk = "ACTION=add\0DEVPATH=/devices/pci0000:00/0000:00:05.0/virtio2/block/vdb\0SUBSYSTEM=block\0MAJOR=254\0MINOR=16\0\
+                DEVNAME=vdb\0DEVTYPE=disk\0DISKSEQ=12\0SEQNUM=2044\0";
+    let kernel = |head: &str, properties: &str| format!("{head}\0{properties}").into_bytes();
+    add("uevent", "kernel-add", kernel("add@/devices/pci0000:00/0000:00:05.0/virtio2/block/vdb", disk));
+    let gone = "ACTION=remove\0SUBSYSTEM=block\0DEVNAME=cciss/c0d0p1\0DEVTYPE=partition\0PARTN=1\0SEQNUM=2050\0";
+    add("uevent", "kernel-remove", kernel("remove@/devices/x/block/cciss!c0d0/cciss!c0d0p1", gone));
+    add("uevent", "kernel-net", kernel("add@/devices/x/net/eth0", "ACTION=add\0SUBSYSTEM=net\0INTERFACE=eth0\0"));
+    let said = "ACTION=change\0SUBSYSTEM=block\0DEVNAME=/dev/sdc\0DM_MULTIPATH_DEVICE_PATH=1\0TAGS=:systemd:\0";
+    add("uevent", "udev-path", crate::uevent::from_udev(said.as_bytes()));
+    let said = "ACTION=add\0SUBSYSTEM=block\0DEVNAME=/dev/dm-3\0DM_UUID=volumed-x\0DEVLINKS=/dev/a /dev/b\0";
+    add("uevent", "udev-dm", crate::uevent::from_udev(said.as_bytes()));
+    let way_out = "ACTION=add\0SUBSYSTEM=block\0DEVNAME=../etc/passwd\0";
+    add("uevent", "udev-way-out", crate::uevent::from_udev(way_out.as_bytes()));
 }
 
 type Add<'a> = &'a mut dyn FnMut(&'static str, &str, Vec<u8>);

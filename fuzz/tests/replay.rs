@@ -21,6 +21,7 @@ const FLOORS: &[(&str, usize, usize, usize)] = &[
     ("api_body", 47, 400, 150),
     ("backup_json", 10, 400, 10),
     ("thin_metadata", 14, 400, 250),
+    ("uevent", 6, 400, 350),
     ("words", 45, 400, 1600),
 ];
 /// Longest input of the fuzzer and of the replay, in bytes.

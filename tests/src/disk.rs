@@ -110,13 +110,14 @@ fn with_partitions(disk: &str) -> Vec<(String, PathBuf)> {
 
 /// Lets the kernel look for partitions again.
 pub fn reread(disk: &str) {
-    for _ in 0..50 {
+    for _ in 0..400 {
         if try_run("blockdev", &["--rereadpt", disk]) {
             return;
         }
         // udev is looking at it.
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+    panic!("the kernel does not look at {disk} again: it is in use");
 }
 
 /// Unmounts a device and stops swapping on it.

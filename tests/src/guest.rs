@@ -14,10 +14,15 @@ use std::time::{Duration, Instant};
 pub const CHECKS: &str = include_str!("checks.sh");
 
 /// What a command in a guest may take, unless it is told otherwise.
-const TIMEOUT_SECONDS: u32 = 120;
+const TIMEOUT_SECONDS: u32 = 300;
 
 /// The exit code that says: not the command, the lab.
 const LAB_FAILED: i32 = 125;
+
+/// Names the machine that runs the guests (`cargo xtask lab run --runner`), if it is to be another one than the usual.
+const RUNNER: &str = "VOLUMED_TEST_RUNNER";
+/// So many times as long may a guest take that is emulated.
+const EMULATED: u32 = 8;
 
 /// The lab, and a folder for disks that outlive their guests.
 pub struct Lab {
@@ -70,7 +75,15 @@ impl Lab {
 
     fn command_within(&self, seconds: u32, options: &[&str], command: &[&str]) -> Command {
         let mut lab = Command::new(&self.xtask);
-        lab.args(["lab", "run", "--no-build", "--timeout", &seconds.to_string()]).args(options).arg("--").args(command);
+        lab.args(["lab", "run", "--no-build"]);
+        let seconds = match std::env::var_os(RUNNER) {
+            None => seconds,
+            Some(runner) => {
+                lab.arg("--runner").arg(runner);
+                seconds * EMULATED
+            }
+        };
+        lab.args(["--timeout", &seconds.to_string()]).args(options).arg("--").args(command);
         lab.stdin(Stdio::null());
         lab
     }

@@ -35,5 +35,5 @@ pub fn signal(pid: u32, name: &str) -> bool {
 
 /// Waits until udev has nothing to do, if it runs.
 pub fn settle() {
-    try_run("udevadm", &["settle", "--timeout=10"]);
+    try_run("udevadm", &["settle", "--timeout=60"]);
 }

@@ -15,7 +15,7 @@ const KILLS: u32 = 60;
 const KILLS_ALL: u32 = 1000;
 /// No device may be suspended for longer than this after the daemon's death: many times what the guard needs (0.14 s at most in a
 /// thousand deaths), for a machine that is slow and busy; without the guard it would be until the next start, which waits for this.
-const RESUMED: Duration = Duration::from_secs(4);
+const RESUMED: Duration = Duration::from_secs(10);
 
 /// sysfs' word on whether a dm device is suspended, without a process to ask for it.
 struct Suspended(PathBuf);

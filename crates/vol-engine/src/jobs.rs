@@ -34,7 +34,8 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    const ALL: [Self; 4] = [Self::Wipe, Self::Copy, Self::Grow, Self::Empty];
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Wipe, Self::Copy, Self::Grow, Self::Empty];
 
     /// The word in ids and answers.
     pub const fn as_str(self) -> &'static str {

@@ -294,6 +294,9 @@ impl<H: HostMut> Engine<H> {
             );
             return;
         }
+        if let Some(Some(Some(before))) = old_session.as_ref().map(|one| one.as_ref().map(|one| one.store.as_ref())) {
+            opened.store.count_on(before.counters());
+        }
         let unfinished = !opened.catalog.vg().state.is_whole();
         let session = Session::new(pvs, Some(opened.store));
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));

@@ -104,11 +104,11 @@ pub struct Store {
     /// Bytes of all commits since the job was begun.
     grown: u64,
     job: Option<Arc<Mutex<CheckpointJob>>>,
-    /// Commits and checkpoints since it was opened.
+    /// Commits and checkpoints since it was opened, and of the store that it took the place of ([`Store::count_on`]).
     counters: StoreCounters,
 }
 
-/// What the store did since it was opened.
+/// What the store did since the group was opened first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounters {
     pub commits: u64,
@@ -121,6 +121,19 @@ pub struct StoreCounters {
     pub written_bytes: u64,
     /// Flushes of all copies together; a write that is durable by itself counts as one.
     pub flushes: u64,
+}
+
+impl StoreCounters {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            commits: self.commits.saturating_add(other.commits),
+            commit_bytes: self.commit_bytes.saturating_add(other.commit_bytes),
+            checkpoints: self.checkpoints.saturating_add(other.checkpoints),
+            failed_commits: self.failed_commits.saturating_add(other.failed_commits),
+            written_bytes: self.written_bytes.saturating_add(other.written_bytes),
+            flushes: self.flushes.saturating_add(other.flushes),
+        }
+    }
 }
 
 impl Store {
@@ -484,6 +497,10 @@ impl Store {
     }
     pub const fn counters(&self) -> StoreCounters {
         self.counters
+    }
+    /// It takes the place of a store that did so much: counters only grow while a daemon runs.
+    pub const fn count_on(&mut self, before: StoreCounters) {
+        self.counters = self.counters.plus(before);
     }
     /// The checkpoint under way, if there is one.
     pub const fn job(&self) -> Option<&Arc<Mutex<CheckpointJob>>> {

@@ -72,8 +72,8 @@ fn parent_of<'a>(what: &str, path: &'a Path) -> HostResult<&'a Path> {
 
 pub(crate) fn create_file(path: &Path, size: Bytes) -> HostResult<()> {
     let what = format!("create {}", path.display());
-    let failed = |e: &io::Error| error::io(&*what, e);
     let parent = parent_of(&what, path)?;
+    let failed = |e: &io::Error| making(&*what, parent, e);
     make_directories(parent).map_err(|e| failed(&e))?;
     let file = OpenOptions::new()
         .read(true)
@@ -175,7 +175,16 @@ pub(crate) fn remember_backing_files(state_dir: &Path, files: &[PathBuf]) -> Hos
         fs::rename(&temporary, &list)?;
         sync_directory(state_dir)
     };
-    write().map_err(|e| error::io(what, &e))
+    write().map_err(|e| making(what, state_dir, &e))
+}
+
+/// The error of something that was to be made in a directory: where no room is left it is said where room is to be made.
+fn making(what: impl Into<String>, dir: &Path, e: &io::Error) -> HostError {
+    let mut error = error::io(what, e);
+    if error.kind == HostErrorKind::NoSpace {
+        error.detail.push_str(&format!("; make room on the file system that {} is on", dir.display()));
+    }
+    error
 }
 
 #[cfg(test)]

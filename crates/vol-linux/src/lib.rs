@@ -13,6 +13,7 @@ mod fs;
 mod fstab;
 mod host;
 mod io;
+mod memory;
 mod mount;
 mod mountinfo;
 mod peer;
@@ -28,8 +29,14 @@ pub use dm::guard::guard_main;
 pub use fstab::{FstabEntry, fstab};
 pub use host::{LinuxHost, LinuxOptions};
 pub use io::IoChoice;
+pub use memory::{bound_memory, give_memory_back};
 pub use mountinfo::hidden_from_init;
 pub use peer::{group_id, peer_groups};
+
+/// The reader of what the kernel and udev say of disks that come and go. A pure function, open to the fuzz targets.
+pub mod uevents {
+    pub use crate::uevent::{Source, Uevent, parse};
+}
 
 /// Readers of what the kernel says of thin targets. Pure functions, open to the fuzz targets.
 pub mod status {

@@ -43,23 +43,24 @@ const WAITING_MAX: usize = 4096;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub enum Source {
     Kernel,
     Udev,
 }
 
 /// A message about a block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Uevent {
-    source: Source,
-    node: PathBuf,
-    removed: bool,
+pub struct Uevent {
+    pub source: Source,
+    /// Below `/dev`, without `..`.
+    pub node: PathBuf,
+    pub removed: bool,
     /// udev says that it is one of several paths to a disk, which is not to be used by itself.
-    path_of_multipath: bool,
+    pub path_of_multipath: bool,
 }
 
 /// Reads a message; `None` for what is not about a block device, or cannot be read.
-pub(crate) fn parse(message: &[u8]) -> Option<Uevent> {
+pub fn parse(message: &[u8]) -> Option<Uevent> {
     let number = |at: usize| Some(u32::from_ne_bytes(message.get(at..at.checked_add(4)?)?.try_into().ok()?));
     let (source, properties) = if message.starts_with(b"libudev\0") {
         // `struct monitor_netlink_header`: prefix, magic (big endian), size of the header, where the properties are, how long.

@@ -26,7 +26,7 @@ mod requests;
 
 pub use families::Id;
 pub use page::{Page, Source};
-pub use process::Process;
+pub use process::{Burst, Process};
 pub use requests::Requests;
 
 /// Scrapers at once: Prometheus in a pair, and people with curl.

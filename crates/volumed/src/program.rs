@@ -16,6 +16,7 @@ use crate::{activate, backend, daemon, doctor, guard, logging};
 ///
 /// The exit code is 78 (`EX_CONFIG` of `sysexits(3)`) for a configuration that cannot be used: restarting does not help.
 pub fn run<H: HostMut + 'static>(wrap: impl FnOnce(LinuxHost) -> H + Send + 'static) -> ExitCode {
+    vol_linux::bound_memory();
     let args = Args::parse();
     match args.command {
         Some(Sub::ResumeGuard) => return guard::run(),

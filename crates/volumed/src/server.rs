@@ -24,7 +24,7 @@ mod target;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -105,6 +105,8 @@ pub struct Front {
     settings: OnceLock<Arc<Settings>>,
     changes: Arc<Semaphore>,
     relief: Arc<Semaphore>,
+    /// Changes that wait for a turn.
+    waiting: AtomicUsize,
     stopping: AtomicBool,
     limits: Limits,
     operations: Arc<Operations>,
@@ -145,6 +147,7 @@ impl Front {
             settings: OnceLock::new(),
             changes: Arc::new(Semaphore::new(limits.changes as usize)),
             relief: Arc::new(Semaphore::new(limits.relief as usize)),
+            waiting: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             limits,
             operations,
@@ -265,6 +268,15 @@ impl Front {
         running(self.limits.changes, &self.changes) + running(self.limits.relief, &self.relief)
     }
 
+    /// A turn among the changes that may run at once; `None` when the server ends.
+    async fn turn(&self, brings_relief: bool) -> Option<OwnedSemaphorePermit> {
+        let waits = Waits::on(&self.waiting);
+        let turns = if brings_relief { &self.relief } else { &self.changes };
+        let turn = Arc::clone(turns).acquire_owned().await.ok();
+        drop(waits);
+        turn
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -293,12 +305,30 @@ impl Front {
     }
 }
 
+/// Counted for as long as it is there: who waits may be gone before it is their turn.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn on(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Source for Front {
     fn write(&self, page: &mut Page) {
         let backend = self.backend.get();
         page.flag(Id::Up, &[], backend.is_some());
         page.flag(Id::BuildInfo, &[env!("CARGO_PKG_VERSION")], true);
         page.count(Id::ChangesRunning, &[], self.running_changes() as u64);
+        page.count(Id::ChangesWaiting, &[], self.waiting.load(Ordering::Relaxed) as u64);
+        self.events.write(page);
         if let Some(took) = self.ready_after.get() {
             page.put(Id::StartSeconds, &[], took.as_secs_f64());
         }

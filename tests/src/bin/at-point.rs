@@ -58,7 +58,7 @@ fn main() {
     // The way that can be gone from here.
     let mut next = 0;
     if let Some((way, number)) = point(&args[4]) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         let after = loop {
             let found = persistent(site.view());
             match [way, way + 1].into_iter().position(|index| found == *world(index)) {

@@ -53,6 +53,30 @@ pub fn an_absent_device_is_not_found<B: Bench>(b: &B) {
     assert_eq!(refused(host.dm_reload(&uuid, &[linear(0, 8, dev, 0)])), NotFound);
 }
 
+pub fn a_link_that_udev_is_told_of_leaves_the_device_as_it_is<B: Bench>(b: &B) {
+    let dev = number(b, &disk(b, Bytes::mib(4)));
+    let table = vec![linear(0, 64, dev, 0)];
+    let made = map(b, volume(), table.clone());
+    b.write(&made, 0, 4096, 7).unwrap();
+    let held = b.hold_device(&made);
+    for link in ["group/first", "group/first", "other/second@now"] {
+        b.host().dm_link(&made.uuid, link).unwrap();
+        b.quiet();
+        assert_eq!(info(b, &made.uuid), made, "{link}");
+        assert_eq!((b.host().dm_table(&made.uuid).unwrap(), open_count(b, &made.uuid)), (table.clone(), 1), "{link}");
+        assert_eq!(b.read(&made, 0), Ok(7), "{link}");
+    }
+    drop(held);
+    // One that is suspended too: only who opens it would wait.
+    b.suspend(&made.uuid);
+    b.host().dm_link(&made.uuid, "group/third").unwrap();
+    assert!(info(b, &made.uuid).suspended);
+    b.host().dm_resume(&made.uuid).unwrap();
+    b.quiet();
+    remove(b, &made);
+    assert_eq!(refused(b.host().dm_link(&made.uuid, "group/gone")), NotFound);
+}
+
 pub fn an_open_device_is_busy<B: Bench>(b: &B) {
     let dev = number(b, &disk(b, Bytes::mib(4)));
     let lower = map(b, volume(), vec![linear(0, 64, dev, 0)]);

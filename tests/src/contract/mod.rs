@@ -123,6 +123,7 @@ macro_rules! contract_clauses {
             "KC-99" thins::a_slice_of_a_thin_reads_as_zeroes_when_it_is_wiped;
             "KC-100" files::a_directory_of_a_file_system_is_mounted_instead_of_its_root;
             "KC-101" thins::one_look_at_a_device_says_what_it_is_and_what_its_target_says;
+            "KC-102" maps::a_link_that_udev_is_told_of_leaves_the_device_as_it_is;
         }
     };
 }

@@ -42,8 +42,9 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|");
     let mut later = vec![
-        "| volumes | wake-ups a second | processor, idle | scrape: median (most) | of bytes |".to_owned(),
-        "|---|---|---|---|---|".to_owned(),
+        "| volumes | wake-ups a second | processor, idle | scrape: median (most) | of bytes | processor, all others meanwhile |"
+            .to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
     ];
     let mut threads = Vec::new();
     m.ok(&["vg", "create", &m.vg, m.disk(0)]);
@@ -74,6 +75,10 @@ fn main() {
         side_by_side(0..attached, |n| {
             ask(&socket, "POST", &format!("volumes/{}/v{n}/attach", m.vg), "");
         });
+        let what = format!("{made}, {attached} of them just attached");
+        later.push(row(&what, &m, Duration::from_secs(2), &mut threads));
+        // udev looks at each device, one processor's work for long.
+        m.settled();
         sleep(Duration::from_secs(6));
         later.push(row(&format!("{made}, {attached} of them with a device"), &m, idle, &mut threads));
     }
@@ -154,6 +159,15 @@ fn tasks(pid: u32) -> BTreeMap<u32, (String, u64)> {
     all
 }
 
+/// What all processors of the machine were busy with, in seconds (`proc_stat(5)`).
+fn busy() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<f64> =
+        stat.lines().next().unwrap().split_whitespace().skip(1).map(|n| n.parse().unwrap()).collect();
+    // Without `idle` and `iowait`.
+    fields.iter().enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks / 100.0).sum()
+}
+
 /// User and system time, in seconds.
 fn processor(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -177,6 +191,8 @@ fn row(what: &str, m: &Machine, idle: Duration, threads: &mut Vec<String>) -> St
         by_name.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {:.2}", *n as f64 / seconds)).collect();
     threads.push(format!("{what}: wake-ups a second by thread: {}", shown.join(", ")));
     let mut bytes = 0;
+    let others = || busy() - processor(pid) - processor(std::process::id());
+    let (began, others_before) = (Instant::now(), others());
     let mut times: Vec<f64> = (0..SCRAPES)
         .map(|_| {
             let begin = Instant::now();
@@ -184,9 +200,10 @@ fn row(what: &str, m: &Machine, idle: Duration, threads: &mut Vec<String>) -> St
             begin.elapsed().as_secs_f64() * 1e3
         })
         .collect();
+    let others = 100.0 * (others() - others_before) / began.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     format!(
-        "| {what} | {:.2} | {:.2} % | {:.1} ms ({:.1}) | {bytes} |",
+        "| {what} | {:.2} | {:.2} % | {:.1} ms ({:.1}) | {bytes} | {others:.0} % |",
         total as f64 / seconds,
         100.0 * worked / seconds,
         times[SCRAPES / 2],

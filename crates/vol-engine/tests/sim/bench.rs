@@ -114,6 +114,16 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
     }
 }
 
+/// The daemon is killed while it makes the thick volume of a request; the next one finds it unfinished.
+pub fn cut_short(host: &SimHost, engine: Engine<SimHost>, request: &CreateThick) -> Engine<SimHost> {
+    host.fail_effect(host.effects() + 3, Fault::KillDaemonBefore);
+    assert!(engine.create_thick(request, false).is_err());
+    drop(engine);
+    host.restart();
+    host.clear_faults();
+    start(host)
+}
+
 /// A clone in `data`, of `VOLUME` or `VOLUME@SNAPSHOT`.
 pub fn clone_request(of: &str, new: &str) -> CloneVolume {
     CloneVolume {

@@ -91,6 +91,28 @@ fn a_disk_that_goes_is_told_of_at_once_and_what_stands_on_it_is_refused_until_it
 }
 
 #[test]
+fn what_is_counted_goes_on_when_the_group_is_opened_anew_for_a_disk_that_is_back() {
+    let (host, engine) = in_use();
+    let (disk, old) = (disks(&engine).0[0].clone(), engine.vgs()[0].clone());
+    host.remove_disk(&disk);
+    follow(&host, &engine);
+    Op::Mount.run(&engine).unwrap_err();
+    let before = engine.vgs()[0].view().counters;
+    assert!(before.commits >= 3, "{before:?}");
+    host.reattach(&disk);
+    follow(&host, &engine);
+    engine.scan(&[], false).unwrap();
+    let vg = engine.vgs()[0].clone();
+    assert!(!std::sync::Arc::ptr_eq(&old, &vg), "it was opened anew");
+    let after = vg.view().counters;
+    assert!(after.commits >= before.commits && after.flushes >= before.flushes, "{before:?}, {after:?}");
+    assert!(after.written_bytes >= before.written_bytes && after.checkpoints >= before.checkpoints);
+    Op::CreateRaw.run(&engine).unwrap();
+    engine.refresh();
+    assert!(vg.view().counters.commits > before.commits);
+}
+
+#[test]
 fn a_disk_that_comes_back_under_another_name_and_number_has_the_devices_put_on_it() {
     let (host, engine) = in_use();
     let (with, _) = disks(&engine);

@@ -146,12 +146,7 @@ fn a_cancelled_creation_leaves_nothing_and_a_cancelled_growth_the_volume_as_it_w
 fn a_job_that_nobody_is_at_is_cancelled_too() {
     let (host, engine) = group();
     let all = free(&engine);
-    host.fail_effect(host.effects() + 3, Fault::KillDaemonBefore);
-    assert!(engine.create_thick(&thick_request("log", 1), false).is_err());
-    drop(engine);
-    host.restart();
-    host.clear_faults();
-    let engine = start(&host);
+    let engine = cut_short(&host, engine, &thick_request("log", 1));
     let job = only(&engine);
     assert!(changed(engine.cancel_job(&job.id, false).unwrap()));
     assert_eq!((only(&engine).state, free(&engine)), (JobState::Cancelled, all));

@@ -304,12 +304,7 @@ fn a_copy_holds_what_its_source_held_and_the_source_cannot_be_written_to_meanwhi
 fn an_unfinished_volume_can_be_given_up() {
     let (host, engine) = group();
     let all = free(&engine);
-    host.fail_effect(host.effects() + 3, Fault::KillDaemonBefore);
-    assert!(engine.create_thick(&thick_request("log", 1), false).is_err());
-    drop(engine);
-    host.restart();
-    host.clear_faults();
-    let engine = start(&host);
+    let engine = cut_short(&host, engine, &thick_request("log", 1));
     assert_eq!(object(&engine, "log").state, VolumeState::Creating);
     engine.keep_volume(&name("data"), &volume("log"), false).unwrap();
     assert_eq!((free(&engine), host.dm_devices().unwrap().len()), (all, 0));
@@ -320,12 +315,7 @@ fn an_unfinished_volume_can_be_given_up() {
 fn a_volume_that_waits_for_its_file_system_is_told_of_and_can_be_given_up() {
     let (host, engine) = group();
     let request = CreateThick { fs: Some(FsKind::Ext4), ..thick_request("pg", 1) };
-    host.fail_effect(host.effects() + 3, Fault::KillDaemonBefore);
-    assert!(engine.create_thick(&request, false).is_err());
-    drop(engine);
-    host.restart();
-    host.clear_faults();
-    let engine = start(&host);
+    let engine = cut_short(&host, engine, &request);
     engine.fill_unfinished(&|| true);
     let (pg, problems) = (object(&engine, "pg"), engine.vgs()[0].view().problems.clone());
     assert_eq!((pg.state, &pg.content), (VolumeState::Creating, &Content::Blank), "mkfs is for who asked for it");

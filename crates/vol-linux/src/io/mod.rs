@@ -99,8 +99,8 @@ impl BlockIo for Uring {
 /// The second value says why memory is not registered.
 fn uring(register: bool) -> io::Result<(Uring, Option<String>)> {
     let (rings, refused) = ring::Rings::start(register)?;
-    let (mover, refused_there) = mover::Mover::start(register)?;
-    let reason = match (register, refused.or(refused_there)) {
+    let mover = mover::Mover::start(register)?;
+    let reason = match (register, refused) {
         (false, _) => Some("buffers are not registered because that was asked for".to_owned()),
         (true, Some(e)) => Some(format!(
             "buffers are not registered: the kernel refused ({e}); is the limit on locked memory too low?"

@@ -5,7 +5,8 @@
 //! stays in its task and becomes an error of that job.
 //!
 //! Memory: eight buffers of 1 MiB, registered with the kernel if its limit on locked memory allows; each job has at most four of
-//! them. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
+//! them. They are made for the first job, for many a daemon never moves anything, and kept: what is registered cannot be given back
+//! and registered anew in the same ring. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
 //! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
 use std::fs::File;
@@ -88,8 +89,8 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// The second value says why buffers are not registered. The error is the kernel's refusal of io_uring.
-    pub(super) fn start(register: bool) -> io::Result<(Self, Option<io::Error>)> {
+    /// The error is the kernel's refusal of io_uring.
+    pub(super) fn start(register: bool) -> io::Result<Self> {
         let (jobs, receiver) = unbounded_channel();
         let (started, start) = sync_channel(1);
         std::thread::Builder::new().name("vol-mover".into()).spawn(move || {
@@ -97,12 +98,16 @@ impl Mover {
             let _ = SigSet::all().thread_block();
             let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64));
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(receiver, register, &started)),
+                Ok(runtime) => {
+                    if started.send(Ok(())).is_ok() {
+                        runtime.block_on(serve(receiver, register));
+                    }
+                }
                 Err(e) => drop(started.send(Err(e))),
             }
         })?;
-        let refused = wait(&start).and_then(|started| started)?;
-        Ok((Self { jobs }, refused))
+        wait(&start)??;
+        Ok(Self { jobs })
     }
 
     /// Waits for the answer.
@@ -137,31 +142,26 @@ fn gone() -> io::Error {
     io::Error::other("the block mover failed")
 }
 
-/// What came of the start: why buffers are not registered, if the kernel refused.
-type Started = io::Result<Option<io::Error>>;
-
-async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncSender<Started>) {
-    let buffers: io::Result<Vec<Buffer>> = std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect();
-    let pool = match buffers {
-        Ok(mut buffers) => {
-            buffers.iter_mut().for_each(Buffer::keep_from_children);
-            Rc::new(FixedBufPool::new(buffers))
-        }
-        Err(e) => return drop(started.send(Err(e))),
-    };
-    let refused = if register { pool.register().err() } else { None };
-    let registered = register && refused.is_none();
-    if started.send(Ok(refused)).is_err() {
-        return;
-    }
+async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool) {
+    let mut shared = None;
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             job = jobs.recv() => match job {
-                Some(job) => {
-                    let moving = Moving { pool: Rc::clone(&pool), registered };
+                Some(Job { file, task, answer }) => {
+                    let moving = match &shared {
+                        Some(moving) => Ok(Moving::clone(moving)),
+                        None => Moving::begin(register).inspect(|moving| shared = Some(moving.clone())),
+                    };
+                    let moving = match moving {
+                        Ok(moving) => moving,
+                        Err(e) => {
+                            drop(file);
+                            let _ = answer.send(Err(e));
+                            continue;
+                        }
+                    };
                     running.spawn_local(async move {
-                        let Job { file, task, answer } = job;
                         let result = moving.perform(&file, task).await;
                         // Before the answer: its reader may be about to remove the device.
                         drop(file);
@@ -175,11 +175,13 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool, started: &SyncS
         }
     }
     while running.join_next().await.is_some() {}
-    if registered {
+    if let Some(Moving { pool, registered: true }) = shared {
         let _ = pool.unregister();
     }
 }
 
+/// The memory that jobs share.
+#[derive(Clone)]
 struct Moving {
     pool: Rc<FixedBufPool<Buffer>>,
     registered: bool,
@@ -197,6 +199,20 @@ enum Part {
 }
 
 impl Moving {
+    /// `OutOfMemory` if there is none. Where the kernel refuses to register it, it is used as it is.
+    fn begin(register: bool) -> io::Result<Self> {
+        let mut buffers: Vec<Buffer> =
+            std::iter::repeat_with(|| Buffer::zeroed(CHUNK)).take(BUFFERS).collect::<io::Result<_>>()?;
+        buffers.iter_mut().for_each(Buffer::keep_from_children);
+        let pool = Rc::new(FixedBufPool::new(buffers));
+        let registered = register
+            && pool
+                .register()
+                .inspect_err(|error| tracing::info!(%error, "blocks are moved without registered buffers"))
+                .is_ok();
+        Ok(Self { pool, registered })
+    }
+
     async fn perform(&self, file: &File, task: Task) -> io::Result<()> {
         // tokio-uring closes what it is given: it gets a descriptor of its own.
         let own = |file: &File| Ok::<_, io::Error>(Rc::new(tokio_uring::fs::File::from_std(file.try_clone()?)));

@@ -80,7 +80,8 @@ impl Rings {
     /// # Errors
     /// The kernel's refusal of io_uring, or the name of the operation that it lacks.
     pub(super) fn start(register: bool) -> io::Result<(Self, Option<io::Error>)> {
-        let (ring, refusal) = Ring::new(register)?;
+        let (mut ring, refusal) = Ring::new(register)?;
+        ring.try_out()?;
         let mut probe = Probe::new();
         ring.ring.submitter().register_probe(&mut probe)?;
         let needed = [
@@ -262,6 +263,19 @@ impl Ring {
         };
         let registered = register && refusal.is_none();
         Ok((Self { ring, arena, registered }, refusal))
+    }
+
+    /// One entry that does nothing: that a ring can be made does not say that it may be used, which is another system call.
+    fn try_out(&mut self) -> io::Result<()> {
+        // SAFETY: an entry without memory.
+        unsafe { self.ring.submission().push(&opcode::Nop::new().build()) }.map_err(io::Error::other)?;
+        while let Err(e) = self.ring.submit_and_wait(1) {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+        }
+        self.ring.completion().for_each(drop);
+        Ok(())
     }
 
     /// One answer each, in order. If the second value is true the ring must be leaked: the kernel may be at work on it.

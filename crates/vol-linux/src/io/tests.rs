@@ -1,5 +1,7 @@
 //! One suite over both backends, on a temporary file.
 
+mod seccomp;
+
 use super::*;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

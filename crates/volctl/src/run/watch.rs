@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use vol_api::{Event, EventKind, JobInfo, JobPhase};
+use vol_api::{ClientError, ErrorCode, Event, EventKind, JobInfo, JobPhase};
 use vol_types::Name;
 
 use super::change::{Question, line};
@@ -12,27 +13,62 @@ use crate::cli::{Events, Job, Output};
 use crate::render::{event_line, job_facts, job_progress, job_table};
 use crate::{Failure, exit};
 
-/// One line for each event.
+/// How long a daemon that cannot be heard is left alone before it is asked again.
+const AGAIN: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(1) };
+
+/// One line for each event. Who follows is not sent away by a daemon that is restarted: once it has answered it is waited for.
 pub async fn events(asked: Events, session: &mut Session<'_>) -> Run {
     let client = session.client.clone();
     let mut last: Option<(String, u64)> = asked.since.map(|since| (String::new(), since));
+    let mut answered = false;
+    // Why the daemon cannot be heard, as it was told.
+    let mut away: Option<String> = None;
     loop {
         let mut shown = Ok(());
         let (mut heard, mut stopping) = (false, false);
         let since = last.clone();
         let since = since.as_ref().map(|(run, since)| (run.as_str(), *since));
         let ended = client.events(since, asked.follow, |event| {
+            if away.take().is_some() {
+                note(session, "volumed answers again");
+            }
             last = Some((event.run.clone(), event.sequence));
             (heard, stopping) = (true, event.kind == EventKind::DaemonStopping);
             shown = show(&event, session);
             if shown.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        ended.await?;
+        let ended = ended.await;
         shown?;
-        // The daemon ends the answer now and then; it goes on where that ended.
-        if !asked.follow || stopping || !heard {
+        if !asked.follow {
+            ended?;
             return Ok(exit::OK);
         }
+        answered |= heard || ended.is_ok();
+        let why = match ended {
+            // The daemon ends the answer now and then; it goes on where that ended.
+            Ok(()) if heard && !stopping => continue,
+            Ok(()) if stopping => "volumed is stopping".to_owned(),
+            Ok(()) => "volumed ended its answer".to_owned(),
+            Err(ClientError::Api(error)) if error.code != ErrorCode::NotReady => return Err(error.into()),
+            Err(error) if answered => {
+                // Whoever serves next has happened to it what was not heard yet.
+                last.get_or_insert_with(|| (String::new(), 0));
+                error.to_string()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if away.as_ref() != Some(&why) {
+            note(session, &format!("{why}; it is asked again until it answers"));
+            away = Some(why);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// For people, beside the events.
+fn note(session: &mut Session<'_>, text: &str) {
+    if !session.quiet {
+        let _ = writeln!(session.err, "volctl: {text}");
     }
 }
 

@@ -7,7 +7,7 @@ use vol_core::Catalog;
 use vol_core::dm::Device;
 use vol_docker::Runtime;
 use vol_engine::host::HostMut;
-use vol_engine::{OpenVg, View};
+use vol_engine::{JobKind, JobState, OpenVg, View};
 use vol_types::{PoolId, Volume, VolumeState};
 
 use super::{EngineBackend, info};
@@ -88,6 +88,14 @@ fn moves<H: HostMut + 'static>(backend: &EngineBackend<H>, page: &mut Page) {
     page.count(Id::MovesRunning, &["fill"], under_way.fills as u64);
     page.count(Id::MovesRunning, &["empty"], under_way.emptied as u64);
     page.count(Id::MovesLeft, &[], under_way.left.get());
+    let jobs = backend.engine.jobs();
+    for kind in JobKind::ALL {
+        let of_kind = || jobs.iter().filter(|job| job.id.kind == kind);
+        let running = of_kind().filter(|job| job.state == JobState::Running).count();
+        let waiting = of_kind().filter(|job| matches!(job.state, JobState::Waiting(_))).count();
+        page.count(Id::Jobs, &[kind.as_str(), "running"], running as u64);
+        page.count(Id::Jobs, &[kind.as_str(), "waiting"], waiting as u64);
+    }
     for (method, bytes) in [
         ("discarded", moved.discarded),
         ("offloaded", moved.offloaded),
@@ -247,8 +255,14 @@ fn largest(catalog: &Catalog, view: &View, which: VolumeMetrics, most: usize) ->
         .map(|one| (used(one), one))
         .filter(|(used, _)| used.is_some() || which == VolumeMetrics::All)
         .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
-    found.truncate(most);
+    let order =
+        |a: &(Option<u64>, &Volume), b: &(Option<u64>, &Volume)| b.0.cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name));
+    // Most are not shown: which they are is found without putting them in order.
+    if found.len() > most {
+        found.select_nth_unstable_by(most, order);
+        found.truncate(most);
+    }
+    found.sort_unstable_by(order);
     let shown = |(used, volume): (Option<u64>, &Volume)| Shown {
         vg: catalog.vg().name.to_string(),
         pool: volume.pool().and_then(|pool| catalog.pool(pool)).map_or_else(String::new, |pool| pool.name.to_string()),

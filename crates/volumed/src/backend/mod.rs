@@ -19,7 +19,7 @@ use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 
 use crate::api::{Backend, Change, Listener, Read, Summary};
 use crate::config::VolumeMetrics;
-use crate::metrics::{Page, Process};
+use crate::metrics::{Burst, Page, Process};
 use crate::runtimes::references::References;
 use crate::socket::RunLock;
 
@@ -165,8 +165,16 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
         let (facts, listener, references) = (self.facts.clone(), self.listener.clone(), self.references.clone());
         process.look();
+        let burst = Mutex::new(Burst::default());
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
+            let mut burst = burst.lock().unwrap_or_else(PoisonError::into_inner);
+            if process.resident_bytes().is_some_and(|bytes| burst.is_over(bytes)) {
+                vol_linux::give_memory_back();
+                process.look();
+                burst.given_back(process.resident_bytes());
+            }
+            drop(burst);
             engine.refresh();
             if engine.has_unfinished_fills() {
                 fill.poke();

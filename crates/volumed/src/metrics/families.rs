@@ -64,9 +64,12 @@ families! {
     OperationSeconds Histogram "volumed_operation_duration_seconds" ["operation"] "How long requests that change something took, the refused and failed ones included";
     OperationErrors Counter "volumed_operation_errors_total" ["operation", "code"] "Requests that were refused or failed, by the error's code";
     ChangesRunning Gauge "volumed_changes_running" [] "Requests that change something and are being carried out or wait for others inside the engine";
+    ChangesWaiting Gauge "volumed_changes_waiting" [] "Requests that change something and wait for a turn, because as many are being carried out as may be at once";
     VgWaiting Gauge "volumed_vg_requests_waiting" ["vg"] "Requests that wait for a transaction of their pool, or for somebody's work on a volume";
     VgAtWork Gauge "volumed_vg_objects_at_work" ["vg"] "Volumes and pools that are being formatted, checked, mounted or the like beside other changes";
     // What is moved in the background.
+    Jobs Gauge "volumed_jobs" ["kind", "state"] "Jobs that have not ended: running, or waiting for somebody to go on with them";
+    JobsEnded Counter "volumed_jobs_ended_total" ["kind", "state"] "Jobs that ended: done, failed or cancelled";
     MovesRunning Gauge "volumed_moves_running" ["kind"] "Volumes that are being wiped or copied to (fill), or given back to their pool (empty)";
     MovesLeft Gauge "volumed_moves_left_bytes" [] "What is left to be wiped or copied of the fills that are running";
     MovedBytes Counter "volumed_moved_bytes_total" ["method"] "Bytes that were wiped, copied or given back in the background";
@@ -84,7 +87,7 @@ families! {
     VgRefreshAge Gauge "volumed_vg_refresh_age_seconds" ["vg"] "How long ago all that the kernel knows of the volume group was last looked at";
     VgCopies Gauge "volumed_vg_metadata_copies" ["vg"] "Metadata copies that are there and written to";
     VgCopiesWanted Gauge "volumed_vg_metadata_copies_expected" ["vg"] "Metadata copies that there should be";
-    Commits Counter "volumed_metadata_commits_total" ["vg"] "Commits of the metadata since the volume group was opened";
+    Commits Counter "volumed_metadata_commits_total" ["vg"] "Commits of the metadata since the daemon was started";
     CommitFailures Counter "volumed_metadata_commit_failures_total" ["vg"] "Commits that could not be made";
     Checkpoints Counter "volumed_metadata_checkpoints_total" ["vg"] "Checkpoints of the metadata";
     MetadataBytes Counter "volumed_metadata_written_bytes_total" ["vg"] "Bytes written to all metadata copies together";

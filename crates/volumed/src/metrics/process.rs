@@ -33,6 +33,11 @@ impl Process {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = taken;
     }
 
+    /// Bytes that were resident then.
+    pub fn resident_bytes(&self) -> Option<f64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|taken| taken.resident_bytes)
+    }
+
     pub fn write(&self, page: &mut Page) {
         let Some(taken) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return };
         page.put(Id::ProcessCpu, &[], taken.cpu_seconds);
@@ -47,6 +52,34 @@ impl Process {
             if let Some(value) = value {
                 page.put(id, &[], value);
             }
+        }
+    }
+}
+
+/// How much more than after the last time must be resident before memory is given back again.
+const WORTH_IT: f64 = (2 << 20) as f64;
+
+/// Many requests at once leave memory behind that was freed, and that the allocator keeps. This says when to give it back: after each
+/// growth, once it has come to an end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Burst {
+    /// After the last time, in bytes.
+    least: f64,
+    /// At the last look.
+    before: f64,
+}
+
+impl Burst {
+    /// To be asked at each look: whether more is resident than was, and no more than at the last look.
+    pub fn is_over(&mut self, resident: f64) -> bool {
+        let rests = resident <= std::mem::replace(&mut self.before, resident);
+        rests && resident > self.least + WORTH_IT
+    }
+
+    /// So much is resident now, after what could be given back was: what is left is in use.
+    pub fn given_back(&mut self, resident: Option<f64>) {
+        if let Some(resident) = resident {
+            (self.least, self.before) = (resident, resident);
         }
     }
 }
@@ -116,6 +149,22 @@ mod tests {
         assert!(stat("42 (volumed").is_none() && stat("").is_none() && stat("1 (x) S 1").is_none());
         assert_eq!(max_fds("Max open files            1024                 524288               files"), Some(1024.0));
         assert_eq!(max_fds("Max open files            unlimited            unlimited            files"), None);
+    }
+
+    #[test]
+    fn memory_is_given_back_when_a_growth_is_over_and_not_again_for_what_stays() {
+        let mib = |n: f64| n * 1_048_576.0;
+        let mut burst = Burst::default();
+        assert!(!burst.is_over(mib(15.0)), "a start is a growth");
+        assert!(burst.is_over(mib(15.0)), "which is over");
+        burst.given_back(Some(mib(14.0)));
+        assert!((0..5).all(|_| !burst.is_over(mib(15.5))), "a little more is nothing");
+        assert!(!burst.is_over(mib(30.0)) && !burst.is_over(mib(38.0)), "it grows");
+        assert!(burst.is_over(mib(37.0)));
+        burst.given_back(Some(mib(25.0)));
+        assert!((0..5).all(|_| !burst.is_over(mib(25.0))), "what is left is in use");
+        assert!(!burst.is_over(mib(28.0)));
+        assert!(burst.is_over(mib(28.0)), "and so on");
     }
 
     #[test]

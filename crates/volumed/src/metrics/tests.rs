@@ -30,7 +30,7 @@ fn a_page_has_help_type_and_samples_and_nothing_of_families_without_one() {
         (Id::Commits, vec!["data"], 3.0),
     ];
     let expected = "\
-# HELP volumed_metadata_commits_total Commits of the metadata since the volume group was opened
+# HELP volumed_metadata_commits_total Commits of the metadata since the daemon was started
 # TYPE volumed_metadata_commits_total counter
 volumed_metadata_commits_total{vg=\"data\"} 3
 # HELP volumed_pool_used_bytes Data that is in use

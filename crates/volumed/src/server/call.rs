@@ -412,9 +412,8 @@ impl Call {
                 Err(answer) => return Ok(answer.as_bytes().to_vec()),
             },
         };
-        let turns = if self.brings_relief { &self.front.relief } else { &self.front.changes };
         let asked = Instant::now();
-        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| stopping())?;
+        let turn = self.front.turn(self.brings_relief).await.ok_or_else(stopping)?;
         let mut operation = self.hand_over()?;
         operation.has_turn(asked.elapsed());
         let late = operation.late();

@@ -10,10 +10,12 @@ use hyper::body::Bytes;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 use vol_api::{Event, EventKind, EventOperation, JobInfo, JobPhase, Problem, rfc3339};
+use vol_engine::JobKind;
 
 use super::lines::{self, STALL_MAX};
 use super::operation::{Finished, Observer, Outcome};
 use crate::api::{Listener, Standing};
+use crate::metrics::{Id, Page, Source};
 
 /// Events that are kept; about 600 bytes each.
 pub const KEPT: usize = 1024;
@@ -37,6 +39,8 @@ struct State {
     closed: bool,
     /// The problems of which it was told last.
     problems: BTreeMap<String, Standing>,
+    /// Jobs that ended, by kind and what became of them.
+    jobs_ended: BTreeMap<(String, &'static str), u64>,
 }
 
 impl State {
@@ -201,6 +205,19 @@ impl Observer for Events {
     }
 }
 
+impl Source for Events {
+    fn write(&self, page: &mut Page) {
+        let ended = self.state().jobs_ended.clone();
+        // Those of which there was none too: the first one is a growth, then.
+        for kind in JobKind::ALL.map(JobKind::as_str) {
+            for state in [JobPhase::Done, JobPhase::Failed, JobPhase::Cancelled].map(JobPhase::as_str) {
+                let count = ended.get(&(kind.to_owned(), state)).copied().unwrap_or_default();
+                page.count(Id::JobsEnded, &[kind, state], count);
+            }
+        }
+    }
+}
+
 impl Listener for Events {
     fn problems(&self, all: Vec<Standing>) {
         let mut state = self.state();
@@ -226,6 +243,7 @@ impl Listener for Events {
     }
 
     fn job_ended(&self, job: JobInfo) {
+        *self.state().jobs_ended.entry((job.kind.clone(), job.state.as_str())).or_default() += 1;
         let why = match (&job.error, job.state) {
             (Some(error), JobPhase::Failed) => format!(": {error}"),
             _ => String::new(),

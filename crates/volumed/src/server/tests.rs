@@ -345,7 +345,13 @@ async fn reads_do_not_wait_for_changes_and_changes_wait_for_their_turn() {
         // The third one has had the time to begin, if it may.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let most = backend.begun.load(Ordering::SeqCst);
+        let page = crate::metrics::registry(server.front.clone(), server.front.requests());
+        let page = crate::metrics::text(&page.unwrap()).unwrap();
         backend.open();
+        assert!(
+            page.contains("\nvolumed_changes_running 2\n") && page.contains("\nvolumed_changes_waiting 1\n"),
+            "{page}"
+        );
         (most, ended)
     };
     let (a, b, c, (most, ended)) = tokio::join!(delete(), delete(), delete(), reads);

@@ -1,6 +1,6 @@
 //! A daemon that gives prepared answers over a real Unix socket, and a person with prepared answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
@@ -18,24 +18,40 @@ use crate::{Session, run};
 pub struct Daemon {
     dir: TempDir,
     answers: Arc<Mutex<HashMap<String, (u16, String)>>>,
+    /// Before those: each once, in this order.
+    once: Arc<Mutex<VecDeque<Once>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
+
+/// Request, status, answer, and whether the connection breaks before the end of the answer.
+type Once = (String, u16, String, bool);
 
 impl Daemon {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("control.sock")).unwrap();
-        let daemon = Self { dir, answers: Arc::default(), requests: Arc::default() };
-        let (answers, requests) = (Arc::clone(&daemon.answers), Arc::clone(&daemon.requests));
+        let daemon = Self { dir, answers: Arc::default(), once: Arc::default(), requests: Arc::default() };
+        let (answers, once) = (Arc::clone(&daemon.answers), Arc::clone(&daemon.once));
+        let requests = Arc::clone(&daemon.requests);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let (line, body) = read_request(&mut BufReader::new(&stream));
                 let none =
                     (404, r#"{"error":{"code":"not_found","message":"no such thing","hint":"look"}}"#.to_owned());
-                let (status, answer) = answers.lock().unwrap().get(&line).cloned().unwrap_or(none);
+                let mut queue = once.lock().unwrap();
+                let is_next = queue.front().is_some_and(|(request, ..)| *request == line);
+                let next = if is_next { queue.pop_front() } else { None };
+                drop(queue);
+                let (status, answer, breaks) = match next {
+                    Some((_, status, answer, breaks)) => (status, answer, breaks),
+                    None => {
+                        let (status, answer) = answers.lock().unwrap().get(&line).cloned().unwrap_or(none);
+                        (status, answer, false)
+                    }
+                };
                 requests.lock().unwrap().push(format!("{line} {body}").trim_end().to_owned());
-                let length = answer.len();
+                let length = answer.len() + usize::from(breaks);
                 let _ = write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{answer}");
             }
         });
@@ -48,6 +64,12 @@ impl Daemon {
 
     pub fn answer_with(self, request: &str, status: u16, body: String) -> Self {
         self.answers.lock().unwrap().insert(request.to_owned(), (status, body));
+        self
+    }
+
+    /// As [`Daemon::answer_with`], once, after those that were prepared like this before.
+    pub fn then(self, request: &str, status: u16, body: String, breaks: bool) -> Self {
+        self.once.lock().unwrap().push_back((request.to_owned(), status, body, breaks));
         self
     }
 

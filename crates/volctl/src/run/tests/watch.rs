@@ -59,13 +59,39 @@ fn events_are_lines_for_people_and_for_programs() {
 fn who_follows_goes_on_where_an_answer_ended() {
     let daemon = Daemon::start()
         .answer_with("GET /v1/events?follow=true", 200, lines(&[event(4, EventKind::Changed, "one")]))
-        .answer_with(
-            "GET /v1/events?follow=true&run=r&since=4",
-            200,
-            lines(&[event(5, EventKind::DaemonStopping, "volumed is stopping")]),
-        );
+        .answer_with("GET /v1/events?follow=true&run=r&since=4", 200, lines(&[event(5, EventKind::Changed, "two")]));
     let ran = daemon.volctl("events --follow -o name");
-    assert_eq!((ran.exit, ran.out.as_str()), (0, "changed\ndaemon_stopping\n"), "{}", ran.err);
+    // What this daemon has no answer for is an error that does not pass.
+    assert_eq!((ran.exit, ran.out.as_str()), (3, "changed\nchanged\n"), "{}", ran.err);
+    assert_eq!(daemon.requests().last().unwrap(), "GET /v1/events?follow=true&run=r&since=5");
+}
+
+#[test]
+fn who_follows_waits_for_a_daemon_that_is_restarted_or_killed_and_goes_on_after_the_last_event() {
+    let again = |since: &str| format!("GET /v1/events?follow=true{since}");
+    let stopping = lines(&[event(4, EventKind::Changed, "one"), event(5, EventKind::DaemonStopping, "it stops")]);
+    let of_next = |sequence, kind| Event { run: "s".into(), ..event(sequence, kind, "") };
+    let restarted = lines(&[of_next(0, EventKind::Gap), of_next(1, EventKind::DaemonStarted)]);
+    let not_ready = r#"{"error":{"code":"not_ready","message":"volumed is still recovering"}}"#.to_owned();
+    let daemon = Daemon::start()
+        .answer_with(&again(""), 200, stopping)
+        .then(&again("&run=r&since=5"), 503, not_ready.clone(), false)
+        .then(&again("&run=r&since=5"), 200, restarted, false)
+        // Killed half way through a line.
+        .then(&again("&run=s&since=1"), 200, "{\"run".to_owned(), true)
+        .then(&again("&run=s&since=1"), 200, lines(&[of_next(2, EventKind::Changed)]), true);
+    let ran = daemon.volctl("events --follow -o name");
+    let told = "changed\ndaemon_stopping\ngap\ndaemon_started\nchanged\n";
+    assert_eq!((ran.exit, ran.out.as_str()), (3, told), "{}", ran.err);
+    let notes: Vec<_> = ran.err.lines().filter(|line| line.starts_with("volctl: ")).collect();
+    assert_eq!(notes[0], "volctl: volumed is stopping; it is asked again until it answers");
+    assert!(notes[1].starts_with("volctl: volumed is still recovering; "), "{notes:?}");
+    assert_eq!(notes[2], "volctl: volumed answers again");
+    assert!(notes[3].contains("unexpected answer") && notes[4] == "volctl: volumed answers again", "{notes:?}");
+    assert!(!daemon.volctl("-q events --follow").err.contains("answers again"));
+    // Nobody is waited for who was not there.
+    let nobody = Daemon::start().answer_with(&again(""), 503, not_ready).volctl("events --follow");
+    assert_eq!((nobody.exit, nobody.err.contains("asked again")), (8, false), "{}", nobody.err);
 }
 
 #[test]

@@ -30,6 +30,23 @@ fn standing(code: &str, message: &str) -> Standing {
     Standing { key: code.into(), object: Some("data/tank".into()), problem }
 }
 
+#[test]
+fn jobs_that_ended_are_counted_by_kind_and_by_what_became_of_them() {
+    let events = Events::new(Uuid::nil());
+    let job = |state| JobInfo { kind: "copy".into(), state, ..JobInfo::default() };
+    for state in [JobPhase::Done, JobPhase::Failed, JobPhase::Done] {
+        events.job_ended(job(state));
+    }
+    let registry = crate::metrics::registry(Arc::new(events), &crate::metrics::Requests::default()).unwrap();
+    let page = crate::metrics::text(&registry).unwrap();
+    let count = |kind: &str, state: &str| {
+        let name = format!("volumed_jobs_ended_total{{kind=\"{kind}\",state=\"{state}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)).map(|text| text.parse::<u64>().unwrap())
+    };
+    assert_eq!([count("copy", "done"), count("copy", "failed"), count("copy", "cancelled")], [2, 1, 0].map(Some));
+    assert_eq!(count("wipe", "failed"), Some(0), "so that the first one is a growth");
+}
+
 #[tokio::test]
 async fn changes_are_events_with_who_made_them_and_nothing_else_is() {
     let server = Server::start();
