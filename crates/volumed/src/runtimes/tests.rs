@@ -530,3 +530,21 @@ async fn many_volumes_are_made_at_once() {
     assert_eq!(plugin.names(Podman).await.len(), 100);
     assert!(begun.elapsed() < Duration::from_secs(60));
 }
+
+#[tokio::test]
+async fn options_of_mounts_are_those_of_the_label_which_may_be_wrong() {
+    let plugin = Plugin::start();
+    plugin.create(Docker, "pg", json!({"size": "64M"})).await;
+    let label = |value: &str| {
+        let set = [("runtime.mount-options".to_owned(), value.to_owned())].into();
+        done(plugin.backend.label_volume(&volume("data/pg"), Relabel { set, remove: vec![] }, false));
+    };
+    label("noatime,frobnicate");
+    let told = plugin.bad(Docker, "Mount", json!({"Name": "pg", "ID": "a"})).await;
+    assert!(told.contains("label runtime.mount-options") && told.contains("frobnicate"), "{told}");
+    assert!(told.contains("volctl volume label data/pg runtime.mount-options-"), "{told}");
+    plugin.sequence(Docker, "pg", "-").await;
+    label("noatime,ro");
+    plugin.sequence(Docker, "pg", "MA +").await;
+    assert!(plugin.backend.volume(&volume("data/pg")).unwrap().mounts[0].read_only);
+}
