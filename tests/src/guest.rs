@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Shell functions for scripts in guests: each check is told of by itself (`FAILED`), and the others go on.
+pub const CHECKS: &str = include_str!("checks.sh");
+
 /// What a command in a guest may take, unless it is told otherwise.
 const TIMEOUT_SECONDS: u32 = 120;
 
@@ -95,7 +98,12 @@ impl Lab {
 
     /// Boots a guest and leaves it running.
     pub fn start(&self, options: &[&str], script: &str) -> Guest {
-        let mut command = self.command(options, &["bash", "-c", script]);
+        self.start_within(TIMEOUT_SECONDS, options, script)
+    }
+
+    /// As [`Lab::start`], with so much time.
+    pub fn start_within(&self, seconds: u32, options: &[&str], script: &str) -> Guest {
+        let mut command = self.command_within(seconds, options, &["bash", "-c", script]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("xtask");
         let (send, lines) = channel();
         let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
@@ -137,6 +145,19 @@ impl Guest {
     pub fn wait_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
         if let Err(why) = self.comes(is) {
             panic!("{why}: no {what}: {:#?}", self.seen);
+        }
+    }
+
+    /// Waits for a line of output, a minute after each line that begins with `sign`.
+    #[track_caller]
+    pub fn wait_through(&mut self, what: &str, sign: &str, is: impl Fn(&str) -> bool) {
+        while let Some(last) = {
+            self.wait_for(what, |line| is(line) || line.starts_with(sign));
+            self.seen.last()
+        } {
+            if is(last) {
+                return;
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod disk;
 pub mod dying;
+pub mod engine;
 pub mod guest;
 pub mod kernel;
 pub mod kill;

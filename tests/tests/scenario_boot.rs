@@ -1,7 +1,7 @@
 //! A host boots with systemd: volumes of /etc/fstab are there before who needs them, whatever else is damaged or missing; the service
 //! restarts, hangs and ends while volumes are in use; the machine goes down, and everything is clean when it comes up again.
 
-use vol_tests::guest::Lab;
+use vol_tests::guest::{CHECKS, Lab};
 
 /// The volume groups: `data` is as it should be, `pair` misses a disk at first, and the pool of `hurt` is damaged.
 const PREPARE: &str = r#"
@@ -36,7 +36,7 @@ cat > /etc/fstab <<'END'
 /dev/volumed/data/blank      /srv/with\040blank  ext4  nofail,noatime  0 2
 /dev/volumed/data/pg@before  /srv/before         ext4  nofail,ro  0 0
 /dev/volumed/data/swap       none                swap  nofail  0 0
-/dev/volumed/pair/v          /srv/pair           ext4  nofail,x-systemd.device-timeout=12s  0 2
+/dev/volumed/pair/v          /srv/pair           ext4  nofail,x-systemd.device-timeout=PATIENCE  0 2
 /dev/volumed/hurt/v          /srv/hurt           ext4  nofail,x-systemd.device-timeout=3s  0 2
 /dev/volumed/data/none       /srv/none           ext4  nofail,x-systemd.device-timeout=3s  0 2
 END
@@ -51,17 +51,6 @@ systemctl -q enable volumed.service docker.service
 "#;
 
 const LIB: &str = r#"
-set -u -o pipefail
-# Each check is told of by itself, and the others go on.
-bad() { echo "FAILED: $*"; head -c 3000 /tmp/out; }
-check() { "$@" > /tmp/out 2>&1 || bad "$*"; }
-refuse() { if "$@" > /tmp/out 2>&1; then bad "not refused: $*"; fi; }
-said() { grep -q -- "$1" /tmp/out || bad "not said: $1"; }
-unsaid() { ! grep -E -- "$1" /tmp/out || bad "said: $1"; }
-is() { [ "$1" = "$2" ] || bad "'$1' is not '$2' ($3)"; }
-below() { [ "$1" -lt "$2" ] || bad "$1 is not below $2 ($3)"; }
-prop() { systemctl show -P "$2" "$1"; }
-serving() { for i in $(seq 200); do volctl status > /tmp/out 2>&1; case $? in 0 | 10) return 0;; esac; sleep 0.1; done; return 1; }
 links() { (cd /dev/volumed && find . -type l | sort | tr '\n' ' '); }
 "#;
 
@@ -78,7 +67,7 @@ begun=$(prop volumed-activate.service ExecMainStartTimestampMonotonic)
 ended=$(prop volumed-activate.service ExecMainExitTimestampMonotonic)
 echo "ACTIVATION: ready after $(((ready - begun) / 1000)) ms, over after $(((ended - begun) / 1000)) ms"
 below $((ready - begun)) 5000000 "until others go on, us"
-below $((ended - begun)) 15000000 "until it gives up waiting, us"
+below $((ended - begun)) 30000000 "until it gives up waiting, us"
 below $ready $(prop local-fs-pre.target ActiveEnterTimestampMonotonic) "local file systems come after it"
 is "$(systemctl is-failed volumed-activate.service)" failed activation
 journalctl -q --no-pager -u volumed-activate > /tmp/out
@@ -127,6 +116,9 @@ check systemd-analyze security --threshold=40 volumed-activate.service
 check volctl volume mount data/blank /srv/blank
 check grep -q ' /srv/blank ' /proc/1/mountinfo
 is "$(readlink /proc/$(pidof volumed)/ns/mnt)" "$(readlink /proc/1/ns/mnt)" "mount namespace"
+# And with the rights that it has, it grows what is mounted.
+check volctl volume resize data/blank 300M
+below 270 "$(df -m --output=size /srv/blank | tail -n 1)" "MiB that it has grown to"
 check volctl volume unmount data/blank
 echo "SEEN"
 
@@ -202,15 +194,15 @@ fn a_host_boots_serves_and_goes_down_with_volumes_of_fstab_in_use() {
     let Some(lab) = Lab::new() else { return };
     let disks: Vec<String> = (0..4).map(|n| format!("{}:2G", lab.dir().join(format!("{n}.img")).display())).collect();
     let with = |count: usize| disks.iter().take(count).flat_map(|disk| ["--disk", disk]).collect::<Vec<_>>();
-    let strict = |text: &str| format!("{LIB}{text}");
+    let strict = |text: &str| format!("{CHECKS}{LIB}{text}");
 
     let out = lab.ok(&[&with(4)[..], &["--daemon"]].concat(), &strict(PREPARE));
     assert!(out.contains("PREPARED"), "{out}");
-    // One disk of `pair` is missing.
-    let boot = ["--systemd", "--before", ETC];
-    let out = lab.ok(&[&with(3)[..], &boot].concat(), &strict(FIRST_BOOT));
+    // One disk of `pair` is missing, and that is not waited for longer than need be. When it is there, udevd may be slow to say so.
+    let boot = |patience: &str| ETC.replace("PATIENCE", patience);
+    let out = lab.ok(&[&with(3)[..], &["--systemd", "--before", &boot("12s")]].concat(), &strict(FIRST_BOOT));
     println!("{out}");
     assert!(out.contains("DONE") && !out.contains("FAILED"), "{out}");
-    let out = lab.ok(&[&with(4)[..], &boot].concat(), &strict(SECOND_BOOT));
+    let out = lab.ok(&[&with(4)[..], &["--systemd", "--before", &boot("80s")]].concat(), &strict(SECOND_BOOT));
     assert!(out.contains("CLEAN") && !out.contains("FAILED"), "{out}");
 }

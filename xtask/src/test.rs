@@ -19,8 +19,10 @@ const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
 /// Those that take longest (a minute or more), longest first. They are begun in this order, before all others: so the guests side by side
 /// end together, instead of one of them with the longest alone.
-const LONGEST: [&str; 13] = [
+const LONGEST: [&str; 16] = [
     "device_space",
+    "scenario_docker",
+    "scenario_podman",
     "scenario_kill_points",
     "device_kill_points",
     "device_write_log",
@@ -29,6 +31,7 @@ const LONGEST: [&str; 13] = [
     "scenario_life",
     "device_usage",
     "scenario_boot",
+    "scenario_postgres",
     "device_metrics",
     "device_held",
     "device_daemon_death",
@@ -92,9 +95,6 @@ pub fn main(options: &Options) -> Result<i32> {
     let lanes = if options.host_only { 1 } else { options.guests };
     // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
     let proof = !options.lab_only && options.filter.as_deref().is_none_or(|filter| "proof".contains(filter));
-    if proof {
-        crate::proof::build()?;
-    }
     // Guests wait a third of the time: for disks, for each other, for what is to happen a moment later.
     let idle = lanes > 1 && !guests.is_empty() && rustix::process::geteuid().is_root();
     let rest = || -> Result<Tally> {

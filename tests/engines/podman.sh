@@ -1,0 +1,68 @@
+# Podman's tour.
+E=podman SOCK=/run/podman/podman.sock
+# It has one id for everything, and mounts at the first container only.
+IDS=1
+FORCE='-f -t 0'
+remove_unused() { check podman volume prune -f; }
+taken_back() { check podman volume reload; }
+engine_kill() { slay "$(cat /tmp/conmon)"; }
+
+# Container, what watches it, and the daemon are killed, in every order.
+killed() {
+    local order who n=0
+    new kk
+    start k1 -v kk:/d bb sh -c "n=\$(wc -l < /d/log 2> /dev/null || echo 0); while n=\$((n + 1)); do echo \$n >> /d/log; sync; sleep 0.1; done"
+    for order in 'container engine daemon' 'container daemon engine' 'engine container daemon' 'engine daemon container' 'daemon container engine' 'daemon engine container'; do
+        systemctl reset-failed volumed
+        podman inspect -f '{{.State.Pid}}' k1 > /tmp/pid
+        podman inspect -f '{{.State.ConmonPid}}' k1 > /tmp/conmon
+        for who in $order; do ${who}_kill; done
+        check serving
+        check podman start k1
+        comes 'a container that runs' running k1
+        check mounted kk
+        check podman exec k1 tail -n 1 /d/log
+        below $n "$(cat /tmp/out)" "what it has written after the killing of $order"
+        n=$(cat /tmp/out)
+    done
+    podman exec k1 cat /d/log > /tmp/log; seq $(wc -l < /tmp/log) | cmp - /tmp/log || bad "the log: $(head -c 200 /tmp/log)"
+    drop k1
+    idle kk
+    check podman volume rm kk
+}
+
+# What the plug is pulled at: each line is told of when it is on the disk.
+cut_off() {
+    new cut
+    start w1 -v cut:/d bb sh -c "n=0; while n=\$((n + 1)); do echo \$n >> /d/log; sync /d/log; echo ACK \$n; done"
+    sync
+    podman logs -f w1 &
+}
+back() {
+    check podman start w1
+    comes 'a container that runs' running w1
+    check mounted cut
+    is "$(references cut)" 1 'references after a power-cut'
+    check podman stop -t 0 w1
+    idle cut
+    podman run --rm $NET -v cut:/d bb cat /d/log > /tmp/log
+    # The writer began anew once.
+    echo "LINES $(awk 'NR > 1 && $1 <= last { print last; exit } { last = $1 }' /tmp/log)"
+    awk 'NR > 1 && $1 != last + 1 && $1 != 1 { exit 1 } { last = $1 }' /tmp/log || bad 'a hole in the log'
+    drop w1
+    check podman volume rm cut
+}
+
+# A volume and its container as units.
+quadlet() {
+    mkdir -p /etc/containers/systemd
+    printf '[Volume]\nVolumeName=unit\nDriver=volumed\nPodmanArgs=--opt size=64M --opt fs=ext4\n' > /etc/containers/systemd/unit.volume
+    printf '[Container]\nImage=localhost/bb:latest\nContainerName=web\nNetwork=none\nVolume=unit.volume:/d\nExec=sh -c "echo unit > /d/file; exec sleep 100000"\nStopTimeout=0\n' > /etc/containers/systemd/web.container
+    check systemctl daemon-reload
+    check systemctl start web.service || journalctl -u web -u unit-volume -n 20 --no-pager
+    comes 'what the unit wrote' podman exec web cat /d/file
+    check mounted unit
+    check systemctl stop web.service
+    idle unit
+    check podman volume rm unit
+}
