@@ -137,8 +137,6 @@ pub trait Backend: Life + Refs + Send + Sync + 'static {
     /// From every place where it is mounted; not mounted is unchanged. `busy` while a container engine needs it, as is detaching it,
     /// deleting it, and rolling it back.
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
-    /// From this place alone; not mounted there is `not_found`.
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo>;
     /// Makes the device of a raw volume; where it is stands in the answer's `device`.
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// As [`Backend::attach_volume`], but the device cannot be written to; of a volume in a refused pool too.

@@ -1,13 +1,16 @@
-//! Container engines: a socket for each of them, on which they ask for volumes (`vol_docker`), and what is done for them.
+//! Container engines: a socket for each of them, on which they ask for volumes (`vol_docker`), what is done for them, and what they need of
+//! volumes.
 //!
 //! A request that comes while volume groups are recovered waits. If it waits too long, or the daemon ends, its connection is closed: dockerd
 //! takes an error for the news that its volume is gone, and forgets what it knew of it.
+
+use vol_api::ApiError;
+use vol_docker::Runtime;
 
 mod desk;
 mod making;
 pub mod references;
 mod sockets;
-mod stand_in;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -16,9 +19,6 @@ mod volumes;
 pub use desk::{Desk, router};
 pub use sockets::{Sockets, open};
 pub use volumes::Shared;
-
-use vol_api::ApiError;
-use vol_docker::Runtime;
 
 /// An engine by its name.
 ///

@@ -159,3 +159,14 @@ fn options_too_long_for_a_label_are_recorded_by_their_hash() {
     assert!(a.starts_with("blake3:") && a != b && a.len() < 256);
     assert_eq!(Options::recorded(&a), None);
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_asked_for_is_read_or_refused(key in proptest::sample::select(KNOWN.iter().map(|one| one.0).collect::<Vec<_>>()), text in ".{0,300}") {
+        if let Ok(options) = read(&[(key, &text)]) {
+            assert!(options.record.len() <= vol_types::label::LABEL_VALUE_MAX);
+            assert!(!options.record.chars().any(char::is_control), "it is a label: {}", options.record);
+            assert!(options.mount_options.to_string().len() <= vol_types::label::LABEL_VALUE_MAX);
+        }
+    }
+}

@@ -444,7 +444,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
                     has && one.snapshot.is_none() && one.state != VolumeState::Deleted
                 };
                 let found = catalog.volumes().filter(fits);
-                all.extend(found.map(|volume| info::volume(catalog, &view, volume, self.engine.filling(volume.id))));
+                all.extend(found.map(|volume| self.shown(catalog, &view, volume)));
             });
         }
         all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
@@ -533,10 +533,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         change::mount_volume(self, volume, &request, dry_run)
     }
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        change::unmount_volume(self, volume, None, dry_run)
-    }
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo> {
-        change::unmount_volume(self, volume, Some(path), dry_run)
+        change::unmount_volume(self, volume, dry_run)
     }
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::attach_volume(self, volume, dry_run)

@@ -14,6 +14,7 @@ use vol_api::{CreateVolume, Relabel};
 use vol_docker::Runtime;
 use vol_sim::SimHost;
 
+use super::references::References;
 use super::{Desk, Shared, router};
 use crate::access::{Access, Credentials};
 use crate::api::{Backend, Life};
@@ -68,7 +69,8 @@ impl Plugin {
             let desk = Desk { front: Arc::clone(&front), runtime, shared: Arc::clone(&shared) };
             tokio::spawn(serve(listener, router(Arc::new(desk)), Arc::clone(&front), lookup, stopped.clone()));
         }
-        Self { dir, front, backend: Arc::new(start(host)), user, _stop: stop }
+        let backend = start(host).counting(References::in_memory("b"), dir.path().join("mounts"));
+        Self { dir, front, backend: Arc::new(backend), user, _stop: stop }
     }
 
     fn ready(&self) {
@@ -190,6 +192,8 @@ async fn recorded_sequences_of_docker_end_as_they_should() {
         ("again", "MA UA - UA UA - UB -"),
         // An id is mounted and unmounted over and over.
         ("restart", "MA UA - MA UA - MA + UA -"),
+        // dockerd was killed, and the container with it; its next start has the same id.
+        ("killed", "A C G MB + A C G MB + UB -"),
         // live-restore: dockerd was killed, and the next one only unmounts at the container's end.
         ("live", "A C G MB + A C G G G + UB -"),
     ] {
@@ -529,4 +533,22 @@ async fn many_volumes_are_made_at_once() {
     }
     assert_eq!(plugin.names(Podman).await.len(), 100);
     assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn options_of_mounts_are_those_of_the_label_which_may_be_wrong() {
+    let plugin = Plugin::start();
+    plugin.create(Docker, "pg", json!({"size": "64M"})).await;
+    let label = |value: &str| {
+        let set = [("runtime.mount-options".to_owned(), value.to_owned())].into();
+        done(plugin.backend.label_volume(&volume("data/pg"), Relabel { set, remove: vec![] }, false));
+    };
+    label("noatime,frobnicate");
+    let told = plugin.bad(Docker, "Mount", json!({"Name": "pg", "ID": "a"})).await;
+    assert!(told.contains("label runtime.mount-options") && told.contains("frobnicate"), "{told}");
+    assert!(told.contains("volctl volume label data/pg runtime.mount-options-"), "{told}");
+    plugin.sequence(Docker, "pg", "-").await;
+    label("noatime,ro");
+    plugin.sequence(Docker, "pg", "MA +").await;
+    assert!(plugin.backend.volume(&volume("data/pg")).unwrap().mounts[0].read_only);
 }

@@ -269,9 +269,6 @@ impl Backend for Fake {
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("mount_volume {volume} {}", request.path), dry_run)
     }
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo> {
-        self.change(format!("unmount_volume_at {volume} {path}"), dry_run)
-    }
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("unmount_volume {volume}"), dry_run)
     }
