@@ -305,7 +305,11 @@ pub fn unmount_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     super::refs::refused(backend, path, dry_run)?;
     let shown = path.to_string();
-    let needed = |id| super::refs::in_use(&backend.references, id, &shown).map_or(Ok(()), Err);
+    // Once more when nobody else can mount it; a dry run leaves references of what is mounted nowhere as they are.
+    let needed = |id| match super::refs::in_use(&backend.references, id, &shown) {
+        Some(busy) if !dry_run => Err(busy),
+        _ => Ok(()),
+    };
     let done = backend.engine.unmount_unless(&path.vg, &volume_name(path), None, dry_run, needed);
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }

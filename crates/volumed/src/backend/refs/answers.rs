@@ -140,7 +140,7 @@ pub fn release<H: HostMut + 'static>(
 fn planned(shown: &str, meant: &[Reference], made: impl Iterator<Item = Made>) -> Plan {
     let forget = meant.iter().map(|one| {
         let (runtime, count) = (one.runtime, one.count);
-        ("release_reference", format!("forget reference {} of {runtime}, counted {count} times", one.id))
+        ("release_reference", format!("forget reference {} of {runtime} (count {count})", one.id))
     });
     let unmount = made.map(|made| ("unmount", format!("unmount {}, if nobody needs it then", made.target.display())));
     let steps = forget.chain(unmount).zip(1..).map(|((action, description), number)| PlanStep {
@@ -194,6 +194,15 @@ pub fn in_use(references: &References, volume: VolumeId, path: &str) -> Option<R
     (!by.is_empty()).then(|| busy.hint(hint))
 }
 
+/// What volumes (`VG/VOLUME`) have allocated and have exclusively, as far as it is known.
+type Taken = BTreeMap<String, (Option<u64>, Option<u64>)>;
+
+fn taken<H: HostMut + 'static>(backend: &EngineBackend<H>, pool: &PoolPath) -> Taken {
+    let of =
+        |one: vol_api::VolumeUsage| (format!("{}/{}", one.vg, one.volume), (one.allocated_bytes, one.exclusive_bytes));
+    usage::pool(backend, pool).map_or_else(|_| Taken::new(), |usage| usage.volumes.into_iter().map(of).collect())
+}
+
 /// `GET /v1/runtimes/RUNTIME/df`.
 pub fn df<H: HostMut + 'static>(backend: &EngineBackend<H>, runtime: Runtime) -> Read<RuntimeDf> {
     let mut volumes = Vec::new();
@@ -226,17 +235,11 @@ pub fn df<H: HostMut + 'static>(backend: &EngineBackend<H>, runtime: Runtime) ->
             .collect()
         });
         // Each pool is read once; one that cannot be leaves its numbers unknown.
-        let mut pools: BTreeMap<String, Option<BTreeMap<String, (Option<u64>, Option<u64>)>>> = BTreeMap::new();
+        let mut pools: BTreeMap<String, Taken> = BTreeMap::new();
         for (mut info, pool) in found {
             if let Some(pool) = pool {
-                let read = pools.entry(pool.to_string()).or_insert_with(|| {
-                    let usage = usage::pool(backend, &pool).ok()?;
-                    let of = |one: vol_api::VolumeUsage| {
-                        (format!("{}/{}", one.vg, one.volume), (one.allocated_bytes, one.exclusive_bytes))
-                    };
-                    Some(usage.volumes.into_iter().map(of).collect())
-                });
-                if let Some((used, exclusive)) = read.as_ref().and_then(|read| read.get(&info.volume)) {
+                let read = pools.entry(pool.to_string()).or_insert_with(|| taken(backend, &pool));
+                if let Some((used, exclusive)) = read.get(&info.volume) {
                     (info.used_bytes, info.exclusive_bytes) = (*used, *exclusive);
                 }
             }

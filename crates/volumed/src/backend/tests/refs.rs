@@ -83,6 +83,7 @@ fn references_of_a_volume_that_is_mounted_nowhere_hold_up_nobody() {
     assert_eq!(code, "busy", "it is just being mounted");
     drop(mounting);
     planned(backend.delete_volume(&volume("data/pg"), false, true));
+    planned(backend.unmount_volume(&volume("data/pg"), true));
     assert_eq!(references.all().len(), 1, "a dry run changes nothing");
     done(backend.delete_volume(&volume("data/pg"), false, false));
     assert!(references.all().is_empty());
