@@ -2,7 +2,9 @@
 E=podman SOCK=/run/podman/podman.sock
 # It has one id for everything, and mounts at the first container only.
 IDS=1
-FORCE='-f -t 0'
+FORCE='-f -t 0' AGAIN=--ignore
+# It copies what an image has into a volume, and leaves the directory as it is.
+CONTENT='0:0 755'
 remove_unused() { check podman volume prune -f; }
 taken_back() { check podman volume reload; }
 engine_kill() { slay "$(cat /tmp/conmon)"; }

@@ -11,8 +11,8 @@ const DERIVED_MAX: usize = 100;
 /// Hexadecimal digits of the hash in a derived name.
 const HASH_DIGITS: usize = 8;
 
-/// A volume's name in an engine: the value of the engine's label. 1 to 255 bytes of any text without control characters, `/` and `@`, and without
-/// white space at either end.
+/// A volume's name in an engine: the value of the engine's label. 1 to 255 bytes of any text without control characters, `/` and `@`, without
+/// white space at either end, and neither `.` nor `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EngineName(String);
 
@@ -35,6 +35,10 @@ impl EngineName {
         }
         if let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, '/' | '@')) {
             return wrong(format!("{bad:?} is not allowed in it"));
+        }
+        if matches!(text, "." | "..") {
+            // In the path of its own API dockerd takes it for a directory.
+            return wrong("the engine could make it, and never show or remove it".to_owned());
         }
         if text.trim() != text {
             return wrong("it begins or ends with white space".to_owned());
@@ -93,7 +97,7 @@ mod tests {
             ("größe", "gr--e-"),
             ("a b", "a-b-"),
             ("日本", "volume-"),
-            ("..", "volume-"),
+            ("...", "volume-"),
             (" \u{a0}x".trim(), "x"),
             (&"y".repeat(255), &"y".repeat(100)),
         ] {
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn names_that_mean_something_else_are_refused() {
-        for text in ["", " ", "a/b", "/etc", "../x", "a@b", "a\nb", "a\0", "x ", "\tx", &"z".repeat(256), "\u{7f}"] {
+        for text in ["", " ", ".", "..", "a/b", "/etc", "../x", "a@b", "a\nb", "a\0", "x ", "\tx", &"z".repeat(256), "\u{7f}"] {
             let error = EngineName::new(text).unwrap_err();
             assert!(error.message.len() < 300, "{error}");
         }
