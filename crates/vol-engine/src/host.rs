@@ -236,6 +236,25 @@ pub struct SharingCall<'a> {
     pub go_on: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// A device is mounted in another mount namespace than the host's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elsewhere {
+    pub dev: DevNumber,
+    /// A process in that namespace.
+    pub pid: u32,
+    /// What the kernel calls it.
+    pub process: String,
+    /// As that namespace sees it.
+    pub target: PathBuf,
+}
+
+impl fmt::Display for Elsewhere {
+    /// For messages: `process 4711 (postgres), at /var/lib/postgresql`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({}), at {}", self.pid, self.process, self.target.display())
+    }
+}
+
 /// How the daemon's own I/O is done, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoBackend {
@@ -333,6 +352,9 @@ pub trait HostRead: Send + Sync {
     /// Who has the device open or mounted, for messages: `process 4711 (postgres)`, `mounted at / in the mount namespace of
     /// process 12 (dockerd)`. Best effort, bounded in time and number.
     fn holders(&self, dev: DevNumber) -> Vec<String>;
+    /// Where these devices are mounted in other mount namespaces than the host's: one entry for each device and namespace. A namespace
+    /// without a process is not seen. An error if any process could not be asked: then nothing is known.
+    fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>>;
 
     /// The backing files that were remembered, and the `*.img` in the default directory.
     fn backing_files(&self) -> HostResult<Vec<PathBuf>>;

@@ -14,6 +14,7 @@ use vol_api::{CreateVolume, Relabel};
 use vol_docker::Runtime;
 use vol_sim::SimHost;
 
+use super::references::References;
 use super::{Desk, Shared, router};
 use crate::access::{Access, Credentials};
 use crate::api::{Backend, Life};
@@ -68,7 +69,8 @@ impl Plugin {
             let desk = Desk { front: Arc::clone(&front), runtime, shared: Arc::clone(&shared) };
             tokio::spawn(serve(listener, router(Arc::new(desk)), Arc::clone(&front), lookup, stopped.clone()));
         }
-        Self { dir, front, backend: Arc::new(start(host)), user, _stop: stop }
+        let backend = start(host).counting(References::in_memory("b"), dir.path().join("mounts"));
+        Self { dir, front, backend: Arc::new(backend), user, _stop: stop }
     }
 
     fn ready(&self) {
@@ -190,6 +192,8 @@ async fn recorded_sequences_of_docker_end_as_they_should() {
         ("again", "MA UA - UA UA - UB -"),
         // An id is mounted and unmounted over and over.
         ("restart", "MA UA - MA UA - MA + UA -"),
+        // dockerd was killed, and the container with it; its next start has the same id.
+        ("killed", "A C G MB + A C G MB + UB -"),
         // live-restore: dockerd was killed, and the next one only unmounts at the container's end.
         ("live", "A C G MB + A C G G G + UB -"),
     ] {
