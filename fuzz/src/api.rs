@@ -2,8 +2,8 @@
 
 use vol_api::{
     ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Doctor, ErrorBody, Init, InitInfo, Mount,
-    Outcome, Plan, PoolList, PvList, ScanInfo, ScanRequest, SnapshotList, Status, VgInfo, VgList, VolumeInfo,
-    VolumeList, parse_field,
+    Outcome, Plan, PoolList, PvList, RefList, ReleaseRefs, ReleasedRefs, RuntimeDf, ScanInfo, ScanRequest,
+    SnapshotList, Status, VgInfo, VgList, VolumeInfo, VolumeList, parse_field,
 };
 use vol_types::{Name, SizeSpec, parse_bytes};
 
@@ -40,6 +40,7 @@ pub fn api_body(data: &[u8]) -> bool {
         }),
         round_trip::<Mount>(data).map(drop),
         round_trip::<ScanRequest>(data).map(drop),
+        round_trip::<ReleaseRefs>(data).map(drop),
     ];
     let answers = [
         round_trip::<VgList>(data).map(drop),
@@ -56,6 +57,9 @@ pub fn api_body(data: &[u8]) -> bool {
         round_trip::<Outcome<VgInfo>>(data).map(drop),
         round_trip::<Outcome<VolumeInfo>>(data).map(drop),
         round_trip::<Plan>(data).map(drop),
+        round_trip::<RefList>(data).map(drop),
+        round_trip::<RuntimeDf>(data).map(drop),
+        round_trip::<Outcome<ReleasedRefs>>(data).map(drop),
     ];
     requests.iter().chain(&answers).any(Option::is_some)
 }

@@ -17,8 +17,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut,
-    HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
+    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -404,6 +404,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn mounts(&self) -> HostResult<Vec<Mount>> {
         self.host.mounts()
+    }
+    fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>> {
+        self.host.mounted_elsewhere(devs)
     }
     fn holders(&self, dev: DevNumber) -> Vec<String> {
         self.host.holders(dev)

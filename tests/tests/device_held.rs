@@ -102,6 +102,89 @@ fn f13_an_open_file_descriptor_of_a_raw_volume_is_named() {
     m.ok(&["volume", "delete", &m.of("raw"), "--yes"]);
 }
 
+/// What an engine's plug-in has written down of a volume.
+fn reference(volume: &str, mount_id: &str, count: u32, confirmed: bool) -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let line = json!({"boot": boot.trim(), "change": "reference", "runtime": "docker", "volume": volume, "id": mount_id, "count": count,
+        "confirmed": confirmed});
+    format!("{line}\n")
+}
+
+#[test]
+fn references_of_an_engine_outlive_the_daemon_and_containers_outlive_references() {
+    let Some(mut m) = Machine::start() else { return };
+    if !tool::has("unshare") {
+        return skip("unshare is not there");
+    }
+    m.with_pool(2);
+    let id = |m: &Machine, name: &str| m.json(&["volume", "show", &m.of(name)])["id"].as_str().unwrap().to_owned();
+    for name in ["pg", "btrfs", "idle"] {
+        let kind = if name == "btrfs" { "btrfs" } else { "ext4" };
+        m.ok(&["volume", "create", &m.of(name), "--size", "256M", "--fs", kind]);
+    }
+    let (pg, btrfs, idle) = (id(&m, "pg"), id(&m, "btrfs"), id(&m, "idle"));
+    let mounts = |id: &str| m.path(&format!("run/mounts/docker/{id}"));
+    let (at_pg, at_btrfs) = (mounts(&pg), mounts(&btrfs));
+    m.ok(&["volume", "mount", &m.of("pg"), &at_pg]);
+    m.ok(&["volume", "mount", &m.of("btrfs"), &at_btrfs]);
+    m.kill9();
+    // Of pg a container of now, and of idle one whose volume nobody has mounted; of the one before last a line that was cut off.
+    let file = m.path("state/mount-references.jsonl");
+    let lines =
+        [reference(&pg, "a", 2, true), reference(&btrfs, "b", 1, true), reference(&idle, "c", 1, true)].concat();
+    fs::write(&file, format!("{lines}{}", &lines[..40])).unwrap();
+    for _ in 0..2 {
+        m.start_daemon();
+        let list = m.json(&["refs", "list"]);
+        let refs: Vec<_> =
+            list["refs"].as_array().unwrap().iter().map(|one| (&one["volume_id"], &one["count"])).collect();
+        assert_eq!(refs.len(), 2, "{list:#}{}", m.log());
+        assert!(refs.contains(&(&json!(pg), &json!(2))) && refs.contains(&(&json!(btrfs), &json!(1))), "{list:#}");
+        m.kill9();
+    }
+    m.start_daemon();
+    assert_eq!(m.json(&["status"])["health"], "ok");
+    assert_eq!(m.json(&["volume", "show", &m.of("pg")])["references"][0]["count"], 2);
+    let pg_path = m.of("pg");
+    for args in [&["volume", "unmount", &pg_path][..], &["volume", "delete", &pg_path, "--yes"]] {
+        m.refused(4, &["docker", "2 mount references", "volctl refs release"], args);
+    }
+    assert!(kernel::mounted(&at_pg).is_some());
+
+    // A container has both: they stay, and are said to be kept for it, until it has ended. The mount point of the btrfs has another
+    // number than its device.
+    let container = Namespace::of_now();
+    let who = format!("process {} (sleep)", container.0.id());
+    for (name, at) in [("pg", &at_pg), ("btrfs", &at_btrfs)] {
+        let said = m.ok(&["refs", "release", &m.of(name), "--yes"]);
+        assert!(said.contains("it stays mounted") && said.contains(&who), "{said}{}", m.log());
+        assert!(kernel::mounted(at).is_some());
+    }
+    let list = m.json(&["refs", "list"]);
+    assert_eq!(
+        (list["refs"].as_array().unwrap().len(), list["unneeded"].as_array().unwrap().len()),
+        (0, 2),
+        "{list:#}"
+    );
+    assert!(
+        list["unneeded"].as_array().unwrap().iter().all(|one| one["used_by"].to_string().contains(&who)),
+        "{list:#}"
+    );
+    drop(container);
+    let said = m.ok(&["refs", "release", &m.of("btrfs"), "--yes"]);
+    assert!(said.contains("no engine has it mounted now") && kernel::mounted(&at_btrfs).is_none(), "{said}");
+    // By itself as well.
+    let begin = Instant::now();
+    while kernel::mounted(&at_pg).is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(90), "it stays mounted{}", m.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for name in ["pg", "btrfs", "idle"] {
+        m.ok(&["volume", "delete", &m.of(name), "--now", "--yes"]);
+    }
+    assert!(!fs::read_to_string(&file).unwrap().contains("\"c\""), "what was dropped is not written down any more");
+}
+
 #[test]
 fn f30_a_storm_of_clients_that_ask_for_one_name_comes_to_one_volume() {
     let Some(m) = Machine::start() else { return };

@@ -22,6 +22,7 @@ use crate::doctor::Doctor;
 use crate::error::{ApiError, ErrorBody};
 use crate::info::*;
 use crate::outcome::{Changed, Outcome, Plan};
+use crate::refs::{RefList, ReleaseRefs, ReleasedRefs, RuntimeDf};
 use crate::request::*;
 use crate::usage::{PoolUsage, VgMap, VolumeUsage};
 
@@ -211,6 +212,18 @@ impl Client {
     }
     pub async fn df(&self) -> Result<Df, ClientError> {
         self.get("df").await
+    }
+    /// Of one engine, or of all.
+    pub async fn refs(&self, runtime: Option<&str>) -> Result<RefList, ClientError> {
+        let query = runtime.map_or(String::new(), |runtime| format!("?runtime={}", percent_encode(runtime)));
+        self.get(&format!("refs{query}")).await
+    }
+    pub async fn release_refs(&self, request: &ReleaseRefs, dry: bool) -> Result<Changed<ReleasedRefs>, ClientError> {
+        self.change(Method::POST, "refs/release", Some(request), dry).await
+    }
+    /// The volumes of a container engine.
+    pub async fn runtime_df(&self, runtime: &str) -> Result<RuntimeDf, ClientError> {
+        self.get(&format!("runtimes/{}/df", percent_encode(runtime))).await
     }
     pub async fn vgs(&self) -> Result<VgList, ClientError> {
         self.get("vgs").await

@@ -346,6 +346,9 @@ pub struct VolumeInfo {
     /// The directory of its file system that is mounted; `null`: the root.
     #[serde(default)]
     pub subdir: Option<String>,
+    /// Container engines that need it now.
+    #[serde(default)]
+    pub references: Vec<crate::VolumeRefs>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }

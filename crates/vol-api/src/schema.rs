@@ -46,6 +46,8 @@ schemas! {
     }
     /// The id of an object, which it keeps for life.
     Id { "type": "string", "format": "uuid" }
+    /// A container engine.
+    Runtime { "type": "string", "enum": ["docker", "podman"] }
     /// A time in UTC.
     Time { "type": "string", "format": "date-time" }
     /// An absolute path on the host.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vol_types::{Bytes, Change, FsKind, MkfsOptions, Name, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId};
+use vol_types::{
+    Bytes, Change, FsKind, MkfsOptions, MountOptions, Name, Object, ObjectKey, PoolId, PvId, RootDir, VolumeId,
+};
 
 use crate::catalog::VolumeName;
 use crate::dm::{Device, Table};
@@ -308,6 +310,7 @@ pub enum Action {
         allow_same_uuid: bool,
         /// Read-only, and the journal stays as it is: nothing at all is written.
         no_replay: bool,
+        options: MountOptions,
     },
     Unmount {
         mount: Mount,

@@ -7,6 +7,7 @@ mod name;
 pub mod options;
 pub mod plugin;
 pub mod protocol;
+pub mod refs;
 mod runtime;
 
 pub use name::EngineName;

@@ -11,8 +11,8 @@ const DERIVED_MAX: usize = 100;
 /// Hexadecimal digits of the hash in a derived name.
 const HASH_DIGITS: usize = 8;
 
-/// A volume's name in an engine: the value of the engine's label. 1 to 255 bytes of any text without control characters, `/` and `@`, without
-/// white space at either end, and neither `.` nor `..`.
+/// A volume's name in an engine: the value of the engine's label. 1 to 255 bytes of any text without control characters, `/` and `@`, and without
+/// white space at either end; not `.` and `..`, which the engines' own paths cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EngineName(String);
 
@@ -37,8 +37,7 @@ impl EngineName {
             return wrong(format!("{bad:?} is not allowed in it"));
         }
         if matches!(text, "." | "..") {
-            // In the path of its own API dockerd takes it for a directory.
-            return wrong("the engine could make it, and never show or remove it".to_owned());
+            return wrong("no engine finds it again".to_owned());
         }
         if text.trim() != text {
             return wrong("it begins or ends with white space".to_owned());
@@ -111,7 +110,9 @@ mod tests {
 
     #[test]
     fn names_that_mean_something_else_are_refused() {
-        for text in ["", " ", ".", "..", "a/b", "/etc", "../x", "a@b", "a\nb", "a\0", "x ", "\tx", &"z".repeat(256), "\u{7f}"] {
+        for text in
+            ["", " ", ".", "..", "a/b", "/etc", "../x", "a@b", "a\nb", "a\0", "x ", "\tx", &"z".repeat(256), "\u{7f}"]
+        {
             let error = EngineName::new(text).unwrap_err();
             assert!(error.message.len() < 300, "{error}");
         }

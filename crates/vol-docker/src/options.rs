@@ -37,7 +37,7 @@ pub const SUBDIR: &str = "data";
 /// Options as the engine gave them, at most as long as a label's value.
 pub const LABEL_OPTIONS: &str = "runtime.options";
 /// Options of each mount of the volume.
-pub const LABEL_MOUNT_OPTIONS: &str = "runtime.mount-options";
+pub const LABEL_MOUNT_OPTIONS: &str = MountOptions::LABEL;
 /// What becomes of the volume when its engine removes it.
 pub const LABEL_ON_REMOVE: &str = "runtime.on-remove";
 

@@ -231,6 +231,19 @@ mod tests {
         assert!(Request::read(Call::Create, br#"{"Name":"pg","Opts":["size"]}"#).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in ".{0,300}") {
+            let json = serde_json::json!({"Name": text, "ID": text, "Opts": {text.as_str(): text}}).to_string();
+            for call in Call::ALL {
+                let _ = Request::read(call, &body);
+                if let Ok(request) = Request::read(call, json.as_bytes()) {
+                    assert!(request.name().is_none_or(|name| name.as_str() == text && !name.candidates().is_empty()));
+                }
+            }
+        }
+    }
+
     #[test]
     fn paths_are_those_of_the_protocol() {
         for call in Call::ALL {

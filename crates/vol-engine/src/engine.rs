@@ -445,7 +445,23 @@ impl<H: HostMut> Engine<H> {
         target: Option<&Path>,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| mount::unmount(catalog, kernel, volume, target))
+        self.unmount_unless(vg, name, target, dry_run, |_| Ok(()))
+    }
+
+    /// As [`Engine::unmount`], unless `needed` refuses. It is asked when nobody else can change the volume any more: who says that he needs
+    /// it before he asks for a mount either hears that from here, or mounts it after this.
+    pub fn unmount_unless(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        target: Option<&Path>,
+        dry_run: bool,
+        needed: impl Fn(VolumeId) -> Result<(), Refusal>,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
+            needed(volume.id)?;
+            mount::unmount(catalog, kernel, volume, target)
+        })
     }
 
     /// Makes the device of a raw volume.

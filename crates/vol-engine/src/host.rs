@@ -18,7 +18,7 @@ use vol_core::observed::{
     PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
-use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
+use vol_types::{Bytes, FsKind, MkfsOptions, MountOptions, Name, RootDir};
 
 pub type HostResult<T> = Result<T, HostError>;
 
@@ -209,6 +209,8 @@ pub struct MountCall {
     /// The journal is not replayed, so that a read-only mount writes nothing at all (ext4 `noload`, XFS `norecovery`,
     /// btrfs `rescue=nologreplay`). Only with `read_only`.
     pub no_replay: bool,
+    /// Those of the file system count for the first of its mounts, and so for all.
+    pub options: MountOptions,
 }
 
 /// Which state of a pool's metadata is read; see [`HostRead::pool_contents`].
@@ -232,6 +234,25 @@ pub struct SharingCall<'a> {
     pub limit: Duration,
     /// Whether to go on; if not it is given up, with `Busy`. Asked between blocks.
     pub go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A device is mounted in another mount namespace than the host's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elsewhere {
+    pub dev: DevNumber,
+    /// A process in that namespace.
+    pub pid: u32,
+    /// What the kernel calls it.
+    pub process: String,
+    /// As that namespace sees it.
+    pub target: PathBuf,
+}
+
+impl fmt::Display for Elsewhere {
+    /// For messages: `process 4711 (postgres), at /var/lib/postgresql`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({}), at {}", self.pid, self.process, self.target.display())
+    }
 }
 
 /// How the daemon's own I/O is done, for `status`.
@@ -331,6 +352,9 @@ pub trait HostRead: Send + Sync {
     /// Who has the device open or mounted, for messages: `process 4711 (postgres)`, `mounted at / in the mount namespace of
     /// process 12 (dockerd)`. Best effort, bounded in time and number.
     fn holders(&self, dev: DevNumber) -> Vec<String>;
+    /// Where these devices are mounted in other mount namespaces than the host's: one entry for each device and namespace. A namespace
+    /// without a process is not seen. An error if any process could not be asked: then nothing is known.
+    fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>>;
 
     /// The backing files that were remembered, and the `*.img` in the default directory.
     fn backing_files(&self) -> HostResult<Vec<PathBuf>>;

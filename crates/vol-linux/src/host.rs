@@ -14,8 +14,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, HostError, HostErrorKind, HostMut,
-    HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
+    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -218,6 +218,10 @@ impl HostRead for LinuxHost {
 
     fn holders(&self, dev: DevNumber) -> Vec<String> {
         proc::holders(dev)
+    }
+
+    fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>> {
+        proc::mounted_elsewhere(devs)
     }
 
     fn backing_files(&self) -> HostResult<Vec<PathBuf>> {

@@ -18,7 +18,7 @@ use rustix::mount::{
 };
 use vol_core::observed::{DevNumber, Mount};
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
-use vol_types::{FsKind, Name};
+use vol_types::{FsKind, MountOptions, Name};
 
 use crate::sysfs::SysDevice;
 use crate::{dm, error, files, mountinfo};
@@ -42,7 +42,16 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
 }
 
 fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
-    MountCall { dev, fs, subdir: None, target: "/".into(), read_only, allow_same_uuid: false, no_replay: false }
+    MountCall {
+        dev,
+        fs,
+        subdir: None,
+        target: "/".into(),
+        read_only,
+        allow_same_uuid: false,
+        no_replay: false,
+        options: MountOptions::default(),
+    }
 }
 
 /// Mounts where nobody sees it, for reading only, and unmounts again: the journal of a file system on a writable device is
@@ -60,6 +69,14 @@ pub(crate) fn open_hidden(what: &str, dev: DevNumber, fs: FsKind) -> HostResult<
     let root = rustix::fs::openat(&made, ".", flags, Mode::empty()).map_err(|e| error::rustix(what, e))?;
     Ok(File::from(root))
 }
+
+/// What of the options is of a mount alone; `relatime` is how the kernel does it anyway.
+const ATTRIBUTES: [(&str, MountAttrFlags); 4] = [
+    ("noatime", MountAttrFlags::MOUNT_ATTR_NOATIME),
+    ("nodiratime", MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+    ("strictatime", MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+    ("noexec", MountAttrFlags::MOUNT_ATTR_NOEXEC),
+];
 
 /// A mount that is nowhere yet.
 fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
@@ -81,6 +98,12 @@ fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
             // btrfs(5); Linux 5.9.
             fsconfig_set_string(fs.as_fd(), "rescue", "nologreplay")?;
         }
+        for (key, value) in call.options.of_file_system() {
+            match value {
+                Some(value) => fsconfig_set_string(fs.as_fd(), key, value)?,
+                None => fsconfig_set_flag(fs.as_fd(), key)?,
+            }
+        }
         fsconfig_create(fs.as_fd())
     };
     configure().map_err(|e| match e {
@@ -96,6 +119,11 @@ fn make(what: &str, call: &MountCall, node: &Path) -> HostResult<OwnedFd> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if call.read_only {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    for (word, attribute) in ATTRIBUTES {
+        if call.options.has(word) {
+            attributes |= attribute;
+        }
     }
     let made = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|e| with_messages(failed(e), fs.as_fd()))?;

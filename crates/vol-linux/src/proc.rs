@@ -1,15 +1,18 @@
-//! Who holds a device: processes with open files, other mount namespaces. For messages only: best effort, and bounded.
+//! Who holds a device: processes with open files, other mount namespaces. For messages only: best effort, and bounded; but for where it is
+//! mounted, which is known or an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vol_core::observed::DevNumber;
+use vol_engine::host::{Elsewhere, HostError, HostErrorKind, HostResult};
 
 use crate::sysfs::SysDevice;
-use crate::{dm, files, mountinfo};
+use crate::{dm, error, files, mountinfo};
 
 const PROCESSES_MAX: usize = 2000;
 const FILES_PER_PROCESS_MAX: usize = 4096;
@@ -135,6 +138,79 @@ impl Search {
     }
 }
 
+/// So long all processes may be asked.
+const ASKING_MAX: Duration = Duration::from_secs(5);
+/// What the kernel gives of a mount table in one read.
+const PAGE: usize = 4096;
+
+/// See `HostRead::mounted_elsewhere`. Mount tables are asked and not namespaces: those anybody may read
+/// (`fs/proc_namespace.c`, `mounts_open_common`), `/proc/PID/ns/mnt` only who may trace the process (`proc_pid_ns(5)`), which a daemon with
+/// few capabilities may not. The number of a mount is that of one namespace alone, so a table that begins with a mount that was seen is
+/// of a namespace that was seen.
+pub(crate) fn mounted_elsewhere(devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>> {
+    const WHAT: &str = "look for mounts in other mount namespaces";
+    let failed = |e: &io::Error| error::io(WHAT, e);
+    if devs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let end = Instant::now() + ASKING_MAX;
+    let host = mountinfo::of_host().map_err(|e| failed(&e))?;
+    // A process below another root sees some of the host's mounts, and none besides.
+    let hosts: BTreeSet<u64> = host.iter().map(|line| line.mount.mount_id).collect();
+    let nodes: BTreeMap<PathBuf, DevNumber> =
+        devs.iter().map(|dev| (SysDevice::of(*dev).map_or_else(|_| dm::node(*dev), |one| one.node()), *dev)).collect();
+    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(|e| failed(&e))? {
+        let Some(pid) = entry.map_err(|e| failed(&e))?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if Instant::now() >= end {
+            return Err(HostError::new(HostErrorKind::TimedOut, WHAT, "there are too many processes"));
+        }
+        let Some(text) = unseen_table(pid, &mut seen).map_err(|e| failed(&e))? else { continue };
+        let mut of_this = BTreeSet::new();
+        for line in mountinfo::parse(&text) {
+            // A btrfs has a number of its own, and is found by the node's name.
+            let dev = match line.mount.dev {
+                dev if devs.contains(&dev) => dev,
+                dev if dev.major == 0 => match nodes.get(&line.source) {
+                    Some(dev) => *dev,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            if !hosts.contains(&line.mount.mount_id) && of_this.insert(dev) {
+                found.push(Elsewhere { dev, pid, process: name_of(pid), target: line.mount.target });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The mount table of a process, unless one that begins like it was seen, or the process is gone.
+fn unseen_table(pid: u32, seen: &mut BTreeSet<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
+    // The last two: one that has ended and is not waited for has no namespace.
+    let gone = |e: &io::Error| e.raw_os_error().is_some_and(|e| [libc::ENOENT, libc::ESRCH, libc::EINVAL].contains(&e));
+    let mut read = || -> io::Result<Option<Vec<u8>>> {
+        let mut file = fs::File::open(format!("/proc/{pid}/mountinfo"))?;
+        let mut text = vec![0; PAGE];
+        let len = file.read(&mut text)?;
+        text.truncate(len);
+        let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
+        // Without a whole line, nothing is known of it yet.
+        if text.contains(&b'\n') && !seen.insert(first) {
+            return Ok(None);
+        }
+        file.read_to_end(&mut text)?;
+        Ok(Some(text))
+    };
+    match read() {
+        Err(e) if gone(&e) => Ok(None),
+        other => other,
+    }
+}
+
 fn name_of(pid: u32) -> String {
     files::read_trimmed(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_else(|| "gone".to_owned())
 }
@@ -150,5 +226,22 @@ mod tests {
         assert!(found.is_empty(), "{found:?}");
         // One step is always done; there a slow machine may be held up.
         assert!(start.elapsed() < TIME_MAX * 50);
+    }
+
+    #[test]
+    fn what_is_mounted_here_alone_is_mounted_nowhere_else() {
+        assert_eq!(mounted_elsewhere(&BTreeSet::new()).unwrap(), []);
+        let start = Instant::now();
+        let dev = DevNumber { major: 253, minor: 4321 };
+        assert_eq!(mounted_elsewhere(&BTreeSet::from([dev])).unwrap(), []);
+        assert!(start.elapsed() < ASKING_MAX * 2);
+    }
+
+    #[test]
+    fn one_namespace_is_read_once_whoever_is_in_it() {
+        let mut seen = BTreeSet::new();
+        assert!(unseen_table(std::process::id(), &mut seen).unwrap().is_some_and(|text| !text.is_empty()));
+        assert_eq!(unseen_table(std::process::id(), &mut seen).unwrap(), None);
+        assert_eq!(unseen_table(u32::MAX, &mut seen).unwrap(), None, "nobody has this id");
     }
 }

@@ -10,7 +10,8 @@ use vol_core::observed::{
     TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
-    BlockRead, DiskEvents, DmTarget, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot, SharingCall,
+    BlockRead, DiskEvents, DmTarget, Elsewhere, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot,
+    SharingCall,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -207,6 +208,23 @@ impl HostRead for SimHost {
         let looked_at = held.filter(|device| !device.looked_at.is_zero()).map(|_| crate::udev::WHO.to_owned());
         let held = held.into_iter().flat_map(|device| device.held.iter().cloned()).chain(looked_at);
         held.chain(mounted).chain(world.dm_holders(dev)).collect()
+    }
+
+    /// Whoever holds a device and says that he has a mount namespace (`SimHost::hold_device`).
+    fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>> {
+        let world = self.lock();
+        world.alive("mounts of other namespaces")?;
+        let held = devs.iter().filter(|dev| dev.major == DM_MAJOR).flat_map(|dev| {
+            let who = world.dm.get(&dev.minor).into_iter().flat_map(|device| &device.held);
+            who.filter(|who| who.contains("mount namespace")).map(move |who| (*dev, who))
+        });
+        let elsewhere = |(dev, who): (DevNumber, &String)| Elsewhere {
+            dev,
+            pid: 4711,
+            process: who.clone(),
+            target: PathBuf::from("/data"),
+        };
+        Ok(held.map(elsewhere).collect())
     }
 
     fn backing_files(&self) -> HostResult<Vec<PathBuf>> {

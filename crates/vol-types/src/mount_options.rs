@@ -52,6 +52,9 @@ pub struct MountOptionError(String);
 pub struct MountOptions(Vec<(&'static str, Option<String>)>);
 
 impl MountOptions {
+    /// The label of a volume that has them: they are of each mount of it.
+    pub const LABEL: &str = "runtime.mount-options";
+
     /// Reads options with commas between them. Without a file system those of any are taken.
     ///
     /// # Errors
@@ -85,6 +88,12 @@ impl MountOptions {
                 return Err(wrong("it is given twice"));
             }
             options.push((key, value.map(str::to_owned)));
+        }
+        let of_one_kind = |words: &[&str]| options.iter().filter(|(key, _)| words.contains(key)).count();
+        for words in [&["noatime", "relatime", "strictatime"][..], &["discard", "nodiscard"]] {
+            if of_one_kind(words) > 1 {
+                return Err(MountOptionError(format!("only one of {} can be", words.join(", "))));
+            }
         }
         Ok(Self(options))
     }
@@ -146,6 +155,7 @@ mod tests {
             ("commit=-1", "a number from 0 to 300"),
             ("data=writeback", "one of ordered, journal"),
             ("ro,ro", "given twice"),
+            ("noatime,strictatime", "only one of noatime"),
             ("compress=zstd", "compress is an option of btrfs"),
             ("dev=/dev/sda", "no option"),
             ("nouuid", "no option"),

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vol_types::{Name, PoolPath};
 
 mod life;
+mod refs;
 mod space;
 mod volume;
 mod watch;
@@ -17,6 +18,7 @@ pub use life::{
     CloneArgs, LabelChange, LabelChanges, LabelSnapshot, LabelVolume, OneSnapshot, OneVolume, RenameSnapshot,
     RenameVolume, RollbackArgs, Selected, WithLabels,
 };
+pub use refs::{Refs, Release, Runtime};
 pub use space::{GrowOn, Place, Policy, WhenFull, Which};
 pub use volume::{Fs, MountAt, Snapshot, Volume};
 pub use watch::{Events, Job};
@@ -106,7 +108,14 @@ pub enum Command {
     /// a warning, else 0.
     Doctor,
     /// Space: what there is, what is used, what was promised
-    Df,
+    Df {
+        /// The volumes of a container engine instead: what each takes, and what deleting those that are not in use would free
+        #[arg(long, value_enum)]
+        runtime: Option<Runtime>,
+    },
+    /// Mount references: which container engine needs which volume
+    #[command(subcommand)]
+    Refs(Refs),
     /// What happens: changes and who made them, problems that come and go, pools that grow, jobs
     ///
     /// Events are hints from the daemon's memory, and may be missed; volctl status shows what is.

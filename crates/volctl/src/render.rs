@@ -5,6 +5,7 @@
 mod doctor;
 mod fact;
 mod list;
+mod refs;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod whole;
 pub use doctor::doctor_text;
 pub use fact::{place_text, pool_facts, pv_facts, snapshot_facts, vg_facts, volume_facts};
 pub use list::{deleted_table, pool_table, pv_table, snapshot_table, vg_table, volume_table};
+pub use refs::{refs_table, runtime_df_text, unneeded_table};
 pub use table::{Align, Table};
 pub use usage::{map_text, pool_usage_text, segments_text, volume_usage_text};
 pub use watch::{event_line, job_facts, job_progress, job_table};

@@ -10,6 +10,7 @@ mod member;
 mod paths;
 mod pool;
 mod pv;
+mod refs;
 mod repair;
 mod snapshot;
 #[cfg(test)]
@@ -59,7 +60,9 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> u8 {
         Command::Doctor => doctor::run(session).await,
         Command::Events(events) => watch::events(events, session).await,
         Command::Job(command) => watch::job(command, session).await,
-        Command::Df => whole::df(session).await,
+        Command::Df { runtime: None } => whole::df(session).await,
+        Command::Df { runtime: Some(runtime) } => refs::df(runtime, session).await,
+        Command::Refs(command) => refs::run(command, session).await,
         Command::Map { within, width } => usage::map(within.vg, width, session).await,
         Command::Completion { shell } => whole::completion(shell, session),
         Command::Man { dir } => whole::man(&dir),

@@ -21,8 +21,10 @@ use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 use crate::metrics::Page;
 
 mod life;
+mod refs;
 
 pub use life::Life;
+pub use refs::Refs;
 
 /// A read's answer.
 pub type Read<T> = Result<T, ApiError>;
@@ -60,7 +62,7 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
-pub trait Backend: Life + Send + Sync + 'static {
+pub trait Backend: Life + Refs + Send + Sync + 'static {
     /// Takes each lock that a read takes, and looks whether the threads in the background still run. It hangs if one of the locks is
     /// never given back, and waits for no change, no disk and no device.
     ///
@@ -132,10 +134,9 @@ pub trait Backend: Life + Send + Sync + 'static {
     fn repair_pool(&self, pool: &PoolPath, request: vol_api::RepairPool, dry_run: bool) -> Change<PoolRepairInfo>;
     fn create_volume(&self, request: CreateVolume, dry_run: bool) -> Change<VolumeInfo>;
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo>;
-    /// From every place where it is mounted; not mounted is unchanged.
+    /// From every place where it is mounted; not mounted is unchanged. `busy` while a container engine needs it, as is detaching it,
+    /// deleting it, and rolling it back.
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
-    /// From this place alone; not mounted there is `not_found`.
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo>;
     /// Makes the device of a raw volume; where it is stands in the answer's `device`.
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo>;
     /// As [`Backend::attach_volume`], but the device cannot be written to; of a volume in a refused pool too.

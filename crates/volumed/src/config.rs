@@ -2,6 +2,7 @@
 //!
 //! A key that is not known is refused and the nearest known one named: a misspelt access group must not go unseen.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +17,14 @@ use vol_types::{Bytes, Name, SnapshotPath, VolumePath, parse_bytes};
 
 use crate::cli::Args;
 
+mod runtimes;
+
+pub use runtimes::{DOCKER_SOCKET, Runtimes};
+
 /// The longest time for which deleted volumes are kept.
 const WINDOW_MAX_SECONDS: u64 = 365 * 86_400;
 /// The least rate at which blocks may be moved, in bytes a second.
 const RATE_MIN: Bytes = Bytes::mib(1);
-/// Where Docker looks for a volume driver of the name `volumed`.
-pub const DOCKER_SOCKET: &str = "/run/docker/plugins/volumed.sock";
 /// Read if it exists and no other is given.
 pub const DEFAULT_FILE: &str = "/etc/volumed/volumed.toml";
 
@@ -190,20 +193,10 @@ pub struct Config {
     pub runtimes: Runtimes,
 }
 
-/// What container engines are served with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Runtimes {
-    /// `None`: Docker is not served.
-    pub docker_socket: Option<PathBuf>,
-    /// `None`: Podman is not served.
-    pub podman_socket: Option<PathBuf>,
-    /// Of new volumes.
-    pub settings: vol_docker::Settings,
-}
-
 impl Default for Config {
     fn default() -> Self {
-        Self::from_file(File::default())
+        // A test looks at that an empty file is a good one.
+        Self::from_file(File::default()).expect("an empty configuration")
     }
 }
 
@@ -235,13 +228,15 @@ struct File {
     activate_at_boot: Vec<String>,
     activate_wait: Option<String>,
     log: Option<String>,
+    runtimes: runtimes::File,
+    profiles: BTreeMap<String, toml::Table>,
 }
 
 /// Levels of the log, as a word of its own.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Every key there is.
-pub(crate) const KEYS: [&str; 15] = [
+/// Every key there is; those with a point are of a table.
+pub(crate) const KEYS: [&str; 21] = [
     "socket",
     "metrics_listen",
     "volume_metrics",
@@ -257,6 +252,12 @@ pub(crate) const KEYS: [&str; 15] = [
     "activate_at_boot",
     "activate_wait",
     "log",
+    "runtimes.docker_socket",
+    "runtimes.podman_socket",
+    "runtimes.pool",
+    "runtimes.size",
+    "runtimes.profile",
+    "profiles",
 ];
 
 impl Config {
@@ -281,13 +282,17 @@ impl Config {
     /// Reads the text of a configuration file; errors are for its author.
     pub fn parse(text: &str) -> Result<Self, String> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let mut known: Vec<&str> =
+            KEYS.iter().map(|key| key.split_once('.').map_or(*key, |(table, _)| table)).collect();
+        known.dedup();
         for key in table.keys() {
-            if !KEYS.contains(&key.as_str()) {
-                let near = vol_types::near::nearest(key, KEYS.iter().copied())
+            if !known.contains(&key.as_str()) {
+                let near = vol_types::near::nearest(key, known.iter().copied())
                     .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-                return Err(format!("unknown key {key:?}{near} (known: {})", KEYS.join(", ")));
+                return Err(format!("unknown key {key:?}{near} (known: {})", known.join(", ")));
             }
         }
+        runtimes::known(&table)?;
         let file: File = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
         if let Some(listen) = &file.metrics_listen {
             listen.parse::<MetricsListen>().map_err(|error| format!("metrics_listen: {error}"))?;
@@ -304,17 +309,17 @@ impl Config {
         if let Some(wait) = &file.activate_wait {
             parse_wait(wait).map_err(|error| format!("activate_wait: {error}"))?;
         }
-        let config = Self::from_file(file);
+        let config = Self::from_file(file)?;
         config.check()?;
         Ok(config)
     }
 
-    fn from_file(file: File) -> Self {
+    fn from_file(file: File) -> Result<Self, String> {
         let run_dir = file.run_dir.unwrap_or_else(|| PathBuf::from("/run/volumed"));
-        let podman_socket = run_dir.join("podman.sock");
+        let runtimes = runtimes::read(&file.runtimes, &file.profiles, &run_dir)?;
         let group = |name: Option<String>| name.filter(|name| !name.is_empty());
         let usual = MetricsListen::At(SocketAddr::from(([127, 0, 0, 1], 9709)));
-        Self {
+        Ok(Self {
             socket: file.socket.unwrap_or_else(|| run_dir.join("control.sock")),
             metrics_listen: file.metrics_listen.and_then(|listen| listen.parse().ok()).unwrap_or(usual),
             volume_metrics: file.volume_metrics,
@@ -333,12 +338,8 @@ impl Config {
                 .and_then(|wait| parse_wait(&wait).ok())
                 .unwrap_or(Duration::from_secs(10)),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
-            runtimes: Runtimes {
-                docker_socket: Some(PathBuf::from(DOCKER_SOCKET)),
-                podman_socket: Some(podman_socket),
-                settings: vol_docker::Settings::default(),
-            },
-        }
+            runtimes,
+        })
     }
 
     /// The keys in which `other` differs, as they are ordered in `KEYS`.
@@ -360,7 +361,7 @@ impl Config {
             activate_at_boot,
             activate_wait,
             log,
-            runtimes: _,
+            runtimes,
         } = self;
         let differs = [
             ("socket", *socket != other.socket),
@@ -379,7 +380,8 @@ impl Config {
             ("activate_wait", *activate_wait != other.activate_wait),
             ("log", *log != other.log),
         ];
-        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+        let of_runtimes = runtimes.differing(&other.runtimes);
+        differs.into_iter().chain(of_runtimes).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
     /// Takes over from `other` what can change while the daemon runs (`reference::Key::live`).
@@ -394,7 +396,7 @@ impl Config {
             io: keep.io,
             activate_at_boot: keep.activate_at_boot,
             activate_wait: keep.activate_wait,
-            runtimes: keep.runtimes,
+            runtimes: keep.runtimes.take_live(other.runtimes.clone()),
             ..other.clone()
         };
     }
@@ -464,6 +466,9 @@ mod tests {
             activate_at_boot = ["data/pg", "data/pg@before", "vms/*"]
             activate_wait = "1m"
             log = "warn,volumed=debug"
+            runtimes.podman_socket = "off"
+            runtimes.size = "20G"
+            profiles.db.fs = "xfs"
             "#,
         )
         .unwrap();
@@ -487,7 +492,15 @@ mod tests {
             ],
             activate_wait: Duration::from_secs(60),
             log: "warn,volumed=debug".into(),
-            runtimes: Runtimes { podman_socket: Some("/tmp/run/podman.sock".into()), ..Config::default().runtimes },
+            runtimes: Runtimes {
+                docker_socket: Some(DOCKER_SOCKET.into()),
+                podman_socket: None,
+                settings: vol_docker::Settings {
+                    size: Some(Bytes::gib(20)),
+                    profiles: [("db".to_owned(), [("fs".to_owned(), "xfs".to_owned())].into())].into(),
+                    ..vol_docker::Settings::default()
+                },
+            },
         };
         assert_eq!(config, expected);
         assert_eq!(Config::parse("run_dir = \"/tmp/run\"").unwrap().socket, Path::new("/tmp/run/control.sock"));

@@ -112,6 +112,43 @@ pub const REFERENCE: &[Key] = &[
         "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or filters such as \"warn,volumed=debug\". The log goes to standard \
          error, and so to the journal.",
     ),
+    key(
+        "runtimes.docker_socket",
+        "\"/run/docker/plugins/volumed.sock\"",
+        false,
+        "Where Docker finds the volume driver, by the name of the file: absolute path, or \"off\". volumed-docker.socket decides instead \
+         where systemd hands the socket over.",
+    ),
+    key(
+        "runtimes.podman_socket",
+        "\"/run/volumed/podman.sock\"",
+        false,
+        "Where Podman asks, which has to be told of it in containers.conf: absolute path, or \"off\". The default is podman.sock in \
+         run_dir. volumed-podman.socket decides instead where systemd hands the socket over.",
+    ),
+    Key {
+        name: "runtimes.pool",
+        value: "\"data/pool\"",
+        is_default: false,
+        live: true,
+        meaning: "Where volumes of containers are made that name no pool: VG/POOL, POOL, or VG. Needed only where there are several pools.",
+    },
+    key("runtimes.size", "\"10G\"", true, "The size of volumes of containers that name none."),
+    Key {
+        name: "runtimes.profile",
+        value: "\"db\"",
+        is_default: false,
+        live: true,
+        meaning: "The profile of volumes of containers that name none.",
+    },
+    Key {
+        name: "profiles",
+        value: "{ db = { fs = \"xfs\", size = \"20G\", uid = 999 } }",
+        is_default: false,
+        live: true,
+        meaning: "Named sets of options for volumes of containers (-o profile=NAME). What a volume is given itself wins. Each may be a \
+                  table of its own, [profiles.NAME]; docs/docker.md has the options.",
+    },
 ];
 
 /// Whether a reload takes over this key.
@@ -212,10 +249,21 @@ mod tests {
         let line_of_key = |line: &str| REFERENCE.iter().any(|key| line.starts_with(&format!("#{} = ", key.name)));
         let used: String =
             example().lines().map(|line| if line_of_key(line) { &line[1..] } else { line }.to_owned() + "\n").collect();
+        let profile = [("fs", "xfs"), ("size", "20G"), ("uid", "999")];
         let expected = Config {
             admin_group: Some("wheel".into()),
             observe_group: Some("monitoring".into()),
             activate_at_boot: ["data/pg", "scratch/*"].map(|one| one.parse().unwrap()).into(),
+            runtimes: crate::config::Runtimes {
+                settings: vol_docker::Settings {
+                    pool: Some(vol_docker::PoolChoice::parse("data/pool").unwrap()),
+                    size: Some(vol_docker::options::SIZE_DEFAULT),
+                    profile: Some("db".into()),
+                    profiles: [("db".to_owned(), profile.map(|(k, v): (&str, &str)| (k.into(), v.into())).into())]
+                        .into(),
+                },
+                ..Config::default().runtimes
+            },
             ..Config::default()
         };
         assert_eq!(Config::parse(&used).unwrap(), expected, "a default is not what it is said to be:\n{used}");

@@ -23,7 +23,16 @@ fn formatted<B: Bench>(b: &B, pool: &Pool<'_, B>, id: u32, fs: FsKind) -> (DmInf
 fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
     let target = b.dir().join(b.fresh("mount")).join("point");
     b.note_mount(&target);
-    MountCall { dev: thin.dev, fs, subdir: None, target, read_only: false, allow_same_uuid: false, no_replay: false }
+    MountCall {
+        dev: thin.dev,
+        fs,
+        subdir: None,
+        target,
+        read_only: false,
+        allow_same_uuid: false,
+        no_replay: false,
+        options: vol_types::MountOptions::default(),
+    }
 }
 
 fn mounts_at<B: Bench>(b: &B, call: &MountCall) -> Vec<Mount> {

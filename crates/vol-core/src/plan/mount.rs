@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vol_types::{Content, FsKind, Name, Volume, VolumeState, defect};
+use vol_types::{Content, FsKind, MountOptions, Name, Volume, VolumeState, defect};
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::Device;
@@ -62,7 +62,8 @@ pub fn mount(
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
     let device = Device::Volume(volume.id);
-    let read_only = read_only || volume.snapshot.is_some();
+    let options = options(volume, fs, &path)?;
+    let read_only = read_only || volume.snapshot.is_some() || options.has("ro");
     let whole = whole || defect("the root is mounted instead of the directory");
     let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
@@ -144,6 +145,8 @@ pub fn mount(
             // them twice.
             allow_same_uuid: volume.snapshot.is_some() || fs == FsKind::Xfs,
             no_replay,
+            // What is mounted to be saved is mounted as carefully as can be.
+            options: if no_replay { MountOptions::default() } else { options },
         })
         .requires(Requirement::Active(device))
         .requires(Requirement::NothingMountedAt(target.clone())),
@@ -152,6 +155,15 @@ pub fn mount(
         plan.push(Action::GrowFs { volume: volume.id, fs, target, must: false });
     }
     Ok(plan)
+}
+
+/// What its label asks for. A label is written by anybody who may, and so is looked at anew.
+fn options(volume: &Volume, fs: FsKind, path: &str) -> Result<MountOptions, Refusal> {
+    let label = volume.labels.get(MountOptions::LABEL).unwrap_or_default();
+    MountOptions::parse(Some(fs), label).map_err(|error| {
+        Refusal::invalid(format!("{path} is not mounted for its label {}: {error}", MountOptions::LABEL))
+            .hint(format!("set another, or take it away: volctl volume label {path} {}-", MountOptions::LABEL))
+    })
 }
 
 /// Whether a mount shows this directory of the root, or without one the root itself. (What btrfs mounts as its root may be a

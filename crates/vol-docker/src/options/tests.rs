@@ -154,11 +154,19 @@ fn a_profile_fills_in_what_was_not_said_and_nothing_that_does_not_fit() {
 
 #[test]
 fn options_too_long_for_a_label_are_recorded_by_their_hash() {
-    let long = "label=x ".repeat(1) + &"inode-count=100 ".repeat(1);
-    let one = read(&[("mkfs-options", &long), ("pool", &"p".repeat(128)), ("from", "")]).err();
-    assert!(one.is_some());
     let record = |pool: &str| read(&[("pool", &format!("{}/{pool}", "v".repeat(128)))]).unwrap().record;
     let (a, b) = (record(&"a".repeat(127)), record(&"b".repeat(127)));
     assert!(a.starts_with("blake3:") && a != b && a.len() < 256);
     assert_eq!(Options::recorded(&a), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_asked_for_is_read_or_refused(key in proptest::sample::select(KNOWN.iter().map(|one| one.0).collect::<Vec<_>>()), text in ".{0,300}") {
+        if let Ok(options) = read(&[(key, &text)]) {
+            assert!(options.record.len() <= vol_types::label::LABEL_VALUE_MAX);
+            assert!(!options.record.chars().any(char::is_control), "it is a label: {}", options.record);
+            assert!(options.mount_options.to_string().len() <= vol_types::label::LABEL_VALUE_MAX);
+        }
+    }
 }

@@ -122,7 +122,7 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
                 self.host.fs_prepare_root(number, &Device::Volume(*volume).uuid(), *fs, root)?;
             }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
-            Action::Mount { volume, fs, subdir, target, read_only, allow_same_uuid, no_replay, .. } => {
+            Action::Mount { volume, fs, subdir, target, read_only, allow_same_uuid, no_replay, options, .. } => {
                 self.host.mount(&MountCall {
                     dev: self.volume_number(*volume)?,
                     fs: *fs,
@@ -131,6 +131,7 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
                     read_only: *read_only,
                     allow_same_uuid: *allow_same_uuid,
                     no_replay: *no_replay,
+                    options: options.clone(),
                 })?;
             }
             Action::Unmount { mount } => self.unmount(mount)?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 use vol_core::observed::{DmInfo, Mount, Probe};
 use vol_engine::host::{HostErrorKind, HostMut, HostRead, MountCall};
-use vol_types::{Bytes, FsKind, MkfsOptions};
+use vol_types::{Bytes, FsKind, MkfsOptions, MountOptions};
 
 use crate::support::Bench;
 
@@ -21,6 +21,7 @@ pub fn call(info: &DmInfo, fs: FsKind, target: &Path) -> MountCall {
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,
+        options: MountOptions::default(),
     }
 }
 
@@ -69,6 +70,31 @@ fn every_file_system_is_made_recognised_mounted_and_unmounted() {
         bench.host.unmount(&mount).unwrap();
         assert_eq!(mount_at(&bench, &target), None);
         assert_eq!(bench.host.unmount(&mount).unwrap_err().kind, HostErrorKind::NotFound);
+
+        // What may be asked for the kernel takes, and shows.
+        let (asked, shown) = match fs {
+            FsKind::Ext4 => (
+                "noatime,noexec,sync,dirsync,lazytime,discard,commit=30,data=journal,journal_checksum",
+                &["noatime", "noexec", "sync", "discard", "commit=30", "data=journal"][..],
+            ),
+            FsKind::Xfs => (
+                "nodiratime,strictatime,noexec,sync,dirsync,lazytime,discard",
+                &["nodiratime", "noexec", "sync", "discard"],
+            ),
+            FsKind::Btrfs => (
+                "relatime,noexec,sync,dirsync,lazytime,compress=lzo,autodefrag",
+                &["noexec", "sync", "compress=lzo", "autodefrag"],
+            ),
+        };
+        let options = MountOptions::parse(Some(fs), asked).unwrap();
+        bench.host.mount(&MountCall { options, ..call(&info, fs, &target) }).unwrap();
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.contains(target.to_str().unwrap())).unwrap();
+        for word in shown {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        let mount = mount_at(&bench, &target).unwrap();
+        bench.host.unmount(&mount).unwrap();
     }
 }
 

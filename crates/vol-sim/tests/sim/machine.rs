@@ -142,5 +142,6 @@ pub fn mount(dev: DevNumber, target: impl Into<PathBuf>) -> MountCall {
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,
+        options: vol_types::MountOptions::default(),
     }
 }

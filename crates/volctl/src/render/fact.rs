@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vol_api::{CloneInfo, PoolInfo, PoolMode, Problem, PvInfo, SnapshotInfo, VgInfo, VolumeInfo};
 
 use super::list::{content, pv_condition};
+use super::refs::volume_refs_text;
 use super::{Align, Format, Table, UNKNOWN, condition, mounts_text, or_unknown, percent, percent_text};
 use crate::run::thick::filling_text;
 
@@ -219,6 +220,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("active", yes(volume.active)),
             ("device", or_unknown(volume.device.as_deref())),
             ("mounted at", mounts_text(&volume.mounts)),
+            ("needed by", volume_refs_text(&volume.references)),
             ("snapshots", volume.snapshot_count.to_string()),
             ("clone of", volume.clone_of.as_ref().map_or(UNKNOWN.to_owned(), clone_text)),
             ("labels", labels_text(&volume.labels)),

@@ -3,6 +3,7 @@ mod fs;
 mod inspect;
 mod life;
 mod members;
+mod refs;
 mod repair;
 mod usage;
 mod watch;

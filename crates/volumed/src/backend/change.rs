@@ -301,10 +301,12 @@ pub fn mount_volume<H: HostMut + 'static>(
 pub fn unmount_volume<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     path: &VolumePath,
-    from: Option<&str>,
     dry_run: bool,
 ) -> Change<VolumeInfo> {
-    let done = backend.engine.unmount(&path.vg, &volume_name(path), from.map(Path::new), dry_run);
+    super::refs::refused(backend, path, dry_run)?;
+    let shown = path.to_string();
+    let needed = |id| super::refs::in_use(&backend.references, id, &shown).map_or(Ok(()), Err);
+    let done = backend.engine.unmount_unless(&path.vg, &volume_name(path), None, dry_run, needed);
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }
 
@@ -331,6 +333,7 @@ pub fn detach_volume<H: HostMut + 'static>(
     path: &VolumePath,
     dry_run: bool,
 ) -> Change<VolumeInfo> {
+    super::refs::refused(backend, path, dry_run)?;
     let done = backend.engine.detach(&path.vg, &volume_name(path), dry_run);
     changed(backend, &path.vg, done.map_err(from_engine)?, || backend.volume_info(path))
 }

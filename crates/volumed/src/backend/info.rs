@@ -293,6 +293,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<F
         created_at: time(volume.created_at),
         check_fs: volume.check_fs,
         subdir: volume.subdir.as_ref().map(ToString::to_string),
+        references: Vec::new(),
         health: health_of(&problems, false),
         problems,
     }

@@ -11,6 +11,7 @@ use super::change::plan;
 use super::error::{from_engine, from_refusal};
 use super::{EngineBackend, Facts};
 use crate::api::{Change, Listener, Read, Standing};
+use crate::runtimes::references::References;
 
 fn info(job: &Job) -> JobInfo {
     let (state, waits_for, error) = match &job.state {
@@ -70,8 +71,9 @@ pub fn listen<H: HostMut + 'static>(engine: &Engine<H>, listener: Arc<dyn Listen
 }
 
 /// All problems that there are now.
-pub fn problems<H: HostMut>(engine: &Engine<H>, facts: &Facts) -> Vec<Standing> {
-    let machine = facts.problems.iter().map(|problem| Standing {
+pub fn problems<H: HostMut>(engine: &Engine<H>, facts: &Facts, references: &References) -> Vec<Standing> {
+    let unwritten = references.problem();
+    let machine = facts.problems.iter().chain(&unwritten).map(|problem| Standing {
         key: problem.code.clone(),
         object: None,
         problem: problem.clone(),

@@ -77,6 +77,7 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
     }
 
     fn rollback(&self, snapshot: &SnapshotPath, now: bool, dry_run: bool) -> Change<VolumeInfo> {
+        super::refs::refused(self, &snapshot.volume, dry_run)?;
         let window = self.window().filter(|_| !now);
         let until = |window: std::time::Duration| self.engine.host().now().saturating_add(window.as_secs());
         let kept_until = window.map(|window| vol_api::rfc3339(until(window)));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vol_api::Health;
 use vol_core::Catalog;
 use vol_core::dm::Device;
+use vol_docker::Runtime;
 use vol_engine::host::HostMut;
 use vol_engine::{OpenVg, View};
 use vol_types::{PoolId, Volume, VolumeState};
@@ -37,9 +38,11 @@ pub fn write<H: HostMut + 'static>(backend: &EngineBackend<H>, page: &mut Page) 
     }
     backend.process.write(page);
     moves(backend, page);
+    references(backend, page);
 
     let mut problems: BTreeMap<String, u64> = BTreeMap::new();
     let of_machine = backend.facts.problems.iter().map(|problem| problem.code.clone());
+    let of_machine = of_machine.chain(backend.references.problem().map(|problem| problem.code));
     for code in of_machine.chain(engine.scan_problems().iter().map(|problem| problem.code.replace('-', "_"))) {
         *problems.entry(code).or_default() += 1;
     }
@@ -93,6 +96,18 @@ fn moves<H: HostMut + 'static>(backend: &EngineBackend<H>, page: &mut Page) {
         ("given_back", moved.given_back),
     ] {
         page.count(Id::MovedBytes, &[method], bytes.get());
+    }
+}
+
+fn references<H: HostMut + 'static>(backend: &EngineBackend<H>, page: &mut Page) {
+    let all = backend.references.all();
+    for runtime in Runtime::ALL {
+        let of = |confirmed: bool| -> u64 {
+            let of = all.iter().filter(|one| one.runtime == runtime && (one.confirmed || !confirmed));
+            of.map(|one| u64::from(one.count)).sum()
+        };
+        page.count(Id::MountReferences, &[runtime.name()], of(false));
+        page.count(Id::MountReferencesUnconfirmed, &[runtime.name()], of(false) - of(true));
     }
 }
 

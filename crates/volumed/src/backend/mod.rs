@@ -3,6 +3,7 @@
 //! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +20,7 @@ use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
 use crate::api::{Backend, Change, Listener, Read, Summary};
 use crate::config::VolumeMetrics;
 use crate::metrics::{Page, Process};
+use crate::runtimes::references::References;
 use crate::socket::RunLock;
 
 pub mod boot;
@@ -32,6 +34,7 @@ mod life;
 mod measure;
 mod membership;
 mod open;
+mod refs;
 mod repair;
 mod restore;
 mod space;
@@ -44,6 +47,7 @@ mod usage;
 mod watch;
 
 pub use open::{open, open_host};
+pub use refs::Unneeded;
 use ticker::{Poker, Ticker};
 
 /// How old the pools' fill state in answers and metrics may be. The kernel is asked without forcing a commit, so this costs
@@ -91,6 +95,10 @@ pub struct EngineBackend<H: HostMut> {
     not_attached: boot::NotAttached,
     listener: Arc<OnceLock<Arc<dyn Listener>>>,
     watcher: Mutex<Option<watch::Watcher>>,
+    /// What container engines need.
+    references: Arc<References>,
+    /// Where mounts for them are made.
+    mounts_dir: PathBuf,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -106,6 +114,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
         Self {
             engine: Arc::new(engine),
+            references: Arc::new(References::in_memory(&facts.boot_id)),
+            mounts_dir: PathBuf::from(refs::MOUNTS_DIR),
             facts,
             window: Arc::default(),
             volume_metrics: VolumeMetrics::default(),
@@ -153,7 +163,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
-        let (facts, listener) = (self.facts.clone(), self.listener.clone());
+        let (facts, listener, references) = (self.facts.clone(), self.listener.clone(), self.references.clone());
         process.look();
         let work = move |_: &dyn Fn() -> bool| {
             process.look();
@@ -162,7 +172,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 fill.poke();
             }
             if let Some(listener) = listener.get() {
-                listener.problems(jobs::problems(&engine, &facts));
+                listener.problems(jobs::problems(&engine, &facts, &references));
             }
             Some(REFRESH_EVERY)
         };
@@ -242,8 +252,13 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let name = VolumeName { volume: path.volume.clone(), snapshot: None };
         vg.read(|catalog| {
             let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
-            Ok(info::volume(catalog, &view, volume, self.engine.filling(volume.id)))
+            Ok(self.shown(catalog, &view, volume))
         })
+    }
+
+    fn shown(&self, catalog: &vol_core::Catalog, view: &vol_engine::View, volume: &vol_types::Volume) -> VolumeInfo {
+        let references = refs::of_volume(&self.references, volume.id);
+        VolumeInfo { references, ..info::volume(catalog, view, volume, self.engine.filling(volume.id)) }
     }
 
     fn snapshot_info(&self, path: &SnapshotPath) -> Read<SnapshotInfo> {
@@ -306,6 +321,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         }
         for problem in self.engine.scan_problems().into_iter().chain(self.boot_problems()) {
             info::add_problem(&mut status, &problem, None);
+        }
+        if let Some(problem) = self.references.problem() {
+            status.problems.push(problem);
+            status.health = status.health.max(vol_api::Health::Degraded);
         }
         Ok(status)
     }
@@ -396,7 +415,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             vg.read(|catalog| {
                 let volumes =
                     catalog.volumes().filter(|one| one.snapshot.is_none() && one.state != VolumeState::Deleted);
-                all.extend(volumes.map(|volume| info::volume(catalog, &view, volume, self.engine.filling(volume.id))));
+                all.extend(volumes.map(|volume| self.shown(catalog, &view, volume)));
             });
         }
         all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
@@ -417,7 +436,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
                     has && one.snapshot.is_none() && one.state != VolumeState::Deleted
                 };
                 let found = catalog.volumes().filter(fits);
-                all.extend(found.map(|volume| info::volume(catalog, &view, volume, self.engine.filling(volume.id))));
+                all.extend(found.map(|volume| self.shown(catalog, &view, volume)));
             });
         }
         all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
@@ -506,10 +525,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
         change::mount_volume(self, volume, &request, dry_run)
     }
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
-        change::unmount_volume(self, volume, None, dry_run)
-    }
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo> {
-        change::unmount_volume(self, volume, Some(path), dry_run)
+        change::unmount_volume(self, volume, dry_run)
     }
     fn attach_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         change::attach_volume(self, volume, dry_run)
@@ -590,7 +606,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn listen(&self, listener: Arc<dyn Listener>) {
         jobs::listen(&self.engine, listener.clone());
-        listener.problems(jobs::problems(&self.engine, &self.facts));
+        listener.problems(jobs::problems(&self.engine, &self.facts, &self.references));
         let _ = self.listener.set(listener);
     }
 

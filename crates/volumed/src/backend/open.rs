@@ -15,6 +15,7 @@ use super::watch::Deaf;
 use super::{EngineBackend, Facts};
 use crate::api::Backend;
 use crate::config::{Config, IoChoice};
+use crate::runtimes::references::References;
 use crate::socket::RunLock;
 
 /// Targets without which nothing works.
@@ -45,15 +46,18 @@ pub fn open<H: HostMut + 'static>(
     if let Err(error) = engine.scan(&[], false) {
         tracing::error!(%error, "the disks could not be looked at");
     }
+    let references = References::open(&config.state_dir, &facts.boot_id);
     let at_boot = BootList::read(config, Path::new(FSTAB));
     at_boot.complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
     let backend = EngineBackend::new(engine, facts)
         .keeping_deleted(config.undelete_window.0)
         .measuring_volumes(config.volume_metrics)
         .attaching(at_boot)
+        .counting(references, config.run_dir.join("mounts"))
         .holding(only);
     backend.attach_at_boot();
     backend.start_refreshing().context("the refreshing thread")?;
+    backend.start_keeping_references().context("the thread that looks after mount references")?;
     backend.start_purging().context("the purging thread")?;
     backend.start_filling().context("the filling thread")?;
     backend.start_maintaining().context("the maintaining thread")?;

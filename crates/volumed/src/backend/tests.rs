@@ -4,6 +4,7 @@ mod degraded;
 mod life;
 mod main_job;
 mod measured;
+mod refs;
 mod refused;
 mod stack;
 mod usage;

@@ -33,6 +33,7 @@ pub fn delete_volume<H: HostMut + 'static>(
     now: bool,
     dry_run: bool,
 ) -> Change<VolumeInfo> {
+    super::refs::refused(backend, path, dry_run)?;
     let was = backend.volume_info(path)?;
     let (done, kept_until) = delete(backend, &path.vg, &volume_name(path), now, dry_run).map_err(from_engine)?;
     changed(backend, &path.vg, done, || Ok(VolumeInfo { kept_until, ..was }))

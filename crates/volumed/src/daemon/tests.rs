@@ -11,11 +11,8 @@ use crate::cli::Args;
 use crate::server::tests::fake::Fake;
 
 fn config(dir: &Path) -> Config {
-    let text = format!("run_dir = {:?}\nmetrics_listen = \"off\"", dir.join("run"));
-    let runtimes = crate::config::Runtimes { docker_socket: None, ..Config::default().runtimes };
-    let config = Config::parse(&text).unwrap();
-    let runtimes = crate::config::Runtimes { podman_socket: config.runtimes.podman_socket.clone(), ..runtimes };
-    Config { runtimes, ..config }
+    let text = format!("run_dir = {:?}\nmetrics_listen = \"off\"\nruntimes.docker_socket = \"off\"", dir.join("run"));
+    Config::parse(&text).unwrap()
 }
 
 fn status(socket: &Path) -> Result<Status, ClientError> {
@@ -77,7 +74,7 @@ fn the_life_of_a_daemon() {
         raise(Signal::SIGHUP).unwrap();
     };
     let base = format!(
-        "run_dir = {:?}\nmetrics_listen = {:?}\n",
+        "run_dir = {:?}\nmetrics_listen = {:?}\nruntimes.docker_socket = \"off\"\n",
         dir.path().join("run"),
         taken.local_addr().unwrap().to_string()
     );

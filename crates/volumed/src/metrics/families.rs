@@ -70,6 +70,9 @@ families! {
     MovesRunning Gauge "volumed_moves_running" ["kind"] "Volumes that are being wiped or copied to (fill), or given back to their pool (empty)";
     MovesLeft Gauge "volumed_moves_left_bytes" [] "What is left to be wiped or copied of the fills that are running";
     MovedBytes Counter "volumed_moved_bytes_total" ["method"] "Bytes that were wiped, copied or given back in the background";
+    // Container engines.
+    MountReferences Gauge "volumed_mount_references" ["runtime"] "Mounts that a container engine has asked for and not given back";
+    MountReferencesUnconfirmed Gauge "volumed_mount_references_unconfirmed" ["runtime"] "Those of them that the engine has not mentioned since it was started anew";
     // Problems.
     Problems Gauge "volumed_problems" ["vg", "code"] "Problems that volctl status tells, by code; vg is empty for those of the machine";
     // Volume groups.

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 use vol_api::{ApiError, ErrorCode, Mount, ObjectState, Relabel, VolumeInfo, parse_field};
 use vol_docker::options::{LABEL_MOUNT_OPTIONS, LABEL_ON_REMOVE, LABEL_OPTIONS};
 use vol_docker::{EngineName, OnRemove, Options, Reply, Request, Runtime, Settings, Volume, Volumes, plugin};
-use vol_types::{MountOptions, VolumeId, VolumePath};
+use vol_types::{VolumeId, VolumePath};
 
 use super::making::Makings;
-use super::stand_in::References;
 use super::turns::Turns;
 use crate::api::Backend;
+use crate::backend::Unneeded;
 
 mod make;
 
@@ -24,7 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the engines have in common.
 pub struct Shared {
-    references: References,
     turns: Turns,
     makings: Arc<Makings>,
     /// Where volumes are mounted for engines.
@@ -42,7 +41,7 @@ impl Shared {
                 tracing::warn!(dir = %dir.display(), %error, "the directory for mount points cannot be made");
             }
         }
-        Self { references: References::default(), turns: Turns::default(), makings: Arc::default(), mounts }
+        Self { turns: Turns::default(), makings: Arc::default(), mounts }
     }
 }
 
@@ -98,7 +97,7 @@ impl EngineVolumes {
                 format!("{} volumes are called {name} here: {}", found.len(), all.join(" and ")),
             )
             .with_hint(format!(
-                "leave the label to one of them: volctl volume label {} --remove {}",
+                "leave the label to one of them: volctl volume label {} {}-",
                 all.last().map_or("", String::as_str),
                 self.runtime.label()
             )));
@@ -137,7 +136,7 @@ impl EngineVolumes {
         put("thin", json!(info.thick.is_none()));
         put("device", json!(info.device));
         put("mounted", json!(!info.mounts.is_empty()));
-        put("references", json!(id_of(info).map_or(0, |id| self.shared.references.count_of(id))));
+        put("references", json!(id_of(info).map_or(0, |id| self.backend.references().count_of(id))));
         put("snapshots", json!(info.snapshot_count));
         put("reserve_bytes", json!(info.reserve_bytes));
         put("protected", json!(info.protected));
@@ -183,18 +182,16 @@ impl EngineVolumes {
         }
     }
 
-    /// Unmounts it where it was mounted for this engine; whether it was.
-    fn unmount_own(&self, info: &VolumeInfo) -> Result<bool, ApiError> {
-        let at = self.mountpoint(info);
-        match self.backend.unmount_volume_at(&path_of(info)?, &at, false) {
-            Ok(_) => {
-                // Left behind it would be an empty directory, and no more.
-                let _ = std::fs::remove_dir(&at);
-                Ok(true)
+    /// Unmounts it where it was mounted for engines, if none needs it and nobody uses it.
+    fn unmount_unneeded(&self, info: &VolumeInfo, id: VolumeId) -> Unneeded {
+        let done = self.backend.unmount_unneeded(id);
+        if done == Unneeded::Gone {
+            // Left behind they would be empty directories, and no more.
+            for runtime in Runtime::ALL {
+                let _ = std::fs::remove_dir(self.shared.mounts.join(runtime.name()).join(&info.id));
             }
-            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
-            Err(error) => Err(error),
         }
+        done
     }
 
     /// The volume is not this engine's any more.
@@ -222,7 +219,7 @@ impl Volumes for EngineVolumes {
     }
 
     fn activated(&self) {
-        self.shared.references.activated(self.runtime);
+        self.backend.references().activated(self.runtime);
     }
 
     fn find(&self, name: &EngineName) -> Result<Option<Volume>, ApiError> {
@@ -254,19 +251,23 @@ impl Volumes for EngineVolumes {
                 .with_hint(format!("volctl volume unprotect {path} takes the protection away")));
         }
         // The engine asks only when it knows of no container that uses it: references that are left were left by a crash.
-        self.unmount_own(&info)?;
+        let references = self.backend.references();
+        for one in references.of_volume(id).iter().filter(|one| one.runtime == self.runtime) {
+            references.forget_one(self.runtime, id, &one.id);
+        }
+        let unmounted = self.unmount_unneeded(&info, id);
         if others || keep {
-            self.take_label_off(&info)?;
-        } else {
-            match self.backend.delete_volume(&path, false, false) {
-                Err(error) if error.code != ErrorCode::NotFound => return Err(error),
-                _ => {}
-            }
+            return self.take_label_off(&info).map(|()| true);
         }
-        if !others {
-            self.shared.references.forget(id);
+        if let Unneeded::Deferred(users) = unmounted {
+            return Err(ApiError::new(ErrorCode::Busy, format!("volume {name} ({path}) is in use"))
+                .with_details(users)
+                .with_hint("stop what uses it; `volctl refs list` and `volctl volume show` tell more"));
         }
-        Ok(true)
+        match self.backend.delete_volume(&path, false, false) {
+            Err(error) if error.code != ErrorCode::NotFound => Err(error),
+            _ => Ok(true),
+        }
     }
 
     fn mount(&self, name: &EngineName, id: &str) -> Result<String, ApiError> {
@@ -274,19 +275,17 @@ impl Volumes for EngineVolumes {
         let (volume, path, at) = (id_of(&info)?, path_of(&info)?, self.mountpoint(&info));
         let _turn = self.shared.turns.take(info.id.clone());
         let id = if id.is_empty() { "unnamed" } else { id };
-        // A label that was written by hand and means nothing is told of by the mount itself.
-        let options = info.labels.get(LABEL_MOUNT_OPTIONS).map_or("", String::as_str);
-        let read_only = MountOptions::parse(None, options).is_ok_and(|options| options.has("ro"));
-        self.shared.references.mount(self.runtime, volume, id);
+        let references = self.backend.references();
+        let mounting =
+            references.mount(self.runtime, volume, id).map_err(|error| ApiError::invalid(error.to_string()))?;
         // That it stands in the mount table is what the backend looks for, also where nothing had to be done.
-        let request = Mount { path: at.clone(), read_only, whole: false };
-        match self.backend.mount_volume(&path, request, false) {
-            Ok(_) => Ok(at),
-            Err(error) => {
-                self.shared.references.unmount(self.runtime, volume, id);
-                Err(error)
-            }
+        let request = Mount { path: at.clone(), ..Mount::default() };
+        let mounted = self.backend.mount_volume(&path, request, false);
+        if mounted.is_err() {
+            references.unmount(self.runtime, volume, id);
         }
+        drop(mounting);
+        mounted.map(|_| at)
     }
 
     fn unmount(&self, name: &EngineName, id: &str) -> Result<bool, ApiError> {
@@ -294,17 +293,13 @@ impl Volumes for EngineVolumes {
         let volume = id_of(&info)?;
         let _turn = self.shared.turns.take(info.id.clone());
         let id = if id.is_empty() { "unnamed" } else { id };
-        let gone = self.shared.references.unmount(self.runtime, volume, id);
-        if gone.left_of_volume > 0 {
-            return Ok(gone.known);
+        let gone = self.backend.references().unmount(self.runtime, volume, id);
+        // What is still in use is tried again by itself: the engine needs it no more, and could mend nothing.
+        if gone.left_of_volume == 0
+            && let Unneeded::Deferred(users) = self.unmount_unneeded(&info, volume)
+        {
+            tracing::info!(volume = %name, "it stays mounted for now: it is in use by {}", users.join(", "));
         }
-        match self.unmount_own(&info) {
-            Ok(was_mounted) => Ok(gone.known || was_mounted),
-            // The engine needs it no more, and that it is still in use is nothing that the engine could mend.
-            Err(error) => {
-                tracing::warn!(volume = %name, error = %error, "it stays mounted, though its engine needs it no more");
-                Ok(gone.known)
-            }
-        }
+        Ok(gone.known)
     }
 }

@@ -201,12 +201,14 @@ impl Description {
                     "vg" => ("Name of the volume group", "data"),
                     "pool" => ("Name of the pool", "tank"),
                     "volume" => ("Name of the volume", "pg"),
+                    "runtime" => ("Name of the container engine", "docker"),
                     "job" => ("Id of the job", "wipe-4663a1f3-6c3f-4c1e-9d5f-1f4e1d2c3b4a"),
                     "snapshot" => ("Name of the snapshot", "before"),
                     _ => panic!("say here what {{{name}}} in {path} is"),
                 };
                 let schema = match name {
                     "id" => self.asked.subschema_for::<schema::Id>(),
+                    "runtime" => self.asked.subschema_for::<schema::Runtime>(),
                     _ => self.asked.subschema_for::<schema::Name>(),
                 };
                 json!({

@@ -18,6 +18,7 @@ use crate::access::Role::{Admin, Observe, Provision};
 
 mod events;
 mod life;
+mod refs;
 
 /// The OpenAPI document, of which a test says whether it is what this list makes.
 pub const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
@@ -95,6 +96,7 @@ pub fn all(api: &mut impl Api) {
     file_systems(api);
     snapshots(api);
     life::life(api);
+    refs::refs(api);
     usage(api);
     events::events(api);
 }

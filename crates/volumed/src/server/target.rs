@@ -1,6 +1,7 @@
 //! What the path of a request names.
 
 use vol_api::{ApiError, parse_field};
+use vol_docker::Runtime;
 use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
 
 /// What a path names, read from its parameters.
@@ -48,6 +49,15 @@ pub struct JobName(pub Name);
 impl Target for JobName {
     fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
         name(params, "job").map(Self)
+    }
+}
+
+/// A container engine by its name.
+pub struct RuntimeName(pub Runtime);
+
+impl Target for RuntimeName {
+    fn from_params(params: &[(String, String)]) -> Result<Self, ApiError> {
+        crate::runtimes::named(param(params, "runtime")?).map(Self)
     }
 }
 

@@ -18,13 +18,16 @@ fn api_error(body: &str) -> ApiError {
 }
 
 /// Every endpoint with a body that it takes, and the role that it needs.
-pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 85] = [
+pub(crate) const ENDPOINTS: [(&str, &str, &str, &str); 88] = [
     ("GET", "/v1/openapi.json", "", "observe"),
     ("GET", "/v1/events?since=0&follow=false", "", "observe"),
     ("GET", "/v1/jobs", "", "observe"),
     ("GET", "/v1/jobs/wipe-0", "", "observe"),
     ("GET", "/v1/jobs/wipe-0/follow", "", "observe"),
     ("POST", "/v1/jobs/wipe-0/cancel", "", "provision"),
+    ("GET", "/v1/refs?runtime=docker", "", "observe"),
+    ("GET", "/v1/runtimes/podman/df", "", "observe"),
+    ("POST", "/v1/refs/release", r#"{"volume":"data/pg","runtime":"docker","id":"a"}"#, "admin"),
     ("GET", "/v1/volumes?vg=data&selector=tier%3Dfast,!old", "", "observe"),
     ("GET", "/v1/snapshots?selector=tier", "", "observe"),
     ("GET", "/v1/pvs?vg=data&selector=tier", "", "observe"),
@@ -165,6 +168,7 @@ async fn what_is_asked_for_reaches_the_backend() {
         changes,
         [
             "cancel_job wipe-0",
+            "release_refs data/pg Some(\"docker\") Some(\"a\")",
             "clone_volume copy",
             "create_snapshots 2",
             "rollback data/pg@before true",

@@ -1,6 +1,7 @@
 //! Making a volume for an engine: where, under which name, from what.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vol_api::{ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, ResizeVolume, VolumeContent, VolumeInfo};
@@ -10,6 +11,7 @@ use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumePath};
 
 use super::{EngineVolumes, path_of};
 use crate::api::Change;
+use crate::runtimes::making::Making;
 
 /// How long an engine waits for the answer to a creation, less what it takes to give it.
 const fn patience(runtime: Runtime) -> Duration {
@@ -36,7 +38,7 @@ impl EngineVolumes {
             let (me, name, options) = (self.clone(), name.clone(), options.clone());
             move || me.make_now(&name, &options)
         };
-        let making = self.shared.makings.begin(&self.key(name), work)?;
+        let making = self.begin(name, work)?;
         let most = patience(self.runtime);
         let at_once = if options.thin && self.runtime == Runtime::Docker { most } else { AT_ONCE };
         if let Some(outcome) = making.within(at_once) {
@@ -57,29 +59,37 @@ impl EngineVolumes {
             .with_hint("it is being made; ask for it again in a moment"))
     }
 
+    /// Begins to make a volume. What becomes of it the log says if nobody waits so long.
+    fn begin(
+        &self,
+        name: &EngineName,
+        work: impl FnOnce() -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<Arc<Making>, ApiError> {
+        let named = name.clone();
+        self.shared.makings.begin(&self.key(name), move || {
+            work().inspect_err(|error| tracing::warn!(volume = %named, %error, "a volume of an engine was not made"))
+        })
+    }
+
     /// Goes on with a volume that was being wiped for its file system when the daemon ended; others go on by themselves.
     pub(super) fn go_on_making(&self, name: &EngineName, info: &VolumeInfo) -> Result<(), ApiError> {
-        if info.thick.is_none()
-            || info.content == VolumeContent::Raw
-            || self.shared.makings.running(&self.key(name)).is_some()
-        {
+        let by_itself = info.thick.is_none() || info.content == VolumeContent::Raw;
+        if by_itself || self.shared.makings.running(&self.key(name)).is_some() {
             return Ok(());
         }
         let recorded = info.labels.get(LABEL_OPTIONS).and_then(|label| Options::recorded(label));
         let Some(given) = recorded else { return Ok(()) };
         let options = Options::read(&given, &self.settings)?;
-        let work = {
-            let (me, name, path) = (self.clone(), name.clone(), path_of(info)?);
-            let labels = info.labels.clone();
-            move || {
-                object(me.backend.create_volume(request(&path.vg, None, &path.volume, &options, labels), false))
-                    .map(drop)
-                    .inspect_err(
-                        |error| tracing::warn!(volume = %name, %error, "what was cut short could not be gone on with"),
-                    )
+        let (backend, path) = (Arc::clone(&self.backend), path_of(info)?);
+        let request = request(&path.vg, None, &path.volume, &options, info.labels.clone());
+        let work = move || {
+            object(backend.create_volume(request, false))?;
+            if options.protect {
+                backend.protect_volume(&path, true, false)?;
             }
+            Ok(())
         };
-        self.shared.makings.begin(&self.key(name), work).map(drop)
+        self.begin(name, work).map(drop)
     }
 
     fn make_now(&self, name: &EngineName, options: &Options) -> Result<(), ApiError> {

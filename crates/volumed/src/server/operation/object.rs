@@ -2,10 +2,10 @@
 
 use vol_api::{
     CheckPool, CheckVolume, CloneVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, ExtendPool, ExtendVg,
-    GiveUpPool, ImportClone, Init, Mount, ReduceVg, Relabel, Rename, RenameVg, RepairPool, ResizeVolume, RestoreVg,
-    ScanRequest, SetPool, SetVolume, SnapshotGroup, WipePv,
+    GiveUpPool, ImportClone, Init, Mount, ReduceVg, Relabel, ReleaseRefs, Rename, RenameVg, RepairPool, ResizeVolume,
+    RestoreVg, ScanRequest, SetPool, SetVolume, SnapshotGroup, WipePv,
 };
-use vol_types::{Name, PvId};
+use vol_types::{Name, PvId, VolumePath};
 
 /// A body that may say what the request is about.
 pub trait Named {
@@ -57,6 +57,12 @@ named_by_path!(
     SetPool,
     SetVolume,
 );
+
+impl Named for ReleaseRefs {
+    fn object(&self) -> Option<String> {
+        Some(self.volume.parse::<VolumePath>().ok()?.to_string())
+    }
+}
 
 impl Named for CreateVg {
     fn object(&self) -> Option<String> {

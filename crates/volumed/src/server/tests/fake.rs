@@ -12,11 +12,14 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vol_api::*;
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_docker::Runtime;
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath};
 
 use crate::access::{Access, Credentials};
-use crate::api::{Backend, Change, Life, Listener, Read};
+use crate::api::{Backend, Change, Life, Listener, Read, Refs};
+use crate::backend::Unneeded;
 use crate::config::Config;
+use crate::runtimes::references::References;
 use crate::server::{Front, Limits, run};
 
 pub const PROVISION_GID: u32 = 20;
@@ -110,6 +113,24 @@ impl Life for Fake {
     }
     fn protect_snapshot(&self, snapshot: &SnapshotPath, protect: bool, dry_run: bool) -> Change<SnapshotInfo> {
         self.change(format!("protect_snapshot {snapshot} {protect}"), dry_run)
+    }
+}
+
+impl Refs for Fake {
+    fn references(&self) -> Arc<References> {
+        Arc::new(References::in_memory(""))
+    }
+    fn refs(&self, _: Option<Runtime>) -> Read<RefList> {
+        Ok(RefList::default())
+    }
+    fn release_refs(&self, request: ReleaseRefs, dry_run: bool) -> Change<ReleasedRefs> {
+        self.change(format!("release_refs {} {:?} {:?}", request.volume, request.runtime, request.id), dry_run)
+    }
+    fn unmount_unneeded(&self, _: VolumeId) -> Unneeded {
+        Unneeded::Gone
+    }
+    fn runtime_df(&self, runtime: Runtime) -> Read<RuntimeDf> {
+        Ok(RuntimeDf { runtime: runtime.name().to_owned(), ..RuntimeDf::default() })
     }
 }
 
@@ -247,9 +268,6 @@ impl Backend for Fake {
     }
     fn mount_volume(&self, volume: &VolumePath, request: Mount, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("mount_volume {volume} {}", request.path), dry_run)
-    }
-    fn unmount_volume_at(&self, volume: &VolumePath, path: &str, dry_run: bool) -> Change<VolumeInfo> {
-        self.change(format!("unmount_volume_at {volume} {path}"), dry_run)
     }
     fn unmount_volume(&self, volume: &VolumePath, dry_run: bool) -> Change<VolumeInfo> {
         self.change(format!("unmount_volume {volume}"), dry_run)

@@ -15,7 +15,7 @@ use crate::server::tests::ENDPOINTS;
 use crate::server::tests::fake::Server;
 
 /// In this order; each is done, and its answer and plan have objects with something in them.
-const STORY: [(&str, &str, &str); 44] = [
+const STORY: [(&str, &str, &str); 48] = [
     ("POST", "/v1/scan", "{}"),
     ("POST", "/v1/vgs", r#"{"name":"data","devices":["/dev/sda","/dev/sdb"]}"#),
     ("POST", "/v1/pools", r#"{"vg":"data","name":"tank","size":"40%FREE","on_labels":{}}"#),
@@ -63,6 +63,10 @@ const STORY: [(&str, &str, &str); 44] = [
     ("GET", "/v1/vgs", ""),
     ("GET", "/v1/status", ""),
     ("GET", "/v1/df", ""),
+    ("POST", "/v1/volumes/data/pg/labels", r#"{"set":{"docker.volume":"pgdata"}}"#),
+    ("GET", "/v1/runtimes/docker/df", ""),
+    ("GET", "/v1/refs", ""),
+    ("POST", "/v1/refs/release", r#"{"volume":"data/pg"}"#),
     ("POST", "/v1/pools/data/tank/purge", ""),
 ];
 
