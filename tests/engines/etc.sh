@@ -19,4 +19,4 @@ events_logger = "file"
 volumed = "/run/volumed/podman.sock"
 END
 printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' > /etc/containers/storage.conf
-systemctl -q enable docker.socket podman.socket
+systemctl -q enable volumed.service docker.socket podman.socket
