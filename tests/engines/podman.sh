@@ -64,16 +64,26 @@ back() {
     check podman volume rm cut
 }
 
-# A volume and its container as units.
+# The volume of the example in deploy/, and a container, as units.
 quadlet() {
     mkdir -p /etc/containers/systemd
-    printf '[Volume]\nVolumeName=unit\nDriver=volumed\nPodmanArgs=--opt size=64M --opt fs=ext4\n' > /etc/containers/systemd/unit.volume
-    printf '[Container]\nImage=localhost/bb:latest\nContainerName=web\nNetwork=none\nVolume=unit.volume:/d\nExec=sh -c "echo unit > /d/file; exec sleep 100000"\nStopTimeout=0\n' > /etc/containers/systemd/web.container
+    echo "$PGDATA_VOLUME" > /etc/containers/systemd/pgdata.volume
+    cat > /etc/containers/systemd/web.container <<'END'
+[Container]
+Image=localhost/bb:latest
+ContainerName=web
+Network=none
+Volume=pgdata.volume:/d
+Exec=sh -c "stat -c %%u /d > /d/owner; exec sleep 100000"
+StopTimeout=0
+END
     check systemctl daemon-reload
-    check systemctl start web.service || journalctl -u web -u unit-volume -n 20 --no-pager
-    comes 'what the unit wrote' podman exec web cat /d/file
-    check mounted unit
+    check systemctl start web.service
+    comes 'what the unit wrote' podman exec web cat /d/owner
+    is "$(cat /tmp/out)" 999 'owner of the volume'
+    check mounted pgdata
+    is "$(told pgdata .fs)" xfs 'file system of the volume'
     check systemctl stop web.service
-    idle unit
-    check podman volume rm unit
+    idle pgdata
+    check podman volume rm pgdata
 }
