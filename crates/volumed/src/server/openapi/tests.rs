@@ -265,7 +265,9 @@ fn refs(value: &Value, all: &mut Vec<String>) {
 fn template(written: &str) -> String {
     let path = written.split('?').next().unwrap_or_default();
     let part = |part: &str| match part {
-        "VG" | "POOL" | "VOLUME" | "SNAPSHOT" | "ID" | "JOB" | "RUNTIME" => format!("{{{}}}", part.to_ascii_lowercase()),
+        "VG" | "POOL" | "VOLUME" | "SNAPSHOT" | "ID" | "JOB" | "RUNTIME" => {
+            format!("{{{}}}", part.to_ascii_lowercase())
+        }
         other => other.to_owned(),
     };
     path.split('/').map(part).collect::<Vec<_>>().join("/")
