@@ -148,11 +148,12 @@ impl Guest {
         }
     }
 
-    /// Waits for a line of output, a minute after each line that begins with `sign`.
+    /// Waits for a line of output that comes after many others: four minutes after each line.
     #[track_caller]
-    pub fn wait_through(&mut self, what: &str, sign: &str, is: impl Fn(&str) -> bool) {
+    pub fn wait_long_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
         while let Some(last) = {
-            self.wait_for(what, |line| is(line) || line.starts_with(sign));
+            let came = self.comes_within(Duration::from_secs(240), |_| true);
+            assert!(came.is_ok(), "{came:?}: no {what}: {:#?}", self.seen);
             self.seen.last()
         } {
             if is(last) {
@@ -166,7 +167,11 @@ impl Guest {
     /// # Errors
     /// The guest ends without it, or it does not come within a minute.
     pub fn comes(&mut self, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
-        let end = Instant::now() + Duration::from_secs(60);
+        self.comes_within(Duration::from_secs(60), is)
+    }
+
+    fn comes_within(&mut self, limit: Duration, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
+        let end = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -176,7 +181,7 @@ impl Guest {
                         return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => return Err("a minute has passed"),
+                Err(RecvTimeoutError::Timeout) => return Err("its time has passed"),
                 Err(RecvTimeoutError::Disconnected) => return Err("the guest has ended"),
             }
         }
