@@ -151,12 +151,10 @@ impl Guest {
     /// Waits for a line of output that comes after many others: four minutes after each line.
     #[track_caller]
     pub fn wait_long_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
-        while let Some(last) = {
+        loop {
             let came = self.comes_within(Duration::from_secs(240), |_| true);
             assert!(came.is_ok(), "{came:?}: no {what}: {:#?}", self.seen);
-            self.seen.last()
-        } {
-            if is(last) {
+            if self.seen.last().is_some_and(|line| is(line)) {
                 return;
             }
         }
