@@ -36,7 +36,7 @@ cat > /etc/fstab <<'END'
 /dev/volumed/data/blank      /srv/with\040blank  ext4  nofail,noatime  0 2
 /dev/volumed/data/pg@before  /srv/before         ext4  nofail,ro  0 0
 /dev/volumed/data/swap       none                swap  nofail  0 0
-/dev/volumed/pair/v          /srv/pair           ext4  nofail,x-systemd.device-timeout=12s  0 2
+/dev/volumed/pair/v          /srv/pair           ext4  nofail,x-systemd.device-timeout=PATIENCE  0 2
 /dev/volumed/hurt/v          /srv/hurt           ext4  nofail,x-systemd.device-timeout=3s  0 2
 /dev/volumed/data/none       /srv/none           ext4  nofail,x-systemd.device-timeout=3s  0 2
 END
@@ -67,7 +67,7 @@ begun=$(prop volumed-activate.service ExecMainStartTimestampMonotonic)
 ended=$(prop volumed-activate.service ExecMainExitTimestampMonotonic)
 echo "ACTIVATION: ready after $(((ready - begun) / 1000)) ms, over after $(((ended - begun) / 1000)) ms"
 below $((ready - begun)) 5000000 "until others go on, us"
-below $((ended - begun)) 15000000 "until it gives up waiting, us"
+below $((ended - begun)) 30000000 "until it gives up waiting, us"
 below $ready $(prop local-fs-pre.target ActiveEnterTimestampMonotonic) "local file systems come after it"
 is "$(systemctl is-failed volumed-activate.service)" failed activation
 journalctl -q --no-pager -u volumed-activate > /tmp/out
@@ -198,11 +198,11 @@ fn a_host_boots_serves_and_goes_down_with_volumes_of_fstab_in_use() {
 
     let out = lab.ok(&[&with(4)[..], &["--daemon"]].concat(), &strict(PREPARE));
     assert!(out.contains("PREPARED"), "{out}");
-    // One disk of `pair` is missing.
-    let boot = ["--systemd", "--before", ETC];
-    let out = lab.ok(&[&with(3)[..], &boot].concat(), &strict(FIRST_BOOT));
+    // One disk of `pair` is missing, and that is not waited for longer than need be. When it is there, udevd may be slow to say so.
+    let boot = |patience: &str| ETC.replace("PATIENCE", patience);
+    let out = lab.ok(&[&with(3)[..], &["--systemd", "--before", &boot("12s")]].concat(), &strict(FIRST_BOOT));
     println!("{out}");
     assert!(out.contains("DONE") && !out.contains("FAILED"), "{out}");
-    let out = lab.ok(&[&with(4)[..], &boot].concat(), &strict(SECOND_BOOT));
+    let out = lab.ok(&[&with(4)[..], &["--systemd", "--before", &boot("80s")]].concat(), &strict(SECOND_BOOT));
     assert!(out.contains("CLEAN") && !out.contains("FAILED"), "{out}");
 }

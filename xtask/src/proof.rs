@@ -28,18 +28,24 @@ pub struct Options {
 
 /// Builds it and runs it; the exit code.
 pub fn main(options: &Options) -> Result<i32> {
-    build()?;
+    run(&mut build()).context(BROKEN)?;
     let status = command(options).status().context("cannot start vol-proof")?;
     // Both, whatever comes of the first.
     let sharp = sharp(options).status().context("cannot start vol-proof")?;
     Ok(if status.success() { sharp.code().unwrap_or(1) } else { status.code().unwrap_or(1) })
 }
 
-/// As tests of `cargo xtask test`: the walks pass or fail as a whole, each seeded defect is a test. It is built already. Beside others
-/// ([`Show::AsAWhole`]) it takes the time that they leave.
+/// Built, and run as tests of `cargo xtask test`: the walks pass or fail as a whole, each seeded defect is a test. Beside others
+/// ([`Show::AsAWhole`]) all of it takes the time that they leave.
 pub fn as_test(quick: bool, show: Show) -> Result<Tally> {
     let begin = Instant::now();
     let options = Options { states: None, seeds: None, jobs: 2, quick };
+    match show {
+        Show::AtOnce => run(&mut build()),
+        Show::AsAWhole => run(in_idle_time(&build()).current_dir(workspace()).stdin(Stdio::null())),
+    }
+    .context(BROKEN)?;
+    eprintln!("xtask: proof: built ({:.1} s)", begin.elapsed().as_secs_f32());
     let follow = |program: Command, name: &str| match show {
         Show::AtOnce => follow(&mut { program }, name, show),
         Show::AsAWhole => follow(&mut in_idle_time(&program), name, show),
@@ -52,10 +58,14 @@ pub fn as_test(quick: bool, show: Show) -> Result<Tally> {
     Ok(tally)
 }
 
+const BROKEN: &str = "vol-proof does not build";
+
 /// One build for all: with the seeded defects in it, which are off unless one is switched on. Nothing that users get is built so.
-pub fn build() -> Result<()> {
+fn build() -> Command {
     let args = ["build", "--quiet", "--profile", "proof", "-p", "vol-proof", "--features", "defects"];
-    run(cmd("cargo", args).current_dir(workspace()).stdin(Stdio::null())).context("vol-proof does not build")
+    let mut cargo = cmd("cargo", args);
+    cargo.current_dir(workspace()).stdin(Stdio::null());
+    cargo
 }
 
 fn program(task: &str, options: &Options) -> Command {

@@ -95,9 +95,6 @@ pub fn main(options: &Options) -> Result<i32> {
     let lanes = if options.host_only { 1 } else { options.guests };
     // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
     let proof = !options.lab_only && options.filter.as_deref().is_none_or(|filter| "proof".contains(filter));
-    if proof {
-        crate::proof::build()?;
-    }
     // Guests wait a third of the time: for disks, for each other, for what is to happen a moment later.
     let idle = lanes > 1 && !guests.is_empty() && rustix::process::geteuid().is_root();
     let rest = || -> Result<Tally> {

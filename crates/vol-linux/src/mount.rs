@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -223,9 +223,21 @@ fn with_messages(mut error: HostError, context: impl AsFd) -> HostError {
 /// nobody who may write to a directory above can lead the mount elsewhere.
 fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
     walk(what, target, |at, path| match mkdirat(at, path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => open_to_all(at, path),
+        Err(Errno::EXIST) => Ok(()),
         Err(e) => Err(e),
     })
+}
+
+/// Gives a directory that was just made the mode 0755, whatever mask the daemon runs with. Whoever may write to the directory above may have put
+/// one of his own in its place by now, which is left alone.
+fn open_to_all(at: BorrowedFd<'_>, name: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(at, name, flags, Mode::empty())?;
+    if fstat(&made)?.st_uid == rustix::process::geteuid().as_raw() {
+        fchmod(&made, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// The directory of this name in another; no link is followed: `ELOOP` if it is one. The name is one component, and neither `.` nor `..`.

@@ -42,7 +42,7 @@ use crate::settings::Settings;
 use events::Events;
 use operation::Operations;
 
-pub(crate) use call::read_limited;
+pub(crate) use call::{Late, read_limited};
 pub use connection::{Unanswered, serve_http};
 pub use router::router;
 

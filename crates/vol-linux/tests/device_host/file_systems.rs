@@ -79,11 +79,11 @@ fn every_file_system_is_made_recognised_mounted_and_unmounted() {
             ),
             FsKind::Xfs => (
                 "nodiratime,strictatime,noexec,sync,dirsync,lazytime,discard",
-                &["nodiratime", "noexec", "sync", "discard"],
+                &["nodiratime", "noexec", "sync", "discard"][..],
             ),
             FsKind::Btrfs => (
                 "relatime,noexec,sync,dirsync,lazytime,compress=lzo,autodefrag",
-                &["noexec", "sync", "compress=lzo", "autodefrag"],
+                &["noexec", "sync", "compress=lzo", "autodefrag"][..],
             ),
         };
         let options = MountOptions::parse(Some(fs), asked).unwrap();

@@ -16,7 +16,7 @@ use vol_docker::{Call, Runtime};
 use super::volumes::{EngineVolumes, Shared};
 use crate::access::{Peer, Role};
 use crate::server::operation::{self, Operation, Outcome};
-use crate::server::{Front, Unanswered, read_limited};
+use crate::server::{Front, Late, Unanswered, read_limited};
 
 /// How long a request waits for recovery: dockerd waits 60 s for most answers, and what is dropped before is no error to it.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(55);
@@ -86,6 +86,8 @@ async fn answer(desk: &Desk, peer: &Peer, call: Call, body: Body, mut operation:
     };
     let settings = desk.front.config().runtimes.settings;
     let volumes = EngineVolumes::new(desk.runtime, backend, Arc::clone(&desk.shared), settings);
+    // An engine that waits no longer closes its connection, and what it asked for goes on.
+    let late = Late::new(operation.late());
     let job = tokio::task::spawn_blocking(move || {
         let result = volumes.answer(&request);
         drop(turn);
@@ -96,7 +98,9 @@ async fn answer(desk: &Desk, peer: &Peer, call: Call, body: Body, mut operation:
         });
         result
     });
-    match job.await {
+    let ended = job.await;
+    late.defuse();
+    match ended {
         Ok(Ok(reply)) => json(StatusCode::OK, &reply.body),
         Ok(Err(error)) => refused(&error, FAILED),
         Err(_) => refused(

@@ -2,6 +2,7 @@
 //! longer goes on.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,16 @@ pub struct Makings(Mutex<BTreeMap<String, Arc<Making>>>);
 pub struct Making {
     outcome: Mutex<Option<Outcome>>,
     ended: Condvar,
+    /// Nobody waits for it any more: what becomes of it the log says.
+    left: AtomicBool,
 }
 
 impl Making {
+    /// Whoever waited has gone.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
     /// What became of it, if it ends within this time.
     pub fn within(&self, time: Duration) -> Option<Outcome> {
         let until = Instant::now() + time;
@@ -94,6 +102,9 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let defect = || Err(ApiError::internal("volumed has a defect here: the volume was not made to its end"));
         let outcome = self.outcome.take().unwrap_or_else(defect);
+        if let (Err(error), true) = (&outcome, self.making.left.load(Ordering::Acquire)) {
+            tracing::warn!(volume = self.key, %error, "a volume of a container engine was not made to its end");
+        }
         // First, so that who finds none under the key finds the volume.
         self.making.end(outcome);
         self.makings.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);

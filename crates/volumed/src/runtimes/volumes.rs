@@ -1,6 +1,6 @@
 //! An engine's volumes over the backend: found by their label, made, mounted and removed.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +35,12 @@ impl Shared {
     pub fn new(run_dir: &Path) -> Self {
         let mounts = run_dir.join("mounts");
         // Podman of a user without rights has to get through, to a directory whose name is not told.
-        for (runtime, mode) in [(Runtime::Docker, 0o700), (Runtime::Podman, 0o711)] {
-            let dir = mounts.join(runtime.name());
-            if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(mode).create(&dir) {
+        let docker = (mounts.join(Runtime::Docker.name()), 0o700);
+        let podman = (mounts.join(Runtime::Podman.name()), 0o711);
+        for (dir, mode) in [(mounts.clone(), 0o711), docker, podman] {
+            let made = std::fs::create_dir_all(&dir)
+                .and_then(|()| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)));
+            if let Err(error) = made {
                 tracing::warn!(dir = %dir.display(), %error, "the directory for mount points cannot be made");
             }
         }

@@ -486,7 +486,17 @@ pub(crate) async fn read_limited(body: Body, max: usize, limit: Duration) -> Res
 }
 
 /// Tells the operation that nobody hears its end any more, unless it is defused.
-struct Late(Option<Arc<AtomicBool>>);
+pub(crate) struct Late(Option<Arc<AtomicBool>>);
+
+impl Late {
+    pub(crate) const fn new(late: Arc<AtomicBool>) -> Self {
+        Self(Some(late))
+    }
+    /// Somebody heard it.
+    pub(crate) fn defuse(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Late {
     fn drop(&mut self) {
@@ -501,10 +511,10 @@ async fn finish(
     late: Arc<AtomicBool>,
     job: impl Future<Output = Result<Result<Vec<u8>, ApiError>, JoinError>>,
 ) -> Result<Vec<u8>, ApiError> {
-    let mut late = Late(Some(late));
+    let late = Late::new(late);
     let ended = tokio::time::timeout(limit, job).await;
     if ended.is_ok() {
-        late.0 = None;
+        late.defuse();
     }
     match ended {
         Ok(Ok(result)) => result,

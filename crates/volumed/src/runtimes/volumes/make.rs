@@ -11,7 +11,6 @@ use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumePath};
 
 use super::{EngineVolumes, path_of};
 use crate::api::Change;
-use crate::runtimes::making::Making;
 
 /// How long an engine waits for the answer to a creation, less what it takes to give it.
 const fn patience(runtime: Runtime) -> Duration {
@@ -38,7 +37,7 @@ impl EngineVolumes {
             let (me, name, options) = (self.clone(), name.clone(), options.clone());
             move || me.make_now(&name, &options)
         };
-        let making = self.begin(name, work)?;
+        let making = self.shared.makings.begin(&self.key(name), work)?;
         let most = patience(self.runtime);
         let at_once = if options.thin && self.runtime == Runtime::Docker { most } else { AT_ONCE };
         if let Some(outcome) = making.within(at_once) {
@@ -46,29 +45,21 @@ impl EngineVolumes {
         }
         // Wiping goes on; who mounts it waits for that.
         let is_there = || self.labelled(name).map(|found| found.is_some());
-        if is_there()? {
-            return Ok(());
+        if !is_there()? {
+            if let Some(outcome) = making.within(most.saturating_sub(at_once)) {
+                return outcome;
+            }
+            if !is_there()? {
+                making.leave();
+                return Err(ApiError::new(
+                    ErrorCode::Timeout,
+                    format!("volume {name} is not there yet: volumed has much to do"),
+                )
+                .with_hint("it is being made; ask for it again in a moment"));
+            }
         }
-        if let Some(outcome) = making.within(most.saturating_sub(at_once)) {
-            return outcome;
-        }
-        if is_there()? {
-            return Ok(());
-        }
-        Err(ApiError::new(ErrorCode::Timeout, format!("volume {name} is not there yet: volumed has much to do"))
-            .with_hint("it is being made; ask for it again in a moment"))
-    }
-
-    /// Begins to make a volume. What becomes of it the log says if nobody waits so long.
-    fn begin(
-        &self,
-        name: &EngineName,
-        work: impl FnOnce() -> Result<(), ApiError> + Send + 'static,
-    ) -> Result<Arc<Making>, ApiError> {
-        let named = name.clone();
-        self.shared.makings.begin(&self.key(name), move || {
-            work().inspect_err(|error| tracing::warn!(volume = %named, %error, "a volume of an engine was not made"))
-        })
+        making.leave();
+        Ok(())
     }
 
     /// Goes on with a volume that was being wiped for its file system when the daemon ended; others go on by themselves.
@@ -89,7 +80,8 @@ impl EngineVolumes {
             }
             Ok(())
         };
-        self.begin(name, work).map(drop)
+        self.shared.makings.begin(&self.key(name), work)?.leave();
+        Ok(())
     }
 
     fn make_now(&self, name: &EngineName, options: &Options) -> Result<(), ApiError> {
