@@ -130,6 +130,7 @@ fn references_of_an_engine_outlive_the_daemon_and_containers_outlive_references(
     m.kill9();
     // Of pg a container of now, and of idle one whose volume nobody has mounted; of the one before last a line that was cut off.
     let file = m.path("state/mount-references.jsonl");
+    fs::create_dir_all(m.path("state")).unwrap();
     let lines =
         [reference(&pg, "a", 2, true), reference(&btrfs, "b", 1, true), reference(&idle, "c", 1, true)].concat();
     fs::write(&file, format!("{lines}{}", &lines[..40])).unwrap();

@@ -352,8 +352,8 @@ pub trait HostRead: Send + Sync {
     /// Who has the device open or mounted, for messages: `process 4711 (postgres)`, `mounted at / in the mount namespace of
     /// process 12 (dockerd)`. Best effort, bounded in time and number.
     fn holders(&self, dev: DevNumber) -> Vec<String>;
-    /// Where these devices are mounted in other mount namespaces than the host's: one entry for each device and namespace. A namespace
-    /// without a process is not seen. An error if any process could not be asked: then nothing is known.
+    /// Where these devices are mounted in other mount namespaces than the host's: one entry for each device and namespace. What a namespace
+    /// only received from the host, and loses with it, does not count; a namespace without a process is not seen. An error if any process could not be asked: then nothing is known.
     fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>>;
 
     /// The backing files that were remembered, and the `*.img` in the default directory.

@@ -17,6 +17,8 @@ use crate::files;
 pub(crate) struct Line {
     pub(crate) mount: Mount,
     pub(crate) source: PathBuf,
+    /// It is in a peer group, or receives what is mounted in one: `shared:1`, `master:1`.
+    pub(crate) propagated: bool,
 }
 
 /// Bytes that the mounts of most hosts fit in.
@@ -116,13 +118,17 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let target = path(fields.next()?);
     let mount_options = fields.next()?;
     // Optional fields end with a dash.
-    fields.by_ref().find(|field| *field == b"-")?;
+    let mut propagated = false;
+    fields.by_ref().find(|field| {
+        propagated |= field.starts_with(b"shared:") || field.starts_with(b"master:");
+        *field == b"-"
+    })?;
     let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
     let super_options = fields.next().unwrap_or_default();
     let read_only = [mount_options, super_options].iter().any(|o| o.split(|byte| *byte == b',').any(|o| o == b"ro"));
     let dev = DevNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
-    Some(Line { mount: Mount { mount_id, dev, root, target, fs_type, read_only }, source })
+    Some(Line { mount: Mount { mount_id, dev, root, target, fs_type, read_only }, source, propagated })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
@@ -177,6 +183,7 @@ mod tests {
         assert_eq!((mount.target.as_path(), mount.fs_type.as_str()), (Path::new("/mnt2"), "ext3"));
         assert_eq!((mount.root.as_path(), lines[1].mount.root.as_path()), (Path::new("/mnt1"), Path::new("/")));
         assert!(!mount.read_only);
+        assert_eq!(lines.iter().map(|line| line.propagated).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(lines[0].source, Path::new("/dev/root"));
         assert_eq!(lines[1].mount.target, Path::new("/var/lib/a b\\c"));
         assert!(lines[1].mount.read_only);

@@ -155,8 +155,6 @@ pub(crate) fn mounted_elsewhere(devs: &BTreeSet<DevNumber>) -> HostResult<Vec<El
     }
     let end = Instant::now() + ASKING_MAX;
     let host = mountinfo::of_host().map_err(|e| failed(&e))?;
-    // A process below another root sees some of the host's mounts, and none besides.
-    let hosts: BTreeSet<u64> = host.iter().map(|line| line.mount.mount_id).collect();
     let nodes: BTreeMap<PathBuf, DevNumber> =
         devs.iter().map(|dev| (SysDevice::of(*dev).map_or_else(|_| dm::node(*dev), |one| one.node()), *dev)).collect();
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -169,23 +167,44 @@ pub(crate) fn mounted_elsewhere(devs: &BTreeSet<DevNumber>) -> HostResult<Vec<El
             return Err(HostError::new(HostErrorKind::TimedOut, WHAT, "there are too many processes"));
         }
         let Some(text) = unseen_table(pid, &mut seen).map_err(|e| failed(&e))? else { continue };
-        let mut of_this = BTreeSet::new();
-        for line in mountinfo::parse(&text) {
-            // A btrfs has a number of its own, and is found by the node's name.
-            let dev = match line.mount.dev {
-                dev if devs.contains(&dev) => dev,
-                dev if dev.major == 0 => match nodes.get(&line.source) {
-                    Some(dev) => *dev,
-                    None => continue,
-                },
-                _ => continue,
-            };
-            if !hosts.contains(&line.mount.mount_id) && of_this.insert(dev) {
-                found.push(Elsewhere { dev, pid, process: name_of(pid), target: line.mount.target });
-            }
+        for (dev, target) in uses(&host, &mountinfo::parse(&text), devs, &nodes) {
+            found.push(Elsewhere { dev, pid, process: name_of(pid), target });
         }
     }
     Ok(found)
+}
+
+/// Which of the devices another table has mounted, each once, besides what it has of the host's: those mounts themselves (a process below another
+/// root sees some of them), and copies that were received by propagation. Such a copy is at the same place and is unmounted with the
+/// host's (`mount_namespaces(7)`); each service of systemd's with a mount namespace has them.
+fn uses(
+    host: &[mountinfo::Line],
+    other: &[mountinfo::Line],
+    devs: &BTreeSet<DevNumber>,
+    nodes: &BTreeMap<PathBuf, DevNumber>,
+) -> Vec<(DevNumber, PathBuf)> {
+    let of_host = |line: &mountinfo::Line, dev: DevNumber| {
+        host.iter().any(|one| {
+            let copy = line.propagated && one.mount.dev == dev && one.mount.target == line.mount.target;
+            one.mount.mount_id == line.mount.mount_id || copy
+        })
+    };
+    let mut found: BTreeMap<DevNumber, PathBuf> = BTreeMap::new();
+    for line in other {
+        // A btrfs has a number of its own, and is found by the node's name.
+        let dev = match line.mount.dev {
+            dev if devs.contains(&dev) => dev,
+            dev if dev.major == 0 => match nodes.get(&line.source) {
+                Some(dev) => *dev,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if !of_host(line, dev) {
+            found.entry(dev).or_insert_with(|| line.mount.target.clone());
+        }
+    }
+    found.into_iter().collect()
 }
 
 /// The mount table of a process, unless one that begins like it was seen, or the process is gone.
@@ -235,6 +254,32 @@ mod tests {
         let dev = DevNumber { major: 253, minor: 4321 };
         assert_eq!(mounted_elsewhere(&BTreeSet::from([dev])).unwrap(), []);
         assert!(start.elapsed() < ASKING_MAX * 2);
+    }
+
+    #[test]
+    fn a_container_uses_what_it_has_mounted_and_a_service_does_not_use_what_it_received() {
+        let dev = |minor| DevNumber { major: 253, minor };
+        let devs = BTreeSet::from([dev(1), dev(2)]);
+        let nodes = BTreeMap::from([(PathBuf::from("/dev/dm-1"), dev(1)), (PathBuf::from("/dev/dm-2"), dev(2))]);
+        let mut host = mountinfo::parse(
+            b"30 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n40 30 253:1 / /m/1 rw shared:9 - ext4 /dev/dm-1 rw\n\
+              41 30 0:50 / /m/2 rw shared:8 - btrfs /dev/dm-2 rw\n",
+        );
+        // As it is when it was resolved.
+        host[2].mount.dev = dev(2);
+        let uses = |other: &[u8]| uses(&host, &mountinfo::parse(other), &devs, &nodes);
+        let service =
+            b"60 1 8:1 / / rw master:1 - ext4 /dev/sda1 rw\n61 60 253:1 / /m/1 rw master:9 - ext4 /dev/dm-1 rw\n\
+                        62 60 0:50 / /m/2 rw shared:20 master:8 - btrfs /dev/dm-2 rw\n";
+        assert_eq!(uses(service), []);
+        let chrooted = b"40 30 253:1 / / rw shared:9 - ext4 /dev/dm-1 rw\n";
+        assert_eq!(uses(chrooted), []);
+        let container = b"70 1 0:60 / / rw - overlay overlay rw\n71 70 253:1 /data /data rw - ext4 /dev/dm-1 rw\n\
+                          72 70 253:1 /data /more rw - ext4 /dev/dm-1 rw\n73 70 0:50 / /b rw master:8 - btrfs /dev/dm-2 rw\n";
+        assert_eq!(uses(container), [(dev(1), "/data".into()), (dev(2), "/b".into())]);
+        // A copy that receives nothing stays when the host's is unmounted.
+        let private = b"80 1 8:1 / / rw - ext4 /dev/sda1 rw\n81 80 253:1 / /m/1 rw - ext4 /dev/dm-1 rw\n";
+        assert_eq!(uses(private), [(dev(1), "/m/1".into())]);
     }
 
     #[test]
