@@ -47,9 +47,9 @@ killed() {
 # What the plug is pulled at: each line is told of when it is on the disk.
 cut_off() {
     new cut
-    start w1 -v cut:/d bb sh -c "n=0; while n=\$((n + 1)); do echo \$n >> /d/log; sync /d/log; echo ACK \$n; done"
+    start w1 --log-driver k8s-file -v cut:/d bb sh -c "n=0; while n=\$((n + 1)); do echo \$n >> /d/log; sync /d/log; echo ACK \$n; done"
     sync
-    podman logs -f w1 &
+    podman logs -f w1
 }
 back() {
     check podman start w1
@@ -60,7 +60,7 @@ back() {
     idle cut
     podman run --rm $NET -v cut:/d bb cat /d/log > /tmp/log
     # The writer began anew once.
-    echo "LINES $(awk 'NR > 1 && $1 <= last { print last; exit } { last = $1 }' /tmp/log)"
+    echo "LINES $(awk 'NR > 1 && $1 <= last { exit } { last = $1 } END { print last }' /tmp/log)"
     awk 'NR > 1 && $1 != last + 1 && $1 != 1 { exit 1 } { last = $1 }' /tmp/log || bad 'a hole in the log'
     drop w1
     check podman volume rm cut
