@@ -6,6 +6,9 @@ use crate::guest::CHECKS;
 pub const ETC: &str = include_str!("../engines/etc.sh");
 const LIB: &str = include_str!("../engines/lib.sh");
 
+/// The example of a Quadlet volume, as a variable.
+const PGDATA_VOLUME: &str = concat!("PGDATA_VOLUME='", include_str!("../../deploy/podman/pgdata.volume"), "'\n");
+
 /// An engine, and the shell functions of its tour.
 #[derive(Clone, Copy)]
 pub enum Engine {
@@ -21,7 +24,7 @@ impl Engine {
         let docker = include_str!("../engines/docker.sh");
         let (unit, functions) = match self {
             Self::Docker => ("docker.service", vec![docker]),
-            Self::Podman => ("podman.socket", vec![include_str!("../engines/podman.sh")]),
+            Self::Podman => ("podman.socket", vec![include_str!("../engines/podman.sh"), PGDATA_VOLUME]),
             Self::Postgres => ("docker.service", vec![docker, include_str!("../engines/postgres.sh")]),
         };
         let begin = "volctl vg show data > /tmp/out 2>&1 || check volctl init /dev/labdisk0 --pool tank --yes";

@@ -161,14 +161,13 @@ impl Guest {
         }
     }
 
-    /// Waits for a line of output, a minute after each line that begins with `sign`.
+    /// Waits for a line of output that comes after many others: four minutes after each line.
     #[track_caller]
-    pub fn wait_through(&mut self, what: &str, sign: &str, is: impl Fn(&str) -> bool) {
-        while let Some(last) = {
-            self.wait_for(what, |line| is(line) || line.starts_with(sign));
-            self.seen.last()
-        } {
-            if is(last) {
+    pub fn wait_long_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
+        loop {
+            let came = self.comes_within(Duration::from_secs(240), |_| true);
+            assert!(came.is_ok(), "{came:?}: no {what}: {:#?}", self.seen);
+            if self.seen.last().is_some_and(|line| is(line)) {
                 return;
             }
         }
@@ -179,7 +178,11 @@ impl Guest {
     /// # Errors
     /// The guest ends without it, or it does not come within a minute.
     pub fn comes(&mut self, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
-        let end = Instant::now() + Duration::from_secs(60);
+        self.comes_within(Duration::from_secs(60), is)
+    }
+
+    fn comes_within(&mut self, limit: Duration, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
+        let end = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -189,7 +192,7 @@ impl Guest {
                         return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => return Err("a minute has passed"),
+                Err(RecvTimeoutError::Timeout) => return Err("its time has passed"),
                 Err(RecvTimeoutError::Disconnected) => return Err("the guest has ended"),
             }
         }

@@ -117,8 +117,8 @@ check volctl volume mount data/blank /srv/blank
 check grep -q ' /srv/blank ' /proc/1/mountinfo
 is "$(readlink /proc/$(pidof volumed)/ns/mnt)" "$(readlink /proc/1/ns/mnt)" "mount namespace"
 # And with the rights that it has, it grows what is mounted.
-check volctl volume resize data/blank 300M
-below 270 "$(df -m --output=size /srv/blank | tail -n 1)" "MiB that it has grown to"
+check volctl volume resize data/blank 400M
+below 300 "$(df -m --output=size /srv/blank | tail -n 1)" "MiB that it has grown to"
 check volctl volume unmount data/blank
 echo "SEEN"
 

@@ -24,7 +24,7 @@ fn podman_keeps_its_volumes_through_a_tour_and_a_power_cut() {
     let (volumes, engine) = (lab.disk("volumes.img"), lab.disk("engine.img"));
     let options = options(&volumes, &engine);
     let mut guest = lab.start_within(LONG, &options, &Engine::Podman.script(TOUR));
-    guest.wait_through("the first parts", "PART ", |line| line == "ACK 20");
+    guest.wait_long_for("writer", |line| line == "ACK 20");
     let said = guest.cut(&lab);
     println!("{}", said.join("\n"));
     assert!(!said.iter().any(|line| line.starts_with("FAILED")), "{said:#?}");

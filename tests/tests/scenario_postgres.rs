@@ -25,7 +25,7 @@ fn postgres_loses_no_committed_row_at_a_power_cut_and_a_clone_of_it_at_work_star
     let (volumes, engine) = (lab.disk("volumes.img"), lab.disk("engine.img"));
     let options = options(&volumes, &engine);
     let mut guest = lab.start_within(LONG, &options, &Engine::Postgres.script(AT_WORK));
-    guest.wait_through("a clone", "", |line| line == "CLONED");
+    guest.wait_long_for("clone", |line| line == "CLONED");
     sleep(Duration::from_millis(500 + Random::new().below(2000)));
     let said = guest.cut(&lab);
     println!("{}", said.iter().filter(|line| !line.starts_with("ACK")).cloned().collect::<Vec<_>>().join("\n"));
