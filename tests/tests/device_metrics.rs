@@ -111,7 +111,9 @@ fn promtool_has_nothing_to_say_and_a_scrape_costs_the_kernel_nothing() {
     sleep(took);
     let (asked, idle) = (calls_after - calls, sum(&page(), "volumed_dm_calls_total") - calls_after);
     assert!(asked < idle + 60.0, "{asked} calls of device-mapper in {took:?} of scrapes, {idle} without");
-    println!("100 scrapes took {took:?}; {asked} calls of device-mapper meanwhile, and {idle} in as long a time without");
+    println!(
+        "100 scrapes took {took:?}; {asked} calls of device-mapper meanwhile, and {idle} in as long a time without"
+    );
 }
 
 /// Waits until exactly this is so of the alerts that fire.

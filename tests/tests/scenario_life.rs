@@ -127,7 +127,10 @@ fn f14_f21_restarts_upgrades_kills_and_what_udev_does_are_noticed_by_nobody() {
         assert!(out.contains(&format!("FIO {fs} OK after ")), "{out}");
     }
     assert!(said("DEVICES SAME") && said("ERRORS SAME"), "{out}");
-    assert!(said("UEVENTS 1"), "not just the event that was asked for, but a device of ours suspended, reloaded, made or removed:\n{out}");
+    assert!(
+        said("UEVENTS 1"),
+        "not just the event that was asked for, but a device of ours suspended, reloaded, made or removed:\n{out}"
+    );
     assert!(said("HEALTH ok"), "{out}");
     assert!(said("TAB MOUNTED"), "{out}");
     for what in ["trigger-add", "trigger-change", "restarted", "after-stop", "slow"] {

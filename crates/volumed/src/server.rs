@@ -205,14 +205,6 @@ impl Front {
         self.settings.get().map(|settings| settings.running()).unwrap_or_default()
     }
 
-    /// The right to change something, when it is its turn; `None`: the daemon ends.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        if self.is_stopping() {
-            return None;
-        }
-        Arc::clone(&self.changes).acquire_owned().await.ok()
-    }
-
     /// Tells `status` about the sockets of container engines. A second call changes nothing.
     pub fn set_runtime_problems(&self, problems: Vec<Problem>) {
         let _ = self.runtime_problems.set(problems);
@@ -269,7 +261,10 @@ impl Front {
     }
 
     /// A turn among the changes that may run at once; `None` when the server ends.
-    async fn turn(&self, brings_relief: bool) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self, brings_relief: bool) -> Option<OwnedSemaphorePermit> {
+        if self.is_stopping() {
+            return None;
+        }
         let waits = Waits::on(&self.waiting);
         let turns = if brings_relief { &self.relief } else { &self.changes };
         let turn = Arc::clone(turns).acquire_owned().await.ok();

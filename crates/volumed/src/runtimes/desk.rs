@@ -75,7 +75,7 @@ async fn answer(desk: &Desk, peer: &Peer, call: Call, body: Body, mut operation:
     };
     let asked = Instant::now();
     let turn = if call.is_change() {
-        let Some(turn) = desk.front.turn().await else {
+        let Some(turn) = desk.front.turn(false).await else {
             operation.refused(&ApiError::new(ErrorCode::NotReady, "volumed is stopping; nothing was changed"));
             return unanswered();
         };
