@@ -13,7 +13,7 @@ use vol_format::label::Label;
 use vol_types::{PvId, VgId, VgState};
 
 use crate::engine::Engine;
-use crate::host::{DiskNews, HostErrorKind, HostMut};
+use crate::host::{DiskNews, HostError, HostErrorKind, HostMut};
 use crate::scan::{Labelled, Looked};
 use crate::vg::{OpenVg, Problem};
 
@@ -32,7 +32,12 @@ pub(crate) struct Sightings {
     tried: BTreeMap<PvId, DiskIdentity>,
     /// What kept a VG from being completed.
     problems: BTreeMap<VgId, Vec<Problem>>,
+    /// How often in a row a VG was not completed because a disk in use could not be read.
+    unread: BTreeMap<VgId, u32>,
 }
+
+/// So often a VG waits for a disk in use that answers with errors; what returned is taken up without that one then, as at a start.
+const UNREAD_MAX: u32 = 20;
 
 /// What a look at disks came to.
 #[derive(Default)]
@@ -220,9 +225,16 @@ impl<H: HostMut> Engine<H> {
             match self.look_at(node, &mut problems) {
                 Ok(Looked { labelled: Some(disk), .. }) if disk.label.vg == id => disks.push(disk),
                 Ok(_) => tracing::warn!(%pv, node = %node.display(), "its label is gone"),
+                // Opened anew without it, the VG would be without a disk that it has, until a person looks.
+                Err(error) if self.waits_for_unread(id, &error) => {
+                    tracing::debug!(%pv, node = %node.display(), %error, "it cannot be read; what came back is taken up later");
+                    self.forget_sighting(id, &old);
+                    return Completed::Busy;
+                }
                 Err(error) => tracing::warn!(%pv, node = %node.display(), %error, "it cannot be read"),
             }
         }
+        self.sightings().unread.remove(&id);
         self.open_group(id, disks, &mut problems);
         if problems.iter().any(|problem| problem.code == "vg-busy") {
             self.forget_sighting(id, &old);
@@ -236,6 +248,15 @@ impl<H: HostMut> Engine<H> {
             sightings.problems.insert(id, problems);
         }
         Completed::Yes
+    }
+
+    /// Whether a VG that a disk came back to is to wait because of this error on one in use. A medium that is broken is not waited for
+    /// without end; that the daemon is short of something, say descriptors, says nothing of the disk.
+    fn waits_for_unread(&self, id: VgId, error: &HostError) -> bool {
+        let mut sightings = self.sightings();
+        let times = sightings.unread.entry(id).or_default();
+        *times += u32::from(!matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Other));
+        *times < UNREAD_MAX
     }
 
     /// The disks that a VG waits for are looked at again, as if for the first time.

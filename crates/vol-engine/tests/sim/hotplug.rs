@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vol_engine::host::DiskNews;
 use vol_engine::{Engine, EngineError};
-use vol_sim::{CrashMode, Fault, SimDisk, SimHost};
+use vol_sim::{CrashMode, Fault, ReadFault, SimDisk, SimHost};
 use vol_types::*;
 
 use super::bench::*;
@@ -245,6 +245,42 @@ fn f5_a_copy_of_a_disk_that_is_plugged_in_is_told_of_and_not_used() {
     host.forget_disk("/dev/sdz");
     follow(&host, &engine);
     assert_eq!(codes(&engine), Vec::<&str>::new(), "what was told of it is over");
+}
+
+#[test]
+fn a_disk_in_use_that_cannot_be_read_when_another_comes_back_is_not_taken_for_missing() {
+    let (host, engine) = in_use();
+    host.remove_disk("/dev/sda");
+    follow(&host, &engine);
+    assert_eq!(engine.vgs()[0].view().copies, (2, 3));
+    host.fail_reads("/dev/sdb", Some(ReadFault::Error));
+    host.reattach("/dev/sda");
+    for _ in 0..4 {
+        assert!(!engine.follow(&host.disk_news()), "it is to be asked again");
+        let view = engine.vgs()[0].view();
+        assert_eq!((view.copies, view.missing.len()), ((2, 3), 1), "{:?}", codes(&engine));
+        assert!(!codes(&engine).contains(&"metadata-frozen"), "{:?}", codes(&engine));
+    }
+    host.fail_reads("/dev/sdb", None);
+    follow(&host, &engine);
+    assert_eq!(codes(&engine), Vec::<&str>::new());
+    assert_eq!(engine.vgs()[0].view().copies, (3, 3));
+    Op::CreateRaw.run(&engine).unwrap();
+    sound(&host, &engine, "after a disk could not be read for a while");
+}
+
+#[test]
+fn a_disk_in_use_that_stays_unreadable_does_not_keep_others_out_for_ever() {
+    let (host, engine) = in_use();
+    host.remove_disk("/dev/sda");
+    follow(&host, &engine);
+    host.fail_reads("/dev/sdb", Some(ReadFault::Error));
+    host.reattach("/dev/sda");
+    let tries = (0..100).position(|_| engine.follow(&host.disk_news()));
+    assert!(tries.is_some_and(|tries| tries > 4), "{tries:?}");
+    let view = engine.vgs()[0].view();
+    let nodes: Vec<_> = view.nodes.iter().map(|(_, node)| node.as_path()).collect();
+    assert!(nodes.contains(&Path::new("/dev/sda")), "{nodes:?}");
 }
 
 #[test]
