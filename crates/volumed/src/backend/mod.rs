@@ -288,6 +288,11 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             return Err(dead("maintain"));
         }
         drop(maintainer);
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if watcher.as_ref().is_some_and(watch::Watcher::has_ended) {
+            return Err(dead("disks"));
+        }
+        drop(watcher);
         let others = self.facts.problems.len() + self.engine.scan_problems().len() + self.boot_problems().len();
         let mut summary = Summary { problems: others as u64, ..Summary::default() };
         for vg in self.engine.vgs() {
