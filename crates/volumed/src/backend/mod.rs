@@ -153,7 +153,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
-        let (facts, listener) = (self.facts.clone(), self.listener.clone());
+        let (facts, listener, not_attached) = (self.facts.clone(), self.listener.clone(), self.not_attached.clone());
         process.look();
         let burst = Mutex::new(Burst::default());
         let work = move |_: &dyn Fn() -> bool| {
@@ -170,7 +170,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 fill.poke();
             }
             if let Some(listener) = listener.get() {
-                listener.problems(jobs::problems(&engine, &facts));
+                listener.problems(jobs::problems(&engine, &facts, &not_attached));
             }
             Some(REFRESH_EVERY)
         };
@@ -583,7 +583,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn listen(&self, listener: Arc<dyn Listener>) {
         jobs::listen(&self.engine, listener.clone());
-        listener.problems(jobs::problems(&self.engine, &self.facts));
+        listener.problems(jobs::problems(&self.engine, &self.facts, &self.not_attached));
         let _ = self.listener.set(listener);
     }
 
