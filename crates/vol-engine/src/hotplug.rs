@@ -14,7 +14,7 @@ use vol_types::{PvId, VgId, VgState};
 
 use crate::engine::Engine;
 use crate::host::{DiskNews, HostError, HostErrorKind, HostMut};
-use crate::scan::{Labelled, Looked};
+use crate::scan::{Labelled, Looked, busy_message};
 use crate::vg::{OpenVg, Problem};
 
 /// What was seen of the machine's disks when they were last looked at.
@@ -220,6 +220,10 @@ impl<H: HostMut> Engine<H> {
     /// Opens a VG anew with disks that came back.
     fn complete(&self, id: VgId, mut disks: Vec<Labelled>) -> Completed {
         let Some(old) = self.vgs().into_iter().find(|vg| vg.id == id) else { return Completed::Gone };
+        if self.is_filling_in(&old) {
+            self.forget_sighting(id, &old);
+            return Completed::Busy;
+        }
         let mut problems = Vec::new();
         for (pv, node) in &old.view().nodes {
             match self.look_at(node, &mut problems) {
@@ -240,6 +244,10 @@ impl<H: HostMut> Engine<H> {
             self.forget_sighting(id, &old);
             return Completed::Busy;
         }
+        // What a scan told of it is over.
+        let name = old.read(|catalog| catalog.vg().name.to_string());
+        let told = |problem: &Problem| problem.code == "vg-busy" && problem.message == busy_message(&name);
+        self.scan_problems.write().unwrap_or_else(PoisonError::into_inner).retain(|problem| !told(problem));
         let mut sightings = self.sightings();
         if problems.is_empty() {
             sightings.problems.remove(&id);
@@ -285,12 +293,13 @@ impl<H: HostMut> Engine<H> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All disks were looked at.
-    pub(crate) fn saw_all(&self, disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>) {
+    /// All disks were looked at; `busy` are those of VGs that could not be opened anew then.
+    pub(crate) fn saw_all(&self, disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>, mut busy: BTreeSet<PathBuf>) {
         let names = self.host().device_names().unwrap_or_default();
         let mut sightings = self.sightings();
         // Those that somebody was in the way of are tried again.
-        let later = std::mem::take(&mut sightings.later);
+        busy.append(&mut sightings.later);
+        let later = busy;
         *sightings = Sightings { names, disks, later, ..Sightings::default() };
     }
 

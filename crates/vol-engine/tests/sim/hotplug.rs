@@ -414,3 +414,37 @@ fn a_change_under_way_does_not_keep_readers_from_seeing_that_a_disk_is_gone() {
     assert!(!codes(&engine).contains(&"pv-missing"), "{:?}", codes(&engine));
     sound_or_waiting(&host, &engine, "lost in the middle of a change");
 }
+
+#[test]
+fn a_volume_that_is_wiped_is_made_to_its_end_when_another_disk_of_its_group_comes_back() {
+    for by_scan in [false, true] {
+        let (host, engine) = with_pool("1G");
+        let disk = disks(&engine).1.expect("a disk that the pool does not stand on");
+        let name_of = |pv: &Pv| vol_engine::PvName::Path(pv.path_hint.clone().into());
+        let others =
+            engine.vgs()[0].read(|catalog| catalog.pvs().filter(|pv| pv.path_hint != disk).map(name_of).collect());
+        let place = vol_engine::PlaceOn { on: others, ..vol_engine::PlaceOn::default() };
+        let request = vol_engine::CreateThick { place, ..thick_request("log", 1) };
+        host.remove_disk(&disk);
+        follow(&host, &engine);
+        let hold = host.hold(vol_sim::EffectKind::WipeSlice, "");
+        std::thread::scope(|scope| {
+            let wipe = scope.spawn(|| engine.create_thick(&request, false));
+            hold.until(1);
+            host.reattach(&disk);
+            if by_scan {
+                engine.scan(&[], false).unwrap();
+                assert_eq!(codes(&engine), ["pv-missing", "vg-busy"]);
+            }
+            for _ in 0..3 {
+                assert!(!engine.follow(&host.disk_news()), "it is to be asked again");
+            }
+            drop(hold);
+            wipe.join().unwrap().unwrap_or_else(|error| panic!("by_scan {by_scan}: {error}"));
+        });
+        follow(&host, &engine);
+        assert_eq!(codes(&engine), Vec::<&str>::new());
+        assert_eq!(engine.vgs()[0].view().copies, (3, 3));
+        sound(&host, &engine, "after a wipe in whose middle a disk came back");
+    }
+}
