@@ -361,7 +361,15 @@ mod tests {
         fs::write(state.join("unlisted.img"), "data").unwrap();
         let list = format!("{}\n{}\n", state.join("demo.img").display(), elsewhere.display());
         fs::write(state.join("backing-files"), list).unwrap();
+        let records =
+            ["idempotency-keys.jsonl", "idempotency-keys.new", "mount-references.jsonl", "mount-references.new"];
+        for name in records {
+            fs::write(state.join(name), "{}\n").unwrap();
+        }
         let said = purge();
+        for name in records {
+            assert!(!state.join(name).exists() && !said.contains(name), "{name}: {said}");
+        }
         for file in [state.join("demo.img"), state.join("unlisted.img"), elsewhere.clone(), state.join("backing-files")]
         {
             assert!(file.exists(), "{} is gone", file.display());
