@@ -315,6 +315,14 @@ mod tests {
     }
 
     #[test]
+    fn a_systemd_that_does_not_know_what_the_units_say_is_not_beside_it() {
+        let service = fs::read_to_string(workspace().join("systemd/volumed.service")).unwrap();
+        let control = fs::read_to_string(workspace().join("packaging/debian/control.in")).unwrap();
+        assert!(service.lines().any(|line| line.starts_with("RestartSteps=")), "since systemd 254");
+        assert!(control.lines().any(|line| line == "Breaks: systemd (<< 254~)"), "{control}");
+    }
+
+    #[test]
     fn maintainer_scripts_are_whole_and_the_shell_reads_them_with_and_without_units() {
         let some = Units {
             enabled: vec!["volumed.service".into(), "volumed.socket".into()],
@@ -353,7 +361,15 @@ mod tests {
         fs::write(state.join("unlisted.img"), "data").unwrap();
         let list = format!("{}\n{}\n", state.join("demo.img").display(), elsewhere.display());
         fs::write(state.join("backing-files"), list).unwrap();
+        let records =
+            ["idempotency-keys.jsonl", "idempotency-keys.new", "mount-references.jsonl", "mount-references.new"];
+        for name in records {
+            fs::write(state.join(name), "{}\n").unwrap();
+        }
         let said = purge();
+        for name in records {
+            assert!(!state.join(name).exists() && !said.contains(name), "{name}: {said}");
+        }
         for file in [state.join("demo.img"), state.join("unlisted.img"), elsewhere.clone(), state.join("backing-files")]
         {
             assert!(file.exists(), "{} is gone", file.display());

@@ -13,8 +13,8 @@ use vol_format::label::Label;
 use vol_types::{PvId, VgId, VgState};
 
 use crate::engine::Engine;
-use crate::host::{DiskNews, HostErrorKind, HostMut};
-use crate::scan::{Labelled, Looked};
+use crate::host::{DiskNews, HostError, HostErrorKind, HostMut};
+use crate::scan::{Labelled, Looked, busy_message};
 use crate::vg::{OpenVg, Problem};
 
 /// What was seen of the machine's disks when they were last looked at.
@@ -32,7 +32,12 @@ pub(crate) struct Sightings {
     tried: BTreeMap<PvId, DiskIdentity>,
     /// What kept a VG from being completed.
     problems: BTreeMap<VgId, Vec<Problem>>,
+    /// How often in a row a VG was not completed because a disk in use could not be read.
+    unread: BTreeMap<VgId, u32>,
 }
+
+/// So often a VG waits for a disk in use that answers with errors; what returned is taken up without that one then, as at a start.
+const UNREAD_MAX: u32 = 20;
 
 /// What a look at disks came to.
 #[derive(Default)]
@@ -215,19 +220,34 @@ impl<H: HostMut> Engine<H> {
     /// Opens a VG anew with disks that came back.
     fn complete(&self, id: VgId, mut disks: Vec<Labelled>) -> Completed {
         let Some(old) = self.vgs().into_iter().find(|vg| vg.id == id) else { return Completed::Gone };
+        if self.is_filling_in(&old) {
+            self.forget_sighting(id, &old);
+            return Completed::Busy;
+        }
         let mut problems = Vec::new();
         for (pv, node) in &old.view().nodes {
             match self.look_at(node, &mut problems) {
                 Ok(Looked { labelled: Some(disk), .. }) if disk.label.vg == id => disks.push(disk),
                 Ok(_) => tracing::warn!(%pv, node = %node.display(), "its label is gone"),
+                // Opened anew without it, the VG would be without a disk that it has, until a person looks.
+                Err(error) if self.waits_for_unread(id, &error) => {
+                    tracing::debug!(%pv, node = %node.display(), %error, "it cannot be read; what came back is taken up later");
+                    self.forget_sighting(id, &old);
+                    return Completed::Busy;
+                }
                 Err(error) => tracing::warn!(%pv, node = %node.display(), %error, "it cannot be read"),
             }
         }
+        self.sightings().unread.remove(&id);
         self.open_group(id, disks, &mut problems);
         if problems.iter().any(|problem| problem.code == "vg-busy") {
             self.forget_sighting(id, &old);
             return Completed::Busy;
         }
+        // What a scan told of it is over.
+        let name = old.read(|catalog| catalog.vg().name.to_string());
+        let told = |problem: &Problem| problem.code == "vg-busy" && problem.message == busy_message(&name);
+        self.scan_problems.write().unwrap_or_else(PoisonError::into_inner).retain(|problem| !told(problem));
         let mut sightings = self.sightings();
         if problems.is_empty() {
             sightings.problems.remove(&id);
@@ -236,6 +256,15 @@ impl<H: HostMut> Engine<H> {
             sightings.problems.insert(id, problems);
         }
         Completed::Yes
+    }
+
+    /// Whether a VG that a disk came back to is to wait because of this error on one in use. A medium that is broken is not waited for
+    /// without end; that the daemon is short of something, say descriptors, says nothing of the disk.
+    fn waits_for_unread(&self, id: VgId, error: &HostError) -> bool {
+        let mut sightings = self.sightings();
+        let times = sightings.unread.entry(id).or_default();
+        *times += u32::from(!matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Other));
+        *times < UNREAD_MAX
     }
 
     /// The disks that a VG waits for are looked at again, as if for the first time.
@@ -264,12 +293,13 @@ impl<H: HostMut> Engine<H> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All disks were looked at.
-    pub(crate) fn saw_all(&self, disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>) {
+    /// All disks were looked at; `busy` are those of VGs that could not be opened anew then.
+    pub(crate) fn saw_all(&self, disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>, mut busy: BTreeSet<PathBuf>) {
         let names = self.host().device_names().unwrap_or_default();
         let mut sightings = self.sightings();
         // Those that somebody was in the way of are tried again.
-        let later = std::mem::take(&mut sightings.later);
+        busy.append(&mut sightings.later);
+        let later = busy;
         *sightings = Sightings { names, disks, later, ..Sightings::default() };
     }
 

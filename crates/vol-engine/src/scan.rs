@@ -1,6 +1,6 @@
 //! Finding volume groups: attach the backing files, read the labels of all disks, open what belongs together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -35,6 +35,11 @@ pub(crate) struct Looked {
     /// What it was when it was looked at.
     pub identity: DiskIdentity,
     pub labelled: Option<Labelled>,
+}
+
+/// What the problem `vg-busy` of a VG says.
+pub(crate) fn busy_message(vg: &str) -> String {
+    format!("volume group {vg} is being changed and was not looked at anew")
 }
 
 /// A loop device that a scan made.
@@ -83,12 +88,18 @@ impl<H: HostMut> Engine<H> {
         }
         self.settle_files(more_files, attached, unusable, &labelled_nodes, &mut problems, &mut failed);
         let seen: Vec<_> = groups.values().flatten().map(strange::Seen::of).collect();
+        let mut later = BTreeSet::new();
         for (id, disks) in groups {
             if self.needs_opening(id) {
+                let nodes: Vec<_> = disks.iter().map(|disk| disk.info.node.clone()).collect();
+                let before = problems.len();
                 self.open_group(id, disks, &mut problems);
+                if problems.iter().skip(before).any(|problem| problem.code == "vg-busy") {
+                    later.extend(nodes);
+                }
             }
         }
-        self.saw_all(looked);
+        self.saw_all(looked, later);
         self.forget_taken_away(&seen);
         self.tell_strange(seen, &mut problems);
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
@@ -240,11 +251,13 @@ impl<H: HostMut> Engine<H> {
             tracing::error!(vg = name, "{message}");
             problems.push(Problem { code, message, hint: hint.to_owned(), subject: None });
         };
-        if matches!(old_session, Some(None)) || old.as_ref().is_some_and(|vg| vg.nobody_at_work().is_err()) {
+        // Who fills a volume has the old session to note how far it is; closed, it would give the volume up.
+        let at_work = |vg: &Arc<OpenVg>| vg.nobody_at_work().is_err() || self.is_filling_in(vg);
+        if matches!(old_session, Some(None)) || old.as_ref().is_some_and(at_work) {
             complain(
                 "vg-busy",
-                format!("volume group {name} is being changed and was not looked at anew"),
-                "run `volctl pv scan` again when that is done",
+                busy_message(&name),
+                "its disks are looked at again by themselves when that is done; `volctl pv scan` looks at once",
             );
             return;
         }

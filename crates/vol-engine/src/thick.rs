@@ -343,6 +343,12 @@ impl<H: HostMut> Engine<H> {
         self.fills.under_way().contains_key(&id)
     }
 
+    /// Whether somebody fills a volume of this VG now.
+    pub(crate) fn is_filling_in(&self, vg: &OpenVg) -> bool {
+        let under_way: Vec<VolumeId> = self.fills.under_way().keys().copied().collect();
+        vg.read(|catalog| under_way.iter().any(|id| catalog.volume(*id).is_some()))
+    }
+
     /// How far a volume is filled that somebody fills now.
     pub fn filling(&self, id: VolumeId) -> Option<Fill> {
         self.fills.under_way().get(&id).copied().flatten()

@@ -282,14 +282,19 @@ impl Front {
         status.metrics_listen = metrics.listen;
         let settings = self.settings.get();
         status.restart_needed = settings.map(|settings| settings.restart_needed()).unwrap_or_default();
-        let of_runtimes = self.runtime_problems.get().cloned().unwrap_or_default();
-        for problem in
-            metrics.problem.into_iter().chain(settings.and_then(|settings| settings.problem())).chain(of_runtimes)
-        {
+        for problem in self.problems() {
             status.problems.push(problem);
             status.health = status.health.max(Health::Degraded);
         }
         status
+    }
+
+    /// Those of the server itself, of which the backend knows nothing.
+    fn problems(&self) -> Vec<Problem> {
+        let listening = self.metrics.get().and_then(|metrics| metrics.problem.clone());
+        let settings = self.settings.get().and_then(|settings| settings.problem());
+        let of_runtimes = self.runtime_problems.get().cloned().unwrap_or_default();
+        listening.into_iter().chain(settings).chain(of_runtimes).collect()
     }
 
     /// What the server knows of the machine, with what the backend has `seen`.
@@ -323,6 +328,9 @@ impl Source for Front {
         page.flag(Id::BuildInfo, &[env!("CARGO_PKG_VERSION")], true);
         page.count(Id::ChangesRunning, &[], self.running_changes() as u64);
         page.count(Id::ChangesWaiting, &[], self.waiting.load(Ordering::Relaxed) as u64);
+        for problem in self.problems() {
+            page.count(Id::Problems, &["", &problem.code], 1);
+        }
         self.events.write(page);
         if let Some(took) = self.ready_after.get() {
             page.put(Id::StartSeconds, &[], took.as_secs_f64());

@@ -66,6 +66,11 @@ impl Client {
             let frame = frame.map_err(|error| self.protocol(error.to_string()))?;
             text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             if !status.is_success() {
+                if text.len() > LINE_MAX_BYTES {
+                    return Err(
+                        self.protocol(format!("HTTP status {status} with a body of more than {LINE_MAX_BYTES} bytes"))
+                    );
+                }
                 continue;
             }
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
@@ -85,5 +90,33 @@ impl Client {
             Ok(answer) => Err(answer.error.into()),
             Err(_) => Err(self.protocol(format!("HTTP status {status} without an error body"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_answer_without_an_end_is_not_collected() {
+        let path = std::env::temp_dir().join(format!("volumed-events-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let daemon = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 99999999999\r\n\r\n").await.unwrap();
+            let mut sent = 0;
+            while sent < 64 << 20 && stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {
+                sent += 1 << 16;
+            }
+            sent
+        });
+        let error = Client::new(&path).events(None, false, |_| ControlFlow::Continue(())).await.unwrap_err();
+        assert!(error.to_string().contains("500") && error.to_string().contains("more than"), "{error}");
+        assert!(daemon.await.unwrap() < 16 << 20, "all of it was read");
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vol_engine::host::DiskNews;
 use vol_engine::{Engine, EngineError};
-use vol_sim::{CrashMode, Fault, SimDisk, SimHost};
+use vol_sim::{CrashMode, Fault, ReadFault, SimDisk, SimHost};
 use vol_types::*;
 
 use super::bench::*;
@@ -248,6 +248,42 @@ fn f5_a_copy_of_a_disk_that_is_plugged_in_is_told_of_and_not_used() {
 }
 
 #[test]
+fn a_disk_in_use_that_cannot_be_read_when_another_comes_back_is_not_taken_for_missing() {
+    let (host, engine) = in_use();
+    host.remove_disk("/dev/sda");
+    follow(&host, &engine);
+    assert_eq!(engine.vgs()[0].view().copies, (2, 3));
+    host.fail_reads("/dev/sdb", Some(ReadFault::Error));
+    host.reattach("/dev/sda");
+    for _ in 0..4 {
+        assert!(!engine.follow(&host.disk_news()), "it is to be asked again");
+        let view = engine.vgs()[0].view();
+        assert_eq!((view.copies, view.missing.len()), ((2, 3), 1), "{:?}", codes(&engine));
+        assert!(!codes(&engine).contains(&"metadata-frozen"), "{:?}", codes(&engine));
+    }
+    host.fail_reads("/dev/sdb", None);
+    follow(&host, &engine);
+    assert_eq!(codes(&engine), Vec::<&str>::new());
+    assert_eq!(engine.vgs()[0].view().copies, (3, 3));
+    Op::CreateRaw.run(&engine).unwrap();
+    sound(&host, &engine, "after a disk could not be read for a while");
+}
+
+#[test]
+fn a_disk_in_use_that_stays_unreadable_does_not_keep_others_out_for_ever() {
+    let (host, engine) = in_use();
+    host.remove_disk("/dev/sda");
+    follow(&host, &engine);
+    host.fail_reads("/dev/sdb", Some(ReadFault::Error));
+    host.reattach("/dev/sda");
+    let tries = (0..100).position(|_| engine.follow(&host.disk_news()));
+    assert!(tries.is_some_and(|tries| tries > 4), "{tries:?}");
+    let view = engine.vgs()[0].view();
+    let nodes: Vec<_> = view.nodes.iter().map(|(_, node)| node.as_path()).collect();
+    assert!(nodes.contains(&Path::new("/dev/sda")), "{nodes:?}");
+}
+
+#[test]
 fn a_disk_that_took_the_name_of_another_is_not_taken_for_it() {
     let (host, engine) = in_use();
     let before = engine.vgs()[0].view().nodes.len();
@@ -377,4 +413,38 @@ fn a_change_under_way_does_not_keep_readers_from_seeing_that_a_disk_is_gone() {
     follow(&host, &engine);
     assert!(!codes(&engine).contains(&"pv-missing"), "{:?}", codes(&engine));
     sound_or_waiting(&host, &engine, "lost in the middle of a change");
+}
+
+#[test]
+fn a_volume_that_is_wiped_is_made_to_its_end_when_another_disk_of_its_group_comes_back() {
+    for by_scan in [false, true] {
+        let (host, engine) = with_pool("1G");
+        let disk = disks(&engine).1.expect("a disk that the pool does not stand on");
+        let name_of = |pv: &Pv| vol_engine::PvName::Path(pv.path_hint.clone().into());
+        let others =
+            engine.vgs()[0].read(|catalog| catalog.pvs().filter(|pv| pv.path_hint != disk).map(name_of).collect());
+        let place = vol_engine::PlaceOn { on: others, ..vol_engine::PlaceOn::default() };
+        let request = vol_engine::CreateThick { place, ..thick_request("log", 1) };
+        host.remove_disk(&disk);
+        follow(&host, &engine);
+        let hold = host.hold(vol_sim::EffectKind::WipeSlice, "");
+        std::thread::scope(|scope| {
+            let wipe = scope.spawn(|| engine.create_thick(&request, false));
+            hold.until(1);
+            host.reattach(&disk);
+            if by_scan {
+                engine.scan(&[], false).unwrap();
+                assert_eq!(codes(&engine), ["pv-missing", "vg-busy"]);
+            }
+            for _ in 0..3 {
+                assert!(!engine.follow(&host.disk_news()), "it is to be asked again");
+            }
+            drop(hold);
+            wipe.join().unwrap().unwrap_or_else(|error| panic!("by_scan {by_scan}: {error}"));
+        });
+        follow(&host, &engine);
+        assert_eq!(codes(&engine), Vec::<&str>::new());
+        assert_eq!(engine.vgs()[0].view().copies, (3, 3));
+        sound(&host, &engine, "after a wipe in whose middle a disk came back");
+    }
 }

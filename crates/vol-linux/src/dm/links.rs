@@ -54,6 +54,13 @@ impl Links {
         written.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
+    /// As [`Links::set`], and tells udev to look again. If it could not be told there is no file: with one, the link would be taken for
+    /// made, and not be tried again.
+    pub(crate) fn set_and_tell(&self, uuid: &str, link: &str, tell: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.set(uuid, link)?;
+        tell().inspect_err(|_| self.forget(uuid))
+    }
+
     /// The device is gone.
     pub(crate) fn forget(&self, uuid: &str) {
         if let Some(file) = self.file(uuid)
@@ -95,6 +102,17 @@ mod tests {
         assert_eq!(links.of(UUID).as_deref(), Some("data/pg.2@s-1"));
         links.forget(UUID);
         assert_eq!(fs::read_dir(&links.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_that_udev_could_not_be_told_of_is_not_taken_for_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let links = Links { dir: dir.path().to_owned() };
+        links.set(UUID, "data/old").unwrap();
+        links.set_and_tell(UUID, "data/pg", || Err(io::ErrorKind::OutOfMemory.into())).unwrap_err();
+        assert_eq!(links.of(UUID), None);
+        links.set_and_tell(UUID, "data/pg", || Ok(())).unwrap();
+        assert_eq!(links.of(UUID).as_deref(), Some("data/pg"));
     }
 
     #[test]

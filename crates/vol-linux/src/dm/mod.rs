@@ -241,9 +241,9 @@ impl Dm {
         }
         let what = format!("link /dev/volumed/{link} to dm device {uuid}");
         let dev = self.present(uuid)?.dev;
-        self.links.set(uuid, link).map_err(|e| error::io(&*what, &e))?;
         // udev looks again at what changed, whoever says so.
-        std::fs::write(format!("/sys/dev/block/{dev}/uevent"), "change").map_err(|e| error::io(what, &e))
+        let tell = || std::fs::write(format!("/sys/dev/block/{dev}/uevent"), "change");
+        self.links.set_and_tell(uuid, link, tell).map_err(|e| error::io(what, &e))
     }
 
     fn load(&self, what: &str, uuid: &DmUuid, table: &[KernelLine], read_only: bool) -> HostResult<()> {

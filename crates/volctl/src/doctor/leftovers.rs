@@ -9,6 +9,14 @@ use super::Machine;
 /// Every dm uuid of volumed begins with this.
 const UUID_PREFIX: &str = "VOLUMED-";
 const STATE: &str = "/var/lib/volumed";
+/// What the daemon writes down in it: none of these holds volumes.
+const RECORDS: [&str; 5] = [
+    "backing-files",
+    "idempotency-keys.jsonl",
+    "idempotency-keys.new",
+    "mount-references.jsonl",
+    "mount-references.new",
+];
 
 /// Device-mapper devices of ours, seen without the daemon: which of them a volume group knows nobody can say then.
 pub fn devices(machine: &Machine) -> Vec<Finding> {
@@ -106,7 +114,7 @@ pub fn files(machine: &Machine) -> Vec<Finding> {
     for name in machine.names(STATE) {
         let path = format!("{STATE}/{name}");
         let is_file = fs::symlink_metadata(machine.at(&path)).is_ok_and(|found| found.is_file());
-        if is_file && name != "backing-files" && !name.starts_with('.') && !listed.contains(&path.as_str()) {
+        if is_file && !RECORDS.contains(&name.as_str()) && !name.starts_with('.') && !listed.contains(&path.as_str()) {
             all.push(Finding::new(
                 "files_unused",
                 Level::Note,

@@ -225,6 +225,10 @@ fn backing_files_that_are_gone_and_files_that_nobody_uses_are_told() {
     fake.file("/var/lib/volumed/backing-files", "/var/lib/volumed/a.img\n/srv/b.img\n");
     fake.file("/var/lib/volumed/a.img", "data");
     fake.file("/srv/b.img", "data");
+    // What the daemon remembers beside them is no volume's.
+    for name in ["idempotency-keys.jsonl", "idempotency-keys.new", "mount-references.jsonl", "mount-references.new"] {
+        fake.file(&format!("/var/lib/volumed/{name}"), "{}");
+    }
     assert_eq!(bad(leftovers::files(&fake.machine)), []);
     fake.gone("/srv/b.img");
     assert_eq!(bad(leftovers::files(&fake.machine)), one("files_missing", Level::Problem));

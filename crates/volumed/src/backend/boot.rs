@@ -213,27 +213,31 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     /// Those that were to be attached, could not be, and are not yet.
     pub(super) fn boot_problems(&self) -> Vec<Problem> {
-        let lines = self.not_attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lines = lines.into_iter().filter(|line| !self.is_active(line));
-        lines
-            .filter_map(|line| {
-                Some(Problem {
-                    code: "not-attached",
-                    message: line.trouble()?,
-                    hint: "a volume that waits for a disk is attached when the disk comes, others by `volctl pv scan`; see not_attached in \
-                           docs/troubleshooting.md"
-                        .to_owned(),
-                    subject: None,
-                })
-            })
-            .collect()
+        problems(&self.engine, &self.not_attached)
     }
+}
 
-    fn is_active(&self, line: &Line) -> bool {
-        let (Ok(vg), Some(name)) = (self.engine.vg(&line.vg), &line.name) else { return false };
-        let id = vg.read(|catalog| catalog.volume_named(name).map(|volume| volume.id));
-        id.is_some_and(|id| vg.view().kernel.dm.contains_key(&Device::Volume(id)))
-    }
+pub(super) fn problems<H: HostMut>(engine: &Engine<H>, not_attached: &NotAttached) -> Vec<Problem> {
+    let lines = not_attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let lines = lines.into_iter().filter(|line| !is_active(engine, line));
+    lines
+        .filter_map(|line| {
+            Some(Problem {
+                code: "not-attached",
+                message: line.trouble()?,
+                hint: "a volume that waits for a disk is attached when the disk comes, others by `volctl pv scan`; see not_attached in \
+                       docs/troubleshooting.md"
+                    .to_owned(),
+                subject: None,
+            })
+        })
+        .collect()
+}
+
+fn is_active<H: HostMut>(engine: &Engine<H>, line: &Line) -> bool {
+    let (Ok(vg), Some(name)) = (engine.vg(&line.vg), &line.name) else { return false };
+    let id = vg.read(|catalog| catalog.volume_named(name).map(|volume| volume.id));
+    id.is_some_and(|id| vg.view().kernel.dm.contains_key(&Device::Volume(id)))
 }
 
 pub(super) type NotAttached = Arc<std::sync::Mutex<Vec<Line>>>;

@@ -7,6 +7,7 @@ use vol_engine::host::HostMut;
 use vol_engine::{Done, Engine, Job, JobId, JobState, News};
 use vol_types::ObjectKey;
 
+use super::boot::{self, NotAttached};
 use super::change::plan;
 use super::error::{from_engine, from_refusal};
 use super::{EngineBackend, Facts};
@@ -71,7 +72,12 @@ pub fn listen<H: HostMut + 'static>(engine: &Engine<H>, listener: Arc<dyn Listen
 }
 
 /// All problems that there are now.
-pub fn problems<H: HostMut>(engine: &Engine<H>, facts: &Facts, references: &References) -> Vec<Standing> {
+pub fn problems<H: HostMut>(
+    engine: &Engine<H>,
+    facts: &Facts,
+    references: &References,
+    not_attached: &NotAttached,
+) -> Vec<Standing> {
     let unwritten = references.problem();
     let machine = facts.problems.iter().chain(&unwritten).map(|problem| Standing {
         key: problem.code.clone(),
@@ -109,7 +115,7 @@ pub fn problems<H: HostMut>(engine: &Engine<H>, facts: &Facts, references: &Refe
             }
         });
     }
-    all.extend(engine.scan_problems().iter().map(|found| Standing {
+    all.extend(engine.scan_problems().iter().chain(&boot::problems(engine, not_attached)).map(|found| Standing {
         key: format!("{} {}", found.code, found.message),
         object: None,
         problem: on_wire(found, found.message.clone()),

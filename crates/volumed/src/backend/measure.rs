@@ -43,7 +43,8 @@ pub fn write<H: HostMut + 'static>(backend: &EngineBackend<H>, page: &mut Page) 
     let mut problems: BTreeMap<String, u64> = BTreeMap::new();
     let of_machine = backend.facts.problems.iter().map(|problem| problem.code.clone());
     let of_machine = of_machine.chain(backend.references.problem().map(|problem| problem.code));
-    for code in of_machine.chain(engine.scan_problems().iter().map(|problem| problem.code.replace('-', "_"))) {
+    let of_disks = engine.scan_problems().into_iter().chain(backend.boot_problems());
+    for code in of_machine.chain(of_disks.map(|problem| problem.code.replace('-', "_"))) {
         *problems.entry(code).or_default() += 1;
     }
     for (code, count) in problems {

@@ -163,7 +163,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Starts the slow timer that refreshes what readers see.
     pub fn start_refreshing(&self) -> std::io::Result<()> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
-        let (facts, listener, references) = (self.facts.clone(), self.listener.clone(), self.references.clone());
+        let (facts, listener) = (self.facts.clone(), self.listener.clone());
+        let (references, not_attached) = (self.references.clone(), self.not_attached.clone());
         process.look();
         let burst = Mutex::new(Burst::default());
         let work = move |_: &dyn Fn() -> bool| {
@@ -180,7 +181,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 fill.poke();
             }
             if let Some(listener) = listener.get() {
-                listener.problems(jobs::problems(&engine, &facts, &references));
+                listener.problems(jobs::problems(&engine, &facts, &references, &not_attached));
             }
             Some(REFRESH_EVERY)
         };
@@ -303,6 +304,11 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             return Err(dead("maintain"));
         }
         drop(maintainer);
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if watcher.as_ref().is_some_and(watch::Watcher::has_ended) {
+            return Err(dead("disks"));
+        }
+        drop(watcher);
         let others = self.facts.problems.len() + self.engine.scan_problems().len() + self.boot_problems().len();
         let mut summary = Summary { problems: others as u64, ..Summary::default() };
         for vg in self.engine.vgs() {
@@ -614,7 +620,7 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
     fn listen(&self, listener: Arc<dyn Listener>) {
         jobs::listen(&self.engine, listener.clone());
-        listener.problems(jobs::problems(&self.engine, &self.facts, &self.references));
+        listener.problems(jobs::problems(&self.engine, &self.facts, &self.references, &self.not_attached));
         let _ = self.listener.set(listener);
     }
 

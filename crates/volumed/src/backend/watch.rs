@@ -24,6 +24,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    /// Whether its thread is no more, which it never should be before [`Watcher::stop`].
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.events.wake();

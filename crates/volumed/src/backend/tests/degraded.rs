@@ -71,6 +71,34 @@ fn a_disk_that_goes_and_comes_is_followed_without_a_request() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "its wait is ended");
 }
 
+/// What fails when it is asked what became of disks.
+struct Fails;
+
+impl vol_engine::host::DiskEvents for Fails {
+    fn wait(&self, _: std::time::Duration) -> vol_engine::host::DiskNews {
+        panic!("of the thread that watches disks, on purpose")
+    }
+    fn wake(&self) {}
+}
+
+#[test]
+fn a_daemon_whose_watch_over_disks_has_failed_is_not_alive() {
+    let (_, backend) = furnished();
+    backend.start_watching_disks(backend.engine.host().disk_events().unwrap()).unwrap();
+    backend.alive().unwrap();
+    backend.stop();
+    backend.start_watching_disks(std::sync::Arc::new(Fails)).unwrap();
+    let begun = std::time::Instant::now();
+    let told = loop {
+        match backend.alive() {
+            Err(told) => break told,
+            Ok(_) => assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it is taken for alive"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    assert!(told.contains("\"disks\""), "{told}");
+}
+
 #[test]
 fn a_group_without_a_majority_of_its_metadata_has_failed_and_takes_no_change() {
     let (_, backend) = without_the_last_of(&["/dev/sda", "/dev/sdb"]);

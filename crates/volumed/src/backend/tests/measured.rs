@@ -175,6 +175,40 @@ fn a_missing_disk_and_a_pool_that_stopped_are_samples() {
     assert_eq!((gone("volumed_pv_present"), gone("volumed_pv_healthy")), (1, 1), "{}", page.0);
 }
 
+/// Keeps the problems that it was told of last.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<crate::api::Standing>>);
+
+impl crate::api::Listener for Told {
+    fn problems(&self, all: Vec<crate::api::Standing>) {
+        *self.0.lock().unwrap() = all;
+    }
+    fn job_begun(&self, _: vol_api::JobInfo) {}
+    fn job_ended(&self, _: vol_api::JobInfo) {}
+    fn pool_grown(&self, _: String, _: String) {}
+}
+
+#[test]
+fn problems_of_the_boot_and_of_the_server_are_samples_and_events_too() {
+    let (_, backend) = furnished();
+    let config = Config { activate_at_boot: vec!["data/gone".parse().unwrap()], ..Config::default() };
+    let list = crate::backend::boot::BootList::read(&config, std::path::Path::new("/nonexistent/fstab"));
+    let backend = backend.attaching(list);
+    backend.attach_at_boot();
+    let told = Arc::new(Told::default());
+    backend.listen(told.clone());
+    let codes: Vec<_> = told.0.lock().unwrap().iter().map(|one| one.problem.code.clone()).collect();
+    assert_eq!(codes, ["not_attached"]);
+    let front = served(backend);
+    let problem = vol_api::Problem { code: "metrics_unavailable".into(), message: String::new(), hint: String::new() };
+    front.set_metrics(crate::server::MetricsState { listen: None, problem: Some(problem) });
+    let page = Scraped::of(&front);
+    for code in ["not_attached", "metrics_unavailable"] {
+        let sample = format!("volumed_problems{{code=\"{code}\",vg=\"\"}}");
+        assert_eq!(page.get(&sample), Some(1.0), "{}", page.0);
+    }
+}
+
 #[test]
 fn commits_that_cannot_be_made_are_counted_and_the_group_is_frozen() {
     let (host, backend) = furnished();

@@ -12,7 +12,7 @@ use super::{KEPT_MAX, KEPT_SECONDS};
 
 /// In the state directory.
 const NAME: &str = "idempotency-keys.jsonl";
-/// A file that is longer, in bytes, is written anew.
+/// A file that is longer, in bytes, and twice as long as when it was last written anew, is written anew.
 const REWRITE_AT: u64 = 4 << 20;
 /// More is not read: it is not ours.
 const READ_MAX: u64 = 128 << 20;
@@ -36,6 +36,8 @@ pub struct File {
     path: PathBuf,
     open: Option<fs::File>,
     len: u64,
+    /// The length from which on it is written anew.
+    rewrite_at: u64,
     /// It has been said that it cannot be written.
     complained: bool,
 }
@@ -43,7 +45,7 @@ pub struct File {
 impl File {
     /// Reads what is there, and writes it anew; nothing is made before there is something to be written down. Whatever is wrong with it is said in the log, and is no more than that.
     pub fn open(dir: &Path, now: u64) -> (Self, Vec<Record>) {
-        let mut file = Self { path: dir.join(NAME), open: None, len: 0, complained: false };
+        let mut file = Self { path: dir.join(NAME), open: None, len: 0, rewrite_at: REWRITE_AT, complained: false };
         let records = match read(&file.path) {
             Ok(text) => {
                 let records = known(&text, now);
@@ -66,7 +68,7 @@ impl File {
         let written = open.write_all(&line).and_then(|()| if sync { open.sync_data() } else { Ok(()) });
         self.len = self.len.saturating_add(line.len() as u64);
         match written {
-            Ok(()) => self.len > REWRITE_AT,
+            Ok(()) => self.len > self.rewrite_at,
             Err(error) => {
                 self.complain(&error);
                 // Half a line may be there: the next write begins anew.
@@ -89,10 +91,17 @@ impl File {
             new.write_all(&bytes)?;
             new.sync_all()?;
             fs::rename(&temporary, &self.path)?;
+            // Or the lines that come are in a file that has no name after a power cut.
+            if let Some(dir) = self.path.parent() {
+                sync_directory(dir)?;
+            }
             OpenOptions::new().append(true).open(&self.path)
         };
         match written() {
-            Ok(open) => (self.open, self.len, self.complained) = (Some(open), bytes.len() as u64, false),
+            Ok(open) => {
+                (self.open, self.len, self.complained) = (Some(open), bytes.len() as u64, false);
+                self.rewrite_at = REWRITE_AT.max(self.len.saturating_mul(2));
+            }
             Err(error) => {
                 self.open = None;
                 let _ = fs::remove_file(&temporary);
@@ -107,6 +116,13 @@ impl File {
         }
         self.complained = true;
     }
+}
+
+/// Makes durable what a directory calls its files; and the directory's own name, in case that it was just made.
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()?;
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), |above| fs::File::open(above)?.sync_all())
 }
 
 fn line(record: &Record) -> Vec<u8> {
@@ -136,4 +152,35 @@ fn known(text: &str, now: u64) -> Vec<Record> {
     all.sort_by_key(|one| std::cmp::Reverse(one.begun));
     all.truncate(KEPT_MAX);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_file_is_written_anew_when_it_has_doubled_not_with_each_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, none) = File::open(dir.path(), 0);
+        assert!(none.is_empty());
+        let record = |number: u32| Record {
+            uid: 0,
+            key: number.to_string(),
+            fingerprint: "f".to_owned(),
+            what: String::new(),
+            object: None,
+            begun: 1,
+            answer: Some("x".repeat(1 << 20)),
+        };
+        assert!(file.append(&record(0), true), "there is no file yet");
+        let kept: Vec<_> = (0..6).map(record).collect();
+        file.rewrite(&kept);
+        let until = (0..20).position(|number| file.append(&record(10 + number), false));
+        assert_eq!(until, Some(5), "twice as long with the sixth line");
+        file.rewrite(&kept[..1]);
+        let until = (0..20).position(|number| file.append(&record(10 + number), false));
+        assert_eq!(until, Some(2), "a short one is left alone up to four MiB");
+        let (_, read) = File::open(dir.path(), 1);
+        assert_eq!(read.len(), 4);
+    }
 }
