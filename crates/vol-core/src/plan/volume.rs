@@ -126,8 +126,9 @@ pub(super) fn format(volume: &Volume, table: Table, fs: FsKind, uuid: [u8; 16], 
     if !root.is_usual() {
         plan.push(Action::PrepareRoot { volume: volume.id, fs, root });
     }
-    // Down before the commit: an unpublished volume costs the kernel nothing, and a failure here is still a failed creation.
-    plan.push(Action::RemoveDm { device });
+    // Down before the commit: an unpublished volume costs the kernel nothing. Where udev still looks at it, or a mount of it lives on for a
+    // moment in some other mount namespace, it stays active until it is unmounted for the next time: it is complete all the same.
+    plan.push(Action::ReleaseDm { device });
     let done = Volume { state: VolumeState::Ready, content: Content::Formatted { fs, uuid }, ..volume.clone() };
     plan.commit(vec![Change::Put(Object::Volume(done))]);
     plan.steps

@@ -31,7 +31,7 @@ fn a_volume_is_made_intent_first_and_formatted_only_from_its_record() {
             format!("activate volumed-{id} (thin 1, 20971520 sectors)"),
             "run mkfs.ext4".to_owned(),
             "check that just this ext4 is found".to_owned(),
-            format!("deactivate volumed-{id}"),
+            format!("deactivate volumed-{id}, unless somebody else has it open"),
             "commit: volume pg ready, formatted ext4".to_owned(),
         ]
     );
