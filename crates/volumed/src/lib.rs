@@ -28,3 +28,4 @@ pub mod runtimes;
 pub mod server;
 pub mod settings;
 pub mod socket;
+mod state_file;

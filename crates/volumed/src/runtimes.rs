@@ -7,6 +7,9 @@
 use vol_api::ApiError;
 use vol_docker::Runtime;
 
+/// Below the run directory: where volumes are mounted for engines, as `RUNTIME/VOLUME-ID`.
+pub const MOUNTS: &str = "mounts";
+
 mod desk;
 mod making;
 pub mod references;

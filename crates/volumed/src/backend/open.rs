@@ -53,7 +53,7 @@ pub fn open<H: HostMut + 'static>(
         .keeping_deleted(config.undelete_window.0)
         .measuring_volumes(config.volume_metrics)
         .attaching(at_boot)
-        .counting(references, config.run_dir.join("mounts"))
+        .counting(references, config.run_dir.join(crate::runtimes::MOUNTS))
         .holding(only);
     backend.attach_at_boot();
     backend.start_refreshing().context("the refreshing thread")?;

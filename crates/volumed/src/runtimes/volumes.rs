@@ -33,7 +33,7 @@ pub struct Shared {
 impl Shared {
     /// With mount points below `run_dir`, which users of this machine cannot look into: what is in a volume is for its containers.
     pub fn new(run_dir: &Path) -> Self {
-        let mounts = run_dir.join("mounts");
+        let mounts = run_dir.join(super::MOUNTS);
         // Podman of a user without rights has to get through, to a directory whose name is not told.
         let docker = (mounts.join(Runtime::Docker.name()), 0o700);
         let podman = (mounts.join(Runtime::Podman.name()), 0o711);
@@ -254,10 +254,7 @@ impl Volumes for EngineVolumes {
                 .with_hint(format!("volctl volume unprotect {path} takes the protection away")));
         }
         // The engine asks only when it knows of no container that uses it: references that are left were left by a crash.
-        let references = self.backend.references();
-        for one in references.of_volume(id).iter().filter(|one| one.runtime == self.runtime) {
-            references.forget_one(self.runtime, id, &one.id);
-        }
+        self.backend.references().forget_of(self.runtime, id);
         let unmounted = self.unmount_unneeded(&info, id);
         if others || keep {
             return self.take_label_off(&info).map(|()| true);

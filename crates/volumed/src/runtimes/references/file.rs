@@ -1,11 +1,12 @@
 //! The file that keeps mount references over a restart: a line for each change; the last one about an id counts.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use vol_docker::refs::{Record, Refs};
+
+use crate::state_file;
 
 /// In the state directory.
 const NAME: &str = "mount-references.jsonl";
@@ -29,7 +30,7 @@ impl File {
     pub fn open(dir: &Path, boot_id: &str) -> (Self, Refs) {
         let path = dir.join(NAME);
         let mut file = Self { path, open: None, len: 0, rewrite_at: REWRITE_AT, trouble: None };
-        let refs = match read(&file.path) {
+        let refs = match state_file::read(&file.path, READ_MAX) {
             Ok(text) => {
                 let loaded = Refs::load(text.lines(), boot_id);
                 for one in &loaded.unreadable {
@@ -76,20 +77,9 @@ impl File {
     }
 
     fn rewrite(&mut self, refs: &Refs) {
-        let temporary = self.path.with_extension("new");
         let text: String = refs.records().map(|record| record.line()).collect();
-        let written = || -> io::Result<fs::File> {
-            if let Some(dir) = self.path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            }
-            // Ids are for root alone: who knows one could unmount.
-            let mut new = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            new.write_all(text.as_bytes())?;
-            new.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            OpenOptions::new().append(true).open(&self.path)
-        };
-        match written() {
+        // Ids are for root alone: who knows one could unmount. What it is called need not outlive a power cut: the ids do not.
+        match state_file::replace(&self.path, text.as_bytes(), false) {
             Ok(open) => {
                 if self.trouble.take().is_some() {
                     tracing::info!(path = %self.path.display(), "mount references are written down again");
@@ -100,7 +90,6 @@ impl File {
             }
             Err(error) => {
                 self.open = None;
-                let _ = fs::remove_file(&temporary);
                 // What it says is no longer so: rather nothing than references that are none any more.
                 let _ = fs::remove_file(&self.path);
                 if self.trouble.replace(error.to_string()).is_none() {
@@ -109,10 +98,4 @@ impl File {
             }
         }
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(READ_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -1,14 +1,14 @@
 //! The file that keeps keys over a restart: a line of JSON for each beginning and each end; the last line about a key counts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{KEPT_MAX, KEPT_SECONDS};
+use crate::state_file;
 
 /// In the state directory.
 const NAME: &str = "idempotency-keys.jsonl";
@@ -46,7 +46,7 @@ impl File {
     /// Reads what is there, and writes it anew; nothing is made before there is something to be written down. Whatever is wrong with it is said in the log, and is no more than that.
     pub fn open(dir: &Path, now: u64) -> (Self, Vec<Record>) {
         let mut file = Self { path: dir.join(NAME), open: None, len: 0, rewrite_at: REWRITE_AT, complained: false };
-        let records = match read(&file.path) {
+        let records = match state_file::read(&file.path, READ_MAX) {
             Ok(text) => {
                 let records = known(&text, now);
                 file.rewrite(&records);
@@ -80,31 +80,15 @@ impl File {
 
     /// Replaces the file by these lines.
     pub fn rewrite(&mut self, records: &[Record]) {
-        let temporary = self.path.with_extension("new");
         let bytes: Vec<u8> = records.iter().flat_map(line).collect();
-        let written = || -> io::Result<fs::File> {
-            if let Some(dir) = self.path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            }
-            // Answers tell of volumes: for root alone.
-            let mut new = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            new.write_all(&bytes)?;
-            new.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            // Or the lines that come are in a file that has no name after a power cut.
-            if let Some(dir) = self.path.parent() {
-                sync_directory(dir)?;
-            }
-            OpenOptions::new().append(true).open(&self.path)
-        };
-        match written() {
+        // Answers tell of volumes: for root alone. With its name, or the lines that come are in a file that has none after a power cut.
+        match state_file::replace(&self.path, &bytes, true) {
             Ok(open) => {
                 (self.open, self.len, self.complained) = (Some(open), bytes.len() as u64, false);
                 self.rewrite_at = REWRITE_AT.max(self.len.saturating_mul(2));
             }
             Err(error) => {
                 self.open = None;
-                let _ = fs::remove_file(&temporary);
                 self.complain(&error);
             }
         }
@@ -118,23 +102,10 @@ impl File {
     }
 }
 
-/// Makes durable what a directory calls its files; and the directory's own name, in case that it was just made.
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    fs::File::open(dir)?.sync_all()?;
-    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-    above.map_or(Ok(()), |above| fs::File::open(above)?.sync_all())
-}
-
 fn line(record: &Record) -> Vec<u8> {
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     line.push(b'\n');
     line
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(READ_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What the lines come to. A line that is none, as the last one after a crash may be, is left out.
