@@ -342,6 +342,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     fn io_backend(&self) -> IoBackend {
         self.host.io_backend()
     }
+    fn processors(&self) -> usize {
+        self.host.processors()
+    }
     fn pause(&self, time: Duration) {
         self.host.pause(time);
     }

@@ -295,6 +295,8 @@ pub trait HostRead: Send + Sync {
     /// Changes with every boot (`/proc/sys/kernel/random/boot_id`).
     fn boot_id(&self) -> HostResult<String>;
     fn io_backend(&self) -> IoBackend;
+    /// How many processors this process may use; at least 1.
+    fn processors(&self) -> usize;
     /// Calls of device-mapper that this process made so far, by kind. Asks nobody.
     fn dm_calls(&self) -> Vec<(&'static str, u64)>;
     /// Lets time pass, for what goes away by itself.

@@ -12,6 +12,7 @@ mod clone;
 mod engine;
 mod error;
 pub mod exec;
+mod formats;
 mod fs;
 pub mod host;
 mod hotplug;

@@ -17,7 +17,7 @@ use vol_core::plan::thin::{self, Batch, ThinChange};
 use vol_core::plan::trash::Deletion;
 use vol_core::plan::volume::Created;
 use vol_core::plan::{Kernel, Plan, clone, pool, snapshot, volume};
-use vol_core::{Catalog, Refusal, Scope, VolumeName};
+use vol_core::{Action, Catalog, Refusal, Scope, VolumeName};
 use vol_types::{IntentId, ObjectKey, VolumeId, VolumeState, defect};
 
 use crate::engine::find_volume;
@@ -431,6 +431,10 @@ impl OpenVg {
     /// What follows on a transaction for one change alone; others go on meanwhile.
     fn go_on<H: HostMut + ?Sized>(&self, host: &H, request: Option<&ThinRequest>, then: Then) -> Answer {
         let claim = self.adopt(scope_of(&then));
+        // Before the session, which others need meanwhile.
+        let formats = then.plan.steps.iter().any(|step| matches!(step.action, Action::Mkfs { .. }));
+        let pool = self.read(|catalog| catalog.volume(then.volume).and_then(vol_types::Volume::pool)).filter(|_| formats);
+        let _formatting = pool.map(|pool| self.formats.begin(pool, host.processors()));
         let session = self.session();
         let (mut session, result) = self.run_apart(host, session, &then.plan, claim);
         let mut interest = self.read(|catalog| Interest::in_volumes(catalog, [then.volume]));

@@ -16,6 +16,7 @@ use crate::bell::Bell;
 use crate::claims::Claims;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
+use crate::formats::Formats;
 use crate::host::HostMut;
 use crate::lease::Leases;
 use crate::observe::Interest;
@@ -73,6 +74,7 @@ pub struct OpenVg {
     catalog: RwLock<Catalog>,
     session: Mutex<Session>,
     pub(crate) queue: Queue,
+    pub(crate) formats: Formats,
     bell: OnceLock<Arc<Bell>>,
     progress: OnceLock<Arc<Progress>>,
     view: RwLock<Arc<View>>,
@@ -103,6 +105,7 @@ impl OpenVg {
             catalog: RwLock::new(catalog),
             session: Mutex::new(session),
             queue: Queue::default(),
+            formats: Formats::default(),
             bell: OnceLock::new(),
             progress: OnceLock::new(),
             view: RwLock::default(),

@@ -121,6 +121,10 @@ impl HostRead for LinuxHost {
         self.backend.clone()
     }
 
+    fn processors(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     fn dm_calls(&self) -> Vec<(&'static str, u64)> {
         crate::dm::raw::count::all()
     }

@@ -56,6 +56,9 @@ impl HostRead for SimHost {
     fn io_backend(&self) -> IoBackend {
         IoBackend { name: "simulated".to_owned(), reason: None }
     }
+    fn processors(&self) -> usize {
+        4
+    }
 
     fn block_devices(&self) -> HostResult<Vec<PathBuf>> {
         let world = self.lock();

@@ -173,6 +173,39 @@ fn several_volumes_are_formatted_side_by_side() {
 }
 
 #[test]
+fn a_hundred_volumes_asked_for_at_once_are_on_record_while_a_few_of_them_are_formatted() {
+    let (host, engine) = &bench();
+    std::thread::scope(|scope| {
+        let hold = host.hold(EffectKind::Mkfs, "");
+        let all: Vec<_> = (0..100)
+            .map(|n| {
+                aside(scope, move || {
+                    let request = CreateVolume { size: Bytes::mib(64), ..small(&format!("v{n}"), Some(FsKind::Ext4)) };
+                    engine.create_volume(&request, false).map(changed)
+                })
+            })
+            .collect();
+        let most = 2 * u32::try_from(host.processors()).unwrap();
+        hold.until(most);
+        let on_record = || inventory(engine).iter().filter(|line| line.starts_with("volume v")).count();
+        let begun = std::time::Instant::now();
+        while on_record() < 100 {
+            assert!(begun.elapsed() < SOON, "{} of a hundred are on record", on_record());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Others are not kept by it.
+        engine.create_volume(&small("raw", None), false).unwrap();
+        std::thread::sleep(BY_NOW);
+        assert_eq!(hold.waiting(), most, "as many as there is something to be won from");
+        drop(hold);
+        for made in all {
+            assert!(soon(&made, "a creation").unwrap());
+        }
+    });
+    sound(host, engine, "a hundred at once");
+}
+
+#[test]
 fn the_same_request_twice_waits_for_the_first_and_is_one_effect() {
     let machine = bench();
     let (host, engine) = &machine;
