@@ -1,5 +1,5 @@
 # Docker's tour.
-E=docker SOCK=/run/docker.sock FORCE=-f AGAIN= PATIENT=
+E=docker SOCK=/run/docker.sock FORCE=-f AGAIN=
 # Owner and mode of a volume that has content of an image.
 CONTENT='33:33 750'
 remove_unused() { check docker volume prune -a -f; check docker volume inspect $1; check docker volume rm $1; }

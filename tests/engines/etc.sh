@@ -19,6 +19,8 @@ pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+# Its own 5 s are little on a machine that does much else. volumed gives up after 4.5 s all the same, where it does.
+volume_plugin_timeout = 60
 [engine.volume_plugins]
 volumed = "/run/volumed/podman.sock"
 END

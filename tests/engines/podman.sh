@@ -3,8 +3,6 @@ E=podman SOCK=/run/podman/podman.sock
 # It has one id for everything, and mounts at the first container only.
 IDS=1
 FORCE='-f -t 0' AGAIN=--ignore
-# It gives up on an answer after 5 s, in which one processor does not make a hundred file systems.
-PATIENT=',"o":"timeout=120"'
 # It copies what an image has into a volume, and leaves the directory as it is.
 CONTENT='0:0 755'
 remove_unused() { check podman volume prune -f; }

@@ -4,7 +4,7 @@ use vol_tests::engine::{Engine, last, options, passed};
 use vol_tests::guest::Lab;
 
 /// Seconds, on a slow machine.
-const LONG: u32 = 600;
+const LONG: u32 = 1200;
 
 const TOUR: &str = "
 part images

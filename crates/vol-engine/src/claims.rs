@@ -117,6 +117,11 @@ impl OpenVg {
         (self.queue.count(), self.claims.lock().objects.len())
     }
 
+    /// Somebody waits for this volume: if it waits for its turn to be formatted, it is its turn next.
+    pub fn hurry(&self, volume: VolumeId) {
+        self.formats.hurry([volume]);
+    }
+
     /// What is claimed now.
     pub(crate) fn claimed(&self) -> Claimed {
         self.claims.now()

@@ -421,8 +421,10 @@ impl OpenVg {
         let claimed = self.claimed();
         let waits =
             |ticket: &Arc<Ticket>| self.read(|catalog| ticket.request.about(catalog).any(|id| claimed.has_volume(id)));
-        let (parked, free) = std::mem::take(batch).into_iter().partition(waits);
+        let (parked, free): (Vec<_>, _) = std::mem::take(batch).into_iter().partition(waits);
         *batch = free;
+        let wanted = |ticket: &Arc<Ticket>| self.read(|catalog| ticket.request.about(catalog).collect::<Vec<_>>());
+        self.formats.hurry(parked.iter().flat_map(wanted));
         if self.queue.park(parked) && self.claims.has_one_ended(&claimed) {
             self.queue.unpark();
         }
@@ -433,8 +435,9 @@ impl OpenVg {
         let claim = self.adopt(scope_of(&then));
         // Before the session, which others need meanwhile.
         let formats = then.plan.steps.iter().any(|step| matches!(step.action, Action::Mkfs { .. }));
-        let pool = self.read(|catalog| catalog.volume(then.volume).and_then(vol_types::Volume::pool)).filter(|_| formats);
-        let _formatting = pool.map(|pool| self.formats.begin(pool, host.processors()));
+        let pool =
+            self.read(|catalog| catalog.volume(then.volume).and_then(vol_types::Volume::pool)).filter(|_| formats);
+        let _formatting = pool.map(|pool| self.formats.begin(then.volume, pool, host.processors()));
         let session = self.session();
         let (mut session, result) = self.run_apart(host, session, &then.plan, claim);
         let mut interest = self.read(|catalog| Interest::in_volumes(catalog, [then.volume]));

@@ -222,6 +222,7 @@ impl OpenVg {
             let about = self.read(|catalog| ids_of(catalog, wanted.about));
             if wait && (wanted.alone || about.iter().any(|id| claimed.has_volume(*id))) {
                 drop(session);
+                self.formats.hurry(about);
                 self.claims.wait(&claimed);
                 continue;
             }
@@ -256,6 +257,10 @@ impl OpenVg {
             let scope = plan.scope();
             if wait && self.read(|catalog| claimed.meets(&scope, catalog)) {
                 drop(session);
+                self.formats.hurry(scope.objects.iter().filter_map(|key| match key {
+                    ObjectKey::Volume(id) => Some(*id),
+                    _ => None,
+                }));
                 self.claims.wait(&claimed);
                 continue;
             }

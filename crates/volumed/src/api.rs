@@ -16,7 +16,7 @@ use vol_api::{
     Problem, Purged, PvCheck, PvInfo, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool,
     SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo, WipePv,
 };
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath};
 
 use crate::metrics::Page;
 
@@ -98,6 +98,8 @@ pub trait Backend: Life + Refs + Send + Sync + 'static {
         all.retain(|one| one.labels.get(key).is_some_and(|label| value.is_none_or(|value| value == label)));
         Ok(all)
     }
+    /// Somebody waits for this volume: of those that are still to be formatted it is next.
+    fn hurry(&self, _volume: VolumeId) {}
     fn snapshots(&self, vg: Option<&Name>) -> Read<Vec<SnapshotInfo>>;
     /// Volumes and snapshots that were deleted and are kept for a while.
     fn deleted(&self, vg: Option<&Name>) -> Read<Vec<DeletedInfo>>;

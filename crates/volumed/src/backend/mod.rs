@@ -15,7 +15,7 @@ use vol_api::{
 use vol_core::VolumeName;
 use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumePath, VolumeState};
+use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath, VolumeState};
 
 use crate::api::{Backend, Change, Listener, Read, Summary};
 use crate::config::VolumeMetrics;
@@ -438,6 +438,10 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
 
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo> {
         self.volume_info(volume)
+    }
+
+    fn hurry(&self, volume: VolumeId) {
+        self.engine.vgs().iter().for_each(|vg| vg.hurry(volume));
     }
 
     fn volumes_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<VolumeInfo>> {

@@ -18,8 +18,13 @@ use crate::backend::Unneeded;
 
 mod make;
 
-/// How long a mount waits for a volume that is still being prepared: Podman waits 5 s for the answer.
-const PREPARED_WITHIN: Duration = Duration::from_secs(4);
+/// How long a mount waits for a volume that is still being prepared: Podman waits 5 s for the answer, dockerd two minutes.
+const fn prepared_within(runtime: Runtime) -> Duration {
+    match runtime {
+        Runtime::Docker => Duration::from_secs(30),
+        Runtime::Podman => Duration::from_secs(4),
+    }
+}
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the engines have in common.
@@ -162,7 +167,7 @@ impl EngineVolumes {
 
     /// The volume when it can be mounted.
     fn prepared(&self, name: &EngineName) -> Result<VolumeInfo, ApiError> {
-        let until = Instant::now() + PREPARED_WITHIN;
+        let until = Instant::now() + prepared_within(self.runtime);
         let mut gone_on = false;
         loop {
             let info = self.labelled(name)?.ok_or_else(|| plugin::no_such(name))?;
@@ -173,6 +178,7 @@ impl EngineVolumes {
                 gone_on = true;
                 self.go_on_making(name, &info)?;
             }
+            self.backend.hurry(id_of(&info)?);
             if Instant::now() >= until {
                 let how_far = prepared_percent(&info).map_or(String::new(), |percent| format!(", {percent} % done"));
                 return Err(ApiError::new(ErrorCode::Busy, format!("volume {name} is still being prepared{how_far}"))
