@@ -16,6 +16,7 @@ mod api;
 mod backup;
 mod checkpoint;
 mod dm;
+mod engine;
 mod image;
 pub mod json;
 mod label;
@@ -31,6 +32,7 @@ pub use api::api_body;
 pub use backup::backup_json;
 pub use checkpoint::{checkpoint_header, checkpoint_payload};
 pub use dm::{dm_status, dm_table};
+pub use engine::engine_request;
 pub use image::image;
 pub use label::label;
 pub use record::{record, record_payload};
@@ -53,4 +55,4 @@ macro_rules! targets {
     };
 }
 
-targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json thin_metadata uevent words }
+targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json engine_request thin_metadata uevent words }

@@ -28,6 +28,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     backups(&mut add);
     thin_metadata(&mut add);
     uevents(&mut add);
+    engine_requests(&mut add);
     seeds
 }
 
@@ -46,6 +47,33 @@ fn uevents(add: Add<'_>) {
     add("uevent", "udev-dm", crate::uevent::from_udev(said.as_bytes()));
     let way_out = "ACTION=add\0SUBSYSTEM=block\0DEVNAME=../etc/passwd\0";
     add("uevent", "udev-way-out", crate::uevent::from_udev(way_out.as_bytes()));
+}
+
+/// As dockerd and Podman send them, and what they let through.
+fn engine_requests(add: Add<'_>) {
+    use vol_docker::Call;
+    let mut say = |name: &str, call: Call, body: &str| {
+        let place = Call::ALL.iter().position(|one| *one == call).and_then(|place| u8::try_from(place).ok());
+        add("engine_request", name, [&[place.expect("few endpoints")], body.as_bytes()].concat());
+    };
+    say("create-plain", Call::Create, r#"{"Name":"pg","Opts":null}"#);
+    say(
+        "create-all",
+        Call::Create,
+        r#"{"Name":"pg","Opts":{"size":"20G","fs":"xfs","mkfs-options":"reflink=1","mount-options":"noatime","uid":"70","gid":"70",
+            "mode":"0700","pool":"data/tank","reserve":"1G","protect":"yes","on-remove":"keep"}}"#,
+    );
+    say("create-clone", Call::Create, r#"{"Name":"copy","Opts":{"from":"pg@before","size":"30G"}}"#);
+    say("create-from-path", Call::Create, r#"{"Name":"copy","Opts":{"from":"data/pg@before"}}"#);
+    say("create-thick", Call::Create, r#"{"Name":"log","Opts":{"thin":"no","size":"1G","fs":"none","pool":"data"}}"#);
+    say("create-podman", Call::Create, r#"{"Name":"p","Opts":{"o":"timeout=30","size":"16M"}}"#);
+    say("create-mistyped", Call::Create, r#"{"Name":"p","Opts":{"sise":"16M"}}"#);
+    say("create-strange", Call::Create, r#"{"Name":"süß 日本 $(reboot)","Opts":{}}"#);
+    say("create-way-out", Call::Create, r#"{"Name":"../etc","Opts":{}}"#);
+    say("mount", Call::Mount, r#"{"Name":"pg","ID":"3a5c0f0f8a1e"}"#);
+    say("unmount", Call::Unmount, r#"{"Name":"pg","ID":"3a5c0f0f8a1e"}"#);
+    say("empty", Call::Remove, "");
+    say("list", Call::List, "{}");
 }
 
 type Add<'a> = &'a mut dyn FnMut(&'static str, &str, Vec<u8>);

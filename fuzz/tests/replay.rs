@@ -20,6 +20,7 @@ const FLOORS: &[(&str, usize, usize, usize)] = &[
     ("dm_table", 33, 400, 20),
     ("api_body", 47, 400, 150),
     ("backup_json", 10, 400, 10),
+    ("engine_request", 13, 400, 500),
     ("thin_metadata", 14, 400, 250),
     ("uevent", 6, 400, 350),
     ("words", 45, 400, 1600),

@@ -8,11 +8,6 @@ cat > /etc/docker/daemon.json <<'END'
 END
 # No network is waited for, and no time between two deaths.
 printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0\n' > /etc/systemd/system/docker.service.d/soon.conf
-# A daemon that is killed six times in half a minute is begun again each time: the sockets are not closed for that.
-for name in volumed volumed-metrics volumed-docker volumed-podman; do
-    mkdir -p /etc/systemd/system/$name.socket.d
-    printf '[Socket]\nTriggerLimitBurst=100\n' > /etc/systemd/system/$name.socket.d/often.conf
-done
 cat > /etc/containers/containers.conf <<'END'
 [containers]
 pids_limit = 0

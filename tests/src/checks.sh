@@ -1,6 +1,6 @@
 # For scripts in guests: each check is told of by itself, and the others go on. Whoever runs the script looks for FAILED.
 set -u -o pipefail
-bad() { echo "FAILED: $*"; head -c 3000 /tmp/out; }
+bad() { local what="$*"; echo "FAILED: ${what:0:300}"; head -c 3000 /tmp/out; }
 check() { "$@" > /tmp/out 2>&1 || bad "$*"; }
 refuse() { if "$@" > /tmp/out 2>&1; then bad "not refused: $*"; fi; }
 said() { grep -q -- "$1" /tmp/out || bad "not said: $1"; }

@@ -13,6 +13,24 @@ use std::time::{Duration, Instant};
 /// Shell functions for scripts in guests: each check is told of by itself (`FAILED`), and the others go on.
 pub const CHECKS: &str = include_str!("checks.sh");
 
+/// No check of a script with [`CHECKS`] failed; else those that did, with the beginning of what they say.
+#[track_caller]
+pub fn none_failed(out: &str) {
+    const SHOWN: usize = 12;
+    let mut said = Vec::new();
+    let mut left = 0;
+    for line in out.lines() {
+        if line.starts_with("FAILED") {
+            left = SHOWN;
+        }
+        if left > 0 {
+            said.push(line);
+            left -= 1;
+        }
+    }
+    assert!(said.is_empty(), "{}", said.join("\n"));
+}
+
 /// What a command in a guest may take, unless it is told otherwise.
 const TIMEOUT_SECONDS: u32 = 300;
 

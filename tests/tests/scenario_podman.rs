@@ -1,7 +1,7 @@
 //! A tour of Podman: what people do with volumes, and what happens to them; at its end the plug is pulled.
 
 use vol_tests::engine::{Engine, last, options, passed};
-use vol_tests::guest::Lab;
+use vol_tests::guest::{Lab, none_failed};
 
 /// Seconds, on a slow machine.
 const LONG: u32 = 1200;
@@ -27,7 +27,7 @@ fn podman_keeps_its_volumes_through_a_tour_and_a_power_cut() {
     guest.wait_long_for("writer", |line| line == "ACK 20");
     let said = guest.cut(&lab);
     println!("{}", said.join("\n"));
-    assert!(!said.iter().any(|line| line.starts_with("FAILED")), "{said:#?}");
+    none_failed(&said.join("\n"));
     let acknowledged = last(&said, "ACK ").unwrap();
 
     let out = lab.ok_within(LONG, &options, &Engine::Podman.script(AFTER));

@@ -112,6 +112,27 @@ run volctl snapshot unmount "$group/pg@before"
 run volctl snapshot delete "$group/pg@before" --yes
 run volctl df
 
+# Podman, which needs no daemon of its own; an image of what the guest has, as there is no network.
+containers() {
+    mkdir -p /etc/containers /tmp/image/bin
+    printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n[engine.volume_plugins]\nvolumed = "/run/volumed/podman.sock"\n' \
+        >/etc/containers/containers.conf
+    printf '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/tmp/storage"\n' >/etc/containers/storage.conf
+    cp /usr/bin/busybox /tmp/image/bin/
+    for name in sh df cat; do ln -s busybox "/tmp/image/bin/$name"; done
+    tar -C /tmp/image -c . | podman import -q - small >/dev/null
+
+    say "Containers: Podman asks for a volume, and so does Docker, in the same words. 10 GiB are 10 GiB."
+    run podman volume create -d volumed -o size=10G pgdata
+    local container='podman run --rm --network none -v pgdata:/data small'
+    line "$container sh -c 'echo rows of a container > /data/table; df -h /data'"
+    say "The next container finds what the first one wrote."
+    line "$container cat /data/table"
+    run volctl df --runtime podman
+    run podman volume rm pgdata
+}
+if [ "$where" = lab ] && command -v podman busybox >/dev/null; then containers; fi
+
 say "That was the main job. To try it yourself, in a guest with two blank disks and the daemon up:"
 echo "    cargo xtask lab shell --daemon --disk 4G --disk 4G"
 echo "README.md tells how to begin, docs/ how it works, docs/lab.md what the lab can do."
