@@ -98,6 +98,8 @@ pub struct Engine<H> {
     pub(crate) pace: RwLock<crate::moving::Pace>,
     pub(crate) moved: crate::moving::MovedCount,
     pub(crate) jobs: crate::jobs::Jobs,
+    /// Below it mount points are the daemon's own.
+    pub(crate) own_mounts: RwLock<Option<PathBuf>>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -118,6 +120,7 @@ impl<H: HostMut> Engine<H> {
             pace: RwLock::default(),
             moved: crate::moving::MovedCount::default(),
             jobs: crate::jobs::Jobs::default(),
+            own_mounts: RwLock::default(),
         }
     }
 
@@ -411,7 +414,7 @@ impl<H: HostMut> Engine<H> {
         how: impl Into<MountAs>,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        let how = how.into();
+        let how = MountAs { sealed: mount::is_own(target, self.own_mounts().as_deref()), ..how.into() };
         let mounted = self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
             mount::mount(catalog, kernel, volume, target, how)
         });
@@ -458,9 +461,10 @@ impl<H: HostMut> Engine<H> {
         dry_run: bool,
         needed: impl Fn(VolumeId) -> Result<(), Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
+        let own = self.own_mounts();
         self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
             needed(volume.id)?;
-            mount::unmount(catalog, kernel, volume, target)
+            mount::unmount(catalog, kernel, volume, target, own.as_deref())
         })
     }
 

@@ -28,6 +28,7 @@ fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
         fs,
         subdir: None,
         target,
+        sealed: false,
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,
