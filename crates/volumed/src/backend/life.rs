@@ -104,8 +104,11 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
 
     fn label_volume(&self, volume: &VolumePath, request: Relabel, dry_run: bool) -> Change<VolumeInfo> {
         let (set, remove) = checked(&request)?;
+        let before = super::refs::names_of(self, volume);
         let done = self.engine.relabel(&volume.vg, &volume_name(volume), (&set, remove), dry_run);
-        changed(self, &volume.vg, done.map_err(from_engine)?, || self.volume_info(volume))
+        let done = done.map_err(from_engine)?;
+        super::refs::renamed(self, volume, &before);
+        changed(self, &volume.vg, done, || self.volume_info(volume))
     }
 
     fn label_snapshot(&self, snapshot: &SnapshotPath, request: Relabel, dry_run: bool) -> Change<SnapshotInfo> {

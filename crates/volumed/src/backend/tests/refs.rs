@@ -330,3 +330,35 @@ fn what_is_unmounted_by_others_is_noticed_by_itself() {
     }
     backend.stop();
 }
+
+#[test]
+fn a_volume_that_is_an_engines_no_more_has_no_references_of_it() {
+    let (host, backend) = furnished();
+    let label = |text: &str| Relabel { set: [("docker.volume".into(), text.into())].into(), ..Relabel::default() };
+    let (path, references, pg) = (volume("data/pg"), backend.references(), id(&backend));
+    let other = Relabel { set: [("tier".into(), "fast".into())].into(), ..Relabel::default() };
+    let off = Relabel { remove: vec!["docker.volume".into()], ..Relabel::default() };
+    done(backend.label_volume(&path, label("pg"), false));
+    mount(&backend, Docker, "a");
+    // A container runs: the mount stays until it has ended, and nothing else is left.
+    let device = device_of(&info(&backend));
+    host.hold_device(&device, Some(CONTAINER));
+    done(backend.label_volume(&path, other, false));
+    outcome(backend.label_volume(&path, label("pg"), false));
+    planned(backend.label_volume(&path, off.clone(), true));
+    assert_eq!(references.count_of(pg), 1, "it is the engine's still");
+    done(backend.label_volume(&path, off, false));
+    assert!(references.all().is_empty());
+    assert_eq!(paths(&backend).len(), 1);
+    assert!(backend.keeper().look_after().is_some());
+    host.hold_device(&device, None);
+    assert_eq!(backend.keeper().look_after(), None, "not only after a while");
+    assert!(paths(&backend).is_empty());
+    // So it is when the engine would know it by another name. References of the other engine are its own.
+    done(backend.label_volume(&path, label("pg"), false));
+    mount(&backend, Docker, "a");
+    mount(&backend, Podman, "b");
+    done(backend.label_volume(&path, label("other"), false));
+    let left: Vec<_> = references.all().iter().map(|one| one.runtime).collect();
+    assert_eq!((left, paths(&backend).len()), (vec![Podman], 2));
+}
