@@ -68,6 +68,8 @@ pub struct CreateVolume {
     pub labels: Labels,
     /// What is set aside for it in the pool.
     pub reserve: Reserve,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     /// Of no meaning without a file system.
     pub mkfs: MkfsOptions,
 }
@@ -379,6 +381,7 @@ impl<H: HostMut> Engine<H> {
             fs_uuid: self.host.new_uuid().into_bytes(),
             labels: request.labels.clone(),
             reserve: request.reserve,
+            protect: request.protect,
             mkfs: request.mkfs.clone(),
             now: self.host.now(),
         })

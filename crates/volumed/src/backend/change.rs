@@ -241,6 +241,7 @@ fn create_thin<H: HostMut + 'static>(
         fs,
         labels: labels(&request.labels)?,
         reserve: super::life::reserve(request.reserve.as_deref())?.unwrap_or(vol_types::Reserve::None),
+        protect: request.protect,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(path)
