@@ -144,7 +144,7 @@ pub(super) fn not_less(source: &Volume, asked: Bytes, size: Bytes, of: &str) -> 
         "a clone of {of} has {} or more, not {asked}: it holds all that is there",
         source.size
     ))
-    .hint("leave the size out; what a clone shares with its source takes no space in the pool"))
+    .hint("leave the size out, and it is as large as that"))
 }
 
 /// The volume that has the name already: the clone that is asked for, or something else.
