@@ -65,7 +65,7 @@ bare() {
     said 'o such file or directory'
     refuse test -e $at
     # Stopped in good order, it lets go of the volume, and asks for it at the next start.
-    podman stop -t 0 b1
+    podman stop -t 0 b1 > /tmp/out 2>&1
     begin b1
     check mounted torn
     comes 'second start' in_c b1 grep -q started /d/starts
