@@ -55,6 +55,7 @@ fn main() {
         fs: None,
         labels: Labels::default(),
         reserve: vol_types::Reserve::None,
+        protect: false,
         mkfs: vol_types::MkfsOptions::default(),
     };
     let create = |n: usize| drop(engine.create_volume(&request(n), false).expect("a volume"));

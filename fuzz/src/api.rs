@@ -1,8 +1,8 @@
 //! Bodies of the control API.
 
 use vol_api::{
-    ApiError, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Doctor, ErrorBody, Init, InitInfo, Mount,
-    Outcome, Plan, PoolList, PvList, RefList, ReleaseRefs, ReleasedRefs, RuntimeDf, ScanInfo, ScanRequest,
+    ApiError, CloneVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, Df, Doctor, ErrorBody, Init, InitInfo,
+    Mount, Outcome, Plan, PoolList, PvList, RefList, ReleaseRefs, ReleasedRefs, RuntimeDf, ScanInfo, ScanRequest,
     SnapshotList, Status, VgInfo, VgList, VolumeInfo, VolumeList, parse_field,
 };
 use vol_types::{Name, SizeSpec, parse_bytes};
@@ -32,6 +32,10 @@ pub fn api_body(data: &[u8]) -> bool {
             name(&it.name);
             it.pool.iter().for_each(|text| name(text));
             size(&it.size);
+        }),
+        round_trip::<CloneVolume>(data).map(|it| {
+            [&it.vg, &it.volume, &it.name].into_iter().chain(&it.snapshot).for_each(|text| name(text));
+            it.size.iter().for_each(|text| size(text));
         }),
         round_trip::<CreateSnapshot>(data).map(|it| [it.vg, it.volume, it.name].iter().for_each(|text| name(text))),
         round_trip::<Init>(data).map(|it| {

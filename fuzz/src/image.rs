@@ -114,6 +114,7 @@ fn volume(path: &str, fs: Option<FsKind>) -> CreateVolume {
         fs,
         labels: Labels::default(),
         reserve: vol_types::Reserve::None,
+        protect: false,
         mkfs: MkfsOptions::default(),
     }
 }
@@ -245,6 +246,7 @@ fn requests(engine: &Engine<SimHost>) {
                 fs: None,
                 labels: Labels::default(),
                 reserve: vol_types::Reserve::None,
+                protect: false,
                 mkfs: MkfsOptions::default(),
             };
             let _ = engine.create_volume(&request, false);

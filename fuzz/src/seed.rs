@@ -443,6 +443,11 @@ fn texts(add: Add<'_>) {
         ),
         ("pool", r#"{"vg":"data","name":"tank","size":"80%FREE","chunk_size":"64K","overcommit_limit_percent":1000}"#),
         ("volume", r#"{"vg":"data","name":"pg","pool":null,"size":"1.5T","fs":"ext4"}"#),
+        ("volume-protected", r#"{"vg":"data","name":"pg","size":"1G","protect":true,"reserve":"full"}"#),
+        (
+            "clone",
+            r#"{"vg":"data","volume":"pg","snapshot":"before","name":"copy","size":"20G","protect":true,"labels":{"a":"b"}}"#,
+        ),
         ("snapshot", r#"{"vg":"data","volume":"pg","name":"before"}"#),
         ("init", r#"{"devices":["/dev/sdb"],"files":[],"vg":"data","pool":"pool","wipe":false}"#),
         ("mount", r#"{"path":"/srv/pg","read_only":true}"#),

@@ -43,6 +43,37 @@ killed() {
     check podman volume rm kk
 }
 
+# Somebody unmounts what a container uses, and the container is started again. Podman believes that it is mounted, and does not ask: it is
+# to fail, and not to write into a directory of the host.
+bare() {
+    new torn
+    start b1 -v torn:/d bb sh -c "echo started >> /d/starts; $REST"
+    comes 'first start' in_c b1 grep -q started /d/starts
+    local at=$(told torn '.mounts[0].path')
+    # What is below the mount takes nothing, not even from root.
+    mkdir -p /tmp/below
+    check mount --bind ${at%/*} /tmp/below
+    refuse touch /tmp/below/${at##*/}/lost; said 'not permitted'
+    refuse run --rm -v /tmp/below/${at##*/}:/d bb touch /d/lost; said 'not permitted'
+    check umount /tmp/below
+    check umount $at
+    gone() { ! test -e $at; }
+    comes 'removal of the bare mount point' gone
+    refuse podman restart -t 0 b1
+    said 'o such file or directory'
+    refuse test -e $at
+    # Stopped in good order, it lets go of the volume, and asks for it at the next start.
+    podman stop -t 0 b1 > /tmp/out 2>&1
+    begin b1
+    check mounted torn
+    comes 'second start' in_c b1 grep -q started /d/starts
+    check in_c b1 grep -c started /d/starts; is "$(cat /tmp/out)" 2 'starts that the volume knows of'
+    drop b1
+    idle torn
+    refuse test -e $at
+    check podman volume rm torn
+}
+
 # What the plug is pulled at: each line is told of when it is on the disk.
 cut_off() {
     new cut

@@ -18,7 +18,8 @@ use vol_core::observed::{
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
-    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, SharingCall, ThinSnapshot,
+    WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -308,6 +309,13 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         self.effect("unmount", |host| host.unmount(mount))
     }
+    /// At its start, before all else: the numbers of effects are those of what it is asked for.
+    fn make_directory(&self, dir: &Path, mode: u32) -> HostResult<()> {
+        self.host.make_directory(dir, mode)
+    }
+    fn remove_mount_point(&self, path: &Path) -> HostResult<()> {
+        self.effect("remove mount point", |host| host.remove_mount_point(path))
+    }
     fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {
         self.effect("grow file system", |host| host.fs_grow(dev, dm_uuid, fs, at))
     }
@@ -408,6 +416,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     fn mounts(&self) -> HostResult<Vec<Mount>> {
         self.host.mounts()
     }
+    fn mount_events(&self) -> HostResult<Arc<dyn MountEvents>> {
+        self.host.mount_events()
+    }
     fn mounted_elsewhere(&self, devs: &BTreeSet<DevNumber>) -> HostResult<Vec<Elsewhere>> {
         self.host.mounted_elsewhere(devs)
     }
@@ -422,5 +433,8 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn path_exists(&self, path: &Path) -> HostResult<bool> {
         self.host.path_exists(path)
+    }
+    fn directories_in(&self, dir: &Path) -> HostResult<Vec<PathBuf>> {
+        self.host.directories_in(dir)
     }
 }

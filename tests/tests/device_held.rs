@@ -180,6 +180,15 @@ fn references_of_an_engine_outlive_the_daemon_and_containers_outlive_references(
         assert!(begin.elapsed() < Duration::from_secs(90), "it stays mounted{}", m.log());
         std::thread::sleep(Duration::from_millis(100));
     }
+    // Their mount points go with them, also when an administrator unmounts one by himself: the daemon hears of that.
+    assert!(!Path::new(&at_pg).exists() && !Path::new(&at_btrfs).exists(), "mount points are left behind");
+    m.ok(&["volume", "mount", &m.of("pg"), &at_pg]);
+    nix::mount::umount(at_pg.as_str()).unwrap();
+    let begin = Instant::now();
+    while Path::new(&at_pg).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(90), "a bare mount point is left behind{}", m.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     for name in ["pg", "btrfs", "idle"] {
         m.ok(&["volume", "delete", &m.of(name), "--now", "--yes"]);
     }

@@ -8,7 +8,7 @@ const LONG: u32 = 1200;
 
 const TOUR: &str = "
 part images
-for name in first copying resizing copies full read_only copy_up names options hundred thirty undelete elsewhere usage killed; do part $name; done
+for name in first copying resizing copies full read_only copy_up names options hundred thirty undelete elsewhere usage bare killed; do part $name; done
 part cut_off
 ";
 

@@ -192,6 +192,9 @@ pub struct CreateVolume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::Reserve>")]
     pub reserve: Option<String>,
+    /// Protected from being deleted from the moment on at which it is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protect: bool,
     /// `KEY=VALUE`, each from the list of the file system (docs/file-systems.md).
     #[serde(default)]
     pub mkfs_options: Vec<String>,

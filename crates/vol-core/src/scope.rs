@@ -102,6 +102,7 @@ impl Scope {
                 self.mount_points.insert(target.clone());
             }
             Action::Unmount { mount } => drop(self.mount_points.insert(mount.target.clone())),
+            Action::RemoveMountPoint { path } => drop(self.mount_points.insert(path.clone())),
         }
     }
 }
@@ -131,7 +132,8 @@ impl Action {
             | Self::CheckFs { .. }
             | Self::GrowFs { .. }
             | Self::Mount { .. }
-            | Self::Unmount { .. } => true,
+            | Self::Unmount { .. }
+            | Self::RemoveMountPoint { .. } => true,
             Self::CreateDm { device, .. }
             | Self::ReloadDm { device, .. }
             | Self::RemoveDm { device }

@@ -306,6 +306,8 @@ pub enum Action {
         /// The directory in its root that is mounted; `None`: the root.
         subdir: Option<Name>,
         target: PathBuf,
+        /// The directory there is the daemon's own, and cannot be written to while nothing is mounted.
+        sealed: bool,
         read_only: bool,
         allow_same_uuid: bool,
         /// Read-only, and the journal stays as it is: nothing at all is written.
@@ -314,6 +316,11 @@ pub enum Action {
     },
     Unmount {
         mount: Mount,
+    },
+    /// Removes the daemon's own directory at which something was mounted, if it is empty and nothing is mounted there any more. That it
+    /// cannot be is no failure: the volume is unmounted all the same, and whoever looks after such directories tries again.
+    RemoveMountPoint {
+        path: PathBuf,
     },
     /// Looks a file system that is not mounted over; errors that are left end the plan. With `if_marked` only if its superblock
     /// says that the kernel met errors.
@@ -378,6 +385,7 @@ impl Action {
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
             Self::Unmount { .. } => "unmount",
+            Self::RemoveMountPoint { .. } => "remove_mount_point",
             Self::CheckFs { .. } => "check-fs",
             Self::GrowFs { .. } => "grow-fs",
         }
@@ -488,6 +496,7 @@ impl fmt::Display for Action {
                 write!(f, "mount {of}{name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
+            Self::RemoveMountPoint { path } => write!(f, "remove the directory {}, if it is empty", path.display()),
             Self::CheckFs { fs, how, if_marked, .. } => {
                 let how = match how {
                     FsCheck::Safe => "and put right what is safe",

@@ -177,10 +177,17 @@ impl Refs {
         changed.then(|| Record::activated(&self.boot, runtime))
     }
 
-    /// Forgets all references of a volume: it was deleted, is mounted nowhere, or an administrator knows better. What is to be written
-    /// down, if there were any.
-    pub fn forget(&mut self, volume: VolumeId) -> Option<Record> {
-        self.volumes.remove(&volume).map(|_| Record::forgotten(&self.boot, volume))
+    /// Forgets all that an engine has of a volume: it removes the volume, or the volume is its own no longer. What is to be written down, if
+    /// there was any.
+    pub fn forget_of(&mut self, runtime: Runtime, volume: VolumeId) -> Option<Record> {
+        let of = self.volumes.get_mut(&volume)?;
+        let before = of.len();
+        of.retain(|one| one.runtime != runtime);
+        let any = of.len() < before;
+        if of.is_empty() {
+            self.volumes.remove(&volume);
+        }
+        any.then(|| Record::forgotten(&self.boot, runtime, volume))
     }
 
     /// Forgets one id, however often it is counted. What is to be written down, if it was known.

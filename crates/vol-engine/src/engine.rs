@@ -68,6 +68,8 @@ pub struct CreateVolume {
     pub labels: Labels,
     /// What is set aside for it in the pool.
     pub reserve: Reserve,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     /// Of no meaning without a file system.
     pub mkfs: MkfsOptions,
 }
@@ -98,6 +100,8 @@ pub struct Engine<H> {
     pub(crate) pace: RwLock<crate::moving::Pace>,
     pub(crate) moved: crate::moving::MovedCount,
     pub(crate) jobs: crate::jobs::Jobs,
+    /// Below it mount points are the daemon's own.
+    pub(crate) own_mounts: RwLock<Option<PathBuf>>,
 }
 
 impl<H: HostMut> Engine<H> {
@@ -118,6 +122,7 @@ impl<H: HostMut> Engine<H> {
             pace: RwLock::default(),
             moved: crate::moving::MovedCount::default(),
             jobs: crate::jobs::Jobs::default(),
+            own_mounts: RwLock::default(),
         }
     }
 
@@ -376,6 +381,7 @@ impl<H: HostMut> Engine<H> {
             fs_uuid: self.host.new_uuid().into_bytes(),
             labels: request.labels.clone(),
             reserve: request.reserve,
+            protect: request.protect,
             mkfs: request.mkfs.clone(),
             now: self.host.now(),
         })
@@ -411,7 +417,7 @@ impl<H: HostMut> Engine<H> {
         how: impl Into<MountAs>,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
-        let how = how.into();
+        let how = MountAs { sealed: mount::is_own(target, self.own_mounts().as_deref()), ..how.into() };
         let mounted = self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
             mount::mount(catalog, kernel, volume, target, how)
         });
@@ -458,9 +464,10 @@ impl<H: HostMut> Engine<H> {
         dry_run: bool,
         needed: impl Fn(VolumeId) -> Result<(), Refusal>,
     ) -> Result<Done<VolumeId>, EngineError> {
+        let own = self.own_mounts();
         self.change_volume(vg, name, dry_run, |catalog, kernel, volume| {
             needed(volume.id)?;
-            mount::unmount(catalog, kernel, volume, target)
+            mount::unmount(catalog, kernel, volume, target, own.as_deref())
         })
     }
 

@@ -247,6 +247,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             | Action::VerifyFs { .. }
             | Action::Mount { .. }
             | Action::Unmount { .. }
+            | Action::RemoveMountPoint { .. }
             | Action::CheckFs { .. }
             | Action::GrowFs { .. } => self.apart(|apart| apart.act(action))?,
             Action::ZeroStart { device, len } => {

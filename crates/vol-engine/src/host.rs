@@ -203,6 +203,9 @@ pub struct MountCall {
     pub subdir: Option<Name>,
     /// Absolute, without `.` and `..`; missing directories are made (mode 0755); no component may be a symbolic link.
     pub target: PathBuf,
+    /// The directory at `target` is the daemon's own: once something was mounted there, nobody can write to it while nothing is, where its
+    /// file system can do that (immutable, `ioctl_iflags(2)`). [`HostMut::remove_mount_point`] removes it.
+    pub sealed: bool,
     pub read_only: bool,
     /// XFS refuses to mount two file systems with one UUID: set for snapshots (`nouuid`).
     pub allow_same_uuid: bool,
@@ -283,6 +286,15 @@ pub trait DiskEvents: Send + Sync {
     fn wake(&self);
 }
 
+/// Where it is told that the host's mount table changed: [`HostRead::mount_events`].
+pub trait MountEvents: Send + Sync {
+    /// Waits until the mount table changes, no longer than this. What changed before the first call, or between two, ends the wait
+    /// at once.
+    fn wait(&self, most: Duration);
+    /// Ends a wait: the one that goes on, or the next.
+    fn wake(&self);
+}
+
 /// A dm target: its name, and its version as major, minor, patch.
 pub type DmTarget = (String, (u32, u32, u32));
 
@@ -351,6 +363,8 @@ pub trait HostRead: Send + Sync {
 
     /// The mount table of the host's mount namespace.
     fn mounts(&self) -> HostResult<Vec<Mount>>;
+    /// Begins to listen to changes of that table.
+    fn mount_events(&self) -> HostResult<Arc<dyn MountEvents>>;
     /// Who has the device open or mounted, for messages: `process 4711 (postgres)`, `mounted at / in the mount namespace of
     /// process 12 (dockerd)`. Best effort, bounded in time and number.
     fn holders(&self, dev: DevNumber) -> Vec<String>;
@@ -364,6 +378,8 @@ pub trait HostRead: Send + Sync {
     fn loop_device_of(&self, file: &Path) -> HostResult<Option<PathBuf>>;
     /// Whether something stands at this path (links not followed).
     fn path_exists(&self, path: &Path) -> HostResult<bool>;
+    /// The directories in this one, links not followed, in no order; none if there is no such directory.
+    fn directories_in(&self, dir: &Path) -> HostResult<Vec<PathBuf>>;
 }
 
 /// The changing half.
@@ -435,6 +451,12 @@ pub trait HostMut: HostRead {
     fn mount(&self, call: &MountCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.
     fn unmount(&self, mount: &Mount) -> HostResult<()>;
+    /// Makes a directory, and those above it that are missing (mode 0755), and gives it this mode; it may be there. No component may be a
+    /// symbolic link.
+    fn make_directory(&self, dir: &Path, mode: u32) -> HostResult<()>;
+    /// Removes a directory at which something was mounted. `Busy` if something is in it, or mounted there in any mount namespace; nothing
+    /// has changed then. `NotFound` if there is none. Never between a mount's making the directory and its being mounted there.
+    fn remove_mount_point(&self, path: &Path) -> HostResult<()>;
     /// Grows the file system of a dm device of ours, which is mounted writable at `at`, to the size of the device. It may be
     /// that large already. `Changed` if something else is mounted there.
     fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()>;

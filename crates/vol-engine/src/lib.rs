@@ -21,6 +21,7 @@ mod lease;
 mod life;
 pub mod links;
 mod membership;
+mod mount_points;
 pub mod moving;
 mod observe;
 mod placement;

@@ -2,7 +2,7 @@
 
 use vol_core::plan::{change, clone, reserve, rollback, snapshot};
 use vol_core::{Refusal, VolumeName};
-use vol_types::{IntentId, Label, Labels, Name, Reserve, SnapshotPath, VolumeId};
+use vol_types::{Bytes, IntentId, Label, Labels, Name, Reserve, SnapshotPath, VolumeId};
 
 use crate::engine::{Done, Engine, done};
 use crate::error::EngineError;
@@ -18,8 +18,12 @@ pub struct CloneVolume {
     pub of: VolumeName,
     pub name: Name,
     pub labels: Labels,
+    /// Not less than its source has; its file system grows when it is next mounted. `None`: as its source.
+    pub size: Option<Bytes>,
     /// What is set aside for it; of no thick volume.
     pub reserve: Reserve,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     /// Where it is to lie; of a thick volume alone.
     pub place: PlaceOn,
 }
@@ -33,7 +37,9 @@ impl<H: HostMut> Engine<H> {
             of: request.of.clone(),
             name: request.name.clone(),
             labels: request.labels.clone(),
+            size: request.size,
             reserve: request.reserve,
+            protect: request.protect,
             placement: self.placement(&*self.vg(&request.vg)?, &request.place)?,
             contiguous: request.place.contiguous,
             now: self.host().now(),

@@ -40,6 +40,8 @@ pub struct CreateThick {
     pub place: PlaceOn,
     pub fs: Option<FsKind>,
     pub labels: Labels,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     /// Of no meaning without a file system.
     pub mkfs: MkfsOptions,
 }
@@ -117,6 +119,7 @@ impl<H: HostMut> Engine<H> {
             layout: request.layout.clone(),
             placement: self.placement(&*self.vg(&request.path.vg)?, &request.place)?,
             fs: request.fs,
+            protect: request.protect,
             subdir: request.mkfs.root.subdir.clone(),
             labels: request.labels.clone(),
             now: self.host().now(),
@@ -282,14 +285,17 @@ impl<H: HostMut> Engine<H> {
         mkfs: Option<&MkfsOptions>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<(), EngineError> {
-        let (_, job) = vg.change(self.host(), false, |catalog, kernel, missing| {
-            if let Some(volume) = catalog.volume(id) {
-                thick::whole(volume, missing)?;
+        loop {
+            let (_, job) = vg.change(self.host(), false, |catalog, kernel, missing| {
+                if let Some(volume) = catalog.volume(id) {
+                    thick::whole(volume, missing)?;
+                }
+                thick::begin(catalog, kernel, id)
+            })?;
+            let Some(job) = job else { return Ok(()) };
+            if job.from >= job.to || defect("thick space is handed out as it is") {
+                break;
             }
-            thick::begin(catalog, kernel, id)
-        })?;
-        let Some(job) = job else { return Ok(()) };
-        if job.from < job.to && !defect("thick space is handed out as it is") {
             let device = Device::Filling(id).uuid();
             let task = match job.copy {
                 true => Task::Copy { from: Device::CopySource(id).uuid(), to: device },
@@ -301,7 +307,7 @@ impl<H: HostMut> Engine<H> {
                     && vg.read(|catalog| catalog.volume(id).is_some_and(|volume| thick::is_filling(catalog, volume)))
             };
             let tell = |at: u64| {
-                let fill = Fill { copy: job.copy, done: Bytes(at), total: Bytes(job.to.get().saturating_sub(base)) };
+                let fill = Fill { copy: job.copy, done: Bytes(at), total: Bytes(job.end.get().saturating_sub(base)) };
                 self.fills.under_way().insert(id, Some(fill));
             };
             let (mut noted, mut noted_at) = (job.from.get(), self.host().uptime());
@@ -323,7 +329,9 @@ impl<H: HostMut> Engine<H> {
                 Ok(progress) if !progress.is_done() => {
                     return self.note_filled(vg, id, Bytes(base.saturating_add(progress.at)));
                 }
-                Ok(_) => {}
+                Ok(_) if job.to >= job.end => break,
+                // A copy that is larger than its source: the rest is wiped.
+                Ok(_) => self.note_filled(vg, id, job.to)?,
                 Err(error) => return Err(error),
             }
         }

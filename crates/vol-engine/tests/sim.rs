@@ -22,6 +22,7 @@ mod sim {
     mod main_job;
     mod members;
     mod memory;
+    mod mount_points;
     mod moving;
     mod owed;
     mod parallel;

@@ -15,7 +15,8 @@ use vol_core::observed::{
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
-    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, SharingCall, ThinSnapshot, WipeMethod,
+    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, SharingCall, ThinSnapshot,
+    WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -27,7 +28,7 @@ use crate::io::{BlockIo, IoChoice, choose};
 use crate::slice::Slices;
 use crate::sysfs::SysDevice;
 use crate::uevent::Uevents;
-use crate::{error, files, fs, mount, mountinfo, proc, thin, tool};
+use crate::{error, files, fs, mount, mount_point, mountinfo, proc, thin, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -220,6 +221,14 @@ impl HostRead for LinuxHost {
         Ok(lines.into_iter().map(|line| line.mount).collect())
     }
 
+    fn mount_events(&self) -> HostResult<Arc<dyn MountEvents>> {
+        Ok(Arc::new(mount_point::MountTable::listen()?))
+    }
+
+    fn directories_in(&self, dir: &Path) -> HostResult<Vec<PathBuf>> {
+        mount_point::directories_in(dir)
+    }
+
     fn holders(&self, dev: DevNumber) -> Vec<String> {
         proc::holders(dev)
     }
@@ -347,6 +356,14 @@ impl HostMut for LinuxHost {
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         mount::unmount(mount)
+    }
+
+    fn make_directory(&self, dir: &Path, mode: u32) -> HostResult<()> {
+        mount_point::make(dir, mode)
+    }
+
+    fn remove_mount_point(&self, path: &Path) -> HostResult<()> {
+        mount_point::remove(path)
     }
 
     fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {

@@ -21,7 +21,7 @@ use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
 use vol_types::{FsKind, MountOptions, Name};
 
 use crate::sysfs::SysDevice;
-use crate::{dm, error, files, mountinfo};
+use crate::{dm, error, files, mount_point, mountinfo};
 
 pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
     let node = dm::node(call.dev);
@@ -32,12 +32,21 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         Ok(_) => return Err(error::changed(what, format!("{} is not {}", node.display(), call.dev))),
         Err(e) => return Err(error::io(what, &e)),
     }
-    let target = open_target(&what, &call.target)?;
+    // What is wrong with the path is said before anything is done; nothing is made yet.
+    match walk(&what, &call.target, |_, _| Err(Errno::NOENT)) {
+        Err(e) if e.kind != HostErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     let mut made = make(&what, call, &node)?;
     if let Some(subdir) = &call.subdir {
         made = directory_of(&what, &made, subdir)?;
     }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let _stays = mount_point::places();
+    let target = open_target(&what, &call.target)?;
+    if call.sealed {
+        mount_point::seal(&call.target);
+    }
     move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
 }
 
@@ -47,6 +56,7 @@ fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
         fs,
         subdir: None,
         target: "/".into(),
+        sealed: false,
         read_only,
         allow_same_uuid: false,
         no_replay: false,
@@ -221,7 +231,7 @@ fn with_messages(mut error: HostError, context: impl AsFd) -> HostError {
 
 /// The directory at an absolute path, made as far as it is missing (mode 0755). No component may be a symbolic link, so
 /// nobody who may write to a directory above can lead the mount elsewhere.
-fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
+pub(crate) fn open_target(what: &str, target: &Path) -> HostResult<OwnedFd> {
     walk(what, target, |at, path| match mkdirat(at, path, Mode::from_raw_mode(0o755)) {
         Ok(()) => open_to_all(at, path),
         Err(Errno::EXIST) => Ok(()),
@@ -254,7 +264,11 @@ fn directory_in(at: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// The directory at an absolute path; what is missing is made by `make`, or `ENOENT` from it.
-fn walk(what: &str, target: &Path, make: impl Fn(BorrowedFd<'_>, &Path) -> Result<(), Errno>) -> HostResult<OwnedFd> {
+pub(crate) fn walk(
+    what: &str,
+    target: &Path,
+    make: impl Fn(BorrowedFd<'_>, &Path) -> Result<(), Errno>,
+) -> HostResult<OwnedFd> {
     let mut components = target.components();
     if components.next() != Some(Component::RootDir) {
         return Err(error::invalid(what, "the target is not an absolute path"));
@@ -322,7 +336,7 @@ pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
 
 /// The mount that an open file or directory is of (`proc_pid_fdinfo(5)`). Not by `statx(2)`: that asks the file system, and one that
 /// has shut itself down after an error answers with another.
-fn mount_id(file: impl AsFd) -> io::Result<u64> {
+pub(crate) fn mount_id(file: impl AsFd) -> io::Result<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
     id.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel does not tell mount ids"))

@@ -174,6 +174,25 @@ pub(crate) fn mounted_elsewhere(devs: &BTreeSet<DevNumber>) -> HostResult<Vec<El
     Ok(found)
 }
 
+/// Who has something mounted at this path in another mount namespace than the host's, besides what it received from there; `None`: nobody.
+pub(crate) fn mounted_at(path: &Path) -> HostResult<Option<String>> {
+    let what = || format!("look for mounts at {} in other mount namespaces", path.display());
+    let end = Instant::now() + ASKING_MAX;
+    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for entry in fs::read_dir("/proc").map_err(|e| error::io(what(), &e))? {
+        let Ok(entry) = entry else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if Instant::now() >= end {
+            return Err(HostError::new(HostErrorKind::TimedOut, what(), "there are too many processes"));
+        }
+        let Some(text) = unseen_table(pid, &mut seen).map_err(|e| error::io(what(), &e))? else { continue };
+        if mountinfo::parse(&text).iter().any(|line| line.mount.target == path) {
+            return Ok(Some(format!("process {pid} ({})", name_of(pid))));
+        }
+    }
+    Ok(None)
+}
+
 /// Which of the devices another table has mounted, each once, besides what it has of the host's: those mounts themselves (a process below another
 /// root sees some of them), and copies that were received by propagation. Such a copy is at the same place and is unmounted with the
 /// host's (`mount_namespaces(7)`); each service of systemd's with a mount namespace has them.

@@ -78,6 +78,8 @@ pub enum EffectKind {
     Mkfs,
     Mount,
     Unmount,
+    MakeDirectory,
+    RemoveMountPoint,
     PrepareRoot,
     FsGrow,
     FsCheck,

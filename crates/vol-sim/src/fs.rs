@@ -374,6 +374,9 @@ impl World {
         self.life_at(at).handed_out = true;
         let made: Vec<PathBuf> = call.target.ancestors().map(Path::to_path_buf).collect();
         self.paths.extend(made);
+        if call.sealed {
+            self.sealed.insert(call.target.clone());
+        }
         let read_only = call.read_only && !defect("host: a read-only mount is writable");
         self.add_mount(call.dev, &call.target, kind.as_str(), read_only);
         if let Some(mounted) = self.mounts.last_mut() {

@@ -14,7 +14,7 @@ use crate::fault::{EffectKind, Fault, ReadFault};
 use crate::fs::{Content, ProbeLie, ThinAt};
 use crate::fs_care::path_of;
 use crate::hold::Holds;
-use crate::news::News;
+use crate::news::{MountNews, News};
 use crate::place::FsPlace;
 use crate::pool::SimPoolMode;
 use crate::world::{World, fail};
@@ -25,6 +25,7 @@ pub struct SimHost {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) holds: Arc<Holds>,
     pub(crate) news: Arc<News>,
+    pub(crate) mount_news: Arc<MountNews>,
 }
 
 impl fmt::Debug for SimHost {
@@ -60,7 +61,12 @@ pub struct PoolView {
 impl SimHost {
     /// An empty machine with a daemon that runs. All randomness comes from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed))), holds: Arc::default(), news: Arc::default() }
+        Self {
+            world: Arc::new(Mutex::new(World::new(seed))),
+            holds: Arc::default(),
+            news: Arc::default(),
+            mount_news: Arc::default(),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
@@ -70,7 +76,12 @@ impl SimHost {
 
     /// Another world that is the same up to now. Open devices belong to the old one.
     pub fn fork(&self) -> Self {
-        Self { world: Arc::new(Mutex::new(self.lock().clone())), holds: Arc::default(), news: Arc::default() }
+        Self {
+            world: Arc::new(Mutex::new(self.lock().clone())),
+            holds: Arc::default(),
+            news: Arc::default(),
+            mount_news: Arc::default(),
+        }
     }
 
     // --- Effects and faults ---
@@ -295,6 +306,7 @@ impl SimHost {
     /// Unmounts behind the daemon's back.
     pub fn foreign_unmount(&self, target: impl AsRef<Path>) {
         self.lock().mounts.retain(|mounted| mounted.mount.target != target.as_ref());
+        self.mount_news.tell();
     }
     /// Suspends behind the daemon's back, as something that died would have.
     pub fn foreign_suspend(&self, dm_uuid: &str) {

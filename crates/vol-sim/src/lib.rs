@@ -49,6 +49,7 @@
 mod check;
 mod contents;
 mod crash;
+mod directory;
 mod disk;
 mod effect;
 mod fault;

@@ -60,7 +60,12 @@ impl SimHost {
     /// Ends the recording; the moments in the order of the effects.
     pub fn take_moments(&self) -> Vec<Moment> {
         let recorder = self.lock().recorder.take();
-        let host = |world| SimHost { world: Arc::new(Mutex::new(world)), holds: Arc::default(), news: Arc::default() };
+        let host = |world| SimHost {
+            world: Arc::new(Mutex::new(world)),
+            holds: Arc::default(),
+            news: Arc::default(),
+            mount_news: Arc::default(),
+        };
         let moments = recorder.map(|recorder| recorder.0).unwrap_or_default();
         moments
             .into_iter()

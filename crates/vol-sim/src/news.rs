@@ -1,10 +1,10 @@
-//! What is said of disks that come and go.
+//! What is said of disks that come and go, and of the mount table.
 
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vol_engine::host::{DiskEvents, DiskNews};
+use vol_engine::host::{DiskEvents, DiskNews, MountEvents};
 
 use crate::host::SimHost;
 
@@ -66,5 +66,31 @@ impl SimHost {
     /// What was said does not arrive, and the listener knows that something is missing.
     pub fn lose_disk_news(&self) {
         self.news.lock().news = DiskNews::Lost;
+    }
+}
+
+/// That the mount table changed.
+#[derive(Debug, Default)]
+pub(crate) struct MountNews {
+    changed: Mutex<bool>,
+    told: Condvar,
+}
+
+impl MountNews {
+    pub fn tell(&self) {
+        *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+}
+
+impl MountEvents for MountNews {
+    fn wait(&self, most: Duration) {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.told.wait_timeout_while(changed, most, |changed| !*changed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+
+    fn wake(&self) {
+        self.tell();
     }
 }

@@ -11,7 +11,7 @@ use vol_core::observed::{
 };
 use vol_engine::host::{
     BlockRead, DiskEvents, DmTarget, Elsewhere, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot,
-    SharingCall,
+    MountEvents, SharingCall,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -80,6 +80,10 @@ impl HostRead for SimHost {
 
     fn disk_events(&self) -> HostResult<Arc<dyn DiskEvents>> {
         Ok(Arc::clone(&self.news) as Arc<dyn DiskEvents>)
+    }
+
+    fn mount_events(&self) -> HostResult<Arc<dyn MountEvents>> {
+        Ok(Arc::clone(&self.mount_news) as Arc<dyn MountEvents>)
     }
 
     fn inspect(&self, path: &Path) -> HostResult<DiskInfo> {
@@ -257,6 +261,13 @@ impl HostRead for SimHost {
         Ok(world.nodes.contains_key(path)
             || world.links.contains_key(path)
             || world.files.keys().chain(&world.paths).chain(&world.symlinks).any(|there| there.starts_with(path)))
+    }
+
+    fn directories_in(&self, dir: &Path) -> HostResult<Vec<PathBuf>> {
+        let world = self.lock();
+        world.alive("list a directory")?;
+        let is_dir = |path: &&PathBuf| path.parent() == Some(dir) && !world.symlinks.contains(*path);
+        Ok(world.paths.iter().filter(is_dir).cloned().collect())
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct World {
     /// Directories, files and links that are in nobody's way otherwise.
     pub paths: BTreeSet<PathBuf>,
     pub symlinks: BTreeSet<PathBuf>,
+    /// Directories that nobody can write to.
+    pub sealed: BTreeSet<PathBuf>,
 
     /// By minor number.
     pub dm: BTreeMap<u32, DmDevice>,
@@ -119,6 +121,7 @@ impl World {
             files: BTreeMap::new(),
             remembered: Vec::new(),
             paths: BTreeSet::new(),
+            sealed: BTreeSet::new(),
             symlinks: BTreeSet::new(),
             dm: BTreeMap::new(),
             targets: [("linear", (1, 4, 0)), ("striped", (1, 6, 0)), ("thin-pool", (1, 23, 0)), ("thin", (1, 23, 0))]

@@ -287,12 +287,27 @@ impl HostMut for SimHost {
     fn mount(&self, call: &MountCall) -> HostResult<()> {
         let of = call.subdir.as_ref().map_or(String::new(), |subdir| format!(", of which {subdir},"));
         let what = format!("mount {} {}{of} at {}", call.fs.as_str(), call.dev, call.target.display());
-        self.effect(EffectKind::Mount, &call.target, what, |world, what, _| world.mount_fs(what, call))
+        let mounted = self.effect(EffectKind::Mount, &call.target, what, |world, what, _| world.mount_fs(what, call));
+        self.mount_news.tell();
+        mounted
     }
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         let what = format!("unmount {}", mount.target.display());
-        self.effect(EffectKind::Unmount, &mount.target, what, |world, what, _| world.unmount_fs(what, mount))
+        let gone =
+            self.effect(EffectKind::Unmount, &mount.target, what, |world, what, _| world.unmount_fs(what, mount));
+        self.mount_news.tell();
+        gone
+    }
+
+    fn make_directory(&self, dir: &Path, mode: u32) -> HostResult<()> {
+        let what = format!("make the directory {} with mode {mode:o}", dir.display());
+        self.effect(EffectKind::MakeDirectory, dir, what, |world, what, _| world.make_directory(what, dir))
+    }
+
+    fn remove_mount_point(&self, path: &Path) -> HostResult<()> {
+        let what = format!("remove the mount point {}", path.display());
+        self.effect(EffectKind::RemoveMountPoint, path, what, |world, what, _| world.remove_mount_point(what, path))
     }
 
     fn fs_grow(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, at: &Path) -> HostResult<()> {

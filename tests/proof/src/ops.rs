@@ -453,6 +453,7 @@ fn volume_request(vol: Vol) -> CreateVolume {
         fs: vol.fs(),
         labels: Labels::default(),
         reserve: vol_types::Reserve::None,
+        protect: false,
         mkfs: MkfsOptions::default(),
     }
 }

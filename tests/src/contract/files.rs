@@ -28,6 +28,7 @@ fn call<B: Bench>(b: &B, thin: &DmInfo, fs: FsKind) -> MountCall {
         fs,
         subdir: None,
         target,
+        sealed: false,
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,
@@ -164,6 +165,25 @@ pub fn a_mount_over_a_mount_hides_it<B: Bench>(b: &B) {
     assert_eq!(refused(b.host().unmount(&find(one.dev))), Busy);
     b.host().unmount(&find(two.dev)).unwrap();
     b.host().unmount(&find(one.dev)).unwrap();
+}
+
+pub fn a_mount_point_is_removed_without_its_mount_and_not_with_it<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let sealed = MountCall { sealed: true, ..call(b, &thin, FsKind::Ext4) };
+    for _ in 0..2 {
+        b.host().mount(&sealed).unwrap();
+        // What is below it is sealed, and not what is mounted there.
+        b.put_file(&sealed.target, "file", "text");
+        assert_eq!(refused(b.host().remove_mount_point(&sealed.target)), Busy);
+        let above = sealed.target.parent().unwrap();
+        assert_eq!(refused(b.host().remove_mount_point(above)), Busy, "it is not empty");
+        assert_eq!(b.host().directories_in(above).unwrap().as_slice(), std::slice::from_ref(&sealed.target));
+        b.host().unmount(&mounts_at(b, &sealed)[0]).unwrap();
+        b.host().remove_mount_point(&sealed.target).unwrap();
+        assert_eq!(refused(b.host().remove_mount_point(&sealed.target)), NotFound);
+        assert!(b.host().directories_in(above).unwrap().is_empty());
+    }
 }
 
 pub fn an_xfs_and_its_snapshot_need_leave_to_be_mounted_together<B: Bench>(b: &B) {

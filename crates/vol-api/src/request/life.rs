@@ -26,6 +26,13 @@ pub struct CloneVolume {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "schema::Labels")]
     pub labels: BTreeMap<String, String>,
+    /// Size as text, not less than that of what it is made from, which it has if absent. Its file system grows when it is next mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::Size>")]
+    pub size: Option<String>,
+    /// Protected from being deleted from the moment on at which it is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protect: bool,
     /// What is set aside for it in the pool: a size as text, or `full`; nothing if absent. Not of a thick volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::Reserve>")]

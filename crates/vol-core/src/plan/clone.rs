@@ -11,8 +11,8 @@ use vol_types::{
 use crate::catalog::{Catalog, VolumeName};
 use crate::plan::snapshot::{as_planned, content_of, one_more, room_for_more, taken_of};
 use crate::plan::thin::{Batch, ThinChange};
-use crate::plan::volume::{Created, other_labels, within_policy};
-use crate::plan::{Kernel, agreement, pool_of, reserve, thick};
+use crate::plan::volume::{Created, less_protected, other_labels, rounded_size, within_policy};
+use crate::plan::{Kernel, agreement, fs, pool_of, reserve, thick};
 use crate::refusal::Refusal;
 use crate::step::{Action, Step};
 
@@ -25,8 +25,12 @@ pub struct CloneVolume {
     pub of: VolumeName,
     pub name: Name,
     pub labels: Labels,
+    /// Not less than its source has; its file system grows when it is next mounted. `None`: as its source.
+    pub size: Option<Bytes>,
     /// What is set aside for it in the pool, besides what its source has.
     pub reserve: Reserve,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     /// On which PVs; of a thick volume alone.
     pub placement: Placement,
     /// Without gaps on each PV; of a thick volume alone.
@@ -61,8 +65,12 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
     }
     let before = room_for_more(catalog, kernel, batch, pool)?;
     agreement::not_lost(kernel, source, &of)?;
-    within_policy(catalog, batch, pool, source.size)?;
-    let reserve = reserve::of_size(request.reserve, source.size, pool, &path)?;
+    let size = match request.size {
+        None => source.size,
+        Some(asked) => not_less(source, asked, rounded_size(asked, fs::kind(source), pool)?, &of)?,
+    };
+    within_policy(catalog, batch, pool, size)?;
+    let reserve = reserve::of_size(request.reserve, size, pool, &path)?;
     let shared = match source.snapshot {
         // It shares with its volume already.
         Some(_) => Bytes::ZERO,
@@ -80,7 +88,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         reserve::fits(catalog, kernel, batch, pool, reserves, &what)?;
     }
     let (thin_id, after) = one_more(&before)?;
-    let clone = begun(request, source, Backing::Thin { pool: pool.id, thin_id }, content_of(source));
+    let clone = begun(request, source, size, Backing::Thin { pool: pool.id, thin_id }, content_of(source));
     let clone = Volume { reserve, ..clone };
     let ready = Volume { state: VolumeState::Ready, ..clone.clone() };
     let taken = taken_of(kernel, source, thin_id)?;
@@ -92,7 +100,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
         intent: request.intent,
         before: Vec::new(),
         pool: after,
-        promises: source.size,
+        promises: size,
         reserves,
         ops: vec![ThinOp::Snapshot { volume: request.id, thin_id, origin_thin_id: taken.origin_thin_id }],
         message: Step::new(message).requires(as_planned(source, &taken)),
@@ -103,18 +111,18 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Clone
 }
 
 /// The record of a clone that is just being made.
-pub fn begun(request: &CloneVolume, source: &Volume, backing: Backing, content: Content) -> Volume {
+pub(super) fn begun(request: &CloneVolume, source: &Volume, size: Bytes, backing: Backing, content: Content) -> Volume {
     Volume {
         id: request.id,
         name: request.name.clone(),
         backing,
-        size: source.size,
+        size,
         state: VolumeState::Creating,
         content,
         snapshot: None,
         created_at: request.now,
         labels: request.labels.clone(),
-        protected: false,
+        protected: request.protect,
         clone_of: Some(Box::new(CloneOf {
             id: source.id,
             volume: request.of.volume.clone(),
@@ -125,6 +133,18 @@ pub fn begun(request: &CloneVolume, source: &Volume, backing: Backing, content: 
         deleted_at: None,
         subdir: source.subdir.clone(),
     }
+}
+
+/// The size that was asked for, if it is not less than what is copied has.
+pub(super) fn not_less(source: &Volume, asked: Bytes, size: Bytes, of: &str) -> Result<Bytes, Refusal> {
+    if size >= source.size {
+        return Ok(size);
+    }
+    Err(Refusal::invalid(format!(
+        "a clone of {of} has {} or more, not {asked}: it holds all that is there",
+        source.size
+    ))
+    .hint("leave the size out, and it is as large as that"))
 }
 
 /// The volume that has the name already: the clone that is asked for, or something else.
@@ -160,6 +180,17 @@ pub(super) fn is_that_clone(
             differs.push(format!("a reserve of {}", present.reserve));
         }
     }
+    if let Some(asked) = request.size {
+        let size = match (present.pool().and_then(|pool| catalog.pool(pool)), present.thick()) {
+            (Some(pool), _) => rounded_size(asked, fs::kind(present), pool)?,
+            (None, Some(thick)) => thick::rounded_size(catalog, asked, fs::kind(present), thick.stripes)?,
+            (None, None) => asked,
+        };
+        if present.size != size {
+            differs.push(format!("a size of {}", present.size));
+        }
+    }
+    differs.extend(less_protected(present, request.protect));
     differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {
         return Ok(Created::Unchanged(present.id));

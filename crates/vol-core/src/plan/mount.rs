@@ -1,5 +1,6 @@
 //! Activating, mounting, unmounting. A volume is active only while it is in use.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use vol_types::{Content, FsKind, MountOptions, Name, Volume, VolumeState, defect};
@@ -26,11 +27,13 @@ pub struct MountAs {
     pub read_only: bool,
     /// The root of its file system, also if a directory in it is what is handed out.
     pub whole: bool,
+    /// The mount point is the daemon's own: without the mount it cannot be written to, and it goes with the mount.
+    pub sealed: bool,
 }
 
 impl From<bool> for MountAs {
     fn from(read_only: bool) -> Self {
-        Self { read_only, whole: false }
+        Self { read_only, ..Self::default() }
     }
 }
 
@@ -42,7 +45,7 @@ pub fn mount(
     target: &Path,
     how: impl Into<MountAs>,
 ) -> Result<Plan, Refusal> {
-    let MountAs { read_only, whole } = how.into();
+    let MountAs { read_only, whole, sealed } = how.into();
     let name = VolumeName::of(volume);
     let path = format!("{}/{name}", catalog.vg().name);
     good_target(target)?;
@@ -140,6 +143,7 @@ pub fn mount(
             fs,
             subdir,
             target: target.clone(),
+            sealed,
             read_only,
             // A clone, of a volume or of a whole VG (`vg import-clone`), brings the same UUIDs, and XFS refuses to mount one of
             // them twice.
@@ -206,9 +210,15 @@ fn good_target(target: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `volume unmount`: from one path, or from everywhere; deactivates what nobody uses any more. An empty plan: it is not
-/// mounted, and not active.
-pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Option<&Path>) -> Result<Plan, Refusal> {
+/// `volume unmount`: from one path, or from everywhere; deactivates what nobody uses any more. Mount points below `own`, the daemon's
+/// own directory for them, go with their mounts. An empty plan: it is not mounted, and not active.
+pub fn unmount(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    volume: &Volume,
+    target: Option<&Path>,
+    own: Option<&Path>,
+) -> Result<Plan, Refusal> {
     let path = format!("{}/{}", catalog.vg().name, VolumeName::of(volume));
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("unmount {path}"));
@@ -229,6 +239,11 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
     for mount in leave.iter().rev() {
         plan.push(Action::Unmount { mount: (*mount).clone() });
     }
+    // Left behind, an empty directory would take what a container writes that is given it in the belief that the volume is there.
+    let left: BTreeSet<_> = leave.iter().map(|mount| &mount.target).filter(|target| is_own(target, own)).collect();
+    for target in left {
+        plan.push(Action::RemoveMountPoint { path: target.clone() });
+    }
     // Somebody else may have it open: a container that was started meanwhile, in a mount namespace of its own, and then the unmount that
     // was asked for is done all the same; or udev for a moment, and then it goes. Only the kernel can say which, when it is tried.
     let open = kernel.dm.get(&device).map(|info| info.open_count);
@@ -236,6 +251,11 @@ pub fn unmount(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: Opti
         plan.push(Action::ReleaseDm { device });
     }
     Ok(plan)
+}
+
+/// Whether a mount point is below `own`, the daemon's own directory for them.
+pub fn is_own(target: &Path, own: Option<&Path>) -> bool {
+    own.is_some_and(|own| target != own && target.starts_with(own))
 }
 
 /// `volume attach`: makes the device of a raw volume, for who wants a block device. An empty plan: it is active already.

@@ -5,6 +5,8 @@
 //! every now and then how far that has come ([`note`]). In the end comes a plan that hands them out ([`finish`]). Cut short anywhere, it
 //! goes on where it was noted last.
 
+use std::borrow::Cow;
+
 use vol_types::{
     Backing, Bytes, Change, Content, Extents, FsKind, Labels, MkfsOptions, Name, Object, ObjectKey, Placement, PvId,
     Reserve, Segment, Thick, Volume, VolumeId, VolumeState, limit,
@@ -50,6 +52,8 @@ pub struct CreateThick {
     /// The directory in its root that is handed out.
     pub subdir: Option<Name>,
     pub labels: Labels,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     pub now: u64,
 }
 
@@ -67,7 +71,7 @@ fn rounded_up(catalog: &Catalog, size: Bytes, stripes: u16) -> Option<Bytes> {
     Some(Bytes(size.get().checked_next_multiple_of(row)?))
 }
 
-fn rounded_size(catalog: &Catalog, size: Bytes, fs: Option<FsKind>, stripes: u16) -> Result<Bytes, Refusal> {
+pub(super) fn rounded_size(catalog: &Catalog, size: Bytes, fs: Option<FsKind>, stripes: u16) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::invalid(format!("{size} is more than a block device can have ({})", limit::VOLUME_SIZE_MAX));
     if size.is_zero() {
@@ -135,7 +139,7 @@ pub fn create(catalog: &Catalog, missing: &[PvId], request: &CreateThick) -> Res
         snapshot: None,
         created_at: request.now,
         labels: request.labels.clone(),
-        protected: false,
+        protected: request.protect,
         clone_of: None,
         reserve: Bytes::ZERO,
         check_fs: false,
@@ -217,6 +221,7 @@ fn same_as(
     if let Some(of) = &present.clone_of {
         differs.push(format!("a clone of {}", of.volume));
     }
+    differs.extend(volume::less_protected(present, request.protect).map(|less| format!("with {less}")));
     differs.extend(volume::other_labels(present, &request.labels));
     if !differs.is_empty() {
         return Err(Refusal::exists(format!("there is a volume {path} already, {}", differs.join(" and ")))
@@ -261,9 +266,16 @@ pub fn copy(
     not_written_to(kernel, source, &of)?;
     placement::check(catalog, missing, &request.placement)?;
     let layout = Layout { stripes: thick.stripes, stripe_size: None, contiguous: request.contiguous };
-    let segments = place(catalog, missing, source.size, &layout, &request.placement, &path)?;
+    let size = match request.size {
+        None => source.size,
+        Some(asked) => {
+            let size = rounded_size(catalog, asked, fs::kind(source), thick.stripes)?;
+            clone::not_less(source, asked, size, &of)?
+        }
+    };
+    let segments = place(catalog, missing, size, &layout, &request.placement, &path)?;
     let copy = Thick { segments, filled: Bytes::ZERO, wanted: None, ..thick.clone() };
-    let copy = clone::begun(request, source, Backing::Thick(Box::new(copy)), source.content.clone());
+    let copy = clone::begun(request, source, size, Backing::Thick(Box::new(copy)), source.content.clone());
     plan.commit(vec![Change::Put(Object::Volume(copy))]);
     Ok((plan, Begun { volume: request.id, fill: true }))
 }
@@ -391,6 +403,8 @@ pub struct Job {
     /// What of the volume is to be filled; none if the two are equal.
     pub from: Bytes,
     pub to: Bytes,
+    /// Where what is to be filled ends. What lies beyond `to`, of a copy that is larger than its source, is wiped by another job.
+    pub end: Bytes,
 }
 
 /// Where the part of a volume begins that nobody has yet.
@@ -407,16 +421,22 @@ pub fn begin(catalog: &Catalog, kernel: &Kernel, id: VolumeId) -> Result<(Plan, 
     if !is_filling(catalog, one) {
         return Ok((plan, None));
     }
-    let copy = one.state == VolumeState::Creating && one.clone_of.is_some();
-    let (base, to) = (unpublished(one), thick.capacity(catalog.vg().extent_size));
-    let job = Job { volume: id, copy, base, from: thick.filled.max(base), to };
+    let (base, end) = (unpublished(one), thick.capacity(catalog.vg().extent_size));
+    let from = thick.filled.max(base);
+    // While it is copied from, a volume keeps its size.
+    let copied = match (&one.clone_of, one.state) {
+        (Some(of), VolumeState::Creating) => catalog.volume(of.id).map_or(end, |source| source.size.min(end)),
+        _ => Bytes::ZERO,
+    };
+    let copy = from < copied;
+    let job = Job { volume: id, copy, base, from, to: if copy { copied } else { end }, end };
     if job.from >= job.to {
         return Ok((plan, Some(job)));
     }
     plan.title = format!("fill {}/{}", catalog.vg().name, one.name);
     take_down(kernel, one, &mut plan);
     let device = Device::Filling(id);
-    let table = volume::thick_table(catalog, thick, base, to)?;
+    let table = volume::thick_table(catalog, thick, base, end)?;
     plan.steps
         .push(Step::new(Action::CreateDm { device, table, read_only: false }).requires(Requirement::Absent(device)));
     if copy {
@@ -592,9 +612,12 @@ pub fn in_full(
         }
     };
     apply(&mut after, &plan);
-    let (devices, job) = begin(&after, kernel, begun.volume)?;
-    plan.steps.extend(devices.steps);
-    if let Some(Job { volume, copy, from, to, .. }) = job.filter(|job| job.from < job.to) {
+    let mut kernel = Cow::Borrowed(kernel);
+    loop {
+        let (devices, job) = begin(&after, &kernel, begun.volume)?;
+        plan.steps.extend(devices.steps);
+        kernel = Cow::Owned(Kernel { dm: own(&kernel, begun.volume), ..kernel.into_owned() });
+        let Some(Job { volume, copy, from, to, .. }) = job.filter(|job| job.from < job.to) else { break };
         plan.push(Action::Fill { volume, copy, from, to });
         let noted = note(&after, volume, to);
         apply(&mut after, &noted);
@@ -605,8 +628,7 @@ pub fn in_full(
                 .map(|device| Step::new(Action::RemoveDm { device }).requires(Requirement::NotOpen(device))),
         );
     }
-    plan.steps
-        .extend(finish(&after, &Kernel { dm: own(kernel, begun.volume), ..kernel.clone() }, begun.volume, mkfs)?.steps);
+    plan.steps.extend(finish(&after, &kernel, begun.volume, mkfs)?.steps);
     Ok(plan)
 }
 

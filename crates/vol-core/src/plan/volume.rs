@@ -27,6 +27,8 @@ pub struct CreateVolume {
     pub labels: Labels,
     /// What is set aside for it in the pool.
     pub reserve: Reserve,
+    /// Protected from the moment on at which it is there.
+    pub protect: bool,
     pub mkfs: MkfsOptions,
     pub now: u64,
 }
@@ -69,7 +71,7 @@ pub fn create(catalog: &Catalog, kernel: &Kernel, batch: &Batch, request: &Creat
         snapshot: None,
         created_at: request.now,
         labels: request.labels.clone(),
-        protected: false,
+        protected: request.protect,
         clone_of: None,
         reserve,
         check_fs: false,
@@ -277,12 +279,18 @@ fn same_as(
     if present.subdir.as_deref() != request.mkfs.root.subdir.as_ref() {
         differs.push(format!("{} handed out", shown(present)));
     }
+    differs.extend(less_protected(present, request.protect));
     differs.extend(other_labels(present, &request.labels));
     if differs.is_empty() {
         return Ok(Created::Unchanged(present.id));
     }
     Err(Refusal::exists(format!("there is a volume {path} already, with {}", differs.join(" and ")))
         .hint("choose another name, or delete that volume first"))
+}
+
+/// That a volume is not protected that was to be. Protection that was not asked for may have been given to it since.
+pub(super) fn less_protected(present: &Volume, wanted: bool) -> Option<String> {
+    (wanted && !present.protected).then(|| "no protection".to_owned())
 }
 
 /// What of its file system is mounted.
@@ -384,9 +392,9 @@ pub fn not_attached(kernel: &Kernel, volume: &Volume, path: &str, verb: &str) ->
         .hint(format!("detach it first: `volctl volume detach {path}`")))
 }
 
-/// Refuses what is protected.
+/// Refuses what is protected. Of what is still being made there is nothing to protect yet.
 pub fn not_protected(volume: &Volume, path: &str, verb: &str) -> Result<(), Refusal> {
-    if !volume.protected {
+    if !volume.protected || volume.state == VolumeState::Creating {
         return Ok(());
     }
     let noun = if volume.snapshot.is_some() { "snapshot" } else { "volume" };

@@ -132,6 +132,7 @@ pub fn volume_request(volume: &str, size: Bytes) -> volume::CreateVolume {
         fs_uuid: [7; 16],
         labels: Labels::default(),
         reserve: Reserve::None,
+        protect: false,
         mkfs: MkfsOptions::default(),
         now: 0,
     }

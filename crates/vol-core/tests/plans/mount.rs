@@ -91,7 +91,7 @@ fn an_unmounted_volume_is_deactivated_unless_somebody_has_it_open_when_that_is_t
     let mut kernel = kernel(&catalog, 1);
     mounted(&mut kernel, pg.id, "/srv/pg");
     let kinds = |kernel: &_| -> Vec<_> {
-        mount::unmount(&catalog, kernel, pg, None).unwrap().steps.iter().map(|step| step.action.kind()).collect()
+        mount::unmount(&catalog, kernel, pg, None, None).unwrap().steps.iter().map(|step| step.action.kind()).collect()
     };
     assert_eq!(kinds(&kernel), ["unmount", "release-dm"]);
     // It may be udev, which is gone a moment later: only the attempt tells.
@@ -109,7 +109,7 @@ fn unmounting_what_is_not_mounted_changes_nothing() {
     let catalog = vg_with_volume();
     let pg = catalog.volumes().next().unwrap();
     let kernel = kernel(&catalog, 1);
-    assert!(mount::unmount(&catalog, &kernel, pg, None).unwrap().is_empty());
-    let refusal = mount::unmount(&catalog, &kernel, pg, Some(Path::new("/mnt"))).unwrap_err();
+    assert!(mount::unmount(&catalog, &kernel, pg, None, None).unwrap().is_empty());
+    let refusal = mount::unmount(&catalog, &kernel, pg, Some(Path::new("/mnt")), None).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NotFound);
 }

@@ -28,8 +28,8 @@ enum Change {
     Reference { runtime: Runtime, volume: String, id: String, count: u32, confirmed: bool },
     /// An engine has begun anew.
     Activated { runtime: Runtime },
-    /// No id of a volume is counted any more.
-    Forgotten { volume: String },
+    /// No id of an engine's is counted of a volume any more.
+    Forgotten { runtime: Runtime, volume: String },
 }
 
 impl Record {
@@ -44,8 +44,8 @@ impl Record {
         Self { boot: boot.to_owned(), change: Change::Activated { runtime } }
     }
 
-    pub(super) fn forgotten(boot: &str, volume: VolumeId) -> Self {
-        Self { boot: boot.to_owned(), change: Change::Forgotten { volume: volume.to_string() } }
+    pub(super) fn forgotten(boot: &str, runtime: Runtime, volume: VolumeId) -> Self {
+        Self { boot: boot.to_owned(), change: Change::Forgotten { runtime, volume: volume.to_string() } }
     }
 
     /// As it is written down, with the end of the line.
@@ -108,8 +108,8 @@ fn apply(refs: &mut Refs, change: Change) -> Result<(), String> {
         Change::Activated { runtime } => {
             refs.activated(runtime);
         }
-        Change::Forgotten { volume } => {
-            refs.forget(volume_of(&volume)?);
+        Change::Forgotten { runtime, volume } => {
+            refs.forget_of(runtime, volume_of(&volume)?);
         }
         Change::Reference { runtime, volume, id, count, confirmed } => {
             let volume = volume_of(&volume)?;

@@ -136,12 +136,16 @@ fn one_engine_that_begins_anew_says_nothing_about_the_other() {
 }
 
 #[test]
-fn a_forgotten_volume_has_no_references_and_others_keep_theirs() {
+fn what_an_engine_has_of_a_volume_is_forgotten_and_others_keep_theirs() {
     let mut refs = refs();
     mount(&mut refs, Docker, A);
+    mount(&mut refs, Docker, B);
+    mount(&mut refs, Podman, PODMAN);
     refs.mount(Docker, volume(2), A).unwrap();
-    assert!(refs.forget(volume(1)).is_some());
-    assert_eq!(refs.forget(volume(1)), None);
+    assert!(refs.forget_of(Docker, volume(1)).is_some());
+    assert_eq!(refs.forget_of(Docker, volume(1)), None);
+    assert_eq!((refs.of(volume(1)).len(), refs.of(volume(2)).len()), (1, 1));
+    assert!(refs.forget_of(Podman, volume(1)).is_some());
     assert_eq!((refs.of(volume(1)).len(), refs.of(volume(2)).len()), (0, 1));
     assert!(refs.forget_id(Docker, volume(2), A).is_some());
     assert_eq!(refs.ids(), 0);
@@ -236,7 +240,7 @@ enum Step {
     Mount(Runtime, u8, u8),
     Unmount(Runtime, u8, u8),
     Activated(Runtime),
-    Forget(u8),
+    Forget(Runtime, u8),
     ForgetId(Runtime, u8, u8),
 }
 
@@ -246,7 +250,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (runtime(), 0..3u8, 0..3u8).prop_map(|(r, v, i)| Step::Mount(r, v, i)),
         5 => (runtime(), 0..3u8, 0..3u8).prop_map(|(r, v, i)| Step::Unmount(r, v, i)),
         1 => runtime().prop_map(Step::Activated),
-        1 => (0..3u8).prop_map(Step::Forget),
+        1 => (runtime(), 0..3u8).prop_map(|(r, v)| Step::Forget(r, v)),
         1 => (runtime(), 0..3u8, 0..3u8).prop_map(|(r, v, i)| Step::ForgetId(r, v, i)),
     ];
     prop::collection::vec(step, 0..60)
@@ -258,7 +262,7 @@ fn take(refs: &mut Refs, step: &Step) -> Option<Record> {
         Step::Mount(runtime, v, i) => refs.mount(*runtime, volume(*v), &format!("id{i}")).unwrap().record,
         Step::Unmount(runtime, v, i) => refs.unmount(*runtime, volume(*v), &format!("id{i}")).record,
         Step::Activated(runtime) => refs.activated(*runtime),
-        Step::Forget(v) => refs.forget(volume(*v)),
+        Step::Forget(runtime, v) => refs.forget_of(*runtime, volume(*v)),
         Step::ForgetId(runtime, v, i) => refs.forget_id(*runtime, volume(*v), &format!("id{i}")),
     }
 }

@@ -122,12 +122,24 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
                 self.host.fs_prepare_root(number, &Device::Volume(*volume).uuid(), *fs, root)?;
             }
             Action::VerifyFs { volume, fs, uuid } => self.verify_fs(*volume, *fs, *uuid)?,
-            Action::Mount { volume, fs, subdir, target, read_only, allow_same_uuid, no_replay, options, .. } => {
+            Action::Mount {
+                volume,
+                fs,
+                subdir,
+                target,
+                sealed,
+                read_only,
+                allow_same_uuid,
+                no_replay,
+                options,
+                ..
+            } => {
                 self.host.mount(&MountCall {
                     dev: self.volume_number(*volume)?,
                     fs: *fs,
                     subdir: subdir.clone(),
                     target: target.clone(),
+                    sealed: *sealed,
                     read_only: *read_only,
                     allow_same_uuid: *allow_same_uuid,
                     no_replay: *no_replay,
@@ -135,6 +147,12 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
                 })?;
             }
             Action::Unmount { mount } => self.unmount(mount)?,
+            Action::RemoveMountPoint { path } => match self.host.remove_mount_point(path) {
+                Err(error) if error.kind != HostErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a mount point is left behind");
+                }
+                _ => {}
+            },
             Action::CheckFs { volume, fs, how, if_marked } => self.check_fs(*volume, *fs, *how, *if_marked)?,
             Action::GrowFs { volume, fs, target, must } => match self.grow_fs(*volume, *fs, target) {
                 Err(error) if !*must => {

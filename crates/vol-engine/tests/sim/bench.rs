@@ -83,6 +83,7 @@ pub fn volume_request(volume: &str, fs: Option<FsKind>) -> CreateVolume {
         fs,
         labels: Labels::default(),
         reserve: Reserve::None,
+        protect: false,
         mkfs: MkfsOptions::default(),
     }
 }
@@ -110,6 +111,7 @@ pub fn thick_request(volume: &str, stripes: u16) -> CreateThick {
         place: PlaceOn::default(),
         fs: None,
         labels: Labels::default(),
+        protect: false,
         mkfs: MkfsOptions::default(),
     }
 }
@@ -131,9 +133,16 @@ pub fn clone_request(of: &str, new: &str) -> CloneVolume {
         of: volume(of),
         name: name(new),
         labels: Labels::default(),
+        size: None,
         reserve: Reserve::None,
+        protect: false,
         place: PlaceOn::default(),
     }
+}
+
+/// A clone `copy` in `data` of so many MiB, protected.
+pub fn larger_clone(of: &str, mib: u64) -> CloneVolume {
+    CloneVolume { size: Some(Bytes::mib(mib)), protect: true, ..clone_request(of, "copy") }
 }
 
 /// Snapshots in `data`.
@@ -218,6 +227,11 @@ pub enum Op {
     /// With a directory of it handed out.
     CreateSubdir,
     MountSubdir,
+    /// Protected from the start.
+    CreateProtected,
+    /// Larger than its origin, and protected.
+    CloneLarger,
+    CloneThickLarger,
 }
 
 impl Op {
@@ -307,6 +321,12 @@ impl Op {
                 engine.clone_volume(&request, false).map(drop)
             }
             Self::CloneThick => engine.clone_volume(&clone_request("log", "copy"), false).map(drop),
+            Self::CreateProtected => {
+                let request = CreateVolume { protect: true, ..volume_request("kept", Some(FsKind::Ext4)) };
+                engine.create_volume(&request, false).map(drop)
+            }
+            Self::CloneLarger => engine.clone_volume(&larger_clone("pg", 20 << 10), false).map(drop),
+            Self::CloneThickLarger => engine.clone_volume(&larger_clone("log", 28), false).map(drop),
             Self::KeepThick => engine.keep_volume(&data, &volume("log"), false).map(drop),
             Self::DeleteThick => engine.delete_volume(&data, &volume("log"), false).map(drop),
             Self::AttachThick => engine.attach(&data, &volume("log"), false).map(drop),
@@ -347,7 +367,9 @@ impl Op {
             CreateVg | CreateFileVg => &[],
             CreatePool | DeleteVg => &[CreateVg],
             ExtendPool | ExtendMetadata | SetPool => &[CreateVg, CreatePool, CreateFormatted, Mount],
-            CreateFormatted | CreateRaw | DeletePool | LabelPv | CreateSubdir => &[CreateVg, CreatePool],
+            CreateFormatted | CreateRaw | CreateProtected | DeletePool | LabelPv | CreateSubdir => {
+                &[CreateVg, CreatePool]
+            }
             MountSubdir => &[CreateVg, CreatePool, CreateSubdir],
             Mount | SnapshotIdle | DeleteVolume | KeepVolume | ResizeIdle | Check => {
                 &[CreateVg, CreatePool, CreateFormatted]
@@ -364,11 +386,11 @@ impl Op {
             AttachRaw | CheckPool | RepairPool => &[CreateVg, CreatePool, CreateRaw],
             DiscardOriginal => &[CreateVg, CreatePool, CreateRaw, RepairPool],
             CloneSnapshot | Rollback | RenameSnapshot => &[CreateVg, CreatePool, CreateFormatted, SnapshotIdle],
-            CloneMounted | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
+            CloneMounted | CloneLarger | Label | Protect | Reserve => &[CreateVg, CreatePool, CreateFormatted, Mount],
             CloneReserved => &[CreateVg, CreatePool, CreateFormatted, Mount, Reserve],
             SnapshotGroup => &[CreateVg, CreatePool, CreateFormatted, CreateRaw, Mount, AttachRaw],
             CreateThick | CreateStriped | FormatThick => &[CreateVg],
-            CloneThick | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
+            CloneThick | CloneThickLarger | KeepThick | DeleteThick | AttachThick => &[CreateVg, CreateThick],
             CloneThickPlaced => &[CreateVg, CreateThick, LabelPv],
             GrowThickElsewhere => &[CreateVg, CreateThick, AttachThick],
             GrowThick => &[CreateVg, CreateThick, CreateStriped, AttachThick],

@@ -9,7 +9,7 @@ use vol_sim::{CrashMode, Fault, SimHost};
 
 use super::bench::*;
 
-pub const OPS: [Op; 55] = [
+pub const OPS: [Op; 58] = [
     Op::CreateVg,
     Op::CreateFileVg,
     Op::CreatePool,
@@ -64,6 +64,9 @@ pub const OPS: [Op; 55] = [
     Op::DeleteThick,
     Op::FormatThick,
     Op::CreateSubdir,
+    Op::CreateProtected,
+    Op::CloneLarger,
+    Op::CloneThickLarger,
     Op::MountSubdir,
 ];
 

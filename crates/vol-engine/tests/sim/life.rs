@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vol_core::{RefusalCode, VolumeName};
+use vol_engine::host::HostRead as _;
 use vol_engine::{CreatePool, CreateVolume, Done, Engine, EngineError};
 use vol_sim::{CrashMode, EffectKind, Fault, SimHost};
 use vol_types::*;
@@ -155,6 +156,52 @@ fn f30_the_same_clone_twice_is_one_and_another_is_refused() {
     snapshot(&engine, "pg@before");
     refused(engine.clone_volume(&request, false), RefusalCode::Exists, "that was deleted since");
     sound(&host, &engine, "clones refused");
+}
+
+#[test]
+fn a_clone_may_be_larger_than_its_origin_and_its_file_system_grows_with_the_first_mount() {
+    let (host, engine) = with_file(FsKind::Ext4);
+    let size = |text: &str| {
+        let device = vol_core::dm::Device::Volume(object(&engine, text).unwrap().id);
+        let info = host.dm_device(&device.uuid()).unwrap().unwrap();
+        host.fs_state(info.dev, FsKind::Ext4, None).unwrap().size
+    };
+    let request = larger_clone("pg", 20 << 10);
+    assert!(changed(engine.clone_volume(&request, false).unwrap()));
+    assert!(!changed(engine.clone_volume(&request, false).unwrap()));
+    let copy = object(&engine, "copy").unwrap();
+    assert_eq!((copy.size, copy.protected), (Bytes::gib(20), true));
+    assert_eq!(object(&engine, "pg").unwrap().size, Bytes::gib(10), "the origin is as it was");
+    mount(&engine, "copy").unwrap();
+    assert_eq!(size("copy"), Bytes::gib(20));
+    unmount(&engine, "copy");
+    assert_eq!(read(&host, &engine, "copy"), "old");
+    let with = |size, protect| vol_engine::CloneVolume { size, protect, ..clone_request("pg", "copy") };
+    refused(engine.clone_volume(&with(Some(Bytes::gib(21)), true), false), RefusalCode::Exists, "a size of 20.0 GiB");
+    let smaller = vol_engine::CloneVolume { name: name("small"), ..with(Some(Bytes::gib(9)), false) };
+    refused(engine.clone_volume(&smaller, false), RefusalCode::Invalid, "10.0 GiB or more");
+    let largest = vol_engine::CloneVolume { name: name("large"), ..with(Some(Bytes(u64::MAX)), false) };
+    refused(engine.clone_volume(&largest, false), RefusalCode::Invalid, "more than a block device can have");
+    // What was not asked for may have been given to it since; what was asked for it has to have.
+    assert!(!changed(engine.clone_volume(&with(None, false), false).unwrap()));
+    refused(engine.delete_volume(&name("data"), &volume("copy"), false), RefusalCode::Refused, "protected");
+    engine.protect(&name("data"), &volume("copy"), false, false).unwrap();
+    refused(engine.clone_volume(&request, false), RefusalCode::Exists, "no protection");
+    delete(&engine, "copy").unwrap();
+    sound(&host, &engine, "a larger clone");
+}
+
+#[test]
+fn a_volume_is_made_protected() {
+    let host = Op::CreateFormatted.before();
+    let engine = start(&host);
+    let request = CreateVolume { protect: true, ..volume_request("pg", Some(FsKind::Ext4)) };
+    assert!(changed(engine.create_volume(&request, false).unwrap()));
+    assert!(!changed(engine.create_volume(&request, false).unwrap()));
+    refused(delete(&engine, "pg"), RefusalCode::Refused, "protected");
+    engine.protect(&name("data"), &volume("pg"), false, false).unwrap();
+    refused(engine.create_volume(&request, false), RefusalCode::Exists, "no protection");
+    sound(&host, &engine, "protected from the start");
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn unmount(engine: &Engine<SimHost>, text: &str) {
     engine.unmount(&name("data"), &volume(text), None, false).unwrap();
 }
 
-const USUAL: MountAs = MountAs { read_only: false, whole: false };
-const ROOT: MountAs = MountAs { read_only: false, whole: true };
+const USUAL: MountAs = MountAs { read_only: false, whole: false, sealed: false };
+const ROOT: MountAs = MountAs { read_only: false, whole: true, sealed: false };
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, EngineError>) -> Refusal {
     match result.unwrap_err() {

@@ -389,6 +389,39 @@ fn f17_mkfs_on_a_thick_volume_cut_short_anywhere_goes_on_with_the_same_request_a
 }
 
 #[test]
+fn a_copy_that_is_larger_than_its_source_holds_its_bytes_and_zeroes_behind_them() {
+    let (host, engine) = group();
+    let data = name("data");
+    // Old bytes where the copy will lie.
+    engine.create_thick(&CreateThick { size: Bytes::mib(56), ..thick_request("old", 1) }, false).unwrap();
+    write(&host, &engine, "old", 7);
+    delete_now(&engine, "old");
+    engine.create_thick(&thick_request("log", 1), false).unwrap();
+    let bytes = write(&host, &engine, "log", 40);
+    let planned = match engine.clone_volume(&larger_clone("log", 28), true).unwrap() {
+        Done::Planned(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    let fills = planned.steps.iter().filter(|step| step.action.kind() == "fill").count();
+    assert_eq!(fills, 2, "one is a copy, one wipes the rest: {planned:?}");
+    assert!(changed(engine.clone_volume(&larger_clone("log", 28), false).unwrap()));
+    assert!(!changed(engine.clone_volume(&larger_clone("log", 28), false).unwrap()));
+    let copy = read(&host, &engine, "copy");
+    assert_eq!((copy.len() as u64, object(&engine, "copy").size), (Bytes::mib(28).get(), Bytes::mib(28)));
+    assert!(copy.starts_with(&bytes) && is_zero(&copy[bytes.len()..]));
+    assert_eq!(read(&host, &engine, "log"), bytes);
+    refused(engine.delete_volume(&data, &volume("copy"), false), RefusalCode::Refused, &["protected"]);
+    let smaller = vol_engine::CloneVolume { name: name("small"), ..larger_clone("log", 12) };
+    refused(engine.clone_volume(&smaller, false), RefusalCode::Invalid, &["16.0 MiB or more"]);
+    // One that is being made is not protected from being given up.
+    let request = CreateThick { protect: true, ..thick_request("half", 1) };
+    let engine = cut_short(&host, engine, &request);
+    assert_eq!(object(&engine, "half").state, VolumeState::Creating);
+    engine.delete_volume(&data, &volume("half"), false).unwrap();
+    sound(&host, &engine, "a larger copy");
+}
+
+#[test]
 fn a_thick_volume_with_a_file_system_grows_is_copied_and_each_goes_its_own_way() {
     let (host, engine) = group();
     let (data, at, copy) = (name("data"), Path::new("/srv/made"), Path::new("/srv/copy"));

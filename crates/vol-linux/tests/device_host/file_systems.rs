@@ -18,6 +18,7 @@ pub fn call(info: &DmInfo, fs: FsKind, target: &Path) -> MountCall {
         fs,
         subdir: None,
         target: target.to_path_buf(),
+        sealed: false,
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,

@@ -139,6 +139,7 @@ pub fn mount(dev: DevNumber, target: impl Into<PathBuf>) -> MountCall {
         fs: FsKind::Ext4,
         subdir: None,
         target: target.into(),
+        sealed: false,
         read_only: false,
         allow_same_uuid: false,
         no_replay: false,

@@ -6,7 +6,7 @@ use vol_types::{Label, Name, Selector, SnapshotPath, VolumePath};
 
 use super::Change;
 use super::space::Place;
-use crate::values::{name, reserve};
+use crate::values::{SizeText, name, reserve, size};
 
 /// Labels of something new.
 #[derive(Clone, Debug, Default, Args)]
@@ -63,6 +63,12 @@ pub struct CloneArgs {
     /// Set this much of the pool aside for it: a size, or full
     #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
     pub reserve: Option<String>,
+    /// Larger than what it is made from: its size, for example 20G
+    #[arg(long, value_parser = size, allow_hyphen_values = true)]
+    pub size: Option<SizeText>,
+    /// Refuse to delete it, from the start
+    #[arg(long)]
+    pub protect: bool,
     /// Of a thick volume: where the copy is to lie
     #[command(flatten)]
     pub place: Place,

@@ -99,6 +99,9 @@ pub enum Volume {
         /// Set this much of the pool aside for it: a size, or full
         #[arg(long, value_name = "SIZE|full", value_parser = reserve, allow_hyphen_values = true)]
         reserve: Option<String>,
+        /// Refuse to delete it, from the start
+        #[arg(long)]
+        protect: bool,
         /// An option for mkfs, for example label=pg (repeatable; docs/file-systems.md lists them)
         #[arg(long = "mkfs-option", value_name = "KEY=VALUE")]
         mkfs_options: Vec<String>,

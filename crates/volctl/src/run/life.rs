@@ -50,7 +50,7 @@ pub fn relabel(changes: &LabelChanges) -> Result<Relabel, Failure> {
 }
 
 pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
-    let CloneArgs { of, new, with, reserve, place, change } = args;
+    let CloneArgs { of, new, with, reserve, size, protect, place, change } = args;
     let from = of.snapshot.as_ref().map_or(of.volume.to_string(), |snapshot| format!("{}@{snapshot}", of.volume));
     if new.vg != of.volume.vg {
         return Err(Failure::new(
@@ -66,6 +66,8 @@ pub async fn clone_volume(args: CloneArgs, session: &mut Session<'_>) -> Run {
         snapshot: of.snapshot.map(|snapshot| snapshot.to_string()),
         name: new.volume.to_string(),
         labels: labels(&with)?,
+        size: size.map(|size| size.0),
+        protect,
         reserve,
         on,
         not_on,

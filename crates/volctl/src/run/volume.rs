@@ -16,7 +16,20 @@ fn name(volume: &VolumeInfo) -> String {
 pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
     let format = session.format;
     match command {
-        Volume::Create { volume, pool, size, fs, attach, reserve, with, mkfs_options, root, thick, change } => {
+        Volume::Create {
+            volume,
+            pool,
+            size,
+            fs,
+            attach,
+            reserve,
+            protect,
+            with,
+            mkfs_options,
+            root,
+            thick,
+            change,
+        } => {
             let (on, not_on, on_labels) = life::which(&thick.place.which)?;
             let request = CreateVolume {
                 vg: volume.vg.to_string(),
@@ -26,6 +39,7 @@ pub async fn run(command: Volume, session: &mut Session<'_>) -> Run {
                 fs: Some(fs.as_str().to_owned()),
                 labels: life::labels(&with)?,
                 reserve,
+                protect,
                 mkfs_options,
                 owner: root.owner,
                 mode: root.mode,

@@ -241,6 +241,7 @@ fn create_thin<H: HostMut + 'static>(
         fs,
         labels: labels(&request.labels)?,
         reserve: super::life::reserve(request.reserve.as_deref())?.unwrap_or(vol_types::Reserve::None),
+        protect: request.protect,
     };
     changed(backend, &path.vg, backend.engine.create_volume(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(path)
@@ -279,7 +280,7 @@ pub fn mount_volume<H: HostMut + 'static>(
 ) -> Change<VolumeInfo> {
     mounts_are_seen(backend)?;
     let target = Path::new(&request.path);
-    let how = MountAs { read_only: request.read_only, whole: request.whole };
+    let how = MountAs { read_only: request.read_only, whole: request.whole, ..MountAs::default() };
     let done = backend.engine.mount(&path.vg, &volume_name(path), target, how, dry_run);
     let done = done.map_err(|error| {
         let error = from_engine(error);
@@ -364,7 +365,7 @@ pub fn mount_snapshot<H: HostMut + 'static>(
 ) -> Change<SnapshotInfo> {
     mounts_are_seen(backend)?;
     let target = Path::new(&request.path);
-    let how = MountAs { read_only: true, whole: request.whole };
+    let how = MountAs { read_only: true, whole: request.whole, ..MountAs::default() };
     let done = backend.engine.mount(&path.volume.vg, &snapshot_name(path), target, how, dry_run);
     changed(backend, &path.volume.vg, done.map_err(from_engine)?, || backend.snapshot_info(path))
 }

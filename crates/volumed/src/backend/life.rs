@@ -11,7 +11,7 @@ use vol_engine::host::HostMut;
 use vol_types::{Label, Labels, Name, PvId, Reserve, SnapshotPath, VolumePath, label};
 
 use super::EngineBackend;
-use super::change::{changed, snapshot_name, volume_name};
+use super::change::{bytes, changed, snapshot_name, volume_name};
 use super::error::from_engine;
 use crate::api::{Backend as _, Change, Life};
 
@@ -53,7 +53,9 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
             },
             name: parse_field("name", &request.name)?,
             labels: labels(&request.labels)?,
+            size: request.size.as_deref().map(|text| bytes("size", text)).transpose()?,
             reserve: reserve(request.reserve.as_deref())?.unwrap_or(Reserve::None),
+            protect: request.protect,
             place: super::space::place((&request.on, &request.not_on), &request.on_labels, request.contiguous)?,
         };
         let path = VolumePath { vg: wanted.vg.clone(), volume: wanted.name.clone() };
@@ -104,8 +106,11 @@ impl<H: HostMut + 'static> Life for EngineBackend<H> {
 
     fn label_volume(&self, volume: &VolumePath, request: Relabel, dry_run: bool) -> Change<VolumeInfo> {
         let (set, remove) = checked(&request)?;
+        let before = super::refs::names_of(self, volume);
         let done = self.engine.relabel(&volume.vg, &volume_name(volume), (&set, remove), dry_run);
-        changed(self, &volume.vg, done.map_err(from_engine)?, || self.volume_info(volume))
+        let done = done.map_err(from_engine)?;
+        super::refs::renamed(self, volume, &before);
+        changed(self, &volume.vg, done, || self.volume_info(volume))
     }
 
     fn label_snapshot(&self, snapshot: &SnapshotPath, request: Relabel, dry_run: bool) -> Change<SnapshotInfo> {

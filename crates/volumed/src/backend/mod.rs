@@ -3,7 +3,7 @@
 //! Reads use only what is in memory. Conversions between the model and the wire are made by hand in `info`, so that
 //! neither can change the other by accident.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -94,7 +94,7 @@ pub struct EngineBackend<H: HostMut> {
     at_boot: Arc<boot::BootList>,
     not_attached: boot::NotAttached,
     listener: Arc<OnceLock<Arc<dyn Listener>>>,
-    watcher: Mutex<Option<watch::Watcher>>,
+    watchers: Mutex<Vec<watch::Watcher>>,
     /// What container engines need.
     references: Arc<References>,
     /// Where mounts for them are made.
@@ -112,6 +112,7 @@ struct Maintainer {
 impl<H: HostMut + 'static> EngineBackend<H> {
     /// Over an engine that has been scanned.
     pub fn new(engine: Engine<H>, facts: Facts) -> Self {
+        engine.own_mounts_below(Path::new(refs::MOUNTS_DIR));
         Self {
             engine: Arc::new(engine),
             references: Arc::new(References::in_memory(&facts.boot_id)),
@@ -126,7 +127,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             at_boot: Arc::default(),
             not_attached: Arc::default(),
             listener: Arc::default(),
-            watcher: Mutex::new(None),
+            watchers: Mutex::default(),
             _only: None,
         }
     }
@@ -304,11 +305,11 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             return Err(dead("maintain"));
         }
         drop(maintainer);
-        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if watcher.as_ref().is_some_and(watch::Watcher::has_ended) {
-            return Err(dead("disks"));
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ended) = watchers.iter().find(|watcher| watcher.has_ended()) {
+            return Err(dead(ended.name()));
         }
-        drop(watcher);
+        drop(watchers);
         let others = self.facts.problems.len() + self.engine.scan_problems().len() + self.boot_problems().len();
         let mut summary = Summary { problems: others as u64, ..Summary::default() };
         for vg in self.engine.vgs() {
@@ -633,9 +634,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
     }
 
     fn stop(&self) {
-        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watcher.stop();
-        }
+        let watchers = std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
+        watchers.into_iter().for_each(watch::Watcher::stop);
         let tickers = std::mem::take(&mut *self.tickers.lock().unwrap_or_else(PoisonError::into_inner));
         tickers.into_iter().for_each(Ticker::stop);
         let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();

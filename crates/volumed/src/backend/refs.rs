@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vol_api::{RefList, ReleaseRefs, ReleasedRefs, RuntimeDf};
@@ -25,7 +25,9 @@ use crate::runtimes::references::{References, Snapshot};
 
 mod answers;
 
-pub use answers::{in_use, of_volume, refused};
+mod places;
+
+pub use answers::{in_use, names_of, of_volume, refused, renamed};
 
 /// Below the run directory that is the default.
 pub const MOUNTS_DIR: &str = "/run/volumed/mounts";
@@ -50,12 +52,15 @@ pub struct Keeper<H: HostMut> {
     references: Arc<References>,
     /// Where mounts for engines are made: `RUNTIME/VOLUME-ID` below it.
     mounts_dir: PathBuf,
+    /// Bare mount points of which was said that they cannot be removed.
+    told: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl<H: HostMut> Clone for Keeper<H> {
     fn clone(&self) -> Self {
-        let (engine, references) = (Arc::clone(&self.engine), Arc::clone(&self.references));
-        Self { engine, references, mounts_dir: self.mounts_dir.clone() }
+        let (engine, references, told) =
+            (Arc::clone(&self.engine), Arc::clone(&self.references), Arc::clone(&self.told));
+        Self { engine, references, mounts_dir: self.mounts_dir.clone(), told }
     }
 }
 
@@ -128,6 +133,7 @@ impl<H: HostMut + 'static> Keeper<H> {
 
     /// Drops what is no reference any more, and unmounts what nobody needs. When to look again; `None`: when there is something.
     pub(super) fn look_after(&self) -> Option<Duration> {
+        self.remove_bare();
         let before = self.references.snapshot();
         let settled = self.references.are_settled();
         let seen = match self.seen() {
@@ -230,18 +236,21 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     /// Counts in `references`, and knows mounts below `mounts_dir` as those of engines.
     #[must_use]
     pub fn counting(self, references: References, mounts_dir: PathBuf) -> Self {
+        self.engine.own_mounts_below(&mounts_dir);
         Self { references: Arc::new(references), mounts_dir, ..self }
     }
 
     pub(super) fn keeper(&self) -> Keeper<H> {
         let (engine, references) = (Arc::clone(&self.engine), Arc::clone(&self.references));
-        Keeper { engine, references, mounts_dir: self.mounts_dir.clone() }
+        Keeper { engine, references, mounts_dir: self.mounts_dir.clone(), told: Arc::default() }
     }
 
     /// Holds the references of before against the mount tables, and starts the thread that looks after what is left to be unmounted.
     /// Without anything of that kind it sleeps.
     pub fn start_keeping_references(&self) -> std::io::Result<()> {
         let keeper = self.keeper();
+        keeper.make_places();
+        self.start_watching_mounts(&keeper)?;
         let poker = Poker::default();
         let bell = poker.clone();
         self.references.on_work(move || bell.poke());

@@ -39,6 +39,7 @@ pub fn create<H: HostMut + 'static>(
         mkfs: super::fs::format(fs, request)?,
         fs,
         labels: super::life::labels(&request.labels)?,
+        protect: request.protect,
     };
     changed(backend, &path.vg, backend.engine.create_thick(&wanted, dry_run).map_err(from_engine)?, || {
         backend.volume_info(path)

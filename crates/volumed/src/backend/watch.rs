@@ -1,11 +1,11 @@
-//! The thread that hears of disks which come and go.
+//! Threads that hear of something and act on it: of disks which come and go, of mounts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use vol_engine::host::{DiskEvents, HostMut};
+use vol_engine::host::{DiskEvents, HostMut, MountEvents};
 
 use super::EngineBackend;
 
@@ -16,14 +16,23 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A disk that hangs while it is looked at does not keep the daemon from ending.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
+/// Between two looks at mounts that change again and again.
+const MOUNTS_REST: Duration = Duration::from_millis(100);
+/// When it is looked although nothing was said.
+const MOUNTS_AGAIN: Duration = Duration::from_secs(3600);
+
 /// The thread, and how it is ended.
 pub(super) struct Watcher {
     stop: Arc<AtomicBool>,
-    events: Arc<dyn DiskEvents>,
+    wake: Box<dyn Fn() + Send + Sync>,
     thread: JoinHandle<()>,
 }
 
 impl Watcher {
+    pub(super) fn name(&self) -> &str {
+        self.thread.thread().name().unwrap_or_default()
+    }
+
     /// Whether its thread is no more, which it never should be before [`Watcher::stop`].
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
@@ -31,17 +40,17 @@ impl Watcher {
 
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
-        self.events.wake();
+        (self.wake)();
         let begun = Instant::now();
         while !self.thread.is_finished() {
             if begun.elapsed() > STOP_LIMIT {
-                tracing::warn!("a disk that is being looked at does not answer; it is not waited for");
+                tracing::warn!("what is being looked at (a disk, mount tables) does not answer; it is not waited for");
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         if self.thread.join().is_err() {
-            tracing::error!("the thread that watches the disks had failed");
+            tracing::error!("a thread that watches disks or mounts had failed");
         }
     }
 }
@@ -63,7 +72,33 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 attach();
             }
         })?;
-        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watcher { stop, events, thread });
+        self.watch(Watcher { stop, wake: Box::new(move || events.wake()), thread });
+        Ok(())
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    }
+
+    /// Starts the thread that calls `changed` whenever the host's mount table changed, and not more often than every [`MOUNTS_REST`].
+    pub(super) fn watch_mounts(
+        &self,
+        events: Arc<dyn MountEvents>,
+        changed: impl Fn() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, from) = (stop.clone(), events.clone());
+        let thread = std::thread::Builder::new().name("mounts".to_owned()).spawn(move || {
+            loop {
+                from.wait(MOUNTS_AGAIN);
+                if told.load(Ordering::Acquire) {
+                    return;
+                }
+                changed();
+                std::thread::sleep(MOUNTS_REST);
+            }
+        })?;
+        self.watch(Watcher { stop, wake: Box::new(move || events.wake()), thread });
         Ok(())
     }
 }

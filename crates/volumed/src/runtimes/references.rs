@@ -173,19 +173,13 @@ impl References {
         }
     }
 
-    /// Forgets all references of a volume; those that there were.
-    pub fn forget(&self, volume: VolumeId) -> Vec<Reference> {
+    /// Forgets all that an engine has of a volume: it removes the volume, and so knows of no container that needs it, or the volume is its own
+    /// no longer. Whether there was any.
+    pub fn forget_of(&self, runtime: Runtime, volume: VolumeId) -> bool {
         let mut state = self.state();
-        let were = state.refs.of(volume).to_vec();
-        let record = state.refs.forget(volume);
+        let record = state.refs.forget_of(runtime, volume);
         state.write_down(record.as_ref());
-        were
-    }
-
-    /// Forgets all that an engine has of a volume, as it is to when it removes the volume: it knows of no container then.
-    pub fn forget_of(&self, runtime: Runtime, volume: VolumeId) -> Vec<Reference> {
-        let of = self.of_volume(volume).into_iter().filter(|one| one.runtime == runtime);
-        of.filter_map(|one| self.forget_one(runtime, volume, &one.id)).collect()
+        record.is_some()
     }
 
     /// Forgets one id, however often it is counted; what it was.

@@ -405,11 +405,12 @@ async fn clones_are_made_of_volumes_and_snapshots() {
     ] {
         let mut options = json!({ "from": from });
         if let Some(size) = size {
-            options["size"] = json!(size);
+            (options["size"], options["protect"]) = (json!(size), json!("yes"));
         }
         plugin.create(Docker, name, options).await;
         let info = plugin.backend.volume(&volume(&format!("data/{name}"))).unwrap();
         assert_eq!(info.size_bytes, if size == Some("2G") { 2 << 30 } else { 1 << 30 }, "{name}");
+        assert_eq!(info.protected, size.is_some(), "{name}");
         assert!(info.clone_of.is_some() && info.subdir.as_deref() == Some("data"), "{name}");
         plugin.sequence(Docker, name, "MA + UA -").await;
     }

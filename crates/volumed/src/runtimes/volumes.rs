@@ -1,6 +1,5 @@
 //! An engine's volumes over the backend: found by their label, made, mounted and removed.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,20 +35,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// With mount points below `run_dir`, which users of this machine cannot look into: what is in a volume is for its containers.
+    /// With mount points below `run_dir`.
     pub fn new(run_dir: &Path) -> Self {
-        let mounts = run_dir.join(super::MOUNTS);
-        // Podman of a user without rights has to get through, to a directory whose name is not told.
-        let docker = (mounts.join(Runtime::Docker.name()), 0o700);
-        let podman = (mounts.join(Runtime::Podman.name()), 0o711);
-        for (dir, mode) in [(mounts.clone(), 0o711), docker, podman] {
-            let made = std::fs::create_dir_all(&dir)
-                .and_then(|()| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)));
-            if let Err(error) = made {
-                tracing::warn!(dir = %dir.display(), %error, "the directory for mount points cannot be made");
-            }
-        }
-        Self { turns: Turns::default(), makings: Arc::default(), mounts }
+        Self { turns: Turns::default(), makings: Arc::default(), mounts: run_dir.join(super::MOUNTS) }
     }
 }
 
@@ -191,18 +179,6 @@ impl EngineVolumes {
         }
     }
 
-    /// Unmounts it where it was mounted for engines, if none needs it and nobody uses it.
-    fn unmount_unneeded(&self, info: &VolumeInfo, id: VolumeId) -> Unneeded {
-        let done = self.backend.unmount_unneeded(id);
-        if done == Unneeded::Gone {
-            // Left behind they would be empty directories, and no more.
-            for runtime in Runtime::ALL {
-                let _ = std::fs::remove_dir(self.shared.mounts.join(runtime.name()).join(&info.id));
-            }
-        }
-        done
-    }
-
     /// The volume is not this engine's any more.
     fn take_label_off(&self, info: &VolumeInfo) -> Result<(), ApiError> {
         let mut remove = vec![self.runtime.label().to_owned()];
@@ -261,7 +237,7 @@ impl Volumes for EngineVolumes {
         }
         // The engine asks only when it knows of no container that uses it: references that are left were left by a crash.
         self.backend.references().forget_of(self.runtime, id);
-        let unmounted = self.unmount_unneeded(&info, id);
+        let unmounted = self.backend.unmount_unneeded(id);
         if others || keep {
             return self.take_label_off(&info).map(|()| true);
         }
@@ -302,7 +278,7 @@ impl Volumes for EngineVolumes {
         let gone = self.backend.references().unmount(self.runtime, volume, id);
         // What is still in use is tried again by itself: the engine needs it no more, and could mend nothing.
         if gone.left_of_volume == 0
-            && let Unneeded::Deferred(users) = self.unmount_unneeded(&info, volume)
+            && let Unneeded::Deferred(users) = self.backend.unmount_unneeded(volume)
         {
             tracing::info!(volume = %name, "it stays mounted for now: it is in use by {}", users.join(", "));
         }

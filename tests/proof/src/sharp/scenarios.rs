@@ -80,6 +80,7 @@ pub fn request(volume: &str) -> CreateVolume {
         fs: None,
         labels: Labels::default(),
         reserve: vol_types::Reserve::None,
+        protect: false,
         mkfs: MkfsOptions::default(),
     }
 }

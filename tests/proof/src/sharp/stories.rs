@@ -376,6 +376,7 @@ fn handed_out_again() -> Told {
             place: PlaceOn::default(),
             fs: None,
             labels: Labels::default(),
+            protect: false,
             mkfs: MkfsOptions::default(),
         };
         engine.create_thick(&request, false).map_err(failed)?;

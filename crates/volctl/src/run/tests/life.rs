@@ -79,6 +79,12 @@ fn each_verb_sends_what_it_should_and_says_what_was_done() {
     let ran = daemon.volctl("volume clone data/pg data/copy");
     assert!(ran.out.contains("raw, a clone of data/pg. Attach it: volctl volume attach data/copy"), "{}", ran.out);
     assert!(daemon.requests().concat().contains(r#""volume":"pg","snapshot":null,"name":"copy"}"#));
+    let daemon = Daemon::start().answer("POST /v1/clones", &Outcome::changed(volume()));
+    assert_eq!(daemon.volctl("volume clone data/pg data/copy --size 20G --protect").exit, 0);
+    assert!(daemon.requests().concat().contains(r#""name":"copy","size":"20G","protect":true}"#));
+    let daemon = Daemon::start().answer("POST /v1/volumes", &Outcome::changed(volume()));
+    assert_eq!(daemon.volctl("volume create data/pg --size 10G --protect").exit, 0);
+    assert!(daemon.requests().concat().contains(r#""protect":true"#));
 }
 
 #[test]

@@ -178,6 +178,34 @@ pub fn refused<H: HostMut + 'static>(
     }
 }
 
+/// What the engines call a volume.
+pub fn names_of<H: HostMut + 'static>(backend: &EngineBackend<H>, path: &VolumePath) -> BTreeMap<Runtime, String> {
+    let Ok(id) = volume_id(backend, &path.to_string()) else { return BTreeMap::new() };
+    let keeper = backend.keeper();
+    Runtime::ALL.into_iter().filter_map(|one| Some((one, keeper.engine_name(id, one)?))).collect()
+}
+
+/// After the labels of a volume were changed: an engine that knew it by another name speaks of it no more, so what it had of it is no
+/// reference any longer. As long as a container has it mounted it stays so.
+pub fn renamed<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    path: &VolumePath,
+    before: &BTreeMap<Runtime, String>,
+) {
+    let now = names_of(backend, path);
+    let Ok(id) = volume_id(backend, &path.to_string()) else { return };
+    let mut forgotten = false;
+    for (runtime, name) in before.iter().filter(|(runtime, name)| now.get(*runtime) != Some(name)) {
+        if backend.references.forget_of(*runtime, id) {
+            forgotten = true;
+            tracing::info!(runtime = runtime.name(), volume = %path, "its mount references are dropped: it is no longer its volume {name}");
+        }
+    }
+    if forgotten && let Unneeded::Deferred(users) = backend.keeper().unmount(id) {
+        tracing::info!(volume = %path, "it stays mounted for now: it is in use by {}", users.join(", "));
+    }
+}
+
 /// That an engine needs a volume, if one does.
 pub fn in_use(references: &References, volume: VolumeId, path: &str) -> Option<Refusal> {
     let by: Vec<_> = of_volume(references, volume)

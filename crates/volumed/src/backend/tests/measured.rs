@@ -238,6 +238,7 @@ fn many(volumes: usize, active: usize) -> (SimHost, Sim) {
             fs: None,
             labels: vol_types::Labels::default(),
             reserve: vol_types::Reserve::None,
+            protect: false,
             mkfs: vol_types::MkfsOptions::default(),
         })
         .collect();

@@ -1,10 +1,11 @@
 //! What container engines need, held against a simulated machine's mount tables.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vol_api::{Relabel, ReleaseRefs};
 use vol_docker::Runtime::{self, Docker, Podman};
-use vol_engine::host::HostRead as _;
+use vol_engine::host::{HostErrorKind, HostRead as _};
 
 use super::*;
 use crate::api::{Life as _, Refs as _};
@@ -248,4 +249,116 @@ fn nothing_is_looked_at_again_while_nothing_is_left_to_do() {
     assert_eq!(backend.keeper().look_after(), None);
     backend.references().activated(Docker);
     assert!(backend.keeper().look_after().is_some_and(|again| again >= Duration::from_secs(10)));
+}
+
+/// The directory that an engine was given.
+fn point(backend: &Sim, runtime: Runtime) -> PathBuf {
+    path_of(backend, runtime).into()
+}
+
+#[test]
+fn a_mount_point_of_an_engine_goes_with_its_mount_whoever_unmounts_it() {
+    let (host, backend) = furnished();
+    let references = backend.references();
+    let (pg, path) = (id(&backend), volume("data/pg"));
+    let (docker, podman) = (point(&backend, Docker), point(&backend, Podman));
+    // The engines' last `Unmount`.
+    mount(&backend, Docker, "a");
+    mount(&backend, Podman, "b");
+    references.unmount(Docker, pg, "a");
+    references.unmount(Podman, pg, "b");
+    assert_eq!(backend.unmount_unneeded(pg), Unneeded::Gone);
+    for dir in [&docker, &podman] {
+        assert!(!host.path_exists(dir).unwrap(), "{dir:?} is left behind");
+    }
+    // The keeper, when a container has ended that kept it mounted.
+    mount(&backend, Podman, "b");
+    let device = device_of(&info(&backend));
+    host.hold_device(&device, Some(CONTAINER));
+    references.unmount(Podman, pg, "b");
+    assert!(matches!(backend.unmount_unneeded(pg), Unneeded::Deferred(_)));
+    host.hold_device(&device, None);
+    assert_eq!(backend.keeper().look_after(), None);
+    assert!(!host.path_exists(&podman).unwrap());
+    // An administrator, in good order.
+    done(backend.mount_volume(&path, mount_at(podman.to_str().unwrap()), false));
+    done(backend.mount_volume(&path, mount_at("/srv/pg"), false));
+    let plan = planned(backend.unmount_volume(&path, true));
+    let removals: Vec<_> = plan.steps.iter().filter(|step| step.action == "remove_mount_point").collect();
+    assert_eq!(removals.len(), 1, "{plan:?}");
+    assert!(removals[0].description.contains(podman.to_str().unwrap()), "{plan:?}");
+    done(backend.unmount_volume(&path, false));
+    assert!(!host.path_exists(&podman).unwrap());
+    assert!(host.path_exists(Path::new("/srv/pg")).unwrap(), "directories of others are left alone");
+}
+
+#[test]
+fn a_bare_mount_point_takes_no_data_and_is_removed() {
+    let (host, backend) = furnished();
+    mount(&backend, Podman, "b");
+    let dir = point(&backend, Podman);
+    let kind = |host: &vol_sim::SimHost| host.write_into_directory(&dir, "data").unwrap_err().kind;
+    // An administrator unmounts it by himself: as long as nobody has noticed, it cannot be written to, and then it is not there.
+    host.foreign_unmount(&dir);
+    assert_eq!(kind(&host), HostErrorKind::Denied);
+    backend.keeper().remove_bare();
+    assert_eq!(kind(&host), HostErrorKind::NotFound);
+    // The engine asks for it: all is well again.
+    mount(&backend, Podman, "b");
+    assert_eq!(paths(&backend), [dir.to_str().unwrap()]);
+    backend.keeper().remove_bare();
+    assert_eq!(paths(&backend), [dir.to_str().unwrap()], "what is mounted stays");
+    // What is in one that was made by others is not deleted.
+    let other = dir.with_file_name("01");
+    host.add_path(&other).add_path(other.join("data"));
+    backend.keeper().remove_bare();
+    assert!(host.path_exists(&other.join("data")).unwrap());
+}
+
+#[test]
+fn what_is_unmounted_by_others_is_noticed_by_itself() {
+    let (host, backend) = furnished();
+    backend.start_keeping_references().unwrap();
+    mount(&backend, Podman, "b");
+    let dir = point(&backend, Podman);
+    assert!(host.path_exists(&dir).unwrap());
+    host.foreign_unmount(&dir);
+    let begun = std::time::Instant::now();
+    while host.path_exists(&dir).unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody notices");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    backend.stop();
+}
+
+#[test]
+fn a_volume_that_is_an_engines_no_more_has_no_references_of_it() {
+    let (host, backend) = furnished();
+    let label = |text: &str| Relabel { set: [("docker.volume".into(), text.into())].into(), ..Relabel::default() };
+    let (path, references, pg) = (volume("data/pg"), backend.references(), id(&backend));
+    let other = Relabel { set: [("tier".into(), "fast".into())].into(), ..Relabel::default() };
+    let off = Relabel { remove: vec!["docker.volume".into()], ..Relabel::default() };
+    done(backend.label_volume(&path, label("pg"), false));
+    mount(&backend, Docker, "a");
+    // A container runs: the mount stays until it has ended, and nothing else is left.
+    let device = device_of(&info(&backend));
+    host.hold_device(&device, Some(CONTAINER));
+    done(backend.label_volume(&path, other, false));
+    outcome(backend.label_volume(&path, label("pg"), false));
+    planned(backend.label_volume(&path, off.clone(), true));
+    assert_eq!(references.count_of(pg), 1, "it is the engine's still");
+    done(backend.label_volume(&path, off, false));
+    assert!(references.all().is_empty());
+    assert_eq!(paths(&backend).len(), 1);
+    assert!(backend.keeper().look_after().is_some());
+    host.hold_device(&device, None);
+    assert_eq!(backend.keeper().look_after(), None, "not only after a while");
+    assert!(paths(&backend).is_empty());
+    // So it is when the engine would know it by another name. References of the other engine are its own.
+    done(backend.label_volume(&path, label("pg"), false));
+    mount(&backend, Docker, "a");
+    mount(&backend, Podman, "b");
+    done(backend.label_volume(&path, label("other"), false));
+    let left: Vec<_> = references.all().iter().map(|one| one.runtime).collect();
+    assert_eq!((left, paths(&backend).len()), (vec![Podman], 2));
 }

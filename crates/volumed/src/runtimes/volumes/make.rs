@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vol_api::{ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, ResizeVolume, VolumeContent, VolumeInfo};
+use vol_api::{ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, VolumeContent, VolumeInfo};
 use vol_docker::options::{LABEL_MOUNT_OPTIONS, LABEL_ON_REMOVE, LABEL_OPTIONS, SUBDIR};
 use vol_docker::{EngineName, OnRemove, Options, Origin, PoolChoice, Runtime};
 use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumePath};
@@ -73,26 +73,17 @@ impl EngineVolumes {
         let options = Options::read(&given, &self.settings)?;
         let (backend, path) = (Arc::clone(&self.backend), path_of(info)?);
         let request = request(&path.vg, None, &path.volume, &options, info.labels.clone());
-        let work = move || {
-            object(backend.create_volume(request, false))?;
-            if options.protect {
-                backend.protect_volume(&path, true, false)?;
-            }
-            Ok(())
-        };
+        let work = move || object(backend.create_volume(request, false)).map(drop);
         self.shared.makings.begin(&self.key(name), work)?.leave();
         Ok(())
     }
 
     fn make_now(&self, name: &EngineName, options: &Options) -> Result<(), ApiError> {
-        let made = match &options.from {
-            None => self.make_new(name, options)?,
-            Some(origin) => self.make_clone(name, options, origin)?,
-        };
-        if options.protect {
-            self.backend.protect_volume(&path_of(&made)?, true, false)?;
+        match &options.from {
+            None => self.make_new(name, options),
+            Some(origin) => self.make_clone(name, options, origin),
         }
-        Ok(())
+        .map(drop)
     }
 
     fn labels(&self, name: &EngineName, options: &Options) -> BTreeMap<String, String> {
@@ -182,23 +173,20 @@ impl EngineVolumes {
         MountOptions::parse(fs, &options.mount_options.to_string())
             .map_err(|error| ApiError::invalid(format!("mount-options: {error}")))?;
         let labels = self.labels(name, options);
-        let made = self.under_a_free_name(&of.vg, name, |candidate| {
+        self.under_a_free_name(&of.vg, name, |candidate| {
             let request = CloneVolume {
                 vg: of.vg.to_string(),
                 volume: of.volume.to_string(),
                 snapshot: snapshot.as_ref().map(ToString::to_string),
                 name: candidate.to_string(),
                 labels: labels.clone(),
+                size: options.size_given.then(|| options.size.get().to_string()),
                 reserve: options.reserve.clone(),
+                protect: options.protect,
                 ..CloneVolume::default()
             };
             self.backend.clone_volume(request, false)
-        })?;
-        if options.size_given && options.size.get() > made.size_bytes {
-            let request = ResizeVolume { size: options.size.get().to_string(), ..ResizeVolume::default() };
-            return object(self.backend.resize_volume(&path_of(&made)?, request, false));
-        }
-        Ok(made)
+        })
     }
 
     /// The VG, and the pool of a thin volume.
@@ -284,6 +272,7 @@ fn request(
         fs: Some(options.fs.map_or("none", FsKind::as_str).to_owned()),
         labels,
         reserve: options.reserve.clone(),
+        protect: options.protect,
         mkfs_options: options.mkfs_options.clone(),
         owner: options.owner(),
         mode: options.mode.clone(),
