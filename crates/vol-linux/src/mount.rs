@@ -42,7 +42,7 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         made = directory_of(&what, &made, subdir)?;
     }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    let _stays = mount_point::places();
+    let _stays = call.sealed.then(mount_point::places);
     let target = open_target(&what, &call.target)?;
     if call.sealed {
         mount_point::seal(&call.target);
