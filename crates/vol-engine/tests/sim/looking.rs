@@ -133,3 +133,25 @@ fn a_node_that_is_always_busy_is_looked_at_ever_less_often_until_something_is_sa
     follow(&host, &engine);
     assert_eq!(engine.follow(&DiskNews::Nothing), None);
 }
+
+#[test]
+fn a_disk_that_can_be_opened_again_is_opened_for_writing_once_and_not_with_each_news_that_this_makes() {
+    let (host, engine) = in_use();
+    host.remove_disk("/dev/sda");
+    follow(&host, &engine);
+    host.fail_device("/dev/sda", Fault::Error(vol_engine::host::HostErrorKind::Busy));
+    host.reattach("/dev/sda");
+    assert!(asked_again(&host, &engine));
+    host.heal_device("/dev/sda");
+    // The group waits all the same: another of its disks cannot be read.
+    host.fail_reads("/dev/sdb", Some(ReadFault::Error));
+    let before = host.effects();
+    for _ in 0..5 {
+        // As udev says of a disk that somebody could have written to.
+        assert!(engine.follow(&DiskNews::Of(["/dev/sda".into()].into())).is_some());
+    }
+    assert_eq!(host.effects() - before, 1);
+    host.fail_reads("/dev/sdb", None);
+    follow(&host, &engine);
+    assert_eq!(codes(&engine), Vec::<&str>::new());
+}

@@ -36,15 +36,24 @@ fn in_use() -> Result<(SimHost, Engine<SimHost>), String> {
     Ok((host, engine))
 }
 
+/// A disk on which the pool stands.
+fn disk_of_pool(engine: &Engine<SimHost>) -> Option<String> {
+    engine.vgs().first()?.read(|catalog| {
+        let segment = catalog.pools().next()?.data.first()?;
+        Some(catalog.pv(segment.pv)?.path_hint.clone())
+    })
+}
+
 fn goes_and_comes() -> Told {
     let (host, engine) = in_use()?;
-    host.remove_disk("/dev/sda");
+    let disk = disk_of_pool(&engine).ok_or("the pool stands on no disk")?;
+    host.remove_disk(&disk);
     follow(&host, &engine)?;
     must(problems(&engine).contains("is missing"), || not_told(&engine))?;
     let effects = host.effects();
     must(create(&engine, "x").is_err(), || "a pool without its disk takes a change".to_owned())?;
     must(host.effects() == effects, || "something is sent to a pool without its disk".to_owned())?;
-    host.reattach("/dev/sda");
+    host.reattach(&disk);
     follow(&host, &engine)?;
     must(problems(&engine).is_empty(), || format!("it is back: {}", problems(&engine)))?;
     create(&engine, "x")
