@@ -71,20 +71,20 @@ impl RunLock {
 
     fn take_after_activation(path: &Path, patience: Duration) -> Result<Self, SocketError> {
         let end = Instant::now() + patience;
-        let mut told: Option<Option<Flock<File>>> = None;
+        let (mut waits, mut told) = (false, None);
         loop {
             match Self::lock(path.to_owned(), "") {
                 Err(SocketError::Locked { passing: true, pid, .. }) if Instant::now() < end => {
-                    if told.is_none() {
+                    if !std::mem::replace(&mut waits, true) {
                         tracing::info!("waiting for `volumed activate`{pid} to end");
-                        // That it cannot be told makes the waiting longer, and no more.
-                        told = Some(tell_waiting(path));
                     }
+                    // That it cannot be told makes the waiting longer, and no more. Who looks whether anybody waits is in the way for a moment.
+                    told = told.or_else(|| tell_waiting(path));
                     std::thread::sleep(PATIENCE_STEP);
                 }
                 other => {
                     // Also what one left that was killed while it waited.
-                    if told.is_some() || other.is_ok() {
+                    if waits || other.is_ok() {
                         let _ = fs::remove_file(wanted(path));
                     }
                     return other;
