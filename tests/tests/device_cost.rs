@@ -124,6 +124,12 @@ fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
         site.effects("snapshot", &thin("thin snapshot"), |site| {
             site.ask("POST", "snapshots", &snapshot(format!("s{crowd}")));
         });
+        // One look at the name of each device that is handed out, which are two here, however many volumes there are.
+        for (from, to) in [("v", "v2"), ("v2", "v")] {
+            site.effects("rename", &[COMMIT, "dm link", "dm link"], |site| {
+                site.ask("POST", &at(&format!("{from}/rename")), &json!({"name": to}));
+            });
+        }
         site.effects("detach", &["dm remove"], |site| _ = site.ask("POST", &at("v/detach"), &Value::Null));
         site.effects("delete, kept", &[COMMIT], |site| _ = site.ask("DELETE", &at("v"), &Value::Null));
         site.create("w", "none");

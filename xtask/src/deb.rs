@@ -2,7 +2,7 @@
 //! the package is what is laid out here, and nothing has to be built for it (docs/adr/0022-the-package-is-laid-out-here.md).
 
 use crate::cmd::{cmd, output, run, run_quiet};
-use crate::{build_release, setup, target_dir, workspace};
+use crate::{build_release, setup, target_dir, units, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -99,19 +99,19 @@ impl Units {
             entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
         names.sort();
         for name in names {
-            let Some(folder) = folder(&name) else { continue };
+            let Some(folder) = units::folder(&name) else { continue };
             let file = dir.join(&name);
             let text = fs::read_to_string(&file)?;
-            if folder.ends_with("systemd/system") && text.lines().any(|line| line.trim() == "[Install]") {
+            if folder == "systemd/system" && text.lines().any(|line| line.trim() == "[Install]") {
                 units.enabled.push(name.clone());
             }
             match folder {
-                "usr/lib/sysusers.d" => units.sysusers.push(name.clone()),
-                "usr/lib/tmpfiles.d" => units.tmpfiles.push(name.clone()),
+                "sysusers.d" => units.sysusers.push(name.clone()),
+                "tmpfiles.d" => units.tmpfiles.push(name.clone()),
                 _ if name.ends_with(".socket") => units.sockets.push(name.clone()),
                 _ => {}
             }
-            units.files.insert(format!("{folder}/{name}"), file);
+            units.files.insert(format!("usr/lib/{folder}/{name}"), file);
         }
         Ok(units)
     }
@@ -122,18 +122,6 @@ impl Units {
             .replace("@SOCKETS@", &self.sockets.join(" "))
             .replace("@SYSUSERS@", &self.sysusers.join(" "))
             .replace("@TMPFILES@", &self.tmpfiles.join(" "))
-    }
-}
-
-/// Where a file of the systemd folder belongs.
-fn folder(name: &str) -> Option<&'static str> {
-    match name.rsplit_once('.')?.1 {
-        "service" | "socket" | "target" | "mount" | "timer" | "path" | "slice" => Some("usr/lib/systemd/system"),
-        "rules" => Some("usr/lib/udev/rules.d"),
-        "conf" if name.contains("sysusers") => Some("usr/lib/sysusers.d"),
-        "conf" if name.contains("modules") => Some("usr/lib/modules-load.d"),
-        "conf" => Some("usr/lib/tmpfiles.d"),
-        _ => None,
     }
 }
 
@@ -308,10 +296,6 @@ mod tests {
         let units = Units::read(&workspace().join("systemd")).unwrap();
         assert!(units.files.contains_key("usr/lib/systemd/system/volumed.service"), "{units:?}");
         assert!(units.enabled.contains(&"volumed.service".to_owned()), "{units:?}");
-        assert_eq!(folder("60-volumed.rules"), Some("usr/lib/udev/rules.d"));
-        assert_eq!(folder("volumed-sysusers.conf"), Some("usr/lib/sysusers.d"));
-        assert_eq!(folder("volumed-tmpfiles.conf"), Some("usr/lib/tmpfiles.d"));
-        assert_eq!(folder("README.md"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod spdx;
 mod tally;
 mod test;
 mod tools;
+mod units;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};

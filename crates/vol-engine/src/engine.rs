@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use vol_core::plan::grow::SpacePolicy;
@@ -80,6 +81,10 @@ pub struct Engine<H> {
     vgs: RwLock<BTreeMap<VgId, Arc<OpenVg>>>,
     /// Held while VGs are found, made or taken apart, so that no disk is given away twice.
     pub(crate) membership: Mutex<()>,
+    /// Rises whenever that changed: what was seen of disks before may be out of date then.
+    membership_changes: AtomicU64,
+    /// Held by who looks at all disks, which may take as long as a disk hangs; before `membership`.
+    pub(crate) scanning: Mutex<()>,
     /// Rung when there is work to be done in the background.
     bell: Arc<Bell>,
     /// What the last scan could not make sense of.
@@ -104,6 +109,18 @@ pub struct Engine<H> {
     pub(crate) own_mounts: RwLock<Option<PathBuf>>,
 }
 
+/// The right to change which disks VGs have. What others saw of disks before it was given back does not count.
+pub(crate) struct Membership<'a> {
+    _guard: MutexGuard<'a, ()>,
+    changes: &'a AtomicU64,
+}
+
+impl Drop for Membership<'_> {
+    fn drop(&mut self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl<H: HostMut> Engine<H> {
     /// An engine that knows no VG yet; see [`Engine::scan`].
     pub fn new(host: H) -> Self {
@@ -111,6 +128,8 @@ impl<H: HostMut> Engine<H> {
             host,
             vgs: RwLock::default(),
             membership: Mutex::new(()),
+            membership_changes: AtomicU64::new(0),
+            scanning: Mutex::new(()),
             bell: Arc::default(),
             scan_problems: RwLock::default(),
             stray_devices: RwLock::default(),
@@ -157,12 +176,25 @@ impl<H: HostMut> Engine<H> {
     }
     pub(crate) fn forget(&self, id: VgId) {
         self.vgs.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.membership_has_changed();
     }
     pub(crate) fn is_open(&self, id: VgId) -> bool {
         self.vgs.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
-    pub(crate) fn membership(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a change of which disks VGs have.
+    pub(crate) fn membership(&self) -> Membership<'_> {
+        let guard = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        Membership { _guard: guard, changes: &self.membership_changes }
+    }
+
+    /// How often it has changed: disks are looked at without the guard, for one may hang, and what was seen counts if this is still the same
+    /// under the guard.
+    pub(crate) fn membership_changes(&self) -> u64 {
+        self.membership_changes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn membership_has_changed(&self) {
+        self.membership_changes.fetch_add(1, Ordering::Release);
     }
 
     /// Problems that belong to no VG.

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use vol_core::observed::DiskIdentity;
 use vol_format::label::Label;
-use vol_types::{PvId, VgId, VgState};
+use vol_types::{PvId, VgId, VgState, defect};
 
 use crate::engine::Engine;
 use crate::host::{DiskNews, HostError, HostErrorKind, HostMut};
@@ -24,22 +25,61 @@ pub(crate) struct Sightings {
     names: BTreeSet<PathBuf>,
     /// Those that were looked at, and the labels they had.
     disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>,
-    /// Not looked at yet: somebody was in the way.
-    later: BTreeSet<PathBuf>,
+    /// Not looked at yet: they were just named, or somebody was in the way.
+    later: BTreeMap<PathBuf, Later>,
     /// All are to be looked at.
     all_later: bool,
     /// PVs that were missing, and the disks that their VGs were opened anew for. If they are missing all the same, a person has to look.
     tried: BTreeMap<PvId, DiskIdentity>,
+    /// PVs that are there, and could not be opened for writing when their VG was opened.
+    unopened: BTreeSet<PvId>,
     /// What kept a VG from being completed.
     problems: BTreeMap<VgId, Vec<Problem>>,
     /// How often in a row a VG was not completed because a disk in use could not be read.
     unread: BTreeMap<VgId, u32>,
 }
 
+/// When a disk is looked at again.
+#[derive(Clone, Copy, Debug)]
+struct Later {
+    /// By the clock that never goes back.
+    due: Duration,
+    /// How long it was waited for, the last time.
+    waited: Duration,
+}
+
+impl Later {
+    const fn at_once(now: Duration) -> Self {
+        Self { due: now, waited: Duration::ZERO }
+    }
+
+    /// Ever less often: somebody may be in the way for as long as the machine runs.
+    fn less_often(now: Duration, waited: Duration) -> Self {
+        let wait = waited.saturating_mul(2).clamp(AGAIN_FIRST, AGAIN_MAX);
+        Self { due: now.saturating_add(wait), waited: wait }
+    }
+}
+
+/// How soon a disk is looked at again when somebody was in the way; twice as long each time after that.
+const AGAIN_FIRST: Duration = Duration::from_millis(500);
+/// The longest. What is said of the disk meanwhile is heard at once.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
 /// So often a VG waits for a disk in use that answers with errors; what returned is taken up without that one then, as at a start.
 const UNREAD_MAX: u32 = 20;
 
-/// What a look at disks came to.
+/// What a look at a disk came to.
+enum Look {
+    Gone,
+    /// As a PV.
+    InUse,
+    /// Somebody is in the way.
+    Busy,
+    Unreadable(HostError),
+    Seen(Box<Looked>, Vec<Problem>),
+}
+
+/// What looks at disks came to.
 #[derive(Default)]
 struct Found {
     /// Disks that complete VGs which are open.
@@ -47,54 +87,103 @@ struct Found {
     /// Something that only a look at all disks can tell of: a group that is not open, a copy, a disk that no group knows.
     strange: bool,
     later: BTreeSet<PathBuf>,
+    /// Of these, those that are not to be looked at less often; how often at all is bounded elsewhere.
+    soon: BTreeSet<PathBuf>,
 }
 
 impl<H: HostMut> Engine<H> {
-    /// Deals with what was said of disks. Asked with [`DiskNews::Nothing`] it compares what there is with what there was. `false`: somebody
-    /// was in the way, and it is to be asked again soon.
-    pub fn follow(&self, news: &DiskNews) -> bool {
+    /// Deals with what was said of disks. Asked with [`DiskNews::Nothing`] it compares what there is with what there was. `None`: nothing is
+    /// left to do; else it is to be asked again after that time, for somebody was in the way.
+    ///
+    /// Disks are looked at without the right to change VGs: one that hangs holds up who follows, and no request.
+    pub fn follow(&self, news: &DiskNews) -> Option<Duration> {
         let let_go = self.notice_missing();
-        let Some(guard) = self.try_membership() else {
+        let soon = (!let_go).then_some(AGAIN_FIRST);
+        let now = self.host().uptime();
+        {
             let mut sightings = self.sightings();
             match news {
-                DiskNews::Of(nodes) => sightings.later.extend(nodes.iter().cloned()),
-                DiskNews::Lost => sightings.all_later = true,
+                DiskNews::Of(nodes) => {
+                    sightings.later.extend(nodes.iter().map(|node| (node.clone(), Later::at_once(now))));
+                }
+                DiskNews::Lost => sightings.all_later = !defect("lost news of disks are not made up for"),
                 DiskNews::Nothing => {}
             }
-            return false;
-        };
-        if *news == DiskNews::Lost || std::mem::take(&mut self.sightings().all_later) {
-            tracing::warn!("news of disks were lost: all are looked at");
-            drop(guard);
-            self.scan_by_itself();
-            return let_go;
         }
-        let mut nodes = std::mem::take(&mut self.sightings().later);
-        match news {
-            DiskNews::Of(named) => nodes.extend(named.iter().cloned()),
-            DiskNews::Nothing | DiskNews::Lost => nodes.extend(self.changed_since()),
+        if self.try_membership().is_none() {
+            return Some(AGAIN_FIRST);
+        }
+        if std::mem::take(&mut self.sightings().all_later) {
+            tracing::warn!("news of disks were lost: all are looked at");
+            self.scan_by_itself();
+            return soon.or_else(|| self.look_again_in(now));
+        }
+        if !matches!(news, DiskNews::Of(_)) {
+            let changed = self.changed_since();
+            let mut sightings = self.sightings();
+            for node in changed {
+                sightings.later.entry(node).or_insert_with(|| Later::at_once(now));
+            }
+        }
+        let changes = self.membership_changes();
+        let due = self.take_due(now);
+        let looks: Vec<_> = due.keys().map(|node| (node, self.look_again(node))).collect();
+        let guard = self.try_membership();
+        if guard.is_none() || self.membership_changes() != changes {
+            // Whoever changed a VG may have changed what was seen.
+            let mut sightings = self.sightings();
+            for node in due.into_keys() {
+                sightings.later.entry(node).or_insert_with(|| Later::at_once(now));
+            }
+            return Some(AGAIN_FIRST);
         }
         let mut found = Found::default();
-        for node in nodes {
-            self.look_again(node, &mut found);
+        for (node, look) in looks {
+            self.judge(node, look, &mut found);
         }
-        let Found { returning, mut strange, mut later } = found;
+        let Found { returning, mut strange, mut later, soon: mut not_less_often } = found;
         for (id, disks) in returning {
             let nodes: Vec<_> = disks.iter().map(|disk| disk.info.node.clone()).collect();
             match self.complete(id, disks) {
                 Completed::Yes => {}
                 Completed::Busy => later.extend(nodes),
+                Completed::Unread => {
+                    later.extend(nodes.iter().cloned());
+                    not_less_often.extend(nodes);
+                }
                 Completed::Gone => strange = true,
             }
+            self.membership_has_changed();
         }
         strange |= self.forget_exported();
-        let done = later.is_empty();
-        self.sightings().later.extend(later);
+        {
+            let mut sightings = self.sightings();
+            let now = self.host().uptime();
+            for node in later {
+                let waited = due.get(&node).map_or(Duration::ZERO, |one| one.waited);
+                let waited = if not_less_often.contains(&node) { Duration::ZERO } else { waited };
+                sightings.later.insert(node, Later::less_often(now, waited));
+            }
+        }
         drop(guard);
         if strange {
             self.scan_by_itself();
         }
-        let_go && done
+        soon.or_else(|| self.look_again_in(self.host().uptime()))
+    }
+
+    /// The disks that are to be looked at by now.
+    fn take_due(&self, now: Duration) -> BTreeMap<PathBuf, Later> {
+        let mut sightings = self.sightings();
+        let (due, later) = std::mem::take(&mut sightings.later).into_iter().partition(|(_, one)| one.due <= now);
+        sightings.later = later;
+        due
+    }
+
+    /// When the next one is due.
+    fn look_again_in(&self, now: Duration) -> Option<Duration> {
+        let next = self.sightings().later.values().map(|one| one.due).min()?;
+        Some(next.saturating_sub(now))
     }
 
     /// Looks whether the disks in use are still there: a few files of sysfs for each, and no I/O. `false` if a VG could not let go of one that
@@ -120,8 +209,8 @@ impl<H: HostMut> Engine<H> {
         let view = vg.view();
         let Some(was) = view.identities.get(&id) else { return false };
         match self.host().disk_at(node) {
-            Ok(Some(is)) => (is.dev, is.diskseq) != (was.dev, was.diskseq),
-            Ok(None) => true,
+            Ok(Some(is)) => !is_same(was, &is),
+            Ok(None) => !defect("a disk that goes is not missed"),
             Err(error) => {
                 tracing::debug!(node = %node.display(), %error, "whether a disk is there cannot be seen");
                 false
@@ -155,38 +244,69 @@ impl<H: HostMut> Engine<H> {
         changed
     }
 
-    fn look_again(&self, node: PathBuf, found: &mut Found) {
-        let before = self.sightings().disks.get(&node).cloned();
-        let is = match self.host().disk_at(&node) {
-            Ok(is) => is,
-            Err(_) => {
-                found.later.insert(node);
-                return;
-            }
+    /// Looks at a disk, for as long as that may take; nothing comes of it yet.
+    fn look_again(&self, node: &Path) -> Look {
+        let is = match self.host().disk_at(node) {
+            Ok(Some(is)) => is,
+            Ok(None) => return Look::Gone,
+            Err(_) => return Look::Busy,
         };
-        let Some(is) = is else {
-            self.sightings().disks.remove(&node);
-            // What was told of it is over. (That a disk in use went was noticed before.)
-            found.strange |= before.and_then(|(_, label)| label).is_some_and(|label| self.is_strange(&label));
-            return;
-        };
-        if self.uses(&node, &is) {
-            return;
+        if self.uses(node, &is) {
+            return Look::InUse;
+        }
+        if defect("a disk that comes back is not looked at")
+            && let Some((_, Some(label))) = self.sightings().disks.get(node).cloned()
+            && let Ok(info) = self.host().inspect(node)
+        {
+            let labelled = Some(Labelled { info, label });
+            return Look::Seen(Box::new(Looked { identity: is, labelled }), Vec::new());
         }
         let mut problems = Vec::new();
-        let looked = match self.look_at(&node, &mut problems) {
-            Ok(looked) => looked,
-            Err(error) if matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Other) => {
-                found.later.insert(node);
+        match self.look_at(node, &mut problems) {
+            Ok(looked) if looked.labelled.as_ref().is_some_and(|one| !self.can_be_opened(one)) => Look::Busy,
+            Ok(looked) => Look::Seen(Box::new(looked), problems),
+            Err(error) if is_short_of(&error) => Look::Busy,
+            Err(error) => Look::Unreadable(error),
+        }
+    }
+
+    /// Whether a PV that could not be opened for writing can be by now: its VG is not opened anew to find that out.
+    fn can_be_opened(&self, disk: &Labelled) -> bool {
+        if !self.sightings().unopened.contains(&disk.label.pv) {
+            return true;
+        }
+        let opened = self.host().open_write(&disk.info.node, &disk.info.identity);
+        let refused = opened.is_err_and(|error| is_refused_by_somebody(&error));
+        if !refused {
+            // Not again: udev tells of a disk that was open for writing, and each time it would be opened at once.
+            self.sightings().unopened.remove(&disk.label.pv);
+        }
+        !refused
+    }
+
+    fn judge(&self, node: &Path, look: Look, found: &mut Found) {
+        let before = self.sightings().disks.get(node).cloned();
+        let (Looked { identity, labelled }, problems) = match look {
+            Look::Seen(looked, problems) => (*looked, problems),
+            Look::InUse => return,
+            Look::Busy => {
+                found.later.insert(node.to_owned());
                 return;
             }
-            Err(error) => return tracing::info!(node = %node.display(), %error, "a device could not be read"),
+            Look::Unreadable(error) => {
+                return tracing::info!(node = %node.display(), %error, "a device could not be read");
+            }
+            Look::Gone => {
+                self.sightings().disks.remove(node);
+                // What was told of it is over. (That a disk in use went was noticed before.)
+                found.strange |= before.and_then(|(_, label)| label).is_some_and(|label| self.is_strange(&label));
+                return;
+            }
         };
-        let Looked { identity, labelled } = looked;
         let label = labelled.as_ref().map(|one| one.label.clone());
         let had_label = before.as_ref().and_then(|(_, label)| label.as_ref()).cloned();
         let same = before.is_some_and(|(was, had)| was == identity && had == label);
-        self.sightings().disks.insert(node, (identity.clone(), label.clone()));
+        self.sightings().disks.insert(node.to_owned(), (identity.clone(), label.clone()));
         found.strange |=
             !same && (!problems.is_empty() || had_label.filter(|had| label.as_ref() != Some(had)).is_some());
         let Some(one) = labelled else { return };
@@ -204,9 +324,8 @@ impl<H: HostMut> Engine<H> {
     fn uses(&self, node: &Path, is: &DiskIdentity) -> bool {
         self.vgs().iter().any(|vg| {
             let view = vg.view();
-            let here = |(id, at): &(PvId, PathBuf)| {
-                at == node && view.identities.get(id).is_some_and(|was| (was.dev, was.diskseq) == (is.dev, is.diskseq))
-            };
+            let here =
+                |(id, at): &(PvId, PathBuf)| at == node && view.identities.get(id).is_some_and(|was| is_same(was, is));
             view.nodes.iter().any(here)
         })
     }
@@ -233,7 +352,7 @@ impl<H: HostMut> Engine<H> {
                 Err(error) if self.waits_for_unread(id, &error) => {
                     tracing::debug!(%pv, node = %node.display(), %error, "it cannot be read; what came back is taken up later");
                     self.forget_sighting(id, &old);
-                    return Completed::Busy;
+                    return if is_short_of(&error) { Completed::Busy } else { Completed::Unread };
                 }
                 Err(error) => tracing::warn!(%pv, node = %node.display(), %error, "it cannot be read"),
             }
@@ -263,7 +382,7 @@ impl<H: HostMut> Engine<H> {
     fn waits_for_unread(&self, id: VgId, error: &HostError) -> bool {
         let mut sightings = self.sightings();
         let times = sightings.unread.entry(id).or_default();
-        *times += u32::from(!matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Other));
+        *times += u32::from(!is_short_of(error));
         *times < UNREAD_MAX
     }
 
@@ -293,14 +412,45 @@ impl<H: HostMut> Engine<H> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All disks were looked at; `busy` are those of VGs that could not be opened anew then.
-    pub(crate) fn saw_all(&self, disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>, mut busy: BTreeSet<PathBuf>) {
-        let names = self.host().device_names().unwrap_or_default();
+    /// These PVs are there and cannot be opened for writing: that is tried again, ever less often.
+    pub(crate) fn could_not_open(&self, all: BTreeMap<PvId, PathBuf>) {
+        let now = self.host().uptime();
+        let mut sightings = self.sightings();
+        for (pv, node) in all {
+            sightings.tried.remove(&pv);
+            sightings.disks.remove(&node);
+            sightings.unopened.insert(pv);
+            sightings.later.insert(node, Later::less_often(now, Duration::ZERO));
+        }
+    }
+
+    /// These are open.
+    pub(crate) fn could_open<'a>(&self, all: impl IntoIterator<Item = &'a PvId>) {
+        let mut sightings = self.sightings();
+        for pv in all {
+            sightings.unopened.remove(pv);
+        }
+    }
+
+    /// All disks were looked at, of these names; `busy` are those of VGs that could not be opened anew then.
+    pub(crate) fn saw_all(
+        &self,
+        names: BTreeSet<PathBuf>,
+        disks: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>,
+        busy: BTreeSet<PathBuf>,
+    ) {
+        let now = self.host().uptime();
         let mut sightings = self.sightings();
         // Those that somebody was in the way of are tried again.
-        busy.append(&mut sightings.later);
-        let later = busy;
-        *sightings = Sightings { names, disks, later, ..Sightings::default() };
+        let mut later = std::mem::take(&mut sightings.later);
+        for node in busy {
+            later.entry(node).or_insert_with(|| Later::less_often(now, Duration::ZERO));
+        }
+        let unopened = std::mem::take(&mut sightings.unopened);
+        let mut disks = disks;
+        disks.retain(|_, (_, label)| !label.as_ref().is_some_and(|label| unopened.contains(&label.pv)));
+        *sightings =
+            Sightings { names, disks, later, unopened, all_later: sightings.all_later, ..Sightings::default() };
     }
 
     /// What keeps VGs from being completed.
@@ -317,10 +467,27 @@ impl<H: HostMut> Engine<H> {
     }
 }
 
+/// Whether it is the disk that was there, and not another one under its name.
+fn is_same(was: &DiskIdentity, is: &DiskIdentity) -> bool {
+    (was.dev, was.diskseq) == (is.dev, is.diskseq) || defect("a disk is told by its name")
+}
+
+/// Whether it says nothing of the disk: somebody is in the way, or the daemon is short of something, say descriptors.
+const fn is_short_of(error: &HostError) -> bool {
+    matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Other)
+}
+
+/// Whether a disk cannot be opened for writing because somebody holds it, or made it read-only.
+pub(crate) const fn is_refused_by_somebody(error: &HostError) -> bool {
+    matches!(error.kind, HostErrorKind::Busy | HostErrorKind::Denied)
+}
+
 enum Completed {
     Yes,
     /// It is being changed.
     Busy,
+    /// One of its disks in use answers with errors.
+    Unread,
     /// It is not open any more.
     Gone,
 }

@@ -20,6 +20,9 @@ const ENDED_MAX: usize = 128;
 /// For how long, in seconds.
 const ENDED_SECONDS: u64 = 3600;
 
+/// With more than that of jobs that were begun, those that are none any more are looked for whenever another one begins.
+const BEGUN_MANY: usize = 128;
+
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobKind {
@@ -204,6 +207,7 @@ impl<H: HostMut> Engine<H> {
             });
         }
         all.sort_by(|a, b| (&a.vg, &a.object, a.id).cmp(&(&b.vg, &b.object, b.id)));
+        self.forget_gone();
         let now = self.host().now();
         let mut state = self.jobs.state();
         // A volume that was deleted while nobody was at it, say.
@@ -219,6 +223,38 @@ impl<H: HostMut> Engine<H> {
                 .collect::<Vec<_>>(),
         );
         all
+    }
+
+    /// Forgets what was begun or cancelled and is no job any more, without an end that was told: a volume that was deleted while nobody was
+    /// at it, say.
+    fn forget_gone(&self) {
+        let (begun, cancelled) = {
+            let state = self.jobs.state();
+            (state.begun.clone(), state.cancelled.clone())
+        };
+        if begun.is_empty() && cancelled.is_empty() {
+            return;
+        }
+        // Also of a VG that is exported: it goes on when that is taken into use again.
+        let mut there = BTreeSet::new();
+        for vg in self.vgs() {
+            vg.read(|catalog| there.extend(catalog.volumes().filter_map(|one| id_of(catalog, one))));
+        }
+        let gone = |id: &JobId| !there.contains(id);
+        // Whoever is at it has yet to see why it is gone.
+        let over = |id: &JobId| gone(id) && !self.is_being_filled(id.volume);
+        let cancelled: BTreeSet<JobId> = cancelled.into_iter().filter(over).collect();
+        let mut state = self.jobs.state();
+        // What came meanwhile stays.
+        state.begun.retain(|id| !(begun.contains(id) && gone(id)));
+        state.cancelled.retain(|id| !cancelled.contains(id));
+    }
+
+    /// Entries that are kept about jobs of which no end was told.
+    #[doc(hidden)]
+    pub fn jobs_in_mind(&self) -> usize {
+        let state = self.jobs.state();
+        state.since.len().max(state.begun.len()).max(state.cancelled.len())
     }
 
     pub(crate) fn job_of(&self, catalog: &Catalog, one: &Volume) -> Option<Job> {
@@ -257,11 +293,14 @@ impl<H: HostMut> Engine<H> {
     /// Somebody is at the job of a volume now. What it is ended with is told with [`Engine::job_ended`].
     pub(crate) fn job_begun(&self, vg: &Arc<OpenVg>, id: VolumeId) -> Option<Job> {
         let job = vg.read(|catalog| self.job_of(catalog, catalog.volume(id)?))?;
-        let first = {
+        let (first, many) = {
             let mut state = self.jobs.state();
             state.ended.retain(|one| one.id != job.id);
-            state.begun.insert(job.id)
+            (state.begun.insert(job.id), state.begun.len() > BEGUN_MANY)
         };
+        if first && many {
+            self.forget_gone();
+        }
         if first {
             self.tell(News::JobBegun(Job { state: JobState::Running, ..job.clone() }));
         }

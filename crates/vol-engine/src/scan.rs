@@ -10,10 +10,11 @@ use vol_format::feature::Access;
 use vol_format::label::Label;
 use vol_types::{Name, PvId, VgId, VgState, defect};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Membership};
 use crate::error::EngineError;
 use crate::exec::Session;
 use crate::host::{HostMut, HostResult};
+use crate::hotplug::is_refused_by_somebody;
 use crate::observe::{self, Carries};
 use crate::pvs::{self, OpenPv, OpenPvs};
 use crate::store;
@@ -37,6 +38,19 @@ pub(crate) struct Looked {
     pub labelled: Option<Labelled>,
 }
 
+/// What a look at all disks found.
+#[derive(Default)]
+struct Sight {
+    /// The devices that there were before.
+    names: BTreeSet<PathBuf>,
+    looked: BTreeMap<PathBuf, (DiskIdentity, Option<Label>)>,
+    groups: BTreeMap<VgId, Vec<Labelled>>,
+    problems: Vec<Problem>,
+}
+
+/// So often all disks are looked at while others change VGs; after that they wait for one look.
+const LOOKS_MAX: u32 = 4;
+
 /// What the problem `vg-busy` of a VG says.
 pub(crate) fn busy_message(vg: &str) -> String {
     format!("volume group {vg} is being changed and was not looked at anew")
@@ -55,37 +69,27 @@ impl<H: HostMut> Engine<H> {
     /// `forget_missing`: a remembered backing file that does not exist is remembered no more. A person who asks for a scan
     /// means it; at start the file system it stands on may just not be mounted yet.
     pub fn scan(&self, more_files: &[PathBuf], forget_missing: bool) -> Result<(), EngineError> {
-        let _guard = self.membership();
+        let _alone = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
         let mut problems = Vec::new();
         let mut failed = None;
+        let guard = self.membership();
         if forget_missing {
             self.forget_missing_files(more_files);
         }
         self.progress.tell("looking at all disks".to_owned());
         let (attached, unusable) = self.attach_files(more_files, &mut problems, &mut failed);
-        let mut groups: BTreeMap<VgId, Vec<Labelled>> = BTreeMap::new();
-        let mut labelled_nodes = Vec::new();
-        let nodes = match self.host().block_devices() {
-            Ok(nodes) => nodes,
+        drop(guard);
+        let (guard, sight) = match self.look_at_all() {
+            Ok(all) => all,
             Err(error) => {
+                let _guard = self.membership();
                 self.take_back_loops(&attached);
                 return Err(error.into());
             }
         };
-        let mut looked = BTreeMap::new();
-        for node in nodes {
-            match self.look_at(&node, &mut problems) {
-                Ok(Looked { identity, labelled }) => {
-                    looked.insert(node, (identity, labelled.as_ref().map(|found| found.label.clone())));
-                    if let Some(found) = labelled {
-                        labelled_nodes.push(found.info.node.clone());
-                        groups.entry(found.label.vg).or_default().push(found);
-                    }
-                }
-                // Disks of others may be empty card readers or failing: no business of ours unless they are asked for.
-                Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
-            }
-        }
+        let Sight { names, looked, groups, problems: mut of_disks } = sight;
+        problems.append(&mut of_disks);
+        let labelled_nodes: Vec<_> = groups.values().flatten().map(|disk| disk.info.node.clone()).collect();
         self.settle_files(more_files, attached, unusable, &labelled_nodes, &mut problems, &mut failed);
         let seen: Vec<_> = groups.values().flatten().map(strange::Seen::of).collect();
         let mut later = BTreeSet::new();
@@ -99,12 +103,46 @@ impl<H: HostMut> Engine<H> {
                 }
             }
         }
-        self.saw_all(looked, later);
+        self.saw_all(names, looked, later);
         self.forget_taken_away(&seen);
         self.tell_strange(seen, &mut problems);
         *self.scan_problems.write().unwrap_or_else(PoisonError::into_inner) = problems;
         self.find_stray_devices();
+        drop(guard);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Looks at all disks, without the right to change VGs, for one of them may hang: only who looks waits for it then. Gives that right with
+    /// what was seen; if VGs were changed meanwhile, what was seen is out of date, and is looked at again.
+    fn look_at_all(&self) -> HostResult<(Membership<'_>, Sight)> {
+        for _ in 0..LOOKS_MAX {
+            let changes = self.membership_changes();
+            let sight = self.look_once()?;
+            let guard = self.membership();
+            if self.membership_changes() == changes {
+                return Ok((guard, sight));
+            }
+        }
+        let guard = self.membership();
+        Ok((guard, self.look_once()?))
+    }
+
+    fn look_once(&self) -> HostResult<Sight> {
+        // What comes while it is looked is new to who compares names.
+        let mut sight = Sight { names: self.host().device_names().unwrap_or_default(), ..Sight::default() };
+        for node in self.host().block_devices()? {
+            match self.look_at(&node, &mut sight.problems) {
+                Ok(Looked { identity, labelled }) => {
+                    sight.looked.insert(node, (identity, labelled.as_ref().map(|found| found.label.clone())));
+                    if let Some(found) = labelled {
+                        sight.groups.entry(found.label.vg).or_default().push(found);
+                    }
+                }
+                // Disks of others may be empty card readers or failing: no business of ours unless they are asked for.
+                Err(error) => tracing::info!(node = %node.display(), %error, "a device could not be read"),
+            }
+        }
+        Ok(sight)
     }
 
     /// Attaches the remembered files and `more`; gives those that were not attached before, and those of `more` that cannot
@@ -273,12 +311,14 @@ impl<H: HostMut> Engine<H> {
         let mut notes = Vec::new();
         let names: BTreeMap<PvId, Name> =
             disks.iter().map(|disk| (disk.label.pv, disk.label.vg_name.clone())).collect();
-        let pvs = self.open_pvs(disks, &mut notes);
+        let mut unopened = Vec::new();
+        let pvs = self.open_pvs(disks, &mut notes, &mut unopened);
         let mut opened = match store::open(self.host(), id, &pvs) {
             Ok(opened) => opened,
             Err(reason) => {
                 let twice = notes.iter().any(|note| note.contains("more than once"));
-                let reason = notes.into_iter().chain([reason]).collect::<Vec<_>>().join("; ");
+                let unopened = unopened.into_iter().map(|one: Problem| one.message);
+                let reason = notes.into_iter().chain(unopened).chain([reason]).collect::<Vec<_>>().join("; ");
                 complain(
                     "vg-unreadable",
                     format!("volume group {name} ({id}) cannot be opened: {reason}"),
@@ -313,6 +353,7 @@ impl<H: HostMut> Engine<H> {
         let unfinished = !opened.catalog.vg().state.is_whole();
         let session = Session::new(pvs, Some(opened.store));
         let vg = Arc::new(OpenVg::new(opened.catalog, session, notes));
+        vg.complain_of(unopened);
         vg.tell_progress(self.progress.clone());
         let mut session = vg.session();
         vg.rejoin(self.host(), &mut session, old.as_deref());
@@ -345,12 +386,13 @@ impl<H: HostMut> Engine<H> {
     }
 
     /// Opens the disks of a VG. A PV that is there twice is used from neither: only a person can know which is the clone.
-    fn open_pvs(&self, disks: Vec<Labelled>, notes: &mut Vec<String>) -> OpenPvs {
+    fn open_pvs(&self, disks: Vec<Labelled>, notes: &mut Vec<String>, unopened: &mut Vec<Problem>) -> OpenPvs {
         let mut by_pv: BTreeMap<PvId, Vec<Labelled>> = BTreeMap::new();
         for disk in disks {
             by_pv.entry(disk.label.pv).or_default().push(disk);
         }
         let mut open = OpenPvs::new();
+        let mut again = BTreeMap::new();
         for (id, mut found) in by_pv {
             // Below a multipath or RAID device its members show the same label: the one that nothing stands on is meant.
             if found.iter().filter(|disk| self.foreign_holders(&disk.info).is_empty()).count() == 1 {
@@ -383,7 +425,9 @@ impl<H: HostMut> Engine<H> {
             // durable before anything is read that others will be told of.
             let flushed = |device: Arc<dyn crate::host::BlockWrite>| device.flush().map(|()| device);
             match self.host().open_write(&info.node, &info.identity).and_then(flushed) {
-                Ok(device) if !self.still_labelled(&*device, &label) => {
+                Ok(device)
+                    if !self.still_labelled(&*device, &label) && !defect("a disk that comes back is not looked at") =>
+                {
                     notes.push(format!("the label of {node} changed while it was opened: not used"));
                 }
                 Ok(device) => {
@@ -398,9 +442,15 @@ impl<H: HostMut> Engine<H> {
                     };
                     open.insert(id, pv);
                 }
+                Err(error) if is_refused_by_somebody(&error) => {
+                    unopened.push(self.unopened(id, &info, &error));
+                    again.insert(id, info.node);
+                }
                 Err(error) => notes.push(error.to_string()),
             }
         }
+        self.could_open(open.keys());
+        self.could_not_open(again);
         open
     }
 }

@@ -79,7 +79,7 @@ pub struct OpenVg {
     progress: OnceLock<Arc<Progress>>,
     view: RwLock<Arc<View>>,
     /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
-    opening_problems: Mutex<Vec<String>>,
+    opening_problems: Mutex<Vec<Problem>>,
     /// Whether the last recovery left something as it was: a device suspended, for example, or shorter than its volume.
     left_over: AtomicBool,
     /// Refreshes since something was left unsettled.
@@ -109,7 +109,7 @@ impl OpenVg {
             bell: OnceLock::new(),
             progress: OnceLock::new(),
             view: RwLock::default(),
-            opening_problems: Mutex::new(opening_problems),
+            opening_problems: Mutex::new(opening_problems.into_iter().map(view::of_metadata).collect()),
             left_over: AtomicBool::new(false),
             rounds_unsettled: AtomicU32::new(0),
             audits: Mutex::default(),
@@ -120,6 +120,11 @@ impl OpenVg {
             away: Away::default(),
             claims: Claims::default(),
         }
+    }
+
+    /// Opening found this besides; it stays for as long as what [`OpenVg::new`] was told.
+    pub(crate) fn complain_of(&self, problems: Vec<Problem>) {
+        self.opening_problems.lock().unwrap_or_else(PoisonError::into_inner).extend(problems);
     }
 
     /// Reads the catalog; never waits for a change longer than it takes to apply one commit in memory.

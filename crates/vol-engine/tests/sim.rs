@@ -19,6 +19,7 @@ mod sim {
     mod jobs;
     mod life;
     mod links;
+    mod looking;
     mod main_job;
     mod members;
     mod memory;

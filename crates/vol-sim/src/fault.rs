@@ -150,6 +150,8 @@ impl EffectKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFault {
     Error,
+    /// Somebody is in the way.
+    Busy,
     Zeros,
     Junk,
 }

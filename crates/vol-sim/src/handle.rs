@@ -90,6 +90,7 @@ impl BlockRead for Handle {
         let start = self.start + offset;
         match medium.read_fault {
             Some(ReadFault::Error) => return fail(HostErrorKind::Io, what, "injected read error"),
+            Some(ReadFault::Busy) => return fail(HostErrorKind::Busy, what, "somebody is in the way"),
             Some(ReadFault::Zeros) => return Ok(vec![0; len]),
             Some(ReadFault::Junk) => {
                 let mut junk = vec![0; len];

@@ -25,7 +25,8 @@ struct State {
 
 struct Held {
     number: u64,
-    kind: EffectKind,
+    /// `None`: not an effect, but that a device is opened for reading.
+    kind: Option<EffectKind>,
     /// A part of the device's name; empty for any.
     device: String,
     waiting: u32,
@@ -38,6 +39,15 @@ impl Holds {
 
     /// Returns when the effect may begin.
     pub fn pass(&self, kind: EffectKind, device: &Path) {
+        self.wait(Some(kind), device);
+    }
+
+    /// Returns when the device may be opened for reading.
+    pub fn pass_reader(&self, device: &Path) {
+        self.wait(None, device);
+    }
+
+    fn wait(&self, kind: Option<EffectKind>, device: &Path) {
         let device = device.to_string_lossy();
         let mut state = self.lock();
         let wanted = |held: &Held| held.kind == kind && device.contains(&held.device);
@@ -101,6 +111,15 @@ impl SimHost {
     /// Keeps effects of this kind waiting until what it gives is dropped, those on devices (see [`SimHost::fail_device`]) with `device`
     /// in their name. Effects of other threads go on. A write through a descriptor is not kept.
     pub fn hold(&self, kind: EffectKind, device: &str) -> Hold {
+        self.keep_waiting(Some(kind), device)
+    }
+
+    /// A device that hangs: whoever opens one with `device` in its name for reading waits until what it gives is dropped.
+    pub fn hold_readers(&self, device: &str) -> Hold {
+        self.keep_waiting(None, device)
+    }
+
+    fn keep_waiting(&self, kind: Option<EffectKind>, device: &str) -> Hold {
         let mut state = self.holds.lock();
         state.next += 1;
         let number = state.next;

@@ -95,6 +95,7 @@ impl HostRead for SimHost {
 
     fn open_read(&self, node: &Path) -> HostResult<Arc<dyn BlockRead>> {
         let what = format!("open {}", node.display());
+        self.holds.pass_reader(node);
         let mut world = self.lock();
         world.alive(&what)?;
         let handle = self.handle(&mut world, &what, node, false)?;

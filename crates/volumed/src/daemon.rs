@@ -166,6 +166,9 @@ async fn serve(
                 engines.ended().await;
             };
             finish(&front, &stop, all).await;
+            if let Err(error) = front.keys().written().await {
+                tracing::warn!(%error, "not waited for");
+            }
             backend.stop();
             Ok(())
         }
@@ -224,6 +227,7 @@ async fn reload(
         }
         Ok(Err(error)) => {
             tracing::error!("the changed configuration is refused, nothing of it counts: {}", Chain(&error));
+            front.tell_problems();
             return;
         }
     };
@@ -232,6 +236,7 @@ async fn reload(
     }
     front.set_access(access);
     backend.reconfigure(&reloaded.config);
+    front.tell_problems();
     tracing::info!(changed = reloaded.changed.join(" "), "the configuration was read again");
     if !reloaded.restart_needed.is_empty() {
         tracing::warn!("changed in the configuration, but needs a restart: {}", reloaded.restart_needed.join(", "));

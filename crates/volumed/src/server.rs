@@ -25,16 +25,16 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, Problem, Status};
+use vol_api::{ApiError, Doctor, ErrorCode, Finding, Health, JobInfo, Problem, Status};
 
 use crate::access::{Access, Peer, PeerLookup};
-use crate::api::Backend;
+use crate::api::{Backend, Listener, Standing};
 use crate::doctor;
 use crate::metrics::{Id, Page, Requests, Source};
 use crate::settings::Settings;
@@ -67,6 +67,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a reader may take nothing of what is sent to it.
     pub stall: Duration,
+    /// For one write to the state directory about an idempotency key.
+    pub keys: Duration,
     /// For an answer that goes on, as of who follows events; less than [`Limits::connection`].
     pub follow: Duration,
     /// Who follows events or jobs: of root, and as many again of everybody else.
@@ -91,6 +93,7 @@ impl Default for Limits {
             strangers: 16,
             last_requests: Duration::ZERO,
             stall: Duration::from_secs(30),
+            keys: keys::PATIENCE,
             follow: Duration::from_secs(600),
             followers: 32,
         }
@@ -155,7 +158,7 @@ impl Front {
             begun: Instant::now(),
             ready_after: OnceLock::new(),
             events,
-            keys: Arc::default(),
+            keys: Arc::new(keys::Keys::new(limits.keys)),
             root_followers: Arc::new(Semaphore::new(limits.followers)),
             followers: Arc::new(Semaphore::new(limits.followers)),
             ready: watch::Sender::new(false),
@@ -184,11 +187,12 @@ impl Front {
     }
 
     /// Recovery is over. A second call changes nothing.
-    pub fn set_backend(&self, backend: Arc<dyn Backend>) {
+    pub fn set_backend(self: &Arc<Self>, backend: Arc<dyn Backend>) {
         if self.backend.set(Arc::clone(&backend)).is_ok() {
             let _ = self.ready_after.set(self.begun.elapsed());
             self.events.started();
-            backend.listen(self.events.clone());
+            self.tell_problems();
+            backend.listen(Arc::new(Heard { events: self.events.clone(), front: Arc::downgrade(self) }));
             self.ready.send_replace(true);
         }
     }
@@ -294,7 +298,12 @@ impl Front {
         let listening = self.metrics.get().and_then(|metrics| metrics.problem.clone());
         let settings = self.settings.get().and_then(|settings| settings.problem());
         let of_runtimes = self.runtime_problems.get().cloned().unwrap_or_default();
-        listening.into_iter().chain(settings).chain(of_runtimes).collect()
+        listening.into_iter().chain(settings).chain(of_runtimes).chain(self.keys.problem()).collect()
+    }
+
+    /// Makes events of the server's own problems that have come or gone since it was told of them last.
+    pub fn tell_problems(&self) {
+        self.events.own_problems(self.problems());
     }
 
     /// What the server knows of the machine, with what the backend has `seen`.
@@ -302,6 +311,33 @@ impl Front {
         let unknown = || Arc::new(Settings::from(crate::config::Config::default()));
         let settings = self.settings.get().map_or_else(unknown, Arc::clone);
         doctor::of_daemon(&self.complete(status), &settings, &self.access(), seen)
+    }
+}
+
+/// Hears what the backend tells, and looks for what there is to tell of the server itself whenever that is every few seconds.
+struct Heard {
+    events: Arc<Events>,
+    front: Weak<Front>,
+}
+
+impl Listener for Heard {
+    fn problems(&self, all: Vec<Standing>) {
+        if let Some(front) = self.front.upgrade() {
+            front.tell_problems();
+        }
+        self.events.problems(all);
+    }
+
+    fn job_begun(&self, job: JobInfo) {
+        self.events.job_begun(job);
+    }
+
+    fn job_ended(&self, job: JobInfo) {
+        self.events.job_ended(job);
+    }
+
+    fn pool_grown(&self, pool: String, message: String) {
+        self.events.pool_grown(pool, message);
     }
 }
 

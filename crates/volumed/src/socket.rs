@@ -71,19 +71,20 @@ impl RunLock {
 
     fn take_after_activation(path: &Path, patience: Duration) -> Result<Self, SocketError> {
         let end = Instant::now() + patience;
-        let mut told = false;
+        let (mut waits, mut told) = (false, None);
         loop {
             match Self::lock(path.to_owned(), "") {
                 Err(SocketError::Locked { passing: true, pid, .. }) if Instant::now() < end => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut waits, true) {
                         tracing::info!("waiting for `volumed activate`{pid} to end");
-                        // That it cannot be told makes the waiting longer, and no more.
-                        let _ = File::create(wanted(path));
                     }
+                    // That it cannot be told makes the waiting longer, and no more. Who looks whether anybody waits is in the way for a moment.
+                    told = told.or_else(|| tell_waiting(path));
                     std::thread::sleep(PATIENCE_STEP);
                 }
                 other => {
-                    if told {
+                    // Also what one left that was killed while it waited.
+                    if waits || other.is_ok() {
                         let _ = fs::remove_file(wanted(path));
                     }
                     return other;
@@ -94,7 +95,7 @@ impl RunLock {
 
     /// Whether a daemon waits for the lock of [`RunLock::take_host_for_activation`].
     pub fn a_daemon_waits() -> bool {
-        wanted(Path::new(HOST_LOCK)).exists()
+        is_wanted(Path::new(HOST_LOCK))
     }
 
     /// As [`RunLock::take_host`], for a process that ends soon.
@@ -128,9 +129,22 @@ impl RunLock {
     }
 }
 
-/// Stands beside a lock while a daemon waits for it.
+/// Stands beside a lock, and is locked, while a daemon waits for it. One that nobody has locked is of a daemon that was killed.
 fn wanted(lock: &Path) -> PathBuf {
     lock.with_extension("wanted")
+}
+
+/// Says that a daemon waits for a lock, for as long as what it gives is there.
+fn tell_waiting(lock: &Path) -> Option<Flock<File>> {
+    // Not a new one: another daemon may hold it.
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(wanted(lock)).ok()?;
+    Flock::lock(file, FlockArg::LockSharedNonblock).ok()
+}
+
+/// Whether a daemon waits for a lock.
+fn is_wanted(lock: &Path) -> bool {
+    let Ok(file) = File::open(wanted(lock)) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
 /// ` (pid N)` or nothing, and whether it is one that ends soon.
@@ -304,10 +318,13 @@ mod tests {
         let error = RunLock::take_after_activation(&path, Duration::ZERO).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: true, .. }));
         let told = wanted(&path);
+        // One that was killed while it waited.
+        File::create(&told).unwrap();
+        assert!(!is_wanted(&path), "nobody waits");
         let ending = std::thread::spawn({
-            let told = told.clone();
+            let path = path.clone();
             move || {
-                while !told.exists() {
+                while !is_wanted(&path) {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 drop(held);
@@ -321,6 +338,9 @@ mod tests {
         assert!(matches!(error, SocketError::Locked { passing: false, .. }));
         assert!(begin.elapsed() < Duration::from_secs(10));
         drop(daemon);
+        File::create(&told).unwrap();
+        drop(RunLock::take_after_activation(&path, Duration::ZERO).unwrap());
+        assert!(!told.exists(), "a file that was left is taken away");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::spec::{Runner, Spec};
 use super::{agent, qemu, uml};
 use crate::cmd::{cmd, run};
+use crate::units;
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, unmount};
 use rustix::process::{WaitOptions, wait};
@@ -156,9 +157,10 @@ fn systemd_files(spec: &Spec) -> Result<()> {
     for entry in fs::read_dir("/lab/units")? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(dir) = unit_folder(&name) else { continue };
-        fs::create_dir_all(dir)?;
-        fs::copy(&path, Path::new(dir).join(&name)).with_context(|| format!("cannot install {name}"))?;
+        let Some(folder) = units::folder(&name) else { continue };
+        let dir = Path::new("/etc").join(folder);
+        fs::create_dir_all(&dir)?;
+        fs::copy(&path, dir.join(&name)).with_context(|| format!("cannot install {name}"))?;
     }
     // What a package does when it is installed.
     run(cmd("systemd-sysusers", [] as [&str; 0]).env("PATH", PATH)).context("users and groups")
@@ -167,18 +169,6 @@ fn systemd_files(spec: &Spec) -> Result<()> {
 fn link(to: &str, at: &Path) -> Result<()> {
     _ = fs::remove_file(at);
     Ok(std::os::unix::fs::symlink(to, at)?)
-}
-
-/// Where a file of the repository's systemd folder is installed.
-fn unit_folder(name: &str) -> Option<&'static str> {
-    match name.rsplit_once('.')?.1 {
-        "service" | "socket" | "target" | "mount" | "timer" | "path" | "slice" => Some("/etc/systemd/system"),
-        "rules" => Some("/etc/udev/rules.d"),
-        "conf" if name.contains("sysusers") => Some("/etc/sysusers.d"),
-        "conf" if name.contains("modules") => Some("/etc/modules-load.d"),
-        "conf" => Some("/etc/tmpfiles.d"),
-        _ => None,
-    }
 }
 
 /// Tells udevd of all disks, as if they had just come.
@@ -195,18 +185,4 @@ fn udev() -> Result<()> {
         bail!("udev did not settle within 30 s");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_units_go() {
-        assert_eq!(unit_folder("volumed.service"), Some("/etc/systemd/system"));
-        assert_eq!(unit_folder("volumed.socket"), Some("/etc/systemd/system"));
-        assert_eq!(unit_folder("60-volumed.rules"), Some("/etc/udev/rules.d"));
-        assert_eq!(unit_folder("volumed-tmpfiles.conf"), Some("/etc/tmpfiles.d"));
-        assert_eq!(unit_folder("README.md"), None);
-    }
 }

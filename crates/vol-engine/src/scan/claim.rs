@@ -6,11 +6,12 @@ use vol_core::observed::{DiskInfo, DiskKind, Signature};
 use vol_format::label::Label;
 use vol_format::layout::BLOCK;
 use vol_format::{layout, mark};
-use vol_types::{PvId, defect};
+use vol_types::{ObjectKey, PvId, defect};
 
 use crate::engine::Engine;
-use crate::host::{BlockRead, HostMut};
+use crate::host::{BlockRead, HostError, HostErrorKind, HostMut};
 use crate::observe::{self, Carries};
+use crate::vg::Problem;
 
 impl<H: HostMut> Engine<H> {
     /// Devices on top of a disk that are not ours.
@@ -44,6 +45,42 @@ impl<H: HostMut> Engine<H> {
             return Some(format!("is in use by {}", holders.join(", ")));
         }
         self.foreign_signature(info, pv).map(|signature| format!("it carries something else since: {signature}"))
+    }
+
+    /// A PV that is there, and that somebody keeps from being used.
+    pub(super) fn unopened(&self, id: PvId, info: &DiskInfo, error: &HostError) -> Problem {
+        let mut holders = self.host().holders(info.identity.dev);
+        holders.extend(info.holders.iter().cloned());
+        holders.sort();
+        holders.dedup();
+        let holders = self.foreign_holders(&DiskInfo { holders, ..info.clone() });
+        let node = info.node.display();
+        let (held, hint) = match error.kind {
+            HostErrorKind::Denied => (
+                String::new(),
+                format!(
+                    "`blockdev --getro {node}` says whether it is read-only; once it is not, it is taken up by itself"
+                ),
+            ),
+            _ if holders.is_empty() => (
+                "; who holds it is not known".to_owned(),
+                format!(
+                    "`lsof {node}` and `lsblk {node}` may say who does; once it is let go of, it is taken up by itself"
+                ),
+            ),
+            _ => (
+                format!("; it is held by {}", holders.join(", ")),
+                "once it is let go of, it is taken up by itself; `volctl pv scan` looks at once".to_owned(),
+            ),
+        };
+        Problem {
+            code: "pv-unopened",
+            message: format!(
+                "PV {id} on {node} can be read, but not opened for writing, and is not used: {error}{held}"
+            ),
+            hint,
+            subject: Some(ObjectKey::Pv(id)),
+        }
     }
 
     /// What stands on the disk that is not ours; the mark of this PV is, or without one that of any.

@@ -189,23 +189,21 @@ pub(super) fn pv_missing(catalog: &Catalog, id: PvId) -> Problem {
     }
 }
 
+/// Something that was found wrong with the metadata or the PVs.
+pub(super) fn of_metadata(message: String) -> Problem {
+    let hint = "its copies are listed by `volctl pv list`".to_owned();
+    Problem { code: "metadata", message, hint, subject: None }
+}
+
 fn find_problems(
     catalog: &Catalog,
     kernel: &Kernel,
     missing: &[PvId],
     session: &Session,
-    opening: &[String],
+    opening: &[Problem],
     claimed: &Claimed,
 ) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = opening
-        .iter()
-        .map(|message| Problem {
-            code: "metadata",
-            message: message.clone(),
-            hint: "its copies are listed by `volctl pv list`".to_owned(),
-            subject: None,
-        })
-        .collect();
+    let mut problems = opening.to_vec();
     problems.extend(missing.iter().map(|id| pv_missing(catalog, *id)));
     if let Some(store) = &session.store {
         if let Some(reason) = store.frozen() {

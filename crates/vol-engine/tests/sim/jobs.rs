@@ -197,3 +197,31 @@ fn giving_back_space_is_a_job_that_goes_on_and_cannot_be_cancelled() {
     assert_eq!(engine.purge_due(1, &|| true), 1);
     assert_eq!((only(&engine).id, only(&engine).state), (job.id, JobState::Done));
 }
+
+#[test]
+fn what_is_kept_about_jobs_goes_with_what_they_are_about() {
+    let (_, engine) = group();
+    engine.create_pool(&pool_request(), false).unwrap();
+    for number in 0..3 {
+        // Begun, and interrupted without an end that is told.
+        let volume_name = format!("log{number}");
+        engine.create_volume(&volume_request(&volume_name, None), false).unwrap();
+        engine.keep_volume(&name("data"), &volume(&volume_name), false).unwrap();
+    }
+    let host = engine.host().clone();
+    host.set_now(host.now() + 1_000);
+    let asked = std::cell::Cell::new(0);
+    engine.purge_due(1, &|| {
+        asked.set(asked.get() + 1);
+        asked.get() < 4
+    });
+    let begun: Vec<_> = engine.jobs().into_iter().filter(|job| job.ended_at.is_none()).collect();
+    assert!(!begun.is_empty() && engine.jobs_in_mind() >= 1, "{begun:?}");
+    // The group is another machine's now.
+    engine.export_vg(&name("data"), false).unwrap();
+    ["/dev/sda", "/dev/sdb"].iter().for_each(|disk| host.remove_disk(disk));
+    engine.scan(&[], false).unwrap();
+    assert!(engine.vgs().is_empty());
+    assert_eq!(engine.jobs(), []);
+    assert_eq!(engine.jobs_in_mind(), 0, "it is kept for ever");
+}

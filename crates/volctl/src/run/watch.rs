@@ -111,15 +111,21 @@ pub async fn job(command: Job, session: &mut Session<'_>) -> Run {
     }
 }
 
-/// Until it has ended; how far it is on a terminal's standard error.
+/// Until it has ended; how far it is on a terminal's standard error. A job outlives its daemon: once that has answered, the next one is waited
+/// for.
 async fn wait(id: &Name, session: &mut Session<'_>) -> Run {
     let client = session.client.clone();
     let progress = !session.quiet && session.output == Output::Table && std::io::stderr().is_terminal();
     let mut last: Option<JobInfo> = None;
+    // Why the daemon cannot be heard, as it was told.
+    let mut away: Option<String> = None;
     while !last.as_ref().is_some_and(|job| job.state.has_ended()) {
-        let mut heard = false;
+        let mut heard = 0_u64;
         let ended = client.follow_job(id.as_str(), |job| {
-            heard = true;
+            if away.take().is_some() {
+                note(session, "volumed answers again");
+            }
+            heard = heard.saturating_add(1);
             if progress {
                 let text = job_progress(&job, session.format);
                 let _ = write!(session.err, "\r{text}\x1b[K").and_then(|()| session.err.flush());
@@ -129,10 +135,26 @@ async fn wait(id: &Name, session: &mut Session<'_>) -> Run {
             if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let ended = ended.await;
-        if progress && heard {
+        if progress && heard > 0 {
             let _ = write!(session.err, "\r\x1b[K").and_then(|()| session.err.flush());
         }
-        ended?;
+        let why = match ended {
+            // The daemon ends the answer now and then, and as soon as it stops.
+            Ok(()) if heard > 1 => continue,
+            Ok(()) if heard == 1 => None,
+            Ok(()) => Some("volumed ended its answer".to_owned()),
+            Err(ClientError::Api(error)) if error.code != ErrorCode::NotReady => return Err(error.into()),
+            Err(error) if last.is_some() => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        if last.as_ref().is_some_and(|job| job.state.has_ended()) {
+            break;
+        }
+        if why.is_some() && away != why {
+            note(session, &format!("{}; it is asked again until it answers", why.as_deref().unwrap_or_default()));
+            away = why;
+        }
+        tokio::time::sleep(AGAIN).await;
     }
     let Some(job) = last else { return Ok(exit::OK) };
     let facts = job_facts(&job, session.format);

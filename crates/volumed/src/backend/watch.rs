@@ -11,7 +11,7 @@ use super::EngineBackend;
 
 /// How often what there is is compared with what there was, in case that something was said and not heard: one listing of a folder.
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
-/// As long as somebody is in the way.
+/// At most so often, whatever is in the way.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A disk that hangs while it is looked at does not keep the daemon from ending.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
                 if told.load(Ordering::Acquire) {
                     return;
                 }
-                pause = if engine.follow(&news) { COMPARE_EVERY } else { AGAIN_AFTER };
+                pause = engine.follow(&news).map_or(COMPARE_EVERY, |again| again.clamp(AGAIN_AFTER, COMPARE_EVERY));
                 attach();
             }
         })?;

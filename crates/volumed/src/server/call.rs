@@ -418,9 +418,6 @@ impl Call {
         operation.has_turn(asked.elapsed());
         let late = operation.late();
         let job = tokio::task::spawn_blocking(move || {
-            if let Some(ticket) = &ticket {
-                ticket.record_begun();
-            }
             let result = act(&*backend);
             drop(turn);
             operation.end(Outcome::of_change(&result));
@@ -444,8 +441,13 @@ impl Call {
         let front = Arc::clone(&self.front);
         let answer = loop {
             let uid = self.peer.credentials.uid;
+            // Nothing here is waited for with a turn among the changes: those that have no key must not miss it.
+            front.keys.ready().await?;
             match front.keys.begin(uid, key, fingerprint.clone(), what, object.clone())? {
-                Begin::New(ticket) => return Ok(Ok(ticket)),
+                Begin::New(ticket) => {
+                    ticket.record_begun().await?;
+                    return Ok(Ok(ticket));
+                }
                 Begin::Again(answer) => break answer,
                 Begin::Wait(mut told) => {
                     let waited = tokio::time::timeout(front.limits.change, told.wait_for(Option::is_some)).await;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use vol_api::{Event, EventKind, EventOperation, JobInfo, JobPhase, Problem, rfc3339};
 use vol_engine::JobKind;
 
-use super::lines::{self, STALL_MAX};
+use super::lines;
 use super::operation::{Finished, Observer, Outcome};
 use crate::api::{Listener, Standing};
 use crate::metrics::{Id, Page, Source};
@@ -37,8 +37,8 @@ struct State {
     last: u64,
     /// Nothing comes any more.
     closed: bool,
-    /// The problems of which it was told last.
-    problems: BTreeMap<String, Standing>,
+    /// The problems of which it was told last: those of the backend, and those of the server itself.
+    problems: [BTreeMap<String, Standing>; 2],
     /// Jobs that ended, by kind and what became of them.
     jobs_ended: BTreeMap<(String, &'static str), u64>,
 }
@@ -154,15 +154,15 @@ impl Events {
         lines::line(&beat).ok()
     }
 
-    /// Sends lines until there are none any more, the reader is gone, or it does not read.
-    pub async fn feed(&self, mut reader: Reader, to: mpsc::Sender<Bytes>, heartbeat: Duration) {
+    /// Sends lines until there are none any more, the reader is gone, or it takes none for `stall`.
+    pub async fn feed(&self, mut reader: Reader, to: mpsc::Sender<Bytes>, heartbeat: Duration, stall: Duration) {
         let mut news = self.news.subscribe();
         loop {
             news.borrow_and_update();
             let (lines, ends) = self.next(&mut reader);
             let waits = lines.is_empty();
             for line in lines {
-                if to.send_timeout(line, STALL_MAX).await.is_err() {
+                if to.send_timeout(line, stall).await.is_err() {
                     return;
                 }
             }
@@ -176,12 +176,53 @@ impl Events {
                 changed = news.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(heartbeat) => {
                     let Some(beat) = self.heartbeat(reader.at) else { return };
-                    if to.send_timeout(beat, STALL_MAX).await.is_err() {
+                    if to.send_timeout(beat, stall).await.is_err() {
                         return;
                     }
                 }
                 () = to.closed() => return,
             }
+        }
+    }
+}
+
+/// Whose problems they are.
+#[derive(Clone, Copy)]
+enum Of {
+    Backend,
+    Server,
+}
+
+impl Events {
+    /// All problems of the server itself that there are now.
+    pub fn own_problems(&self, all: Vec<Problem>) {
+        let standing = |problem: Problem| {
+            // There may be several of one kind, of several sockets, which only their texts tell apart.
+            let key = format!("{} {}", problem.code, problem.message);
+            Standing { key, object: None, problem }
+        };
+        self.tell_problems(Of::Server, all.into_iter().map(standing).collect());
+    }
+
+    fn tell_problems(&self, of: Of, all: Vec<Standing>) {
+        let mut state = self.state();
+        let now: BTreeMap<_, _> = all.into_iter().map(|one| (one.key.clone(), one)).collect();
+        let [of_backend, of_server] = &mut state.problems;
+        let known = match of {
+            Of::Backend => of_backend,
+            Of::Server => of_server,
+        };
+        let before = std::mem::replace(known, now.clone());
+        let tell = |kind, one: &Standing, message: String| {
+            let problem: Option<Problem> = Some(one.problem.clone());
+            Event { problem, ..self.event(kind, one.object.clone(), message) }
+        };
+        for (_, gone) in before.iter().filter(|(key, _)| !now.contains_key(*key)) {
+            let message = format!("gone: {}", gone.problem.message);
+            self.push(&mut state, tell(EventKind::ProblemGone, gone, message));
+        }
+        for (_, new) in now.iter().filter(|(key, _)| !before.contains_key(*key)) {
+            self.push(&mut state, tell(EventKind::ProblemAppeared, new, new.problem.message.clone()));
         }
     }
 }
@@ -220,21 +261,7 @@ impl Source for Events {
 
 impl Listener for Events {
     fn problems(&self, all: Vec<Standing>) {
-        let mut state = self.state();
-        let now: BTreeMap<_, _> = all.into_iter().map(|one| (one.key.clone(), one)).collect();
-        let before = std::mem::take(&mut state.problems);
-        let tell = |kind, one: &Standing, message: String| {
-            let problem: Option<Problem> = Some(one.problem.clone());
-            Event { problem, ..self.event(kind, one.object.clone(), message) }
-        };
-        for (_, gone) in before.iter().filter(|(key, _)| !now.contains_key(*key)) {
-            let message = format!("gone: {}", gone.problem.message);
-            self.push(&mut state, tell(EventKind::ProblemGone, gone, message));
-        }
-        for (_, new) in now.iter().filter(|(key, _)| !before.contains_key(*key)) {
-            self.push(&mut state, tell(EventKind::ProblemAppeared, new, new.problem.message.clone()));
-        }
-        state.problems = now;
+        self.tell_problems(Of::Backend, all);
     }
 
     fn job_begun(&self, job: JobInfo) {

@@ -3,18 +3,22 @@
 //! Only what succeeded is remembered. A request that was refused changed nothing, so its key is free again and the same request is tried
 //! anew. One that failed half way may have: its key is used up, unless it comes to the same however often it is done.
 //! What is known is kept over a restart in a file, of which nothing is needed: without it, or when it cannot be written, keys are
-//! forgotten with the process.
+//! forgotten with the process. A file that hangs is another thing: whether a key is known cannot be told then, so a request that has one is
+//! refused after a while, and holds up none that has not.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use vol_api::{ApiError, ErrorCode, rfc3339};
+use vol_api::{ApiError, ErrorCode, Problem, rfc3339};
 
 mod file;
+mod writer;
 
-use file::{File, Record};
+use file::Record;
+use writer::Writer;
 
 /// For how long a key is remembered, in seconds, from when its request was begun.
 pub const KEPT_SECONDS: u64 = 24 * 3600;
@@ -111,11 +115,20 @@ struct Entry {
 /// Keys by user and text.
 type Table = BTreeMap<(u32, String), Entry>;
 
+/// How long the state directory may take for one write before it counts as hung.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What is remembered of keys.
-#[derive(Default)]
 pub struct Keys {
     table: Mutex<Table>,
-    file: Mutex<Option<File>>,
+    writer: OnceLock<Writer>,
+    patience: Duration,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self::new(PATIENCE)
+    }
 }
 
 /// What is to be done with a request that has a key.
@@ -147,17 +160,56 @@ impl Keys {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what is known in `dir` from now on, and reads what an earlier daemon knew.
-    pub fn keep_in(&self, dir: &std::path::Path) {
-        let (file, records) = File::open(dir, now());
+    /// In memory; `patience`: how long a state directory may take for one write before it counts as hung.
+    pub fn new(patience: Duration) -> Self {
+        Self { table: Mutex::default(), writer: OnceLock::new(), patience }
+    }
+
+    /// Keeps what is known in `dir` from now on, and reads what an earlier daemon knew; see [`Keys::ready`]. A second call changes nothing.
+    pub fn keep_in(self: &Arc<Self>, dir: &Path) {
+        match Writer::start(dir, self) {
+            Ok(writer) => drop(self.writer.set(writer)),
+            Err(error) => {
+                tracing::warn!(%error, "idempotency keys are not kept: a restart of volumed forgets them");
+            }
+        }
+    }
+
+    /// Adds what an earlier daemon knew.
+    fn remember(&self, records: Vec<Record>) {
         let mut table = self.table();
         for record in records {
             let state = record.answer.map_or(State::CutShort, |answer| State::Ended(answer.into()));
             let Record { uid, key, fingerprint, what, object, begun, .. } = record;
             table.insert((uid, key), Entry { fingerprint, what, object, begun, state });
         }
-        drop(table);
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    /// Returns when all that an earlier daemon knew has been read. To be waited for before [`Keys::begin`].
+    ///
+    /// # Errors
+    /// `not_ready`: the state directory hangs.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        match self.writer.get() {
+            Some(writer) => writer.ready(self.patience).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when all that was to be written down is.
+    ///
+    /// # Errors
+    /// `not_ready`: the state directory hangs.
+    pub async fn written(&self) -> Result<(), ApiError> {
+        match self.writer.get() {
+            Some(writer) => writer.wait(writer.last(), self.patience).await,
+            None => Ok(()),
+        }
+    }
+
+    /// That keys are not kept, if so.
+    pub fn problem(&self) -> Option<Problem> {
+        self.writer.get()?.problem(self.patience)
     }
 
     /// What is to be done with this request.
@@ -223,13 +275,13 @@ impl Keys {
         Ok(Begin::New(Ticket { keys: Arc::clone(self), id, record, told, ended: false }))
     }
 
-    fn write(&self, record: &Record, sync: bool) {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = file.as_mut() else { return };
-        if !file.append(record, sync) {
-            return;
-        }
-        // It has become long: only what is known is written anew.
+    /// Has it written down; the number of the order, if there is a file.
+    fn write(&self, record: &Record, sync: bool) -> Option<u64> {
+        Some(self.writer.get()?.order(record.clone(), sync))
+    }
+
+    /// All that is known.
+    fn records(&self) -> Vec<Record> {
         let table = self.table();
         let records = table.iter().map(|((uid, key), entry)| Record {
             uid: *uid,
@@ -243,9 +295,7 @@ impl Keys {
                 State::Running(_) | State::CutShort => None,
             },
         });
-        let records: Vec<_> = records.collect();
-        drop(table);
-        file.rewrite(&records);
+        records.collect()
     }
 }
 
@@ -273,9 +323,15 @@ fn make_room(table: &mut Table, uid: u32) -> Result<(), ApiError> {
 }
 
 impl Ticket {
-    /// Writes down that it is begun; to be called right before, and it may wait for the disk of the state directory.
-    pub fn record_begun(&self) {
-        self.keys.write(&self.record, true);
+    /// Writes down that it is begun, on the disk of the state directory; to be waited for before it is.
+    ///
+    /// # Errors
+    /// `not_ready`: the state directory hangs; the request is not to be carried out.
+    pub async fn record_begun(&self) -> Result<(), ApiError> {
+        match (self.keys.writer.get(), self.keys.write(&self.record, true)) {
+            (Some(writer), Some(order)) => writer.wait(order, self.keys.patience).await,
+            _ => Ok(()),
+        }
     }
 
     /// As if the daemon had died: that it was begun is on the disk, and nothing more.

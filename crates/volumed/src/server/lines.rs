@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -17,8 +16,6 @@ use super::reply::json;
 
 /// Lines that wait for their reader.
 const WAITING: usize = 16;
-/// How long a reader may take none.
-pub const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// `value` as a line.
 pub fn line(value: &impl Serialize) -> Result<Bytes, ApiError> {

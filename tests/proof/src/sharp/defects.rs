@@ -94,6 +94,10 @@ pub const DEFECTS: &[Defect] = &[
     code("a label is a licence", Story, "a disk that somebody else uses by now is written to"),
     code("either of two clones is used", Story, "the wrong one of two equal disks is written to"),
     code("a disk that shrank is used", Story, "the end of volumes is not there"),
+    code("a disk that goes is not missed", Story, "nobody is told, and changes are sent to a pool without its disk"),
+    code("a disk is told by its name", Story, "another disk under that name is taken for the one that went"),
+    code("a disk that comes back is not looked at", Story, "what came in its place is written to"),
+    code("lost news of disks are not made up for", Story, "what came while nothing could be heard is not told of"),
     code(
         "metadata is erased before the label",
         One,

@@ -1,5 +1,6 @@
 //! Directed scenarios: what random walks rarely reach, told in a few lines each. All pass when nothing is wrong.
-//! Here: the log, checkpoints, and copies that come and go. In `stories`: disks, requests and the kernel.
+//! Here: the log, checkpoints, and copies that come and go. In `stories`: disks, requests and the kernel; in `hotplug`:
+//! disks that go and come.
 
 use vol_core::Action;
 use vol_engine::host::{HostErrorKind, HostRead as _};
@@ -8,7 +9,7 @@ use vol_format::record;
 use vol_sim::{CrashMode, Damage, Fault, SimHost};
 use vol_types::{Bytes, Change, Labels, MkfsOptions, Object, Pool, VolumePath};
 
-use super::stories;
+use super::{hotplug, stories};
 use crate::judge::{self, start};
 use crate::ops::{Group, Op, Pool as OpPool, Shape, name};
 
@@ -18,7 +19,7 @@ pub type Scenario = (&'static str, fn() -> Told);
 
 /// All of them, the cheap ones first.
 pub fn all() -> impl Iterator<Item = Scenario> {
-    stories::ALL.iter().chain(ALL).copied()
+    stories::ALL.iter().chain(hotplug::ALL).chain(ALL).copied()
 }
 
 const ALL: &[Scenario] = &[

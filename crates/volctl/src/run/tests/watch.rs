@@ -114,6 +114,30 @@ fn jobs_are_listed_shown_and_waited_for() {
 }
 
 #[test]
+fn who_waits_for_a_job_waits_for_a_daemon_that_is_restarted_or_killed_and_hears_what_became_of_the_job() {
+    let asked = format!("GET /v1/jobs/{ID}/follow");
+    let not_ready = r#"{"error":{"code":"not_ready","message":"volumed is still recovering"}}"#.to_owned();
+    let daemon = Daemon::start()
+        .then(&asked, 200, lines(&[job(JobPhase::Running)]), false)
+        .then(&asked, 503, not_ready.clone(), false)
+        // Killed half way through a line.
+        .then(&asked, 200, "{\"id".to_owned(), true)
+        .then(&asked, 200, lines(&[job(JobPhase::Running), job(JobPhase::Done)]), true);
+    let ran = daemon.volctl(&format!("job wait {ID}"));
+    assert!(ran.exit == 0 && ran.out.contains("state: done\n"), "{} {}{}", ran.exit, ran.out, ran.err);
+    let notes: Vec<_> = ran.err.lines().filter(|line| line.starts_with("volctl: ")).collect();
+    assert!(notes[0].starts_with("volctl: volumed is still recovering; it is asked again"), "{notes:?}");
+    assert_eq!(notes.last(), Some(&"volctl: volumed answers again"), "{notes:?}");
+    // A job that ended in between is not known any more; nobody is waited for who was not there.
+    let gone = r#"{"error":{"code":"not_found","message":"there is no job any more"}}"#.to_owned();
+    let daemon =
+        Daemon::start().then(&asked, 200, lines(&[job(JobPhase::Running)]), false).then(&asked, 404, gone, false);
+    assert_eq!(daemon.volctl(&format!("job wait {ID}")).exit, 3);
+    let nobody = Daemon::start().answer_with(&asked, 503, not_ready).volctl(&format!("job wait {ID}"));
+    assert_eq!((nobody.exit, nobody.err.contains("asked again")), (8, false), "{}", nobody.err);
+}
+
+#[test]
 fn a_job_is_cancelled_after_a_question() {
     let outcome = Changed::Done(Outcome::changed(job(JobPhase::Cancelled)));
     let daemon = Daemon::start()

@@ -88,6 +88,56 @@ async fn a_problem_is_told_once_when_it_comes_and_once_when_it_goes() {
 }
 
 #[tokio::test]
+async fn problems_of_the_server_itself_are_told_when_they_come_and_when_they_go() {
+    let server = Server::start_with(Server::limits());
+    let taken = Problem { code: "metrics_unavailable".into(), message: "taken".into(), hint: String::new() };
+    server.front.set_metrics(crate::server::MetricsState { listen: None, problem: Some(taken) });
+    let sockets = ["docker", "podman"].map(|engine| Problem {
+        code: "runtime_unavailable".into(),
+        message: engine.into(),
+        hint: String::new(),
+    });
+    server.front.set_runtime_problems(sockets.to_vec());
+    server.front.set_backend(server.backend.clone());
+    let listener = server.backend.listener.lock().unwrap().clone().unwrap();
+    // A file that cannot be written, until it can.
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::write(&state, "in the way").unwrap();
+    let keys = server.front.keys();
+    keys.keep_in(&state);
+    let write = async |key: &[u8]| {
+        let key = crate::server::keys::Key::parse(key).unwrap();
+        let Ok(crate::server::keys::Begin::New(ticket)) = keys.begin(0, &key, "f".into(), "vg.delete", None) else {
+            panic!("not new")
+        };
+        ticket.record_begun().await.unwrap();
+    };
+    write(b"one").await;
+    listener.problems(vec![standing("pv_missing", "gone")]);
+    std::fs::remove_file(&state).unwrap();
+    write(b"two").await;
+    listener.problems(vec![standing("pv_missing", "gone")]);
+    listener.problems(vec![]);
+    let events = after(&server, "?since=1").await;
+    let told: Vec<_> = events.iter().map(|one| (one.kind, one.problem.clone().unwrap().code)).collect();
+    let (came, went) = (EventKind::ProblemAppeared, EventKind::ProblemGone);
+    assert_eq!(
+        told,
+        [
+            (came, "metrics_unavailable"),
+            (came, "runtime_unavailable"),
+            (came, "runtime_unavailable"),
+            (came, "idempotency_keys_unwritten"),
+            (came, "pv_missing"),
+            (went, "idempotency_keys_unwritten"),
+            (went, "pv_missing"),
+        ]
+        .map(|(kind, code)| (kind, code.to_owned()))
+    );
+}
+
+#[tokio::test]
 async fn who_follows_hears_what_happens_until_the_daemon_stops() {
     let server = Server::start();
     let client = server.client();
@@ -204,7 +254,7 @@ async fn a_heartbeat_says_that_the_connection_lives() {
     let reader = events.reader(None, None, true);
     let task = tokio::spawn({
         let events = events.clone();
-        async move { events.feed(reader, to, Duration::from_millis(20)).await }
+        async move { events.feed(reader, to, Duration::from_millis(20), PATIENCE).await }
     });
     let beat: Event = serde_json::from_slice(&lines.recv().await.unwrap()).unwrap();
     assert_eq!((beat.kind, beat.sequence), (EventKind::Heartbeat, 1));

@@ -38,14 +38,14 @@ pub struct File {
     len: u64,
     /// The length from which on it is written anew.
     rewrite_at: u64,
-    /// It has been said that it cannot be written.
-    complained: bool,
+    /// Why it could not be written the last time; that has been said.
+    failed: Option<String>,
 }
 
 impl File {
     /// Reads what is there, and writes it anew; nothing is made before there is something to be written down. Whatever is wrong with it is said in the log, and is no more than that.
     pub fn open(dir: &Path, now: u64) -> (Self, Vec<Record>) {
-        let mut file = Self { path: dir.join(NAME), open: None, len: 0, rewrite_at: REWRITE_AT, complained: false };
+        let mut file = Self { path: dir.join(NAME), open: None, len: 0, rewrite_at: REWRITE_AT, failed: None };
         let records = match state_file::read(&file.path, READ_MAX) {
             Ok(text) => {
                 let records = known(&text, now);
@@ -84,7 +84,7 @@ impl File {
         // Answers tell of volumes: for root alone. With its name, or the lines that come are in a file that has none after a power cut.
         match state_file::replace(&self.path, &bytes, true) {
             Ok(open) => {
-                (self.open, self.len, self.complained) = (Some(open), bytes.len() as u64, false);
+                (self.open, self.len, self.failed) = (Some(open), bytes.len() as u64, None);
                 self.rewrite_at = REWRITE_AT.max(self.len.saturating_mul(2));
             }
             Err(error) => {
@@ -95,10 +95,15 @@ impl File {
     }
 
     fn complain(&mut self, error: &io::Error) {
-        if !self.complained {
+        if self.failed.is_none() {
             tracing::warn!(path = %self.path.display(), %error, "idempotency keys cannot be written down: a restart of volumed forgets them");
         }
-        self.complained = true;
+        self.failed = Some(error.to_string());
+    }
+
+    /// Why it could not be written the last time, if it could not.
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
     }
 }
 

@@ -96,37 +96,39 @@ async fn what_was_refused_is_tried_again_and_what_failed_half_way_is_not() {
     assert!(status == 422 && answer.contains("whether it took effect is not known"), "{answer}");
 }
 
-#[test]
-fn keys_outlive_the_daemon_and_what_was_cut_short_is_said_so() {
+#[tokio::test]
+async fn keys_outlive_the_daemon_and_what_was_cut_short_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
-    let start = || {
+    let start = async || {
         let keys = Arc::new(Keys::default());
         keys.keep_in(dir.path());
+        keys.ready().await.unwrap();
         keys
     };
     let begin = |keys: &Arc<Keys>, key: &str, what: &str| {
         keys.begin(7, &Key::parse(key.as_bytes()).unwrap(), "f".into(), what, Some("data/pg".into()))
     };
-    let keys = start();
-    let new = |key: &str, what: &str| match begin(&keys, key, what) {
+    let keys = start().await;
+    let new = async |key: &str, what: &str| match begin(&keys, key, what) {
         Ok(Begin::New(ticket)) => {
-            ticket.record_begun();
+            ticket.record_begun().await.unwrap();
             ticket
         }
         _ => panic!("{key} is not new"),
     };
-    new("done", "volume.delete").end(&Ok(b"{}\n".to_vec()));
-    new("failed", "volume.delete").end(&Err(ApiError::new(ErrorCode::Busy, "in use")));
+    new("done", "volume.delete").await.end(&Ok(b"{}\n".to_vec()));
+    new("failed", "volume.delete").await.end(&Err(ApiError::new(ErrorCode::Busy, "in use")));
     // These die with the daemon.
-    std::mem::forget(new("cut", "volume.delete"));
-    std::mem::forget(new("cut-repeatable", "volume.create"));
+    std::mem::forget(new("cut", "volume.delete").await);
+    std::mem::forget(new("cut-repeatable", "volume.create").await);
+    keys.written().await.unwrap();
     // As is half a line at the end.
     let path = dir.path().join("idempotency-keys.jsonl");
     let mut text = std::fs::read_to_string(&path).unwrap();
     text.push_str("{\"uid\":7,\"key\":\"ha");
     std::fs::write(&path, text).unwrap();
     for _ in 0..2 {
-        let keys = start();
+        let keys = start().await;
         assert!(matches!(begin(&keys, "done", "volume.delete"), Ok(Begin::Again(answer)) if &*answer == "{}\n"));
         let Err(error) = begin(&keys, "cut", "volume.delete") else { panic!("it is carried out again") };
         assert!(error.code == ErrorCode::Refused && error.message.contains("volume.delete of data/pg"), "{error:?}");
@@ -145,8 +147,8 @@ fn keys_outlive_the_daemon_and_what_was_cut_short_is_said_so() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-#[test]
-fn a_state_directory_that_cannot_be_written_costs_nothing_but_the_memory_of_keys() {
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_written_costs_nothing_but_the_memory_of_keys() {
     let dir = tempfile::tempdir().unwrap();
     for bad in ["/dev/null/none".into(), std::path::PathBuf::from("/dev/full")] {
         let keys = Arc::new(Keys::default());
@@ -154,7 +156,9 @@ fn a_state_directory_that_cannot_be_written_costs_nothing_but_the_memory_of_keys
         for _ in 0..2 {
             match keys.begin(0, &Key::parse(b"k").unwrap(), "f".into(), "vg.delete", None) {
                 Ok(Begin::New(ticket)) => {
-                    ticket.record_begun();
+                    ticket.record_begun().await.unwrap();
+                    let told = keys.problem().expect("nobody is told");
+                    assert!(told.message.contains(&bad.display().to_string()), "{told:?}");
                     ticket.end(&Ok(b"{}".to_vec()));
                 }
                 Ok(Begin::Again(answer)) => assert_eq!(&*answer, "{}"),
@@ -164,9 +168,10 @@ fn a_state_directory_that_cannot_be_written_costs_nothing_but_the_memory_of_keys
     }
     // Lines of others are not ours.
     std::fs::write(dir.path().join("idempotency-keys.jsonl"), b"\xff\xfe{}\n[1]\n").unwrap();
-    let keys = Keys::default();
+    let keys = Arc::new(Keys::default());
     keys.keep_in(dir.path());
-    assert!(keys.table().is_empty());
+    keys.ready().await.unwrap();
+    assert!(keys.table().is_empty() && keys.problem().is_none());
 }
 
 #[test]
@@ -197,4 +202,42 @@ fn every_repeatable_operation_is_one() {
     for what in REPEATABLE {
         assert!(crate::server::operation::ALL.iter().any(|one| one.name == what && one.is_change()), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_state_directory_that_hangs_holds_up_requests_with_a_key_for_a_while_and_no_others() {
+    let patience = std::time::Duration::from_millis(50);
+    let server = Server::start_with(crate::server::Limits { keys: patience, ..Server::limits() });
+    server.front.set_backend(server.backend.clone());
+    // Whoever opens it waits for the other end of the pipe.
+    let dir = tempfile::tempdir().unwrap();
+    let hangs = dir.path().join("idempotency-keys.new");
+    nix::unistd::mkfifo(&hangs, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    server.front.keys().keep_in(dir.path());
+    // More of them than changes may run at once.
+    let most = Server::limits().changes as usize + 2;
+    for number in 0..most {
+        let (status, answer) = keyed(&server, &format!("k{number}"), "POST", "/v1/volumes", VOLUME).await;
+        assert!(status == 503 && answer.contains(&dir.path().display().to_string()), "{answer}");
+        assert!(answer.contains("has not answered for"), "{answer}");
+    }
+    assert_eq!((asked(&server), server.front.running_changes()), (0, 0));
+    let problems: Vec<_> = server.front.problems().into_iter().map(|problem| problem.code).collect();
+    assert_eq!(problems, ["idempotency_keys_unwritten"]);
+    for _ in 0..most {
+        assert_eq!(server.raw("POST", "/v1/volumes", VOLUME).await.0, 200);
+    }
+    // It answers again: the first one of those under the same key, too.
+    let mut reading = std::fs::File::open(&hangs).unwrap();
+    std::io::copy(&mut reading, &mut std::io::sink()).unwrap();
+    std::fs::remove_file(&hangs).ok();
+    let again = async || loop {
+        let (status, answer) = keyed(&server, "k0", "POST", "/v1/volumes", VOLUME).await;
+        if status != 503 {
+            return (status, answer);
+        }
+    };
+    let (status, answer) = again().await;
+    assert_eq!((status, asked(&server)), (200, most + 1), "{answer}");
+    assert!(again().await.1.contains("idempotency-replayed: true"));
 }

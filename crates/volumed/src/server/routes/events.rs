@@ -13,7 +13,7 @@ use super::super::Front;
 use super::super::call::NoQuery;
 use super::super::endpoint::{Api, get, post};
 use super::super::events::HEARTBEAT;
-use super::super::lines::{self, STALL_MAX};
+use super::super::lines;
 use super::super::target::JobName;
 use crate::access::Role::{Observe, Provision};
 use crate::api::Backend;
@@ -42,7 +42,8 @@ pub fn events(api: &mut impl Api) {
         |front, _, (), query: EventQuery| async move {
             let events = Arc::clone(front.events());
             let reader = events.reader(query.since, query.run.as_deref(), query.follow);
-            Ok(move |to| async move { events.feed(reader, to, HEARTBEAT).await })
+            let stall = front.limits().stall;
+            Ok(move |to| async move { events.feed(reader, to, HEARTBEAT, stall).await })
         },
     );
     api.read(
@@ -77,7 +78,7 @@ async fn follow(front: &Front, backend: Arc<dyn Backend>, first: JobInfo, to: mp
     let mut job = first;
     loop {
         let Ok(line) = lines::line(&job) else { return };
-        if to.send_timeout(line, STALL_MAX).await.is_err() || job.state.has_ended() || front.is_stopping() {
+        if to.send_timeout(line, front.limits().stall).await.is_err() || job.state.has_ended() || front.is_stopping() {
             return;
         }
         tokio::select! {
