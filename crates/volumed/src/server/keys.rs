@@ -115,8 +115,8 @@ struct Entry {
 /// Keys by user and text.
 type Table = BTreeMap<(u32, String), Entry>;
 
-/// How long the state directory may take for one write before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the state directory may take for one write before it counts as hung: a busy disk takes seconds for a flush.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is remembered of keys.
 pub struct Keys {
