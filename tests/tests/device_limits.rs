@@ -45,7 +45,7 @@ fn f27_with_too_few_descriptors_the_daemon_says_so_and_with_enough_it_works_what
             (0..700.min(limit + 64)).filter_map(|_| UnixStream::connect(m.path("run/control.sock")).ok()).collect();
         let begin = Instant::now();
         let mut most = open();
-        while most <= idle && begin.elapsed() < Duration::from_secs(15) {
+        while most <= idle && begin.elapsed() < Duration::from_secs(60) {
             most = open();
         }
         assert!(most > idle, "with {limit}: it takes nobody in");
@@ -58,7 +58,7 @@ fn f27_with_too_few_descriptors_the_daemon_says_so_and_with_enough_it_works_what
         // They are closed when the daemon gets to it.
         let begin = Instant::now();
         while m.run(&["status"]).code != 0 {
-            assert!(begin.elapsed() < Duration::from_secs(15), "with {limit} it does not recover{}", m.log());
+            assert!(begin.elapsed() < Duration::from_secs(60), "with {limit} it does not recover{}", m.log());
         }
         main_job(&m, "again");
         m.stop_daemon();
