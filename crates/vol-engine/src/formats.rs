@@ -63,7 +63,8 @@ impl Formats {
         let mut moved = false;
         for volume in volumes {
             for pool in pools.values_mut() {
-                if let Some(at) = pool.waiting.iter().position(|one| *one == volume) {
+                // Who asks again and again wakes nobody if it is next already.
+                if let Some(at) = pool.waiting.iter().position(|one| *one == volume).filter(|at| *at > 0) {
                     pool.waiting[..=at].rotate_right(1);
                     moved = true;
                 }

@@ -253,9 +253,10 @@ pub fn unmount(
     Ok(plan)
 }
 
-/// Whether a mount point is below `own`, the daemon's own directory for them.
+/// Whether it is a mount point that the daemon makes for itself: `ENGINE/VOLUME` below `own`. Neither the directories that these are made in,
+/// nor what lies deeper, which is inside somebody's volume.
 pub fn is_own(target: &Path, own: Option<&Path>) -> bool {
-    own.is_some_and(|own| target != own && target.starts_with(own))
+    own.is_some() && target.parent().and_then(Path::parent) == own
 }
 
 /// `volume attach`: makes the device of a raw volume, for who wants a block device. An empty plan: it is active already.

@@ -66,3 +66,20 @@ fn a_mount_or_an_unmount_that_is_cut_short_anywhere_leaves_no_bare_mount_point()
         }
     }
 }
+
+#[test]
+fn a_mount_elsewhere_below_the_daemons_directory_is_nobodys_to_seal_or_remove() {
+    let host = Op::Mount.before().fork();
+    let engine = start_owning(&host);
+    let (data, pg) = (name("data"), volume("pg"));
+    // Where the engines' mount points are made, and inside a volume that is mounted at one of them.
+    for target in [format!("{OWN}/podman"), format!("{AT}/sub"), format!("{OWN}/else/01/deep/down")] {
+        let at = Path::new(&target);
+        engine.mount(&data, &pg, at, false, false).unwrap();
+        host.foreign_unmount(at);
+        host.write_into_directory(at, "data").unwrap();
+        engine.mount(&data, &pg, at, false, false).unwrap();
+        engine.unmount(&data, &pg, None, false).unwrap();
+        assert!(host.path_exists(at).unwrap(), "{target} is gone");
+    }
+}

@@ -151,18 +151,25 @@ fn sound_but_filling(host: &SimHost, engine: &Engine<SimHost>) {
     assert_eq!(engine.vgs()[0].read(vol_core::check::violations), Vec::<String>::new());
 }
 
+/// Creations of so many volumes, each in a thread of its own.
+fn asked_at_once<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    engine: &'scope Engine<SimHost>,
+    count: u32,
+) -> Vec<Receiver<Result<bool, EngineError>>> {
+    let one = |n| {
+        let request = CreateVolume { size: Bytes::mib(64), ..small(&format!("v{n}"), Some(FsKind::Ext4)) };
+        aside(scope, move || engine.create_volume(&request, false).map(changed))
+    };
+    (0..count).map(one).collect()
+}
+
 #[test]
 fn several_volumes_are_formatted_side_by_side() {
     let (host, engine) = &bench();
     std::thread::scope(|scope| {
         let hold = host.hold(EffectKind::Mkfs, "");
-        let all: Vec<_> = (0..8)
-            .map(|n| {
-                aside(scope, move || {
-                    engine.create_volume(&small(&format!("v{n}"), Some(FsKind::Ext4)), false).map(changed)
-                })
-            })
-            .collect();
+        let all = asked_at_once(scope, engine, 8);
         hold.until(8);
         drop(hold);
         for made in all {
@@ -177,14 +184,7 @@ fn a_hundred_volumes_asked_for_at_once_are_on_record_while_a_few_of_them_are_for
     let (host, engine) = &bench();
     std::thread::scope(|scope| {
         let hold = host.hold(EffectKind::Mkfs, "");
-        let all: Vec<_> = (0..100)
-            .map(|n| {
-                aside(scope, move || {
-                    let request = CreateVolume { size: Bytes::mib(64), ..small(&format!("v{n}"), Some(FsKind::Ext4)) };
-                    engine.create_volume(&request, false).map(changed)
-                })
-            })
-            .collect();
+        let all = asked_at_once(scope, engine, 100);
         let most = 2 * u32::try_from(host.processors()).unwrap();
         hold.until(most);
         let on_record = || inventory(engine).iter().filter(|line| line.starts_with("volume v")).count();
