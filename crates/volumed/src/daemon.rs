@@ -26,6 +26,8 @@ use crate::{descriptors, liveness, metrics, notify, runtimes, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end waits after that for what is known of idempotency keys; both together less than `TimeoutStopSec=`.
+const KEYS_LIMIT: Duration = Duration::from_secs(5);
 /// How often the service manager hears what recovery does, and how much more time it is asked for.
 const RECOVERY_TICK: Duration = Duration::from_secs(2);
 const RECOVERY_EXTENSION: Duration = Duration::from_secs(60);
@@ -166,7 +168,7 @@ async fn serve(
                 engines.ended().await;
             };
             finish(&front, &stop, all).await;
-            if let Err(error) = front.keys().written().await {
+            if let Err(error) = front.keys().written(KEYS_LIMIT).await {
                 tracing::warn!(%error, "not waited for");
             }
             backend.stop();

@@ -196,13 +196,13 @@ impl Keys {
         }
     }
 
-    /// Returns when all that was to be written down is.
+    /// Returns when all that was to be written down is, or after this time.
     ///
     /// # Errors
     /// `not_ready`: the state directory hangs.
-    pub async fn written(&self) -> Result<(), ApiError> {
+    pub async fn written(&self, limit: Duration) -> Result<(), ApiError> {
         match self.writer.get() {
-            Some(writer) => writer.wait(writer.last(), self.patience).await,
+            Some(writer) => writer.wait(writer.last(), limit).await,
             None => Ok(()),
         }
     }

@@ -69,6 +69,12 @@ async fn changes_are_events_with_who_made_them_and_nothing_else_is() {
     assert!(after(&server, "?since=2").await.is_empty());
 }
 
+/// What was told of problems: their codes.
+async fn told(server: &Server) -> Vec<(EventKind, String)> {
+    let events = after(server, "?since=1").await;
+    events.into_iter().map(|one| (one.kind, one.problem.unwrap().code)).collect()
+}
+
 #[tokio::test]
 async fn a_problem_is_told_once_when_it_comes_and_once_when_it_goes() {
     let server = Server::start();
@@ -77,11 +83,9 @@ async fn a_problem_is_told_once_when_it_comes_and_once_when_it_goes() {
     listener.problems(vec![standing("pool_nearly_full", "81 %"), standing("pv_missing", "gone")]);
     listener.problems(vec![standing("pv_missing", "gone")]);
     listener.problems(vec![]);
-    let events = after(&server, "?since=1").await;
-    let told: Vec<_> = events.iter().map(|one| (one.kind, one.problem.clone().unwrap().code)).collect();
     let (came, went) = (EventKind::ProblemAppeared, EventKind::ProblemGone);
     assert_eq!(
-        told,
+        told(&server).await,
         [(came, "pool_nearly_full"), (came, "pv_missing"), (went, "pool_nearly_full"), (went, "pv_missing")]
             .map(|(kind, code)| (kind, code.to_owned()))
     );
@@ -119,11 +123,9 @@ async fn problems_of_the_server_itself_are_told_when_they_come_and_when_they_go(
     write(b"two").await;
     listener.problems(vec![standing("pv_missing", "gone")]);
     listener.problems(vec![]);
-    let events = after(&server, "?since=1").await;
-    let told: Vec<_> = events.iter().map(|one| (one.kind, one.problem.clone().unwrap().code)).collect();
     let (came, went) = (EventKind::ProblemAppeared, EventKind::ProblemGone);
     assert_eq!(
-        told,
+        told(&server).await,
         [
             (came, "metrics_unavailable"),
             (came, "runtime_unavailable"),

@@ -121,7 +121,7 @@ async fn keys_outlive_the_daemon_and_what_was_cut_short_is_said_so() {
     // These die with the daemon.
     std::mem::forget(new("cut", "volume.delete").await);
     std::mem::forget(new("cut-repeatable", "volume.create").await);
-    keys.written().await.unwrap();
+    keys.written(super::PATIENCE).await.unwrap();
     // As is half a line at the end.
     let path = dir.path().join("idempotency-keys.jsonl");
     let mut text = std::fs::read_to_string(&path).unwrap();
