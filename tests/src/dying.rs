@@ -17,9 +17,9 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
-    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, SharingCall, ThinSnapshot,
-    WipeMethod,
+    BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
+    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
+    SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -306,6 +306,9 @@ impl<H: HostMut> HostMut for Dying<H> {
     fn mount(&self, call: &MountCall) -> HostResult<()> {
         self.effect("mount", |host| host.mount(call))
     }
+    fn bind(&self, call: &BindCall) -> HostResult<()> {
+        self.effect("bind", |host| host.bind(call))
+    }
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         self.effect("unmount", |host| host.unmount(mount))
     }
@@ -412,6 +415,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {
         self.host.dm_targets()
+    }
+    fn fs_usage(&self, dev: DevNumber, at: &Path) -> HostResult<FsUsage> {
+        self.host.fs_usage(dev, at)
     }
     fn mounts(&self) -> HostResult<Vec<Mount>> {
         self.host.mounts()

@@ -97,7 +97,9 @@ impl Scope {
             | Action::PrepareRoot { volume, .. }
             | Action::VerifyFs { volume, .. }
             | Action::CheckFs { volume, .. } => self.volume(*volume),
-            Action::Mount { volume, target, .. } | Action::GrowFs { volume, target, .. } => {
+            Action::Mount { volume, target, .. }
+            | Action::Bind { volume, target, .. }
+            | Action::GrowFs { volume, target, .. } => {
                 self.volume(*volume);
                 self.mount_points.insert(target.clone());
             }
@@ -132,6 +134,7 @@ impl Action {
             | Self::CheckFs { .. }
             | Self::GrowFs { .. }
             | Self::Mount { .. }
+            | Self::Bind { .. }
             | Self::Unmount { .. }
             | Self::RemoveMountPoint { .. } => true,
             Self::CreateDm { device, .. }

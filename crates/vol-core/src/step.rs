@@ -314,6 +314,16 @@ pub enum Action {
         no_replay: bool,
         options: MountOptions,
     },
+    /// Shows a volume that is mounted already at another place too, as a bind mount does.
+    Bind {
+        volume: VolumeId,
+        name: VolumeName,
+        /// Where it is mounted, which is looked at again before.
+        from: PathBuf,
+        target: PathBuf,
+        /// Of this mount alone.
+        read_only: bool,
+    },
     Unmount {
         mount: Mount,
     },
@@ -384,6 +394,7 @@ impl Action {
             Self::PrepareRoot { .. } => "prepare-root",
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
+            Self::Bind { .. } => "bind",
             Self::Unmount { .. } => "unmount",
             Self::RemoveMountPoint { .. } => "remove_mount_point",
             Self::CheckFs { .. } => "check-fs",
@@ -494,6 +505,10 @@ impl fmt::Display for Action {
                     (false, false) => "rw",
                 };
                 write!(f, "mount {of}{name} at {} ({}, {access},nosuid,nodev)", target.display(), fs.as_str())
+            }
+            Self::Bind { name, from, target, read_only, .. } => {
+                let access = if *read_only { "ro" } else { "rw" };
+                write!(f, "show {name}, mounted at {}, at {} too ({access})", from.display(), target.display())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
             Self::RemoveMountPoint { path } => write!(f, "remove the directory {}, if it is empty", path.display()),

@@ -6,11 +6,6 @@ use vol_api::ApiError;
 use vol_types::Name;
 use vol_types::label::LABEL_VALUE_MAX;
 
-/// Characters of a derived name before the dash and the hash: it is told from others by the hash, and by people by these.
-const DERIVED_MAX: usize = 100;
-/// Hexadecimal digits of the hash in a derived name.
-const HASH_DIGITS: usize = 8;
-
 /// A volume's name in an engine: the value of the engine's label. 1 to 255 bytes of any text without control characters, `/` and `@`, and without
 /// white space at either end; not `.` and `..`, which the engines' own paths cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,17 +47,7 @@ impl EngineName {
     /// The names that the volume may get in its group, the best one first: its own if that is a legal one, and one derived from it, which nobody
     /// else's is.
     pub fn candidates(&self) -> Vec<Name> {
-        let own = Name::new(&self.0).ok();
-        own.into_iter().chain(self.derived()).collect()
-    }
-
-    fn derived(&self) -> Option<Name> {
-        let hash = blake3::hash(self.0.as_bytes()).to_hex();
-        let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
-        let text: String = self.0.chars().map(legal).take(DERIVED_MAX).collect();
-        let text = text.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).trim_end_matches(['-', '.']);
-        let text = if text.is_empty() { "volume" } else { text };
-        Name::new(&format!("{text}-{}", hash.get(..HASH_DIGITS)?)).ok()
+        Name::candidates(&self.0, blake3::hash(self.0.as_bytes()).to_hex().as_str())
     }
 }
 

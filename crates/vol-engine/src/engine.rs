@@ -12,14 +12,14 @@ use vol_core::plan::{mount, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
-    Bytes, FsKind, IntentId, Labels, MkfsOptions, Name, Object, Placement, PoolId, PvId, Reserve, SizeSpec, Vg, VgId,
-    VgState, VolumeId, VolumePath,
+    Bytes, FsKind, IntentId, Labels, MkfsOptions, MountOptions, Name, Object, Placement, PoolId, PvId, Reserve,
+    SizeSpec, Vg, VgId, VgState, VolumeId, VolumePath,
 };
 
 use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
-use crate::host::HostMut;
+use crate::host::{HostError, HostErrorKind, HostMut};
 use crate::observe;
 use crate::placement::PlaceOn;
 use crate::progress::Progress;
@@ -449,9 +449,22 @@ impl<H: HostMut> Engine<H> {
         how: impl Into<MountAs>,
         dry_run: bool,
     ) -> Result<Done<VolumeId>, EngineError> {
+        self.mount_with(vg, name, target, how, &MountOptions::default(), dry_run)
+    }
+
+    /// As [`Engine::mount`], with options for this mount besides those of the volume.
+    pub fn mount_with(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        target: &Path,
+        how: impl Into<MountAs>,
+        given: &MountOptions,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
         let how = MountAs { sealed: mount::is_own(target, self.own_mounts().as_deref()), ..how.into() };
         let mounted = self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
-            mount::mount(catalog, kernel, volume, target, how)
+            mount::mount_with(catalog, kernel, volume, target, how, given)
         });
         if let Err(EngineError::Step(_)) = &mounted {
             self.release_unused(vg, name);
@@ -472,6 +485,31 @@ impl<H: HostMut> Engine<H> {
         });
         if let Err(error) = released {
             tracing::warn!(volume = %name, %error, "it could not be deactivated after a failure");
+        }
+    }
+
+    /// Shows a volume that is mounted at `from` at `target` too.
+    pub fn bind(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        (from, target): (&Path, &Path),
+        read_only: bool,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
+            mount::bind(catalog, kernel, volume, from, target, read_only)
+        })
+    }
+
+    /// Removes the directory that something was mounted on; whether there was one. Nothing that is recorded changes.
+    ///
+    /// # Errors
+    /// Those of [`HostMut::remove_mount_point`].
+    pub fn remove_mount_point(&self, target: &Path) -> Result<bool, HostError> {
+        match self.host.remove_mount_point(target) {
+            Err(error) if error.kind == HostErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

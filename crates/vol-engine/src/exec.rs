@@ -246,6 +246,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             | Action::PrepareRoot { .. }
             | Action::VerifyFs { .. }
             | Action::Mount { .. }
+            | Action::Bind { .. }
             | Action::Unmount { .. }
             | Action::RemoveMountPoint { .. }
             | Action::CheckFs { .. }

@@ -216,6 +216,31 @@ pub struct MountCall {
     pub options: MountOptions,
 }
 
+/// A mount of what is mounted somewhere already, which has the attributes of that one (`nosuid,nodev` among them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindCall {
+    /// Whose file system it is.
+    pub dev: DevNumber,
+    /// Where it is mounted; `Changed` if something else is.
+    pub from: PathBuf,
+    /// As [`MountCall::target`].
+    pub target: PathBuf,
+    /// The new mount alone.
+    pub read_only: bool,
+}
+
+/// What a mounted file system says of itself (`statvfs(3)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FsUsage {
+    pub size: Bytes,
+    pub free: Bytes,
+    /// Of that for who is not root.
+    pub available: Bytes,
+    /// Zero where there is no fixed number of them.
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
 /// Which state of a pool's metadata is read; see [`HostRead::pool_contents`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataRoot {
@@ -350,6 +375,8 @@ pub trait HostRead: Send + Sync {
     /// What the superblock of the file system on an active dm device of ours says, and of a mounted one (at `at`) the kernel
     /// where that knows better. Nothing else of it is read. `Invalid` if it is no superblock of this kind.
     fn fs_state(&self, dev: DevNumber, fs: FsKind, at: Option<&Path>) -> HostResult<FsState>;
+    /// What the file system of `dev` says of itself, which is mounted at `at`; `Changed` if something else is.
+    fn fs_usage(&self, dev: DevNumber, at: &Path) -> HostResult<FsUsage>;
     /// As [`HostRead::pool_contents`], with who shares chunks with whom: reads all of the pool's mappings. `Unsupported` if they
     /// are too many.
     fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing>;
@@ -449,6 +476,8 @@ pub trait HostMut: HostRead {
     /// of the root: mounted where nobody sees it, and durable when it returns. `Changed` if the device is not `dm_uuid`.
     fn fs_prepare_root(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, root: &RootDir) -> HostResult<()>;
     fn mount(&self, call: &MountCall) -> HostResult<()>;
+    /// Shows what is mounted at one place at another one too. Nothing is there if it fails.
+    fn bind(&self, call: &BindCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.
     fn unmount(&self, mount: &Mount) -> HostResult<()>;
     /// Makes a directory, and those above it that are missing (mode 0755), and gives it this mode; it may be there. No component may be a

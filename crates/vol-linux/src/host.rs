@@ -14,9 +14,9 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, HostError, HostErrorKind,
-    HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, SharingCall, ThinSnapshot,
-    WipeMethod,
+    BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
+    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
+    SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -216,6 +216,10 @@ impl HostRead for LinuxHost {
         self.dm.targets()
     }
 
+    fn fs_usage(&self, dev: DevNumber, at: &Path) -> HostResult<FsUsage> {
+        mount::usage(dev, at)
+    }
+
     fn mounts(&self) -> HostResult<Vec<Mount>> {
         let lines = mountinfo::of_host().map_err(|e| error::io("read the mount table", &e))?;
         Ok(lines.into_iter().map(|line| line.mount).collect())
@@ -352,6 +356,10 @@ impl HostMut for LinuxHost {
 
     fn mount(&self, call: &MountCall) -> HostResult<()> {
         mount::mount(call)
+    }
+
+    fn bind(&self, call: &BindCall) -> HostResult<()> {
+        mount::bind(call)
     }
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {

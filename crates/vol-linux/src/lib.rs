@@ -15,6 +15,7 @@ mod host;
 mod io;
 mod memory;
 mod mount;
+mod mount_attr;
 mod mount_point;
 mod mountinfo;
 mod peer;

@@ -17,8 +17,8 @@ use rustix::mount::{
     unmount as umount2,
 };
 use vol_core::observed::{DevNumber, Mount};
-use vol_engine::host::{HostError, HostErrorKind, HostResult, MountCall};
-use vol_types::{FsKind, MountOptions, Name};
+use vol_engine::host::{BindCall, FsUsage, HostError, HostErrorKind, HostResult, MountCall};
+use vol_types::{Bytes, FsKind, MountOptions, Name};
 
 use crate::sysfs::SysDevice;
 use crate::{dm, error, files, mount_point, mountinfo};
@@ -48,6 +48,21 @@ pub(crate) fn mount(call: &MountCall) -> HostResult<()> {
         mount_point::seal(&call.target);
     }
     move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(failed)
+}
+
+/// Shows what is mounted at one place at another one: the directory is opened and its device looked at, and what is open is what is shown.
+/// The copy has the attributes of the mount that it is made of, and for reading only it is before anybody sees it
+/// (`mount_setattr(2)`, Linux 5.12).
+pub(crate) fn bind(call: &BindCall) -> HostResult<()> {
+    let what = format!("show {} at {}", call.from.display(), call.target.display());
+    let from = open_mounted(&what, call.dev, &call.from)?;
+    let target = open_target(&what, &call.target)?;
+    let made = copy_of(&OwnedFd::from(from)).map_err(|e| error::rustix(&*what, e))?;
+    if call.read_only {
+        crate::mount_attr::make_read_only(made.as_fd()).map_err(|e| error::io(&*what, &e))?;
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(made.as_fd(), "", target.as_fd(), "", flags).map_err(|e| error::rustix(&*what, e))
 }
 
 fn hidden(dev: DevNumber, fs: FsKind, read_only: bool) -> MountCall {
@@ -312,6 +327,21 @@ pub(crate) fn open_mounted(what: &str, dev: DevNumber, at: &Path) -> HostResult<
     }
 }
 
+/// What a file system says of itself, by way of the place where its device is mounted.
+pub(crate) fn usage(dev: DevNumber, at: &Path) -> HostResult<FsUsage> {
+    let what = format!("ask the file system at {} how full it is", at.display());
+    let dir = open_mounted(&what, dev, at)?;
+    let said = rustix::fs::fstatvfs(&dir).map_err(|e| error::rustix(what, e))?;
+    let bytes = |blocks: u64| Bytes(blocks.saturating_mul(said.f_frsize));
+    Ok(FsUsage {
+        size: bytes(said.f_blocks),
+        free: bytes(said.f_bfree),
+        available: bytes(said.f_bavail),
+        inodes: said.f_files,
+        inodes_free: said.f_ffree,
+    })
+}
+
 /// Unmounts what is mounted at the top of the path, if it is this very mount.
 pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
     let what = format!("unmount {}", mount.target.display());
@@ -323,15 +353,22 @@ pub(crate) fn unmount(mount: &Mount) -> HostResult<()> {
         let detail = format!("{} is mounted at {} now", line.mount.dev, line.mount.target.display());
         return Err(error::changed(what, detail));
     }
+    let (Some(parent), Some(name)) = (mount.target.parent(), mount.target.file_name()) else {
+        return Err(error::invalid(what, "the root directory stays mounted"));
+    };
+    let parent = walk(&what, parent, |_, _| Err(Errno::NOENT))?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::open(&mount.target, flags, Mode::empty()).map_err(|e| error::rustix(&*what, e))?;
+    let top = openat(&parent, name, flags, Mode::empty()).map_err(|e| error::rustix(&*what, e))?;
     let top_id = mount_id(&top).map_err(|e| error::io(&*what, &e))?;
     // An open directory would keep it busy.
     drop(top);
     if same_namespace() && top_id != mount.mount_id {
         return Err(HostError::new(HostErrorKind::Busy, what, "something else is mounted over it"));
     }
-    umount2(&mount.target, UnmountFlags::NOFOLLOW).map_err(|e| error::rustix(what, e))
+    // By way of the directory that is open: whoever may rename directories above cannot lead it elsewhere by a link. A mount point
+    // itself cannot be renamed.
+    let way = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+    umount2(&way, UnmountFlags::NOFOLLOW).map_err(|e| error::rustix(what, e))
 }
 
 /// The mount that an open file or directory is of (`proc_pid_fdinfo(5)`). Not by `statx(2)`: that asks the file system, and one that

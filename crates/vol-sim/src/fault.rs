@@ -77,6 +77,7 @@ pub enum EffectKind {
     Discard,
     Mkfs,
     Mount,
+    Bind,
     Unmount,
     MakeDirectory,
     RemoveMountPoint,

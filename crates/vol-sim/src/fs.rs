@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vol_core::observed::{DevNumber, Mount, Probe};
-use vol_engine::host::{HostErrorKind, HostResult, MountCall};
+use vol_engine::host::{BindCall, HostErrorKind, HostResult, MountCall};
 use vol_types::{FsKind, defect};
 
 use crate::effect::Mishap;
@@ -322,18 +322,39 @@ impl World {
         })
     }
 
-    pub fn mount_fs(&mut self, what: &str, call: &MountCall) -> HostResult<()> {
+    /// What is said of a path before anything is mounted there.
+    fn plain_target(&self, what: &str, target: &Path) -> HostResult<()> {
         let invalid = |detail: &str| fail(HostErrorKind::Invalid, what, detail);
-        let clean = call.target.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !call.target.is_absolute() || !clean {
+        let clean = target.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !target.is_absolute() || !clean {
             return invalid("the target is no plain absolute path");
         }
-        if call.target.ancestors().any(|part| self.symlinks.contains(part)) {
+        if target.ancestors().any(|part| self.symlinks.contains(part)) {
             return invalid("a component of the target is a symbolic link");
         }
-        if call.target.ancestors().any(|part| self.files.contains_key(part)) {
+        if target.ancestors().any(|part| self.files.contains_key(part)) {
             return invalid("a component of the target is no directory");
         }
+        Ok(())
+    }
+
+    pub fn bind_fs(&mut self, what: &str, call: &BindCall) -> HostResult<()> {
+        self.plain_target(what, &call.target)?;
+        let (from, _) = self.mounted_at(what, &call.from)?;
+        if from.dev != call.dev {
+            return fail(HostErrorKind::Changed, what, "something else is mounted there");
+        }
+        self.paths.extend(call.target.ancestors().map(Path::to_path_buf));
+        self.add_mount(call.dev, &call.target, &from.fs_type, from.read_only || call.read_only);
+        if let Some(mounted) = self.mounts.last_mut() {
+            mounted.mount.root = from.root;
+        }
+        Ok(())
+    }
+
+    pub fn mount_fs(&mut self, what: &str, call: &MountCall) -> HostResult<()> {
+        let invalid = |detail: &str| fail(HostErrorKind::Invalid, what, detail);
+        self.plain_target(what, &call.target)?;
         let at = self.place(what, call.dev)?;
         let (kind, uuid) = match self.held_at(what, at)? {
             Content::Fs { kind, uuid, files, .. } if kind == call.fs => {
@@ -364,8 +385,10 @@ impl World {
         if call.no_replay && !call.read_only {
             return invalid("without its journal a file system is mounted read-only");
         }
-        let mut others = self.mounts.iter().filter(|mounted| mounted.mount.dev == call.dev);
-        if others.any(|other| other.mount.target == call.target || other.mount.read_only != call.read_only) {
+        let others: Vec<_> = self.mounts.iter().filter(|mounted| mounted.mount.dev == call.dev).collect();
+        let writable = others.iter().any(|other| !other.mount.read_only);
+        let other_mode = !others.is_empty() && writable == call.read_only;
+        if other_mode || others.iter().any(|other| other.mount.target == call.target) {
             return fail(HostErrorKind::Busy, what, "already mounted");
         }
         if kind == FsKind::Xfs && !call.allow_same_uuid && self.mounted_elsewhere(call.dev, uuid) {

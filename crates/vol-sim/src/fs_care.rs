@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vol_core::observed::{DevNumber, FsCheck, FsState, FsVerdict, Mount};
-use vol_engine::host::{HostErrorKind, HostResult};
+use vol_engine::host::{FsUsage, HostErrorKind, HostResult};
 use vol_types::{Bytes, FsKind, RootDir};
 
 use crate::effect::Mishap;
@@ -85,6 +85,18 @@ impl World {
             }
             _ => fail(HostErrorKind::Invalid, what, "no superblock of this kind"),
         }
+    }
+
+    /// As full as what was put into it, in blocks of 4 KiB.
+    pub fn fs_usage_of(&self, what: &str, at: FsPlace) -> HostResult<FsUsage> {
+        let Content::Fs { files, size, kind, .. } = self.held_at(what, at)? else {
+            return fail(HostErrorKind::Io, what, "no file system");
+        };
+        let used: u64 = files.values().map(|bytes| (bytes.len() as u64).next_multiple_of(4096)).sum();
+        let free = Bytes(size.saturating_sub(used));
+        let inodes = if kind == FsKind::Btrfs { 0 } else { size / 16_384 };
+        let inodes_free = inodes.saturating_sub(files.len() as u64);
+        Ok(FsUsage { size: Bytes(size), free, available: free, inodes, inodes_free })
     }
 
     fn own(&self, what: &str, dev: DevNumber, dm_uuid: &str) -> HostResult<FsPlace> {

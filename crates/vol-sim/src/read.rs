@@ -10,7 +10,7 @@ use vol_core::observed::{
     TargetLine, TargetStatus, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
-    BlockRead, DiskEvents, DmTarget, Elsewhere, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot,
+    BlockRead, DiskEvents, DmTarget, Elsewhere, FsUsage, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot,
     MountEvents, SharingCall,
 };
 use vol_types::{Bytes, FsKind};
@@ -198,6 +198,17 @@ impl HostRead for SimHost {
         let world = self.lock();
         world.alive("dm targets")?;
         Ok(world.targets.clone())
+    }
+
+    fn fs_usage(&self, dev: DevNumber, at: &Path) -> HostResult<FsUsage> {
+        let what = format!("usage at {}", at.display());
+        let world = self.lock();
+        world.alive(&what)?;
+        let (mount, place) = world.mounted_at(&what, at)?;
+        if mount.dev != dev {
+            return fail(HostErrorKind::Changed, what, "something else is mounted there");
+        }
+        world.fs_usage_of(&what, place)
     }
 
     fn mounts(&self) -> HostResult<Vec<Mount>> {

@@ -10,7 +10,8 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot, WipeMethod,
+    BindCall, BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
+    WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir, defect};
 
@@ -290,6 +291,11 @@ impl HostMut for SimHost {
         let mounted = self.effect(EffectKind::Mount, &call.target, what, |world, what, _| world.mount_fs(what, call));
         self.mount_news.tell();
         mounted
+    }
+
+    fn bind(&self, call: &BindCall) -> HostResult<()> {
+        let what = format!("show {} at {}", call.from.display(), call.target.display());
+        self.effect(EffectKind::Bind, &call.target, what, |world, what, _| world.bind_fs(what, call))
     }
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {

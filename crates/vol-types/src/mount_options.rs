@@ -47,6 +47,11 @@ const KNOWN: &[(&str, Kind, &[FsKind])] = &[
 #[error("{0}")]
 pub struct MountOptionError(String);
 
+/// See [`MountOptions::with_context`].
+const CONTEXT: &str = "context";
+/// Of each of these one at most can be.
+const EXCLUSIVE: [&[&str]; 2] = [&["noatime", "relatime", "strictatime"], &["discard", "nodiscard"]];
+
 /// Options of a mount, each from the list of the file system, as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions(Vec<(&'static str, Option<String>)>);
@@ -90,12 +95,36 @@ impl MountOptions {
             options.push((key, value.map(str::to_owned)));
         }
         let of_one_kind = |words: &[&str]| options.iter().filter(|(key, _)| words.contains(key)).count();
-        for words in [&["noatime", "relatime", "strictatime"][..], &["discard", "nodiscard"]] {
+        for words in EXCLUSIVE {
             if of_one_kind(words) > 1 {
                 return Err(MountOptionError(format!("only one of {} can be", words.join(", "))));
             }
         }
         Ok(Self(options))
+    }
+
+    /// These, and of `others` those that say nothing against them: the same option counts as it stands here.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        let against = |key: &str| {
+            EXCLUSIVE.iter().any(|words| words.contains(&key) && self.0.iter().any(|(own, _)| words.contains(own)))
+        };
+        let more = others.0.iter().filter(|(key, _)| !self.0.iter().any(|(own, _)| own == key) && !against(key));
+        Self(self.0.iter().chain(more).cloned().collect())
+    }
+
+    /// These, and the SELinux context of all files (`mount(8)`, `context=`): letters, digits, `_`, `:`, `.`, `,` and `-`. It is not on the list
+    /// of [`MountOptions::parse`], for who may label a volume may not say who can read it.
+    ///
+    /// # Errors
+    /// It has other characters, none at all, or more than 255.
+    pub fn with_context(mut self, context: &str) -> Result<Self, MountOptionError> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.' | ',' | '-');
+        if context.is_empty() || context.len() > 255 || !context.chars().all(fits) {
+            return Err(MountOptionError("context: it is no SELinux context".to_owned()));
+        }
+        self.0.push((CONTEXT, Some(context.to_owned())));
+        Ok(self)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -164,5 +193,20 @@ mod tests {
             assert!(error.contains(why), "{text}: {error}");
         }
         assert!(MountOptions::parse(None, "compress=zstd").is_ok());
+    }
+
+    #[test]
+    fn what_is_given_for_one_mount_counts_before_what_the_volume_has() {
+        let parse = |text| MountOptions::parse(Some(FsKind::Ext4), text).unwrap();
+        for (given, label, both) in [
+            ("", "", ""),
+            ("noatime", "", "noatime"),
+            ("", "noatime,ro", "noatime,ro"),
+            ("relatime", "noatime,ro", "relatime,ro"),
+            ("commit=5", "commit=30,discard", "commit=5,discard"),
+            ("nodiscard", "discard", "nodiscard"),
+        ] {
+            assert_eq!(parse(given).and(&parse(label)).to_string(), both, "{given:?} and {label:?}");
+        }
     }
 }

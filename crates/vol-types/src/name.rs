@@ -46,6 +46,18 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The names that something may get whose name elsewhere is any text, the best one first: its own if that is a legal one, and one
+    /// derived from it by its `hash` (hexadecimal digits, at most 64), which nobody else's is.
+    pub fn candidates(text: &str, hash: &str) -> Vec<Self> {
+        let own = Self::new(text).ok();
+        let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+        let shown: String = text.chars().map(legal).take(NAME_MAX - 28).collect();
+        let shown = shown.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).trim_end_matches(['-', '.']);
+        let shown = if shown.is_empty() { "volume" } else { shown };
+        let derived = Self::new(&format!("{shown}-{}", hash.get(..8).unwrap_or(hash))).ok();
+        own.into_iter().chain(derived).collect()
+    }
 }
 
 impl fmt::Display for Name {

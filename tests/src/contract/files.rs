@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use vol_core::observed::{DmInfo, FsCheck, FsVerdict, Mount, Probe};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NoDirectory, NotFound, Tool};
-use vol_engine::host::{DmCreate, HostMut, HostRead, MountCall};
+use vol_engine::host::{BindCall, DmCreate, HostMut, HostRead, MountCall};
 use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
 
 use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
@@ -291,4 +291,42 @@ pub fn a_directory_of_a_file_system_is_mounted_instead_of_its_root<B: Bench>(b: 
         assert_eq!(b.get_file(&alone.target, "file").as_deref(), Some("text"));
         b.host().unmount(&mounts_at(b, &alone)[0]).unwrap();
     }
+}
+
+pub fn a_mount_is_shown_at_another_place_and_each_place_goes_by_itself<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let (strange, _) = formatted(b, &pool, 2, FsKind::Ext4);
+    let staging = call(b, &thin, FsKind::Ext4);
+    b.host().mount(&staging).unwrap();
+    let place = |read_only| {
+        let target = call(b, &thin, FsKind::Ext4).target;
+        BindCall { dev: thin.dev, from: staging.target.clone(), target, read_only }
+    };
+    let (one, two) = (place(false), place(true));
+    b.host().bind(&one).unwrap();
+    b.host().bind(&two).unwrap();
+    b.put_file(&one.target, "file", "text");
+    assert_eq!(b.get_file(&two.target, "file").as_deref(), Some("text"));
+    let at = |target: &std::path::Path| b.host().mounts().unwrap().into_iter().find(|mount| mount.target == target);
+    let access = |target: &std::path::Path| at(target).map(|mount| (mount.dev, mount.read_only));
+    assert_eq!([&staging.target, &one.target, &two.target].map(|at| access(at).unwrap().1), [false, false, true]);
+    assert_eq!(access(&two.target).unwrap().0, thin.dev);
+    // What is not mounted there is not shown.
+    let wrong = BindCall { dev: strange.dev, ..place(false) };
+    assert_eq!(refused(b.host().bind(&wrong)), Changed);
+    let led = BindCall { target: b.symlink().join("x"), ..place(false) };
+    assert_eq!(refused(b.host().bind(&led)), Invalid);
+    assert_eq!(
+        (access(&wrong.target), b.host().mounts().unwrap().iter().filter(|m| m.dev == thin.dev).count()),
+        (None, 3)
+    );
+    // Each goes by itself.
+    b.host().unmount(&at(&staging.target).unwrap()).unwrap();
+    assert_eq!(b.get_file(&one.target, "file").as_deref(), Some("text"));
+    b.host().unmount(&at(&one.target).unwrap()).unwrap();
+    assert_eq!(open_count(b, &thin.uuid), 1);
+    b.host().unmount(&at(&two.target).unwrap()).unwrap();
+    assert_eq!(open_count(b, &thin.uuid), 0);
+    assert!(b.host().remove_mount_point(&b.symlink()).is_err(), "no link is followed");
 }

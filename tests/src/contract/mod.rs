@@ -125,6 +125,7 @@ macro_rules! contract_clauses {
             "KC-101" thins::one_look_at_a_device_says_what_it_is_and_what_its_target_says;
             "KC-102" maps::a_link_that_udev_is_told_of_leaves_the_device_as_it_is;
             "KC-103" files::a_mount_point_is_removed_without_its_mount_and_not_with_it;
+            "KC-104" files::a_mount_is_shown_at_another_place_and_each_place_goes_by_itself;
         }
     };
 }

@@ -45,6 +45,19 @@ pub fn mount(
     target: &Path,
     how: impl Into<MountAs>,
 ) -> Result<Plan, Refusal> {
+    mount_with(catalog, kernel, volume, target, how, &MountOptions::default())
+}
+
+/// As [`mount`], with options for this mount besides those of the volume's label: what is given here counts before what stands there.
+/// Whether what is mounted at the place already has these options is not looked at.
+pub fn mount_with(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    volume: &Volume,
+    target: &Path,
+    how: impl Into<MountAs>,
+    given: &MountOptions,
+) -> Result<Plan, Refusal> {
     let MountAs { read_only, whole, sealed } = how.into();
     let name = VolumeName::of(volume);
     let path = format!("{}/{name}", catalog.vg().name);
@@ -65,7 +78,7 @@ pub fn mount(
         return Err(Refusal::busy(format!("{path} is just being made or deleted")));
     }
     let device = Device::Volume(volume.id);
-    let options = options(volume, fs, &path)?;
+    let options = given.and(&options(volume, fs, &path)?);
     let read_only = read_only || volume.snapshot.is_some() || options.has("ro");
     let whole = whole || defect("the root is mounted instead of the directory");
     let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
@@ -88,7 +101,9 @@ pub fn mount(
                 .hint("unmount it first"))
         };
     }
-    if let Some(other) = mounts.iter().find(|mount| mount.read_only != read_only) {
+    // A writable mount tells that the file system is; one that is read-only may be so by itself (see [`bind`]).
+    let writable = mounts.iter().any(|mount| !mount.read_only);
+    if let Some(other) = mounts.iter().find(|mount| mount.read_only != read_only && (read_only || !writable)) {
         let is = if other.read_only { "read-only" } else { "writable" };
         return Err(Refusal::busy(format!("{path} is mounted {is} at {}", other.target.display()))
             .hint("a file system is mounted either read-only or writable; unmount it first"));
@@ -208,6 +223,59 @@ fn good_target(target: &Path) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Shows a volume that is mounted at `from` at `target` too. An empty plan: it is there already.
+///
+/// # Errors
+/// `busy` (the code of what can be put right by asking again later) if something else is mounted at `target`; `refused` if it is not
+/// mounted at `from`: what stands in that directory is another file system's then, and nothing of it may be handed out.
+pub fn bind(
+    catalog: &Catalog,
+    kernel: &Kernel,
+    volume: &Volume,
+    from: &Path,
+    target: &Path,
+    read_only: bool,
+) -> Result<Plan, Refusal> {
+    let name = VolumeName::of(volume);
+    let path = format!("{}/{name}", catalog.vg().name);
+    good_target(target)?;
+    let device = Device::Volume(volume.id);
+    let mut plan = Plan::new(format!("show {path} at {}", target.display()));
+    let mounts = kernel.mounts_of(device);
+    // The top of what is mounted there is what would be shown.
+    let top = kernel.mounts.iter().rfind(|mount| mount.target == from);
+    let Some(there) = mounts.iter().find(|mount| top.is_some_and(|top| top.mount_id == mount.mount_id)) else {
+        return Err(Refusal::new(RefusalCode::Refused, format!("{path} is not mounted at {}", from.display()))
+            .hint("it was unmounted behind the back of who mounted it there; mount it there again first"));
+    };
+    let read_only = read_only || there.read_only;
+    if let Some(present) = mounts.iter().find(|mount| mount.target == target) {
+        return if present.read_only == read_only {
+            Ok(plan)
+        } else {
+            let is = if present.read_only { "read-only" } else { "writable" };
+            Err(Refusal::exists(format!("{path} is mounted at {} already, but {is}", target.display()))
+                .hint("unmount it first"))
+        };
+    }
+    if let Some(other) = kernel.mounts.iter().find(|mount| mount.target == target) {
+        return Err(Refusal::busy(format!(
+            "something else is mounted at {} ({} on device {})",
+            target.display(),
+            other.fs_type,
+            other.dev
+        ))
+        .hint("choose another directory, or unmount that first"));
+    }
+    let (from, target) = (from.to_owned(), target.to_owned());
+    plan.steps.push(
+        Step::new(Action::Bind { volume: volume.id, name, from, target: target.clone(), read_only })
+            .requires(Requirement::Active(device))
+            .requires(Requirement::NothingMountedAt(target)),
+    );
+    Ok(plan)
 }
 
 /// `volume unmount`: from one path, or from everywhere; deactivates what nobody uses any more. Mount points below `own`, the daemon's

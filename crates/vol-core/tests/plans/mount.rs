@@ -113,3 +113,26 @@ fn unmounting_what_is_not_mounted_changes_nothing() {
     let refusal = mount::unmount(&catalog, &kernel, pg, Some(Path::new("/mnt")), None).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NotFound);
 }
+
+#[test]
+fn a_volume_is_shown_from_where_it_is_mounted_and_from_nowhere_else() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    let mut kernel = kernel(&catalog, 1);
+    let (from, to) = (Path::new("/k/staging"), Path::new("/k/pod"));
+    let not_there = mount::bind(&catalog, &kernel, pg, from, to, false).unwrap_err();
+    assert_eq!(not_there.code, RefusalCode::Refused, "{not_there}");
+    mounted(&mut kernel, pg.id, "/k/staging");
+    let plan = mount::bind(&catalog, &kernel, pg, from, to, true).unwrap();
+    assert_eq!(text(&plan), ["show pg, mounted at /k/staging, at /k/pod too (ro)"]);
+    assert!(plan.goes_apart(), "nobody else's work waits for it");
+    // Somebody mounted something else over it.
+    let mut covered = kernel.clone();
+    let mut above = covered.mounts[0].clone();
+    (above.mount_id, above.dev.minor) = (above.mount_id + 1, above.dev.minor + 1);
+    covered.mounts.push(above);
+    assert_eq!(mount::bind(&catalog, &covered, pg, from, to, true).unwrap_err().code, RefusalCode::Refused);
+    mounted(&mut kernel, pg.id, "/k/pod");
+    assert!(mount::bind(&catalog, &kernel, pg, from, to, false).unwrap().is_empty());
+    assert_eq!(mount::bind(&catalog, &kernel, pg, from, to, true).unwrap_err().code, RefusalCode::Exists);
+}
