@@ -21,9 +21,36 @@ pub fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// What [`rfc3339`] made, as seconds since 1970; `None` of any other text.
+pub fn from_rfc3339(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u64>().ok()
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
+    if text.len() != 20 || marks.iter().any(|(at, mark)| text.as_bytes().get(*at) != Some(mark)) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // `days_from_civil`.
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    // The thirty-first of February is some other day.
+    (rfc3339(seconds) == text).then_some(seconds)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::{from_rfc3339, rfc3339};
 
     #[test]
     fn times_agree_with_date_1() {
@@ -39,6 +66,17 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(seconds), shown);
+            assert_eq!(from_rfc3339(shown), Some(seconds.min(253_402_300_799)));
+        }
+        for text in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-01-01 00:00:00Z",
+            "+026-01-01T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+        ] {
+            assert_eq!(from_rfc3339(text), None, "{text}");
         }
     }
 }
