@@ -22,7 +22,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("vol-csi", &["vol-types", "vol-api"]),
     (
         "volumed",
-        &["vol-types", "vol-format", "vol-core", "vol-engine", "vol-linux", "vol-sim", "vol-api", "vol-docker"],
+        &[
+            "vol-types",
+            "vol-format",
+            "vol-core",
+            "vol-engine",
+            "vol-linux",
+            "vol-sim",
+            "vol-api",
+            "vol-docker",
+            "vol-csi",
+        ],
     ),
     ("xtask", &[]),
 ];
@@ -60,7 +70,9 @@ pub fn main() -> Result<i32> {
     )?;
     for file in files.split('\0').filter(|file| !file.is_empty()) {
         let Ok(text) = fs::read_to_string(workspace().join(file)) else { continue };
-        wrong.extend(length(file, text.lines().count()));
+        if !file.split('/').any(|part| part == "generated") {
+            wrong.extend(length(file, text.lines().count()));
+        }
     }
     for line in &wrong {
         println!("deps: {line}");

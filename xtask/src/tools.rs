@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 
-/// What makes up requests from the OpenAPI document, with everything that it needs: versions, and the hashes of their wheels for CPython 3.11
+/// What makes up requests from the OpenAPI document, and what holds manifests against the schemas of Kubernetes, with everything that they need: versions, and the hashes of their wheels for CPython 3.11
 /// to 3.14 on x86-64 and arm64.
 const SCHEMATHESIS: &str = "crates/volumed/tests/schemathesis/requirements.txt";
 

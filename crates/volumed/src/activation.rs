@@ -18,6 +18,8 @@ pub struct Handed {
     pub docker: Option<UnixListener>,
     /// `FileDescriptorName=podman`.
     pub podman: Option<UnixListener>,
+    /// `FileDescriptorName=csi`.
+    pub csi: Option<UnixListener>,
 }
 
 /// Takes the sockets of this process. Call once, early: descriptors become owned here.
@@ -36,6 +38,7 @@ pub fn take() -> io::Result<Handed> {
             "control" if handed.control.is_none() => handed.control = fds.take_unix_listener(at)?,
             "docker" if handed.docker.is_none() => handed.docker = fds.take_unix_listener(at)?,
             "podman" if handed.podman.is_none() => handed.podman = fds.take_unix_listener(at)?,
+            "csi" if handed.csi.is_none() => handed.csi = fds.take_unix_listener(at)?,
             "metrics" if handed.metrics.is_none() => handed.metrics = fds.take_tcp_listener(at)?,
             _ => tracing::warn!(name, "systemd handed over a socket that is not known here; it is not used"),
         }

@@ -22,9 +22,11 @@ use crate::metrics::Page;
 
 mod life;
 mod refs;
+mod targets;
 
 pub use life::Life;
 pub use refs::Refs;
+pub use targets::{OfVolume, Targets};
 
 /// A read's answer.
 pub type Read<T> = Result<T, ApiError>;
@@ -62,7 +64,7 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// The engine as the server sees it. Lists take the VG to keep to; one that does not exist is `not_found`.
-pub trait Backend: Life + Refs + Send + Sync + 'static {
+pub trait Backend: Life + Refs + Targets + Send + Sync + 'static {
     /// Takes each lock that a read takes, and looks whether the threads in the background still run. It hangs if one of the locks is
     /// never given back, and waits for no change, no disk and no device.
     ///

@@ -17,8 +17,10 @@ use vol_types::{Bytes, Name, SnapshotPath, VolumePath, parse_bytes};
 
 use crate::cli::Args;
 
+mod csi;
 mod runtimes;
 
+pub use csi::{Csi, KUBELET_DIR};
 pub use runtimes::{DOCKER_SOCKET, Runtimes};
 
 /// The longest time for which deleted volumes are kept.
@@ -191,6 +193,7 @@ pub struct Config {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or filter directives of `tracing-subscriber`.
     pub log: String,
     pub runtimes: Runtimes,
+    pub csi: Csi,
 }
 
 impl Default for Config {
@@ -229,6 +232,7 @@ struct File {
     activate_wait: Option<String>,
     log: Option<String>,
     runtimes: runtimes::File,
+    csi: csi::File,
     profiles: BTreeMap<String, toml::Table>,
 }
 
@@ -236,7 +240,7 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is; those with a point are of a table.
-pub(crate) const KEYS: [&str; 21] = [
+pub(crate) const KEYS: [&str; 28] = [
     "socket",
     "metrics_listen",
     "volume_metrics",
@@ -258,6 +262,13 @@ pub(crate) const KEYS: [&str; 21] = [
     "runtimes.size",
     "runtimes.profile",
     "profiles",
+    "csi.socket",
+    "csi.driver",
+    "csi.node",
+    "csi.kubelet_dir",
+    "csi.register",
+    "csi.pool",
+    "csi.size",
 ];
 
 impl Config {
@@ -293,6 +304,7 @@ impl Config {
             }
         }
         runtimes::known(&table)?;
+        csi::known(&table)?;
         let file: File = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
         if let Some(listen) = &file.metrics_listen {
             listen.parse::<MetricsListen>().map_err(|error| format!("metrics_listen: {error}"))?;
@@ -317,6 +329,7 @@ impl Config {
     fn from_file(file: File) -> Result<Self, String> {
         let run_dir = file.run_dir.unwrap_or_else(|| PathBuf::from("/run/volumed"));
         let runtimes = runtimes::read(&file.runtimes, &file.profiles, &run_dir)?;
+        let csi = csi::read(&file.csi, &run_dir)?;
         let group = |name: Option<String>| name.filter(|name| !name.is_empty());
         let usual = MetricsListen::At(SocketAddr::from(([127, 0, 0, 1], 9709)));
         Ok(Self {
@@ -339,6 +352,7 @@ impl Config {
                 .unwrap_or(Duration::from_secs(10)),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
             runtimes,
+            csi,
         })
     }
 
@@ -362,6 +376,7 @@ impl Config {
             activate_wait,
             log,
             runtimes,
+            csi,
         } = self;
         let differs = [
             ("socket", *socket != other.socket),
@@ -381,7 +396,14 @@ impl Config {
             ("log", *log != other.log),
         ];
         let of_runtimes = runtimes.differing(&other.runtimes);
-        differs.into_iter().chain(of_runtimes).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+        let of_csi = csi.differing(&other.csi);
+        differs
+            .into_iter()
+            .chain(of_runtimes)
+            .chain(of_csi)
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// Takes over from `other` what can change while the daemon runs (`reference::Key::live`).
@@ -397,6 +419,7 @@ impl Config {
             activate_at_boot: keep.activate_at_boot,
             activate_wait: keep.activate_wait,
             runtimes: keep.runtimes.take_live(other.runtimes.clone()),
+            csi: keep.csi.take_live(other.csi.clone()),
             ..other.clone()
         };
     }
@@ -469,6 +492,7 @@ mod tests {
             runtimes.podman_socket = "off"
             runtimes.size = "20G"
             profiles.db.fs = "xfs"
+            csi.node = "n1"
             "#,
         )
         .unwrap();
@@ -501,6 +525,7 @@ mod tests {
                     ..vol_docker::Settings::default()
                 },
             },
+            csi: Csi { socket: Some("/tmp/run/csi.sock".into()), node: Some("n1".into()), ..Config::default().csi },
         };
         assert_eq!(config, expected);
         assert_eq!(Config::parse("run_dir = \"/tmp/run\"").unwrap().socket, Path::new("/tmp/run/control.sock"));

@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigError, MetricsListen};
 use crate::server::{Front, Limits, MetricsState};
 use crate::settings::{Chain, Settings};
 use crate::socket::{BoundSocket, Reach, RunLock};
-use crate::{descriptors, liveness, metrics, notify, runtimes, server};
+use crate::{csi, descriptors, liveness, metrics, notify, runtimes, server};
 
 /// How long running changes may take to end once the daemon was asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ pub fn run(settings: impl Into<Settings>, open: impl Open) -> anyhow::Result<()>
     let settings = Arc::new(settings.into());
     let config = settings.running();
     let handed = activation::take().context("the sockets from systemd")?;
-    let lock = RunLock::take(&config.run_dir)?;
+    let lock = Arc::new(RunLock::take(&config.run_dir)?);
     let access = Access::new(&config, vol_linux::group_id);
     for group in access.missing() {
         tracing::info!(group = %group.name, "the group of the role {:?} does not exist on this host", group.role.as_str());
@@ -73,7 +73,7 @@ async fn serve(
     access: Access,
     limits: Limits,
     handed: Handed,
-    lock: &RunLock,
+    lock: &Arc<RunLock>,
 ) -> anyhow::Result<()> {
     let config = settings.running();
     // What comes before the daemon can act on it waits for it.
@@ -105,8 +105,10 @@ async fn serve(
     front.set_metrics(start_metrics(&config, handed.metrics, &front, stopped.clone()).await);
 
     let mut engines = runtimes::open(&config, (handed.docker, handed.podman), reach, lock);
-    front.set_runtime_problems(engines.problems());
+    let mut csi = csi::open(&config, handed.csi, lock);
+    front.set_runtime_problems(engines.problems().into_iter().chain(csi.problem()).collect());
     engines.serve(&front, &stopped);
+    csi.serve(&config, &front, lock, &stopped);
 
     tracing::info!(socket = %shown, version = env!("CARGO_PKG_VERSION"), "listening; recovering volume groups");
     let ended = async {
@@ -166,6 +168,7 @@ async fn serve(
             let all = async {
                 let _ = (&mut control).await;
                 engines.ended().await;
+                csi.ended().await;
             };
             finish(&front, &stop, all).await;
             if let Err(error) = front.keys().written(KEYS_LIMIT).await {
@@ -179,6 +182,7 @@ async fn serve(
         bound.remove();
     }
     engines.remove();
+    csi.remove();
     result
 }
 

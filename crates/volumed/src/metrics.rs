@@ -55,11 +55,26 @@ pub fn text(registry: &Registry) -> prometheus::Result<String> {
     TextEncoder::new().encode_to_string(&registry.gather())
 }
 
-/// `GET /metrics`; any other path is not found.
+/// `GET /metrics` and `GET /healthz`; any other path is not found.
 pub fn router(front: &Arc<Front>) -> prometheus::Result<Router> {
     let source: Arc<dyn Source> = front.clone();
     let registry = registry(source, front.requests())?;
-    Ok(Router::new().route("/metrics", get(answer)).with_state(registry))
+    let health = Router::new().route("/healthz", get(healthy)).with_state(Arc::clone(front));
+    Ok(Router::new().route("/metrics", get(answer)).with_state(registry).merge(health))
+}
+
+/// `GET /healthz`, for probes: that the daemon serves, its locks are free and its threads run; 503 while it recovers, too.
+async fn healthy(State(front): State<Arc<Front>>) -> impl IntoResponse {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    let Ok(backend) = front.backend() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, plain, "recovering\n".to_owned());
+    };
+    let job = tokio::task::spawn_blocking(move || backend.alive().map(drop));
+    match tokio::time::timeout(Duration::from_secs(5), job).await {
+        Ok(Ok(Ok(()))) => (StatusCode::OK, plain, "ok\n".to_owned()),
+        Ok(Ok(Err(why))) => (StatusCode::SERVICE_UNAVAILABLE, plain, format!("{why}\n")),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, plain, "it does not answer\n".to_owned()),
+    }
 }
 
 async fn answer(State(registry): State<Registry>) -> impl IntoResponse {

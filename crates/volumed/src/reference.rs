@@ -149,6 +149,49 @@ pub const REFERENCE: &[Key] = &[
         meaning: "Named sets of options for volumes of containers (-o profile=NAME). What a volume is given itself wins. Each may be a \
                   table of its own, [profiles.NAME]; docs/docker.md has the options.",
     },
+    key(
+        "csi.socket",
+        "\"/run/volumed/csi.sock\"",
+        false,
+        "Where the Container Storage Interface is served to Kubernetes and other orchestrators: absolute path that ends with .sock, or \
+         \"off\". The default is csi.sock in run_dir. volumed-csi.socket decides instead where systemd hands the socket over.",
+    ),
+    key(
+        "csi.driver",
+        "\"csi.volumed.io\"",
+        false,
+        "What the driver is called: a domain name of at most 63 bytes that begins and ends with a letter. It stands in each \
+         PersistentVolume, so it is to stay as it is once there are any.",
+    ),
+    Key {
+        name: "csi.node",
+        value: "\"worker-3\"",
+        is_default: false,
+        live: false,
+        meaning: "What this machine is called in the cluster's topology. Its host name unless given.",
+    },
+    key(
+        "csi.kubelet_dir",
+        "\"/var/lib/kubelet\"",
+        false,
+        "The kubelet's directory: volumes are mounted for pods below it and nowhere else. The real path, without symbolic links. \
+         Other places are usual in some distributions: /var/snap/microk8s/common/var/lib/kubelet, /var/lib/k0s/kubelet.",
+    ),
+    key(
+        "csi.register",
+        "true",
+        false,
+        "Whether the kubelet is told of the driver, by a socket in plugins_registry of its directory, once there is one. With a registrar \
+         of Kubernetes' own beside it: false.",
+    ),
+    Key {
+        name: "csi.pool",
+        value: "\"data/pool\"",
+        is_default: false,
+        live: true,
+        meaning: "Where volumes are made whose StorageClass names no pool: VG/POOL, POOL, or VG. Needed only where there are several pools.",
+    },
+    key("csi.size", "\"10G\"", true, "The size of volumes that are asked for without one."),
 ];
 
 /// Whether a reload takes over this key.
@@ -263,6 +306,12 @@ mod tests {
                         .into(),
                 },
                 ..Config::default().runtimes
+            },
+            csi: crate::config::Csi {
+                node: Some("worker-3".into()),
+                pool: Some(vol_docker::PoolChoice::parse("data/pool").unwrap()),
+                size: Some(vol_csi::SIZE_DEFAULT),
+                ..Config::default().csi
             },
             ..Config::default()
         };

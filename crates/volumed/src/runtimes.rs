@@ -12,11 +12,12 @@ pub const MOUNTS: &str = "mounts";
 
 mod desk;
 mod making;
+pub mod place;
 pub mod references;
 mod sockets;
 #[cfg(test)]
 mod tests;
-mod turns;
+pub mod turns;
 mod volumes;
 
 pub use desk::{Desk, router};

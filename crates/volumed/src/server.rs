@@ -43,7 +43,7 @@ use events::Events;
 use operation::Operations;
 
 pub(crate) use call::{Late, read_limited};
-pub use connection::{Unanswered, serve_http};
+pub use connection::{Unanswered, serve_http, serve_http2};
 pub use router::router;
 
 /// Bounds of the server. The defaults are chosen for a storage host; tests shorten the times.
@@ -427,7 +427,38 @@ pub async fn serve(
     router: axum::Router,
     front: Arc<Front>,
     lookup: PeerLookup,
+    stop: watch::Receiver<bool>,
+) {
+    accept(listener, router, front, lookup, stop, Protocol::Http).await;
+}
+
+/// As [`run`], of gRPC services.
+pub async fn serve_grpc(
+    listener: UnixListener,
+    router: axum::Router,
+    front: Arc<Front>,
+    lookup: PeerLookup,
+    stop: watch::Receiver<bool>,
+) {
+    accept(listener, router, front, lookup, stop, Protocol::Grpc).await;
+}
+
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2, as clients of gRPC speak it without having asked.
+    Grpc,
+}
+
+async fn accept(
+    listener: UnixListener,
+    router: axum::Router,
+    front: Arc<Front>,
+    lookup: PeerLookup,
     mut stop: watch::Receiver<bool>,
+    protocol: Protocol,
 ) {
     let limits = front.limits;
     let slots = |count: usize| Arc::new(Semaphore::new(count));
@@ -470,7 +501,10 @@ pub async fn serve(
         };
         let (router, ended) = (router.clone(), ended.clone());
         connections.spawn(async move {
-            serve_http(stream, router, peer, &limits, ended).await;
+            match protocol {
+                Protocol::Http => serve_http(stream, router, peer, &limits, ended).await,
+                Protocol::Grpc => serve_http2(stream, router, peer, ended).await,
+            }
             drop((share, slot));
         });
     }

@@ -193,7 +193,7 @@ mod tests {
         let reloaded = settings.reload().unwrap();
         assert_eq!(reloaded.changed, ["observe_group", "move_share", "log"]);
         // The socket's usual place is in the run directory.
-        assert_eq!(reloaded.restart_needed, ["socket", "run_dir", "io", "runtimes.podman_socket"]);
+        assert_eq!(reloaded.restart_needed, ["socket", "run_dir", "io", "runtimes.podman_socket", "csi.socket"]);
         let running = settings.running();
         assert_eq!((running.move_share, running.log.as_str()), (70, "debug"));
         assert_eq!(
@@ -201,10 +201,10 @@ mod tests {
             (crate::config::IoChoice::Plain, Path::new("/run/volumed"))
         );
         assert_eq!(*said.lock().unwrap(), ["debug"]);
-        assert_eq!(settings.restart_needed(), ["socket", "run_dir", "io", "runtimes.podman_socket"]);
+        assert_eq!(settings.restart_needed(), ["socket", "run_dir", "io", "runtimes.podman_socket", "csi.socket"]);
         // Asked again without a change: nothing new, and what waits for a start still does.
         let again = settings.reload().unwrap();
-        assert_eq!((again.changed.len(), again.restart_needed.len()), (0, 4));
+        assert_eq!((again.changed.len(), again.restart_needed.len()), (0, 5));
         fs::write(&file, "move_share = 70\nio = \"plain\"").unwrap();
         assert!(settings.reload().unwrap().restart_needed.is_empty(), "taken back");
         assert!(settings.restart_needed().is_empty());
@@ -240,7 +240,9 @@ mod tests {
                    observe_group = \"o\"\nstate_dir = \"/tmp/state\"\nrun_dir = \"/tmp/run\"\nio = \"plain\"\n\
                    undelete_window = \"7d\"\nmove_share = 20\nmove_rate = \"100M\"\nactivate_at_boot = [\"data/*\"]\nactivate_wait = \"20s\"\n\
                    log = \"warn\"\nruntimes.docker_socket = \"off\"\nruntimes.podman_socket = \"off\"\nruntimes.pool = \"data/tank\"\n\
-                   runtimes.size = \"1G\"\nruntimes.profile = \"db\"\nprofiles.db.fs = \"xfs\"";
+                   runtimes.size = \"1G\"\nruntimes.profile = \"db\"\nprofiles.db.fs = \"xfs\"\n\
+                   csi.socket = \"off\"\ncsi.driver = \"csi.example.org\"\ncsi.node = \"n1\"\ncsi.kubelet_dir = \"/k\"\ncsi.register = false\n\
+                   csi.pool = \"data/tank\"\ncsi.size = \"1G\"";
         fs::write(&file, all).unwrap();
         let mut given: Vec<_> = settings.look().unwrap();
         assert_eq!(given, crate::config::KEYS, "a key that this test does not change");

@@ -261,7 +261,7 @@ pub(super) const SEEN_HINT: &str =
     "look for a directive that makes one in `systemctl cat volumed` (docs/service.md lists them), and restart volumed";
 
 /// Refuses to mount where only this daemon would see it: a container would be given the empty directory below.
-fn mounts_are_seen<H: HostMut + 'static>(backend: &EngineBackend<H>) -> Result<(), ApiError> {
+pub(super) fn mounts_are_seen<H: HostMut + 'static>(backend: &EngineBackend<H>) -> Result<(), ApiError> {
     match &backend.facts.mounts_hidden {
         None => Ok(()),
         Some(why) => Err(ApiError::new(

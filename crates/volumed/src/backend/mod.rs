@@ -38,6 +38,7 @@ mod refs;
 mod repair;
 mod restore;
 mod space;
+mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thick;
@@ -99,6 +100,8 @@ pub struct EngineBackend<H: HostMut> {
     references: Arc<References>,
     /// Where mounts for them are made.
     mounts_dir: PathBuf,
+    /// Below it volumes are mounted for pods.
+    kubelet_dir: PathBuf,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -117,6 +120,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             engine: Arc::new(engine),
             references: Arc::new(References::in_memory(&facts.boot_id)),
             mounts_dir: PathBuf::from(refs::MOUNTS_DIR),
+            kubelet_dir: PathBuf::from(crate::config::KUBELET_DIR),
             facts,
             window: Arc::default(),
             volume_metrics: VolumeMetrics::default(),

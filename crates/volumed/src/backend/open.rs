@@ -54,6 +54,7 @@ pub fn open<H: HostMut + 'static>(
         .measuring_volumes(config.volume_metrics)
         .attaching(at_boot)
         .counting(references, config.run_dir.join(crate::runtimes::MOUNTS))
+        .beside_kubelet(std::path::PathBuf::from(&config.csi.kubelet_dir))
         .holding(only);
     backend.attach_at_boot();
     backend.start_refreshing().context("the refreshing thread")?;

@@ -240,6 +240,12 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         Self { references: Arc::new(references), mounts_dir, ..self }
     }
 
+    /// Knows mounts below `kubelet_dir` as those of pods.
+    #[must_use]
+    pub fn beside_kubelet(self, kubelet_dir: PathBuf) -> Self {
+        Self { kubelet_dir, ..self }
+    }
+
     pub(super) fn keeper(&self) -> Keeper<H> {
         let (engine, references) = (Arc::clone(&self.engine), Arc::clone(&self.references));
         Keeper { engine, references, mounts_dir: self.mounts_dir.clone(), told: Arc::default() }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The names that somebody is at.
 #[derive(Debug, Default)]
@@ -27,6 +28,18 @@ impl Turns {
         }
         taken.insert(name.clone());
         Turn { turns: self, name }
+    }
+
+    /// As [`Turns::take`], no longer than this.
+    pub fn take_within(&self, name: String, most: Duration) -> Option<Turn<'_>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_timeout_while(taken, most, |taken| taken.contains(&name));
+        let (mut taken, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        if result.timed_out() && taken.contains(&name) {
+            return None;
+        }
+        taken.insert(name.clone());
+        Some(Turn { turns: self, name })
     }
 }
 

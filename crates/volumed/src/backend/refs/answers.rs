@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use vol_api::{
-    ApiError, Changed, Outcome, Plan, PlanStep, RefInfo, RefList, ReleaseRefs, ReleasedRefs, RuntimeDf, RuntimeTotal,
-    RuntimeVolume, UnneededMount, VolumeRefs, parse_field,
+    ApiError, Changed, ErrorCode, Outcome, Plan, PlanStep, RefInfo, RefList, ReleaseRefs, ReleasedRefs, RuntimeDf,
+    RuntimeTotal, RuntimeVolume, UnneededMount, VolumeRefs, parse_field,
 };
 use vol_types::{PoolPath, VolumePath};
 
 use super::super::{error, usage};
 use super::*;
+use crate::api::Targets as _;
 
 /// How often each engine needs a volume.
 pub fn of_volume(references: &References, volume: VolumeId) -> Vec<VolumeRefs> {
@@ -160,6 +161,7 @@ pub fn refused<H: HostMut + 'static>(
     dry_run: bool,
 ) -> Result<(), ApiError> {
     let Ok(volume) = volume_id(backend, &path.to_string()) else { return Ok(()) };
+    not_of_pods(backend, volume, path)?;
     let before = backend.references.snapshot();
     if !before.all.iter().any(|one| one.volume == volume) {
         return Ok(());
@@ -175,6 +177,23 @@ pub fn refused<H: HostMut + 'static>(
     match in_use(&backend.references, volume, &path.to_string()) {
         Some(busy) => Err(error::from_refusal(busy)),
         None => Ok(()),
+    }
+}
+
+/// Refuses to take a volume from under the pods that have it.
+fn not_of_pods<H: HostMut + 'static>(
+    backend: &EngineBackend<H>,
+    volume: VolumeId,
+    path: &VolumePath,
+) -> Result<(), ApiError> {
+    let mounts = backend.mounts_now(volume)?;
+    match mounts.iter().find(|mount| Path::new(&mount.path).starts_with(&backend.kubelet_dir)) {
+        None => Ok(()),
+        Some(mount) => Err(ApiError::new(
+            ErrorCode::Busy,
+            format!("{path} is in use by Kubernetes: it is mounted at {}", mount.path),
+        )
+        .with_hint("delete the pods that use it; what a kubelet left behind that is gone, `umount` takes away")),
     }
 }
 

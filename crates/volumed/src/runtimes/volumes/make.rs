@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use vol_api::{ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, VolumeContent, VolumeInfo};
 use vol_docker::options::{LABEL_MOUNT_OPTIONS, LABEL_ON_REMOVE, LABEL_OPTIONS, SUBDIR};
-use vol_docker::{EngineName, OnRemove, Options, Origin, PoolChoice, Runtime};
+use vol_docker::{EngineName, OnRemove, Options, Origin, Runtime};
 use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumePath};
 
 use super::{EngineVolumes, path_of};
 use crate::api::Change;
+use crate::runtimes::place::{self, Say};
 
 /// How long an engine waits for the answer to a creation, less what it takes to give it.
 const fn patience(runtime: Runtime) -> Duration {
@@ -19,6 +20,12 @@ const fn patience(runtime: Runtime) -> Duration {
         Runtime::Podman => Duration::from_millis(4500),
     }
 }
+/// How an engine says where a volume is to lie.
+const SAY: Say = Say {
+    pool: "say which: -o pool=VG/POOL, or pool in [runtimes] of /etc/volumed/volumed.toml for all volumes",
+    group: "say it with -o pool=VG",
+    thick: "thin=no",
+};
 /// After so long a volume that is wiped or copied, or one of Podman's, is left to itself if it is there.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -127,7 +134,7 @@ impl EngineVolumes {
     }
 
     fn make_new(&self, name: &EngineName, options: &Options) -> Result<VolumeInfo, ApiError> {
-        let (vg, pool) = self.place(options.pool.as_ref(), options.thin)?;
+        let (vg, pool) = place::of(&*self.backend, options.pool.as_ref(), options.thin, &SAY)?;
         let labels = self.labels(name, options);
         self.under_a_free_name(&vg, name, |candidate| {
             self.backend.create_volume(request(&vg, pool.as_ref(), candidate, options, labels.clone()), false)
@@ -186,73 +193,6 @@ impl EngineVolumes {
                 ..CloneVolume::default()
             };
             self.backend.clone_volume(request, false)
-        })
-    }
-
-    /// The VG, and the pool of a thin volume.
-    fn place(&self, choice: Option<&PoolChoice>, thin: bool) -> Result<(Name, Option<Name>), ApiError> {
-        let mut pools = Vec::new();
-        for pool in self.backend.pools(None)? {
-            pools.push((
-                vol_api::parse_field::<Name>("vg", &pool.vg)?,
-                vol_api::parse_field::<Name>("pool", &pool.name)?,
-            ));
-        }
-        let vgs: Vec<Name> = self.backend.vgs()?.iter().filter_map(|vg| Name::new(&vg.name).ok()).collect();
-        if !thin {
-            return self.group(choice, &vgs, &pools).map(|vg| (vg, None));
-        }
-        match choice {
-            None => {}
-            Some(PoolChoice::Both(vg, pool)) => pools.retain(|one| (&one.0, &one.1) == (vg, pool)),
-            Some(PoolChoice::Either(name)) if pools.iter().any(|(_, pool)| pool == name) => {
-                pools.retain(|(_, pool)| pool == name);
-            }
-            Some(PoolChoice::Either(name)) => pools.retain(|(vg, _)| vg == name),
-        }
-        let shown = |pools: &[(Name, Name)]| {
-            let all: Vec<_> = pools.iter().map(|(vg, pool)| format!("{vg}/{pool}")).collect();
-            all.join(", ")
-        };
-        match (pools.as_slice(), choice) {
-            ([(vg, pool)], _) => Ok((vg.clone(), Some(pool.clone()))),
-            ([], None) => Err(ApiError::not_found("there is no pool yet to make the volume in")
-                .with_hint("make one from a disk: volctl init /dev/DISK")),
-            ([], Some(choice)) => {
-                let said = match choice {
-                    PoolChoice::Both(vg, pool) => format!("{vg}/{pool}"),
-                    PoolChoice::Either(name) => name.to_string(),
-                };
-                Err(ApiError::not_found(format!("pool: there is no pool {said}"))
-                    .with_hint("`volctl pool list` shows the pools"))
-            }
-            (several, _) => Err(ApiError::invalid(format!("there are several pools: {}", shown(several))).with_hint(
-                "say which: -o pool=VG/POOL, or pool in [runtimes] of /etc/volumed/volumed.toml for all volumes",
-            )),
-        }
-    }
-
-    /// The VG of a thick volume.
-    fn group(&self, choice: Option<&PoolChoice>, vgs: &[Name], pools: &[(Name, Name)]) -> Result<Name, ApiError> {
-        let of_pool = |name: &Name| {
-            let mut of = pools.iter().filter(|(_, pool)| pool == name).map(|(vg, _)| vg.clone());
-            of.next().filter(|_| of.next().is_none())
-        };
-        let found = match (choice, vgs) {
-            (None, [vg]) => Some(vg.clone()),
-            (None, _) => None,
-            (Some(PoolChoice::Both(vg, _)), _) => vgs.contains(vg).then(|| vg.clone()),
-            (Some(PoolChoice::Either(name)), _) if vgs.contains(name) => Some(name.clone()),
-            (Some(PoolChoice::Either(name)), _) => of_pool(name),
-        };
-        found.ok_or_else(|| {
-            let all: Vec<_> = vgs.iter().map(Name::as_str).collect();
-            match all.as_slice() {
-                [] => ApiError::not_found("there is no volume group yet to make the volume in")
-                    .with_hint("make one from a disk: volctl init /dev/DISK"),
-                _ => ApiError::invalid("thin=no: which volume group the volume is to lie in is not clear")
-                    .with_hint(format!("say it with -o pool=VG; there are {}", all.join(", "))),
-            }
         })
     }
 }

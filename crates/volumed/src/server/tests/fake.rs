@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vol_api::*;
 use vol_docker::Runtime;
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath};
+use vol_types::{MountOptions, Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath};
 
 use crate::access::{Access, Credentials};
-use crate::api::{Backend, Change, Life, Listener, Read, Refs};
+use crate::api::{Backend, Change, Life, Listener, OfVolume, Read, Refs, Targets};
 use crate::backend::Unneeded;
 use crate::config::Config;
 use crate::runtimes::references::References;
@@ -131,6 +131,36 @@ impl Refs for Fake {
     }
     fn runtime_df(&self, runtime: Runtime) -> Read<RuntimeDf> {
         Ok(RuntimeDf { runtime: runtime.name().to_owned(), ..RuntimeDf::default() })
+    }
+}
+
+impl Targets for Fake {
+    fn volume_by_id(&self, _: VolumeId) -> Read<Option<VolumeInfo>> {
+        Ok(None)
+    }
+    fn snapshot_by_id(&self, _: VolumeId) -> Read<Option<OfVolume>> {
+        Ok(None)
+    }
+    fn snapshots_labelled(&self, _: &str, _: Option<&str>) -> Read<Vec<OfVolume>> {
+        Ok(Vec::new())
+    }
+    fn fs_usage(&self, _: VolumeId, _: &Path) -> Read<Option<vol_engine::host::FsUsage>> {
+        Ok(None)
+    }
+    fn mounts_now(&self, _: VolumeId) -> Read<Vec<MountInfo>> {
+        Ok(Vec::new())
+    }
+    fn mount_at(&self, volume: &VolumePath, _: &Path, _: bool, _: &MountOptions) -> Change<VolumeInfo> {
+        self.change(format!("mount_at {volume}"), false)
+    }
+    fn bind_volume(&self, volume: &VolumePath, _: &Path, _: &Path, _: bool) -> Change<VolumeInfo> {
+        self.change(format!("bind_volume {volume}"), false)
+    }
+    fn unmount_at(&self, volume: &VolumePath, _: &Path) -> Change<VolumeInfo> {
+        self.change(format!("unmount_at {volume}"), false)
+    }
+    fn remove_mount_point(&self, _: &Path) -> Read<bool> {
+        Ok(false)
     }
 }
 

@@ -1,0 +1,41 @@
+//! The part of the seam that is about places where others want volumes to be: container orchestrators name the directories themselves.
+
+use std::path::Path;
+
+use vol_api::{MountInfo, SnapshotInfo, VolumeInfo};
+use vol_engine::host::FsUsage;
+use vol_types::{MountOptions, VolumeId, VolumePath};
+
+use super::{Change, Read};
+
+/// A snapshot, and the id of the volume that it was taken of, which may be gone.
+#[derive(Clone, Debug)]
+pub struct OfVolume {
+    pub snapshot: SnapshotInfo,
+    pub volume: VolumeId,
+}
+
+/// The rules of [`super::Backend`] hold.
+pub trait Targets {
+    /// The volume of this id, if there is one.
+    fn volume_by_id(&self, id: VolumeId) -> Read<Option<VolumeInfo>>;
+    /// The snapshot of this id, if there is one.
+    fn snapshot_by_id(&self, id: VolumeId) -> Read<Option<OfVolume>>;
+    /// Those that have this label; with a value, only those with just that.
+    fn snapshots_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<OfVolume>>;
+    /// What the file system says of itself that is mounted at `at`; `None` if it is not known to be mounted there. Nothing but the file
+    /// system is asked.
+    fn fs_usage(&self, id: VolumeId, at: &Path) -> Read<Option<FsUsage>>;
+    /// Where it is mounted just now: asks the kernel, for who decides by it; what reads tell may be a few seconds old.
+    fn mounts_now(&self, id: VolumeId) -> Read<Vec<MountInfo>>;
+    /// Mounts a volume at `at`, with options for this mount besides those of its label. Mounted there already is unchanged, whatever
+    /// options it has.
+    fn mount_at(&self, volume: &VolumePath, at: &Path, read_only: bool, options: &MountOptions) -> Change<VolumeInfo>;
+    /// Shows a volume that is mounted at `from` at `to` too. `refused` if it is not mounted at `from`.
+    fn bind_volume(&self, volume: &VolumePath, from: &Path, to: &Path, read_only: bool) -> Change<VolumeInfo>;
+    /// Unmounts a volume from this place alone; not mounted there is unchanged.
+    fn unmount_at(&self, volume: &VolumePath, at: &Path) -> Change<VolumeInfo>;
+    /// Removes an empty directory that something was mounted on; whether there was one. `busy` if something is mounted there, `refused` if
+    /// something is in it, or another mount namespace has something mounted there.
+    fn remove_mount_point(&self, at: &Path) -> Read<bool>;
+}

@@ -1,0 +1,423 @@
+//! An orchestrator's volumes over the backend: found by id or name, made, put where they are wanted, and deleted.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use vol_api::{
+    ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, ResizeVolume, SetVolume,
+    SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
+};
+use vol_csi::stats::Usage;
+use vol_csi::{
+    CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params, Placed, Refused,
+    Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
+};
+use vol_docker::PoolChoice;
+use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumeId, VolumePath};
+
+use super::places::Places;
+use crate::api::{Backend, Change, OfVolume};
+use crate::config::Config;
+use crate::runtimes::place::{self, Say};
+use crate::runtimes::turns::Turns;
+
+/// How a StorageClass says where a volume is to lie.
+const SAY: Say = Say {
+    pool: "say which: parameter pool: VG/POOL of the StorageClass, or pool in [csi] of /etc/volumed/volumed.toml for all volumes",
+    group: "say it with the parameter pool: VG",
+    thick: "thin: \"no\"",
+};
+
+/// What requests have in common.
+pub struct Shared {
+    pub turns: Turns,
+    places: Places,
+}
+
+impl Shared {
+    /// With what was noted below `run_dir` since the boot.
+    pub fn new(run_dir: &Path) -> Self {
+        Self { turns: Turns::default(), places: Places::open(run_dir) }
+    }
+}
+
+/// The configuration as the interface sees it.
+pub fn settings(config: &Config) -> Settings {
+    let node = || match nix::sys::utsname::uname() {
+        Ok(system) => system.nodename().to_string_lossy().into_owned(),
+        Err(_) => "localhost".to_owned(),
+    };
+    Settings {
+        driver: config.csi.driver.clone(),
+        node: config.csi.node.clone().unwrap_or_else(node),
+        kubelet_dir: config.csi.kubelet_dir.clone(),
+        size: config.csi.size,
+        max_volumes: 0,
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// The volumes of this machine, for one request.
+pub struct CsiVolumes {
+    backend: Arc<dyn Backend>,
+    shared: Arc<Shared>,
+    config: Config,
+}
+
+/// What was done; it was no dry run.
+fn done(change: Change<VolumeInfo>) -> Result<(VolumeInfo, bool), Refused> {
+    match change? {
+        Changed::Done(outcome) => {
+            let object = outcome.object.ok_or_else(|| ApiError::internal("a change without an object"))?;
+            Ok((object, outcome.changed))
+        }
+        Changed::Planned(_) => Err(ApiError::internal("a plan instead of a change").into()),
+    }
+}
+
+fn path_of(volume: &Volume) -> Result<VolumePath, Refused> {
+    Ok(parse_field("volume", &volume.path)?)
+}
+
+fn kind(name: Option<&str>) -> Option<FsKind> {
+    [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs].into_iter().find(|kind| name == Some(kind.as_str()))
+}
+
+fn snapshot(of: &OfVolume) -> Snapshot {
+    let info = &of.snapshot;
+    Snapshot {
+        id: info.id.clone(),
+        path: info.full_name.clone(),
+        pool: format!("{}/{}", info.vg, info.pool),
+        source: of.volume.to_string(),
+        size: info.size_bytes,
+        fs: kind(info.fs.as_deref()),
+        created: from_rfc3339(&info.created_at).unwrap_or_default(),
+        group: info.labels.get(LABEL_GROUP).cloned(),
+        protected: info.protected,
+    }
+}
+
+fn shown(info: &VolumeInfo) -> Volume {
+    Volume {
+        id: info.id.clone(),
+        path: format!("{}/{}", info.vg, info.name),
+        pool: if info.pool.is_empty() { String::new() } else { format!("{}/{}", info.vg, info.pool) },
+        size: info.size_bytes,
+        fs: kind(info.fs.as_deref()),
+        ready: info.state == ObjectState::Ready,
+        name: info.labels.get(LABEL_NAME).cloned(),
+        record: info.labels.get(LABEL_RECORD).cloned(),
+        mounts: info.mounts.iter().map(|mount| (mount.path.clone(), mount.read_only)).collect(),
+        protected: info.protected,
+        ephemeral: info.labels.contains_key(LABEL_EPHEMERAL),
+    }
+}
+
+fn id_of(volume: &Volume) -> Result<VolumeId, Refused> {
+    let id = volume.id.parse().map_err(|_| ApiError::internal(format!("{:?} is no id of a volume", volume.id)))?;
+    Ok(VolumeId::from_uuid(id))
+}
+
+fn labels((key, name): (&str, &CsiName), params: &Params) -> BTreeMap<String, String> {
+    let mut labels = params.labels.clone();
+    labels.insert(key.to_owned(), name.to_string());
+    labels.insert(LABEL_RECORD.to_owned(), params.record.clone());
+    if !params.mount_options.is_empty() {
+        labels.insert(MountOptions::LABEL.to_owned(), params.mount_options.to_string());
+    }
+    labels
+}
+
+/// The largest volume that could be made in a pool: within what it may promise, and nothing if it makes none at all.
+fn promised(pool: &PoolInfo) -> u64 {
+    let limit = u128::from(pool.size_bytes) * u128::from(pool.overcommit_limit_percent) / 100;
+    let left = u64::try_from(limit.saturating_sub(u128::from(pool.virtual_bytes))).unwrap_or(u64::MAX);
+    let free = pool.used_bytes.map_or(u64::MAX, |used| pool.size_bytes.saturating_sub(used));
+    let reach = free.saturating_add(pool.growable_bytes);
+    let kept = u128::from(pool.size_bytes) * u128::from(pool.reserve_percent) / 100 + u128::from(pool.set_aside_bytes);
+    // As the planner refuses, see `vol_core::plan::pool::has_room`.
+    let metadata =
+        pool.metadata_used_bytes.is_some_and(|used| u128::from(used) * 10 >= u128::from(pool.metadata_size_bytes) * 9);
+    if u128::from(reach) <= kept || free == 0 || metadata || pool.in_repair || pool.health == Health::Failed {
+        return 0;
+    }
+    left / pool.chunk_size_bytes.max(1) * pool.chunk_size_bytes
+}
+
+impl CsiVolumes {
+    pub fn new(backend: Arc<dyn Backend>, shared: Arc<Shared>, config: Config) -> Self {
+        Self { backend, shared, config }
+    }
+
+    /// Tries the names that it may have, until one is free.
+    fn under_a_free_name(
+        &self,
+        vg: &str,
+        (key, name): (&str, &CsiName),
+        make: impl Fn(&Name) -> Change<VolumeInfo>,
+    ) -> Result<Volume, Refused> {
+        let mut taken = None;
+        for candidate in name.candidates() {
+            let path = VolumePath { vg: parse_field("vg", vg)?, volume: candidate.clone() };
+            let anothers = |info: &VolumeInfo| info.labels.get(key).map(String::as_str) != Some(name.as_str());
+            if self.backend.volume(&path).is_ok_and(|info| anothers(&info)) {
+                continue;
+            }
+            match done(make(&candidate)) {
+                Ok((info, _)) => return Ok(shown(&info)),
+                Err(refused) if refused.error.code == ErrorCode::Exists => taken = Some(refused),
+                Err(refused) => return Err(refused),
+            }
+        }
+        Err(taken.unwrap_or_else(|| Refused::exists(format!("every name that volume {name} could have is taken"))))
+    }
+
+    fn pool(&self, params: &Params) -> Result<Option<PoolChoice>, Refused> {
+        let asked = params.pool.as_deref().map(PoolChoice::parse).transpose();
+        let asked = asked.map_err(|error| Refused::invalid(format!("parameter pool: {error}")).with_hint(SAY.pool))?;
+        Ok(asked.or_else(|| self.config.csi.pool.clone()))
+    }
+}
+
+impl Volumes for CsiVolumes {
+    fn settings(&self) -> Settings {
+        settings(&self.config)
+    }
+
+    fn named(&self, name: &CsiName) -> Result<Option<Volume>, Refused> {
+        let mut found = self.backend.volumes_labelled(LABEL_NAME, Some(name.as_str()))?;
+        found.retain(|one| one.state != ObjectState::Deleting);
+        if let [one, other, ..] = found.as_slice() {
+            return Err(Refused::exists(format!(
+                "several volumes are called {name}: {}/{} and {}/{}",
+                one.vg, one.name, other.vg, other.name
+            ))
+            .with_hint(format!(
+                "leave the label to one of them: volctl volume label {}/{} {LABEL_NAME}-",
+                other.vg, other.name
+            )));
+        }
+        Ok(found.first().map(shown))
+    }
+
+    fn find(&self, id: &str) -> Result<Option<Volume>, Refused> {
+        let uuid = vol_csi::ids::parse(id).and_then(|(id, _)| id.parse().ok());
+        let info = if let Some(uuid) = uuid {
+            self.backend.volume_by_id(VolumeId::from_uuid(uuid))?
+        } else if let Ok(path) = id.parse::<VolumePath>() {
+            match self.backend.volume(&path) {
+                Err(error) if error.code == ErrorCode::NotFound => None,
+                other => Some(other?),
+            }
+        } else {
+            self.backend.volumes_labelled(LABEL_EPHEMERAL, Some(id))?.into_iter().next()
+        };
+        Ok(info.filter(|info| info.state != ObjectState::Deleting).as_ref().map(shown))
+    }
+
+    fn find_now(&self, id: &str) -> Result<Option<Volume>, Refused> {
+        let Some(volume) = self.find(id)? else { return Ok(None) };
+        let uuid =
+            volume.id.parse().map_err(|_| ApiError::internal(format!("{:?} is no id of a volume", volume.id)))?;
+        let mounts = self.backend.mounts_now(VolumeId::from_uuid(uuid))?;
+        let mounts = mounts.into_iter().map(|mount| (mount.path, mount.read_only)).collect();
+        Ok(Some(Volume { mounts, ..volume }))
+    }
+
+    fn list(&self) -> Result<Vec<Volume>, Refused> {
+        let mut all = self.backend.volumes_labelled(LABEL_NAME, None)?;
+        all.retain(|one| one.state == ObjectState::Ready);
+        let mut all: Vec<_> = all.iter().map(shown).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    fn room(&self, params: &Params) -> Result<Room, Refused> {
+        let (vg, pool) = place::of(&*self.backend, self.pool(params)?.as_ref(), params.thin, &SAY)?;
+        let vg_text = vg.to_string();
+        Ok(match pool {
+            Some(pool) => {
+                let info = self.backend.pool(&vol_types::PoolPath { vg, pool })?;
+                Room { vg: vg_text, grain: info.chunk_size_bytes, available: promised(&info), pool: Some(info.name) }
+            }
+            None => {
+                let info = self.backend.vg(&vg)?;
+                let available = info.free_bytes / info.extent_size_bytes.max(1) * info.extent_size_bytes;
+                Room { vg: vg_text, pool: None, grain: info.extent_size_bytes, available }
+            }
+        })
+    }
+
+    fn create(&self, name: &CsiName, wanted: &Wanted) -> Result<Volume, Refused> {
+        let Wanted { room, size, params, ephemeral } = wanted;
+        let key = if *ephemeral { LABEL_EPHEMERAL } else { LABEL_NAME };
+        self.under_a_free_name(&room.vg, (key, name), |candidate| {
+            let request = CreateVolume {
+                vg: room.vg.clone(),
+                name: candidate.to_string(),
+                pool: room.pool.clone(),
+                size: size.get().to_string(),
+                fs: Some(params.fs.map_or("none", FsKind::as_str).to_owned()),
+                labels: labels((key, name), params),
+                reserve: params.reserve.clone(),
+                mkfs_options: params.mkfs_options.clone(),
+                empty_root: params.fs == Some(FsKind::Ext4),
+                thick: !params.thin,
+                ..CreateVolume::default()
+            };
+            self.backend.create_volume(request, false)
+        })
+    }
+
+    fn clone_of(&self, source: &Source, name: &CsiName, params: &Params) -> Result<Volume, Refused> {
+        let (volume, snapshot) = match source {
+            Source::Volume(one) => (path_of(one)?, None),
+            Source::Snapshot(one) => {
+                let path: SnapshotPath = parse_field("snapshot", &one.path)?;
+                (path.volume, Some(path.snapshot.to_string()))
+            }
+        };
+        self.under_a_free_name(volume.vg.as_str(), (LABEL_NAME, name), |candidate| {
+            let request = CloneVolume {
+                vg: volume.vg.to_string(),
+                volume: volume.volume.to_string(),
+                snapshot: snapshot.clone(),
+                name: candidate.to_string(),
+                labels: labels((LABEL_NAME, name), params),
+                reserve: params.reserve.clone(),
+                ..CloneVolume::default()
+            };
+            self.backend.clone_volume(request, false)
+        })
+    }
+
+    fn delete(&self, volume: &Volume) -> Result<(), Refused> {
+        match self.backend.delete_volume(&path_of(volume)?, volume.ephemeral, false) {
+            Err(error) if error.code != ErrorCode::NotFound => Err(error.into()),
+            _ => {
+                self.shared.places.forget(&volume.id);
+                Ok(())
+            }
+        }
+    }
+
+    fn grain(&self, volume: &Volume) -> Result<u64, Refused> {
+        if volume.pool.is_empty() {
+            return Ok(self.backend.vg(&path_of(volume)?.vg)?.extent_size_bytes);
+        }
+        Ok(self.backend.pool(&parse_field("pool", &volume.pool)?)?.chunk_size_bytes)
+    }
+
+    fn grow(&self, volume: &Volume, size: Bytes) -> Result<(Volume, bool), Refused> {
+        let request = ResizeVolume { size: size.get().to_string(), ..ResizeVolume::default() };
+        let (info, changed) = done(self.backend.resize_volume(&path_of(volume)?, request, false))?;
+        Ok((shown(&info), changed))
+    }
+
+    fn modify(&self, volume: &Volume, mutable: &Mutable) -> Result<bool, Refused> {
+        if mutable.reserve.is_none() {
+            return Ok(false);
+        }
+        let request = SetVolume { reserve: mutable.reserve.clone() };
+        Ok(done(self.backend.set_volume(&path_of(volume)?, request, false))?.1)
+    }
+
+    fn snapshot_named(&self, name: &CsiName) -> Result<Option<Snapshot>, Refused> {
+        let found = self.backend.snapshots_labelled(LABEL_SNAPSHOT, Some(name.as_str()))?;
+        Ok(found.first().map(snapshot))
+    }
+
+    fn find_snapshot(&self, id: &str) -> Result<Option<Snapshot>, Refused> {
+        let Some(id) = vol_csi::ids::parse(id).and_then(|(id, _)| id.parse().ok()) else { return Ok(None) };
+        Ok(self.backend.snapshot_by_id(VolumeId::from_uuid(id))?.as_ref().map(snapshot))
+    }
+
+    fn snapshots(&self) -> Result<Vec<Snapshot>, Refused> {
+        let mut all = self.backend.snapshots_labelled(LABEL_SNAPSHOT, None)?;
+        all.extend(self.backend.snapshots_labelled(LABEL_GROUP, None)?);
+        let mut all: Vec<_> = all.iter().map(snapshot).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.dedup_by(|a, b| a.id == b.id);
+        Ok(all)
+    }
+
+    fn take(&self, of: &[Volume], name: &CsiName, group: bool) -> Result<Vec<Snapshot>, Refused> {
+        let paths = of.iter().map(path_of).collect::<Result<Vec<_>, _>>()?;
+        let Some(vg) = paths.first().map(|path| path.vg.clone()) else { return Ok(Vec::new()) };
+        if let Some(other) = paths.iter().find(|path| path.vg != vg) {
+            return Err(Refused::precondition(format!(
+                "snapshots of one instant are taken within a volume group, and {other} is in another one than {}",
+                paths.first().map_or_else(String::new, ToString::to_string)
+            )));
+        }
+        let label = if group { LABEL_GROUP } else { LABEL_SNAPSHOT };
+        let mut taken = None;
+        for candidate in name.candidates() {
+            let one = |path: &VolumePath| SnapshotName { volume: path.volume.to_string(), name: candidate.to_string() };
+            let request = SnapshotGroup {
+                vg: vg.to_string(),
+                snapshots: paths.iter().map(one).collect(),
+                labels: [(label.to_owned(), name.to_string())].into(),
+            };
+            match self.backend.create_snapshots(request, false) {
+                Ok(_) => {
+                    let mut made = self.backend.snapshots_labelled(label, Some(name.as_str()))?;
+                    made.retain(|one| of.iter().any(|volume| volume.id == one.volume.to_string()));
+                    return Ok(made.iter().map(snapshot).collect());
+                }
+                Err(error) if error.code == ErrorCode::Exists => taken = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(taken.map_or_else(|| Refused::exists(format!("every name that {name} could have is taken")), Refused::from))
+    }
+
+    fn delete_snapshot(&self, snapshot: &Snapshot) -> Result<(), Refused> {
+        let path: SnapshotPath = parse_field("snapshot", &snapshot.path)?;
+        match self.backend.delete_snapshot(&path, false, false) {
+            Err(error) if error.code != ErrorCode::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn usage(&self, volume: &Volume, at: &str) -> Result<Option<Usage>, Refused> {
+        let usage = self.backend.fs_usage(id_of(volume)?, Path::new(at))?;
+        Ok(usage.map(|usage| Usage {
+            total: usage.size.get(),
+            used: usage.size.get().saturating_sub(usage.free.get()),
+            available: usage.available.get(),
+            inodes: usage.inodes,
+            inodes_used: usage.inodes.saturating_sub(usage.inodes_free),
+        }))
+    }
+
+    fn placed(&self, at: &str) -> Option<Placed> {
+        self.shared.places.at(at)
+    }
+
+    fn places(&self, volume: &str) -> Vec<(String, Placed)> {
+        self.shared.places.of(volume)
+    }
+
+    fn note(&self, at: &str, placed: Option<Placed>) {
+        self.shared.places.note(at, placed);
+    }
+
+    fn mount(&self, volume: &Volume, at: &str, read_only: bool, flags: &MountOptions) -> Result<bool, Refused> {
+        Ok(done(self.backend.mount_at(&path_of(volume)?, Path::new(at), read_only, flags))?.1)
+    }
+
+    fn bind(&self, volume: &Volume, from: &str, to: &str, read_only: bool) -> Result<bool, Refused> {
+        Ok(done(self.backend.bind_volume(&path_of(volume)?, Path::new(from), Path::new(to), read_only))?.1)
+    }
+
+    fn unmount(&self, volume: &Volume, at: &str) -> Result<bool, Refused> {
+        Ok(done(self.backend.unmount_at(&path_of(volume)?, Path::new(at)))?.1)
+    }
+
+    fn remove_mount_point(&self, at: &str) -> Result<bool, Refused> {
+        Ok(self.backend.remove_mount_point(Path::new(at))?)
+    }
+}
