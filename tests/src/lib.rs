@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod contract;
+pub mod csi;
 pub mod disk;
 pub mod dying;
 pub mod engine;

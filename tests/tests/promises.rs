@@ -31,9 +31,10 @@ fn every_test_that_the_promises_name_exists() {
         let listed = code.contains(&format!("fn {name}(")) || binaries.contains(name);
         assert!(listed, "docs/reliability.md names {name}, which is no test");
     }
-    for row in
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 21, 23, 24, 25, 27, 28, 29, 30, 31, 32, 33, 34, 36]
-    {
+    for row in [
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23, 24, 25, 27, 28, 29, 30, 31, 32, 33,
+        34, 36,
+    ] {
         assert!(text.contains(&format!("\n| F{row} |")), "row F{row} of the failure catalogue is missing");
         assert!(code.contains(&format!("fn f{row}_")) || code.contains(&format!("_f{row}_")), "no test carries F{row}");
     }
