@@ -75,6 +75,18 @@ fn differs(volume: &Volume, at: &str, noted: &Placed, asked: &Placed) -> Refused
     ))
 }
 
+/// That it is asked for as files: raw devices are made, and not handed out to workloads yet.
+fn is_mounted(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
+    if !capability.block {
+        return Ok(());
+    }
+    Err(Refused::precondition(format!(
+        "volume {} is a raw block device, which is not handed out to pods yet",
+        volume.path
+    ))
+    .with_hint("use volumeMode: Filesystem"))
+}
+
 /// Answers `NodeStageVolume`; whether it was not there before.
 ///
 /// # Errors
@@ -89,6 +101,7 @@ pub fn stage(
     let at = place(volumes, "staging_target_path", &request.staging_target_path)?;
     let volume = found(volumes, id)?;
     fits(&volume, &capability)?;
+    is_mounted(&volume, &capability)?;
     let asked = Placed {
         volume: volume.id.clone(),
         staging: true,
@@ -143,6 +156,7 @@ pub fn publish(
     }
     let volume = found(volumes, id)?;
     fits(&volume, &capability)?;
+    is_mounted(&volume, &capability)?;
     let staged = volume.mounted_at(from);
     let asked = Placed {
         volume: volume.id.clone(),
