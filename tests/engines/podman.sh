@@ -33,9 +33,8 @@ killed() {
         check serving
         begin k1
         check mounted kk
-        check podman exec k1 tail -n 1 /d/log
-        below $n "$(cat /tmp/out)" "what it has written after the killing of $order"
-        n=$(cat /tmp/out)
+        writes_on k1 $n
+        n=$(cat /tmp/last)
     done
     podman exec k1 cat /d/log > /tmp/log; seq $(wc -l < /tmp/log) | cmp - /tmp/log || bad "the log: $(head -c 200 /tmp/log)"
     drop k1
@@ -56,7 +55,8 @@ bare() {
     refuse touch /tmp/below/${at##*/}/lost; said 'not permitted'
     refuse run --rm -v /tmp/below/${at##*/}:/d bb touch /d/lost; said 'not permitted'
     check umount /tmp/below
-    check umount $at
+    # The daemon may look at it just then.
+    comes 'unmounting by hand' umount $at
     gone() { ! test -e $at; }
     comes 'removal of the bare mount point' gone
     refuse podman restart -t 0 b1
@@ -66,8 +66,8 @@ bare() {
     podman stop -t 0 b1 > /tmp/out 2>&1
     begin b1
     check mounted torn
-    comes 'second start' in_c b1 grep -q started /d/starts
-    check in_c b1 grep -c started /d/starts; is "$(cat /tmp/out)" 2 'starts that the volume knows of'
+    twice() { test "$(in_c b1 grep -c started /d/starts)" = 2; }
+    comes 'two starts that the volume knows of' twice
     drop b1
     idle torn
     refuse test -e $at
@@ -111,7 +111,7 @@ StopTimeout=0
 END
     check systemctl daemon-reload
     check systemctl start web.service
-    comes 'what the unit wrote' podman exec web cat /d/owner
+    comes 'what the unit wrote' podman exec web grep . /d/owner
     is "$(cat /tmp/out)" 999 'owner of the volume'
     check mounted pgdata
     is "$(told pgdata .fs)" xfs 'file system of the volume'

@@ -163,17 +163,22 @@ pub fn attach_loop(file: &Path, options: &[&str]) -> String {
     node
 }
 
-/// Detaches the loop devices over files in `dir`.
+/// Detaches the loop devices over files in `dir`. One that udev looks at just then goes when that is over (`loop(4)`): it is waited for.
 pub fn detach_loops(dir: &Path) {
-    let list = attempt("losetup", &["--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"]);
-    let Some(list) = list else { return };
-    for line in String::from_utf8_lossy(&list.stdout).lines() {
-        if let Some((node, file)) = line.split_once(' ')
-            && Path::new(file).starts_with(dir)
-        {
+    for _ in 0..20 {
+        let list = attempt("losetup", &["--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"]);
+        let Some(list) = list else { return };
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        let lines = list.lines().filter_map(|line| line.split_once(' '));
+        let ours: Vec<_> = lines.filter(|(_, file)| Path::new(file).starts_with(dir)).collect();
+        if ours.is_empty() {
+            return;
+        }
+        for (node, _) in ours {
             take_down(&Path::new("/sys/class/block").join(kernel_name(node)));
             try_run("losetup", &["--detach", node]);
         }
+        settle();
     }
 }
 

@@ -23,7 +23,8 @@ use vol_engine::host::{
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
-/// The test's order, in the file `order` of the daemon's folder: `TURN N before|after kill|hang`. A new turn starts to count at 1.
+/// The test's order, in the file `order` of the daemon's folder: `TURN N before|after kill|hang [WHAT]`. A new turn starts to count at 1;
+/// with WHAT, N is that of the first effect that begins so.
 const ORDER: &str = "order";
 /// What was done since the last order, a line each.
 const EFFECTS: &str = "effects";
@@ -65,13 +66,22 @@ impl Hand {
 
     /// Counts from now on, and ends the daemon at effect `number`; never for 0.
     pub fn order(&mut self, number: u64, side: Side, end: End) {
+        self.write(number, side, end, "");
+    }
+
+    /// As [`Hand::order`], at the first effect that begins with these words: whatever the daemon does by itself before it.
+    pub fn order_at(&mut self, what: &str, side: Side, end: End) {
+        self.write(0, side, end, what);
+    }
+
+    fn write(&mut self, number: u64, side: Side, end: End, what: &str) {
         self.turn += 1;
         let side = if side == Side::Before { "before" } else { "after" };
         let end = if end == End::Kill { "kill" } else { "hang" };
         _ = fs::remove_file(self.dir.join(REACHED));
         _ = fs::remove_file(self.dir.join(EFFECTS));
         // The turn names the writer too: the next process begins its turns anew.
-        let text = format!("{}.{} {number} {side} {end}", std::process::id(), self.turn);
+        let text = format!("{}.{} {number} {side} {end} {what}", std::process::id(), self.turn);
         fs::write(self.dir.join("new"), text).unwrap();
         fs::rename(self.dir.join("new"), self.dir.join(ORDER)).unwrap();
     }
@@ -100,6 +110,8 @@ struct Count {
     at: u64,
     after: bool,
     hang: bool,
+    /// The beginning of the effect that is meant, until it comes.
+    what: String,
 }
 
 fn order(dir: &Path) -> String {
@@ -116,14 +128,20 @@ impl Counter {
     fn number(&self, what: &str) -> u64 {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         let order = order(&self.dir);
-        let mut words = order.split(' ');
+        let mut words = order.splitn(5, ' ');
         let turn = words.next().unwrap_or_default();
         if turn != count.turn {
             let at = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
             let after = words.next() == Some("after");
-            *count = Count { turn: turn.to_owned(), done: 0, at, after, hang: words.next() == Some("hang") };
+            let hang = words.next() == Some("hang");
+            let what = words.next().unwrap_or_default().to_owned();
+            *count = Count { turn: turn.to_owned(), done: 0, at, after, hang, what };
         }
         count.done += 1;
+        if !count.what.is_empty() && what.starts_with(&count.what) {
+            count.at = count.done;
+            count.what.clear();
+        }
         if let Ok(mut log) = File::options().create(true).append(true).open(self.dir.join(EFFECTS)) {
             _ = writeln!(log, "{} {what}", count.done);
         }

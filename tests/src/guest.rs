@@ -32,7 +32,10 @@ pub fn none_failed(out: &str) {
 }
 
 /// What a command in a guest may take, unless it is told otherwise.
-const TIMEOUT_SECONDS: u32 = 300;
+const TIMEOUT_SECONDS: u32 = 900;
+
+/// How long a line of output may be waited for: a guest boots in that time on a machine that is busy, too.
+const LINE: Duration = Duration::from_secs(240);
 
 /// The exit code that says: not the command, the lab.
 const LAB_FAILED: i32 = 125;
@@ -183,7 +186,7 @@ impl Guest {
     #[track_caller]
     pub fn wait_long_for(&mut self, what: &str, is: impl Fn(&str) -> bool) {
         loop {
-            let came = self.comes_within(Duration::from_secs(240), |_| true);
+            let came = self.comes_within(LINE, |_| true);
             assert!(came.is_ok(), "{came:?}: no {what}: {:#?}", self.seen);
             if self.seen.last().is_some_and(|line| is(line)) {
                 return;
@@ -194,9 +197,9 @@ impl Guest {
     /// Whether a line of output comes.
     ///
     /// # Errors
-    /// The guest ends without it, or it does not come within a minute.
+    /// The guest ends without it, or it does not come within four minutes.
     pub fn comes(&mut self, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
-        self.comes_within(Duration::from_secs(60), is)
+        self.comes_within(LINE, is)
     }
 
     fn comes_within(&mut self, limit: Duration, is: impl Fn(&str) -> bool) -> Result<(), &'static str> {
@@ -228,7 +231,7 @@ impl Guest {
         self.child.wait().unwrap();
         let begin = Instant::now();
         while !lab.holders().is_empty() {
-            assert!(begin.elapsed() < Duration::from_secs(20), "the guest outlives its xtask: {:?}", lab.holders());
+            assert!(begin.elapsed() < Duration::from_secs(60), "the guest outlives its xtask: {:?}", lab.holders());
             sleep(Duration::from_millis(50));
         }
         self.seen.extend(self.lines.iter());

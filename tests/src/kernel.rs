@@ -58,6 +58,13 @@ pub fn pool_used(pool: &str) -> u64 {
     used.unwrap_or_else(|| panic!("no status of a working pool: {status}"))
 }
 
+/// Writes into a full pool wait for ten minutes from the next full one on, and not for the minute in which a machine may stand still. Of
+/// the whole machine; a test that wants less sets it for itself.
+pub fn be_patient_in_full_pools() {
+    // Without root it stays as it is.
+    _ = std::fs::write("/sys/module/dm_thin_pool/parameters/no_space_timeout", "600");
+}
+
 /// The uuids of all dm devices of ours.
 pub fn our_uuids() -> Vec<String> {
     let list = run("dmsetup", &["info", "--columns", "--noheadings", "--options", "uuid"]);

@@ -104,7 +104,7 @@ pub struct Site {
 }
 
 /// How long what a daemon left (a mkfs, udev looking at its device) may hold up the recovery.
-const RECOVERED: Duration = Duration::from_secs(30);
+const RECOVERED: Duration = Duration::from_secs(120);
 
 impl Site {
     fn fill(&self, text: &str) -> String {

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 static TURN: Mutex<()> = Mutex::new(());
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// How long a start of the daemon, and one command, may take.
-const READY: Duration = Duration::from_secs(20);
-const COMMAND_SECONDS: &str = "120";
+/// How long a start of the daemon, its end, and one command may take. None of them is a claim: they are there so that a test ends, and a
+/// machine may stand still for many seconds.
+const READY: Duration = Duration::from_secs(90);
+const READY_SECONDS: &str = "90";
+const COMMAND_SECONDS: &str = "300";
 
 /// Where the product of the machine itself listens.
 const USUAL_SOCKET: &str = "/run/volumed/control.sock";
@@ -127,7 +129,7 @@ impl Machine {
     pub fn daemon_that_ends(&mut self, program: &str, args: &[&str]) -> Ran {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "20", program]).args(args).arg(self.bin.join("volumed"));
+        command.args(["--kill-after=5", READY_SECONDS, program]).args(args).arg(self.bin.join("volumed"));
         command.args(["--config", &self.path("volumed.toml")]).stdin(Stdio::null());
         finish(format!("{program} {args:?} volumed"), &mut command)
     }
@@ -214,6 +216,23 @@ impl Machine {
     pub fn restart(&mut self) {
         self.stop_daemon();
         self.start_daemon();
+    }
+
+    /// Puts another line into the configuration in place of `old`, and has the daemon read it, if one runs.
+    pub fn reconfigure(&self, old: &str, new: &str) {
+        let file = self.path("volumed.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(old), "{old:?} is not in {text}");
+        fs::write(&file, text.replace(old, new)).unwrap();
+        let Some(daemon) = &self.daemon else { return };
+        let read = || fs::read_to_string(self.path("log")).unwrap().matches("the configuration was read again").count();
+        let before = read();
+        assert!(tool::signal(daemon.id(), "HUP"));
+        let begin = Instant::now();
+        while read() == before {
+            assert!(begin.elapsed() < READY, "the configuration is not read again{}", self.log());
+            sleep(Duration::from_millis(10));
+        }
     }
 
     /// A `volctl` of the test's daemon that has not run yet; it has `COMMAND_SECONDS`.
@@ -315,7 +334,7 @@ impl Drop for Machine {
             // Volumes in the order of the product where it can, by force where it cannot.
             tool::signal(daemon.id(), "TERM");
             let begin = Instant::now();
-            while matches!(daemon.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(5) {
+            while matches!(daemon.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(30) {
                 sleep(Duration::from_millis(20));
             }
             _ = daemon.kill();

@@ -1,6 +1,7 @@
 //! Programs of the system: what the tests do behind the product's back, and the witnesses that do not share its code.
 
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// Runs a program; `None` when it is not there.
 pub fn attempt(program: &str, args: &[&str]) -> Option<Output> {
@@ -36,4 +37,17 @@ pub fn signal(pid: u32, name: &str) -> bool {
 /// Waits until udev has nothing to do, if it runs.
 pub fn settle() {
     try_run("udevadm", &["settle", "--timeout=60"]);
+}
+
+/// Removes a dm device that nobody uses; udev may look at it for a while yet, and `--retry` alone waits for a few seconds. `false` if it
+/// is still there after two minutes.
+pub fn remove_dm(name: &str) -> bool {
+    let begin = Instant::now();
+    while !try_run("dmsetup", &["remove", "--retry", name]) {
+        if begin.elapsed() > Duration::from_secs(120) {
+            return false;
+        }
+        settle();
+    }
+    true
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The longest that a change may take in a test.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One request: HTTP status and body. `body` is empty for none.
 ///

@@ -42,7 +42,7 @@ fn a_disk_that_was_given_away_is_not_used_although_its_label_is_still_there() {
     let made = m.run(&["pool", "create", &m.of("tank"), "--size", "80%FREE"]);
     let difference = before.difference(&vol_tests::disk::Bytes::of(&disk));
     tool::run("umount", &[&at]);
-    tool::run("dmsetup", &["remove", "--retry", "vt-foreign"]);
+    assert!(tool::remove_dm("vt-foreign"));
     assert_eq!(difference, None, "something was written to a disk of somebody else");
     assert_ne!(made.code, 0, "a pool was made on a disk of somebody else");
     assert_eq!(listed["vgs"].as_array().unwrap().len(), 0, "{listed}");
@@ -60,6 +60,8 @@ fn a_backing_file_that_was_moved_costs_no_other_file_its_life() {
     assert_eq!(std::fs::read_to_string(&first).unwrap(), "somebody else's");
     assert!(Path::new(&moved).exists(), "a file that was moved is left where it is");
     assert!(kernel::our_uuids().is_empty());
+    // It goes with the last who has it open (`loop(4)`), which may be udev.
+    tool::settle();
     let loops = tool::run("losetup", &["--list", "--noheadings", "--raw", "--output", "BACK-FILE"]);
     assert!(!loops.contains(&moved), "still attached: {loops}");
 }

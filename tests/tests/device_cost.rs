@@ -58,6 +58,8 @@ impl Site {
     /// What a request does, each effect by its kind, and that it starts no process.
     #[track_caller]
     fn effects(&mut self, what: &str, expected: &[&str], work: impl Fn(&Site)) {
+        // Else the end of the change before is written some seconds later, which on a slow machine is now.
+        self.m.settled();
         self.hand.order(0, Side::Before, End::Kill);
         let pid = self.m.pid();
         let before = (faults_of_children(pid), children(pid));

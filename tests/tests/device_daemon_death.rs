@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use vol_tests::{Machine, Random, kernel, skip, tool};
@@ -39,7 +39,14 @@ fn a_restart_changes_nothing_in_the_kernel_and_all_is_known() {
 fn without_use(mut value: Value) -> Value {
     match &mut value {
         Value::Object(map) => {
-            map.retain(|key, _| !matches!(key.as_str(), "used_bytes" | "metadata_used_bytes"));
+            const LIVE: [&str; 5] = [
+                "used_bytes",
+                "metadata_used_bytes",
+                "fill_bytes_per_second",
+                "time_to_full_seconds",
+                "time_to_full_confidence",
+            ];
+            map.retain(|key, _| !LIVE.contains(&key.as_str()));
             map.values_mut().for_each(|value| *value = without_use(value.take()));
         }
         Value::Array(list) => list.iter_mut().for_each(|value| *value = without_use(value.take())),
@@ -60,43 +67,43 @@ fn writing_goes_on_while_the_daemon_is_killed() {
     m.ok(&["volume", "mount", &m.of("v"), &at]);
     let before = kernel::snapshot();
     let errors = kernel::io_errors();
-    // 20 s of random writes, then every block is read and checked.
-    let mut fio = Command::new("fio")
-        .args(["--name=v", &format!("--directory={at}"), "--rw=randwrite", "--bs=4k", "--size=160m", "--direct=1"])
-        .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--rate=,8m", "--output-format=terse"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("fio");
     let begin = Instant::now();
     let mut random = Random::new();
     let mut kills = 0;
-    while fio.try_wait().unwrap().is_none() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "fio does not end");
-        sleep(Duration::from_millis(200 + random.below(1500)));
-        m.kill9();
-        kills += 1;
-        sleep(Duration::from_millis(random.below(600)));
-        m.start_daemon();
-        assert_eq!(before, kernel::snapshot(), "after kill {kills} the kernel's devices are different{}", m.log());
+    // Where a start of the daemon takes long it is written once more.
+    while kills < 5 {
+        // 20 s of random writes, then every block is read and checked.
+        let mut fio = Command::new("fio")
+            .args(["--name=v", &format!("--directory={at}"), "--rw=randwrite", "--bs=4k", "--size=160m", "--direct=1"])
+            .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--rate=,8m", "--output-format=terse"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("fio");
+        while fio.try_wait().unwrap().is_none() {
+            assert!(begin.elapsed() < Duration::from_secs(900), "fio does not end");
+            sleep(Duration::from_millis(200 + random.below(1500)));
+            m.kill9();
+            kills += 1;
+            sleep(Duration::from_millis(random.below(600)));
+            m.start_daemon();
+            assert_eq!(before, kernel::snapshot(), "after kill {kills} the kernel's devices are different{}", m.log());
+        }
+        let output = fio.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "fio: {}: {said}", output.status);
     }
-    let output = fio.wait_with_output().unwrap();
     println!("{kills} kills in {:.1} s of fio", begin.elapsed().as_secs_f32());
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "fio: {}: {said}", output.status);
-    assert!(begin.elapsed() > Duration::from_secs(15) && kills >= 5, "fio was too fast for the test: {said}");
     assert_eq!(errors, kernel::io_errors(), "the kernel tells of I/O errors");
     m.ok(&["volume", "unmount", &m.of("v")]);
 }
 
 /// How often the daemon is killed while it changes things.
 const KILLS: u32 = 36;
-/// The time before a kill: at random up to so many changes, as long as they take on this machine. So between none and more than a whole
-/// round of them are done before it: that the first one is an mkfs, or that the machine is busy just then, does not make it none for most.
-const CHANGES: u32 = 12;
-/// Bounds of that time: with the upper one all kills together wait for three minutes at most.
-const SPAN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// When a kill comes: at random after up to so many changes, and a part of the next. So between none and more than a whole round of them
+/// are done before it, however fast the machine is.
+const CHANGES: u64 = 12;
 
 #[test]
 fn f2_killed_while_it_creates_and_deletes() {
@@ -109,13 +116,17 @@ fn f2_killed_while_it_creates_and_deletes() {
     let mut random = Random::new();
     let mut done = 0;
     let change = time_of_a_change(&m);
-    let span = (CHANGES * change).clamp(SPAN[0], SPAN[1]);
     for kill in 0..KILLS {
-        let stop = AtomicBool::new(false);
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
         done += std::thread::scope(|scope| {
             let pid = m.pid();
-            let worker = scope.spawn(|| work(&m, kill, &stop));
-            sleep(Duration::from_millis(10 + random.below(span.as_millis() as u64)));
+            let worker = scope.spawn(|| work(&m, kill, &stop, &count));
+            let (wanted, begin) = (random.below(CHANGES), Instant::now());
+            while count.load(Ordering::SeqCst) < wanted && !worker.is_finished() {
+                assert!(begin.elapsed() < Duration::from_secs(600), "changes are not made{}", m.log());
+                sleep(Duration::from_millis(1));
+            }
+            sleep(Duration::from_millis(random.below(10 + change.as_millis() as u64)));
             stop.store(true, Ordering::SeqCst);
             assert!(tool::signal(pid, "KILL"));
             worker.join().unwrap()
@@ -183,16 +194,15 @@ fn time_of_a_change(m: &Machine) -> Duration {
 }
 
 /// Creates and deletes until something fails; how many changes were done.
-fn work(m: &Machine, round: u32, stop: &AtomicBool) -> u64 {
+fn work(m: &Machine, round: u32, stop: &AtomicBool, count: &AtomicU64) -> u64 {
     let steps = steps(m, &round.to_string());
-    let mut done = 0;
     // Each round begins somewhere else, so that every kind of change is hit early as well.
     for step in steps.iter().cycle().skip(round as usize % 8) {
         if stop.load(Ordering::SeqCst) {
             break;
         }
         match m.run(&words(step)).code {
-            0 => done += 1,
+            0 => _ = count.fetch_add(1, Ordering::SeqCst),
             // Deleting what was not made yet.
             3 => {}
             _ if stop.load(Ordering::SeqCst) => break,
@@ -201,11 +211,11 @@ fn work(m: &Machine, round: u32, stop: &AtomicBool) -> u64 {
             code => panic!("volctl {step:?} fails with {code}, and nobody killed the daemon{}", m.log()),
         }
     }
-    done
+    count.load(Ordering::SeqCst)
 }
 
 /// How long something that the daemon left (a mkfs, udev looking at its device) may hold up the recovery.
-const RECOVERED: Duration = Duration::from_secs(30);
+const RECOVERED: Duration = Duration::from_secs(120);
 
 /// After a kill and a start: nothing half done, nothing suspended, and work goes on.
 fn healthy(m: &Machine, kill: u32) {

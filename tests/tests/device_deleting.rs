@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use vol_tests::{Machine, kernel};
 
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// With a volume that holds a file and has a snapshot, neither in use.
 fn machine(window: &str) -> Option<Machine> {
     let m = Machine::with(&format!("undelete_window = {window:?}"))?;
@@ -20,10 +22,11 @@ fn machine(window: &str) -> Option<Machine> {
     Some(m)
 }
 
-fn within_a_minute(m: &Machine, what: &str, done: impl Fn() -> bool) {
+/// Waits until it is so; how long that takes is no claim.
+fn comes(m: &Machine, what: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}{}", m.log());
+        assert!(begin.elapsed() < PATIENCE, "it does not come: {what}{}", m.log());
         sleep(Duration::from_millis(100));
     }
 }
@@ -68,13 +71,15 @@ fn a_deleted_volume_comes_back_with_its_files_also_after_a_crash() {
 #[test]
 fn the_space_comes_back_when_the_window_is_over() {
     let Some(m) = machine("2s") else { return };
-    let before = used(&m);
+    let (before, begin) = (used(&m), Instant::now());
     m.ok(&["volume", "delete", &m.of("pg"), "--yes"]);
     m.ok(&["snapshot", "delete", &m.of("pg@before"), "--yes"]);
-    assert!(used(&m) >= before, "it is kept");
+    let kept = used(&m);
+    // Where the commands alone take as long as the window nothing can be said.
+    assert!(kept >= before || begin.elapsed() >= Duration::from_secs(2), "it is kept: {kept} of {before}");
     let deleted = || m.json(&["pool", "show", &m.of("tank")])["deleted_count"].as_u64();
-    within_a_minute(&m, "nothing is kept", || deleted() == Some(0));
-    assert_eq!(used(&m), 0);
+    comes(&m, "nothing is kept", || deleted() == Some(0));
+    comes(&m, "the space is back", || used(&m) == 0);
     assert_eq!(kernel::our_uuids().len(), 3, "the pool's devices alone");
     m.ok(&["pool", "delete", &m.of("tank"), "--yes"]);
 }
@@ -90,14 +95,14 @@ fn a_large_volume_is_emptied_in_slices_while_others_write() {
     fs::write(format!("{at}/filler"), vec![7; 256 << 20]).unwrap();
     m.ok(&["volume", "unmount", &big]);
     // What a pool holds is looked at every few seconds.
-    within_a_minute(&m, "it is full", || used(&m) >= 256 << 20);
+    comes(&m, "it is full", || used(&m) >= 256 << 20);
     m.ok(&["volume", "delete", &big, "--yes"]);
     let begin = Instant::now();
     while m.json(&["pool", "show", &m.of("tank")])["deleted_count"].as_u64() != Some(0) {
         fs::write(format!("{other}/meanwhile"), format!("{:?}", begin.elapsed())).unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(60), "it is kept for ever{}", m.log());
+        assert!(begin.elapsed() < PATIENCE, "it is kept for ever{}", m.log());
     }
-    within_a_minute(&m, "the space is back", || used(&m) < 200 << 20);
+    comes(&m, "the space is back", || used(&m) < 200 << 20);
     assert!(!m.log().contains("cannot be given back slice by slice"), "{}", m.log());
     assert_eq!(fs::read_to_string(format!("{other}/precious")).unwrap(), "all of it");
     m.ok(&["volume", "unmount", &pg]);

@@ -153,7 +153,7 @@ fn content(_: &Machine, thin_id: u32, like: &str) -> String {
     tool::run("dmsetup", &["create", "--readonly", "vt-look", "--table", &table]);
     tool::settle();
     let sum = tool::run("b2sum", &["/dev/mapper/vt-look"]);
-    tool::run("dmsetup", &["remove", "--retry", "vt-look"]);
+    assert!(tool::remove_dm("vt-look"));
     sum
 }
 
@@ -251,7 +251,7 @@ fn f31_strays_lost_ids_and_stray_devices_are_told_of_and_left_alone() {
     m.ok(&["volume", "mount", &a, &at]);
     m.ok(&["volume", "unmount", &a]);
     assert!(kernel::our_uuids().contains(&uuid.to_owned()), "it was removed");
-    tool::run("dmsetup", &["remove", "--retry", "volumed-stray"]);
+    assert!(tool::remove_dm("volumed-stray"));
 }
 
 /// What `thin_dump` says of the pool as it runs.

@@ -104,8 +104,9 @@ fn what_is_left_over_or_stopped_is_found_with_and_without_the_daemon() {
     // Put right again.
     tool::run("umount", &[&at]);
     dmsetup(&["resume", "stray"]);
-    dmsetup(&["remove", "stray"]);
+    assert!(tool::remove_dm("stray"));
     tool::run("losetup", &["--detach", &node]);
+    tool::settle();
     std::fs::remove_file("/var/lib/volumed/unused.img").unwrap();
     let (_, found) = doctor(&m);
     for check in ["devices", "udevd", "loop_devices"] {

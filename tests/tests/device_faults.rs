@@ -40,7 +40,7 @@ impl Bad {
 
 impl Drop for Bad {
     fn drop(&mut self) {
-        let removed = tool::try_run("dmsetup", &["remove", "--retry", self.0]);
+        let removed = tool::remove_dm(self.0);
         assert!(removed || std::thread::panicking(), "somebody still holds a disk that was refused");
     }
 }
@@ -122,7 +122,7 @@ fn a_disk_that_vanishes_half_way_leaves_no_half_made_group() {
     assert!(matches!(ran.code, 1 | 3), "{ran:?}{}", m.log());
     assert!(ran.err.contains("vt-gone") || ran.err.contains("/dev/dm-"), "the disk is not named: {ran:?}");
     assert_eq!(m.json(&["vg", "list"])["vgs"], serde_json::json!([]));
-    tool::run("dmsetup", &["remove", "--retry", "vt-gone"]);
+    assert!(tool::remove_dm("vt-gone"), "somebody still holds a disk that was refused");
     m.restart();
     assert_eq!(m.json(&["vg", "list"])["vgs"], serde_json::json!([]));
     m.ok(&["vg", "create", &m.vg, m.disk(0), m.disk(1)]);

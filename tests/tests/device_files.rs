@@ -91,6 +91,8 @@ fn files_back_a_group_and_are_attached_again() {
     m.ok(&["volume", "delete", &m.of("v"), "--yes"]);
     m.ok(&["pool", "delete", &m.of("tank"), "--yes"]);
     m.ok(&["vg", "delete", &m.vg, "--yes"]);
+    // One goes with the last who has it open (`loop(4)`), which may be udev.
+    tool::settle();
     assert_eq!(loops(Path::new(&store)), [], "loop devices are left");
     for image in &images {
         assert!(!Path::new(image).exists(), "{image} is left");

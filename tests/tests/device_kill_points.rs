@@ -127,7 +127,7 @@ impl Run {
             Ok(refusal) => panic!("{at}: refused: {refusal:?}{}", self.machine.log()),
             Err(_) => false,
         };
-        if self.machine.dies_within(Duration::from_secs(if acknowledged { 0 } else { 10 })) {
+        if self.machine.dies_within(Duration::from_secs(if acknowledged { 0 } else { 120 })) {
             self.killed += 1;
         } else {
             assert!(acknowledged, "{at}: no answer ({answer:?}), and the daemon lives{}", self.machine.log());

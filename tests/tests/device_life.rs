@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vol_tests::{Machine, kernel, tool};
 
@@ -129,7 +129,7 @@ fn snapshots_taken_together_are_of_one_instant() {
     m.with_pool(2);
     let (first, second) = (mounted(&m, "first", "ext4"), mounted(&m, "second", "xfs"));
     let counters = [Counter::new(&first), Counter::new(&second)];
-    let stop = AtomicBool::new(false);
+    let (stop, reached) = (AtomicBool::new(false), AtomicU64::new(0));
     const ROUNDS: usize = 12;
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -137,11 +137,17 @@ fn snapshots_taken_together_are_of_one_instant() {
             while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 counters.iter().for_each(|counter| counter.set(number));
+                reached.store(number, Ordering::Relaxed);
             }
             number
         });
         for round in 0..ROUNDS {
+            // Something is written between two of them, however slow that is.
+            let (before, begin) = (reached.load(Ordering::Relaxed), Instant::now());
             sleep(Duration::from_millis(30));
+            while reached.load(Ordering::Relaxed) == before && begin.elapsed() < Duration::from_secs(120) {
+                sleep(Duration::from_millis(1));
+            }
             let (a, b) = (m.of(&format!("first@{round}")), m.of(&format!("second@{round}")));
             // In either order: neither may be taken later than the other.
             let order = if round % 2 == 0 { [&a, &b] } else { [&b, &a] };

@@ -69,14 +69,19 @@ fn f27_with_too_few_descriptors_the_daemon_says_so_and_with_enough_it_works_what
     m.ok(&["volume", "create", &v, "--size", "64M"]);
     let before = kernel::snapshot();
     let pid = m.pid().to_string();
-    let in_use = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    // At rest: a client that has gone, or what it reads now and then, takes one for a moment.
+    let open = |_| {
+        std::thread::sleep(Duration::from_millis(50));
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    };
+    let in_use = (0..20).map(open).min().unwrap();
     tool::run("prlimit", &["--pid", &pid, &format!("--nofile={}", in_use + 1)]);
     let ran = m.run(&["volume", "mount", &v, &m.path("at")]);
     assert_ne!(ran.code, 0, "{ran:?}");
     tool::run("prlimit", &["--pid", &pid, "--nofile=4096"]);
     let begin = Instant::now();
     while m.run(&["status"]).code != 0 {
-        assert!(begin.elapsed() < Duration::from_secs(20), "it does not recover: {:?}{}", m.run(&["status"]), m.log());
+        assert!(begin.elapsed() < Duration::from_secs(120), "it does not recover: {:?}{}", m.run(&["status"]), m.log());
     }
     assert_eq!(kernel::not_live(), Vec::<String>::new());
     assert_eq!(before, kernel::snapshot(), "a change that failed left something{}", m.log());

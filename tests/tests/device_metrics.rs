@@ -108,12 +108,20 @@ fn promtool_has_nothing_to_say_and_a_scrape_costs_the_kernel_nothing() {
     // A hundred scrapes: no disk is written to, and the kernel is asked no more than the timers ask it in as long a time without one.
     m.ok(&["volume", "unmount", &m.of("pg")]);
     m.settled();
-    sleep(Duration::from_millis(300));
-    let (before, calls, begun) =
-        ([written(m.disk(0)), written(m.disk(1))], sum(&page(), "volumed_dm_calls_total"), Instant::now());
-    (0..100).for_each(|_| drop(page()));
-    let took = begun.elapsed();
-    assert_eq!([written(m.disk(0)), written(m.disk(1))], before, "a scrape writes");
+    // The pool commits what is left a second later. Something else may be written meanwhile, but not each time; a scrape would write each time.
+    let mut rounds = 0;
+    let (calls, took) = loop {
+        sleep(Duration::from_secs(2));
+        let (before, calls, begun) =
+            ([written(m.disk(0)), written(m.disk(1))], sum(&page(), "volumed_dm_calls_total"), Instant::now());
+        (0..100).for_each(|_| drop(page()));
+        let (took, now) = (begun.elapsed(), [written(m.disk(0)), written(m.disk(1))]);
+        rounds += 1;
+        if now == before {
+            break (calls, took);
+        }
+        assert!(rounds < 10, "a scrape writes: {before:?} before a hundred of them, {now:?} after");
+    };
     let calls_after = sum(&page(), "volumed_dm_calls_total");
     sleep(took);
     let (asked, idle) = (calls_after - calls, sum(&page(), "volumed_dm_calls_total") - calls_after);
@@ -162,7 +170,7 @@ fn a_prometheus_raises_the_alerts_while_a_pool_is_filled_and_takes_them_back() {
     let from = now();
     // Before its first scrape the daemon is as good as down.
     while prometheus.target()["health"] != "up" {
-        assert!(now() - from < 60, "{}", prometheus.target());
+        assert!(now() - from < PATIENCE.as_secs(), "{}", prometheus.target());
         sleep(Duration::from_millis(100));
     }
     sleep(Duration::from_secs(4));

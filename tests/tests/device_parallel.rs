@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use vol_tests::{Machine, kernel, tool};
 
 const MIB: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(40);
-/// What waits for nobody is over by then, on a busy machine too; the kernel fails writes into a full pool after 60 s.
-const SOON: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(180);
+/// What waits for nobody is over by then, on a busy machine too; writes into a full pool wait for ten minutes here.
+const SOON: Duration = Duration::from_secs(120);
+/// Growths beside the work, at most: the group has space for no more.
+const GROWTHS_MAX: u32 = 250;
 
 fn tank(m: &Machine) -> Value {
     m.json(&["pool", "show", &m.of("tank")])
@@ -36,6 +38,7 @@ fn with_tank(size: &str) -> Option<Machine> {
         "--overcommit-limit",
         "2000",
     ]);
+    kernel::be_patient_in_full_pools();
     Some(m)
 }
 
@@ -59,9 +62,10 @@ fn fill_up_to(m: &Machine, volume: &str, left: u64) {
     let mut file = OpenOptions::new().write(true).open(&device).unwrap();
     let pool = pool_device(m, volume);
     let size = tank(m)["size_bytes"].as_u64().unwrap();
-    let used = || kernel::pool_used(&pool) * 64 * 1024;
-    while size - used() > left {
-        let some = (size - used() - left).clamp(64 * 1024, 8 * MIB);
+    // Others may write as well: asked once each time.
+    let free = || size.saturating_sub(kernel::pool_used(&pool) * 64 * 1024);
+    while let Some(some) = free().checked_sub(left).filter(|some| *some > 0) {
+        let some = some.clamp(64 * 1024, 8 * MIB);
         file.write_all(&vec![0x5A; usize::try_from(some).unwrap()]).unwrap();
         file.sync_all().unwrap();
     }
@@ -158,7 +162,7 @@ fn volumes_are_formatted_mounted_and_deleted_side_by_side_while_the_tables_of_th
             .collect();
         let growths = scope.spawn(|| {
             let mut count = 0;
-            while !over.load(Ordering::SeqCst) {
+            while !over.load(Ordering::SeqCst) && count < GROWTHS_MAX {
                 m.ok(&["pool", "extend", &m.of("tank"), "--size", "+16M"]);
                 count += 1;
                 sleep(Duration::from_millis(50));

@@ -115,7 +115,7 @@ fn a_disk_in_use_is_refused_even_with_wipe() {
     tool::run("dmsetup", &["create", "vt-holder", "--table", &table]);
     let holder = tool::run("dmsetup", &["info", "--columns", "--noheadings", "--options", "blkdevname", "vt-holder"]);
     held(4, &[disk0, "in use", holder.trim()]);
-    tool::run("dmsetup", &["remove", "--retry", "vt-holder"]);
+    assert!(tool::remove_dm("vt-holder"));
 
     tool::run("blockdev", &["--setro", disk0]);
     held(1, &[disk0, "read-only"]);

@@ -121,7 +121,7 @@ fn what_is_in_use_is_not_deleted() {
         m.refused(4, &[&at], &["snapshot", "mount", &m.of("v@s"), &at]);
     });
     // A process whose working directory it is.
-    let mut guest = Command::new("sleep").arg("60").current_dir(&at).spawn().unwrap();
+    let mut guest = Command::new("sleep").arg("3600").current_dir(&at).spawn().unwrap();
     m.refused(4, &[&at], &["volume", "unmount", &v]);
     guest.kill().unwrap();
     guest.wait().unwrap();
@@ -189,7 +189,7 @@ fn a_daemon_that_does_not_run_is_told_how_to_start() {
     m.refused(8, &["not running", "systemctl start volumed"], &["status"]);
     m.start_daemon();
     // A second daemon beside the first one gives up and does no harm.
-    let second = tool::attempt("timeout", &["10", &bin(), "--config", &m.path("volumed.toml")]).unwrap();
+    let second = tool::attempt("timeout", &["120", &bin(), "--config", &m.path("volumed.toml")]).unwrap();
     assert!(!matches!(second.status.code(), Some(0 | 124)), "a second daemon ran: {second:?}");
     m.ok(&["status"]);
 }

@@ -14,8 +14,11 @@ use vol_tests::{Machine, kernel, skip, tool, wire};
 const KILLS: u32 = 60;
 const KILLS_ALL: u32 = 1000;
 /// No device may be suspended for longer than this after the daemon's death: many times what the guard needs (0.14 s at most in a
-/// thousand deaths), for a machine that is slow and busy; without the guard it would be until the next start, which waits for this.
-const RESUMED: Duration = Duration::from_secs(10);
+/// thousand deaths), for a machine that is slow and busy, or stands still; without the guard it would be until the next start, which waits
+/// for this.
+const RESUMED: Duration = Duration::from_secs(60);
+/// So many snapshots for one that is met in its window, at most: who looks for it is not always there in time.
+const ROUNDS_FOR_ONE: u32 = 15;
 
 /// sysfs' word on whether a dm device is suspended, without a process to ask for it.
 struct Suspended(PathBuf);
@@ -49,7 +52,7 @@ fn f2_f28_killed_in_the_snapshot_window_again_and_again_nothing_stays_suspended(
         scope.spawn(|| write_until(&stop, &written, Path::new(&at)));
         while inside < wanted {
             rounds += 1;
-            assert!(rounds < wanted * 4, "in {rounds} snapshots the window was met {inside} times only");
+            assert!(rounds < wanted * ROUNDS_FOR_ONE, "in {rounds} snapshots the window was met {inside} times only");
             let socket = PathBuf::from(m.path("run/control.sock"));
             let body = json!({"vg": m.vg, "volume": "v", "name": format!("s{rounds}")}).to_string();
             let request = scope.spawn(move || wire::request(&socket, "POST", "snapshots", &body));
@@ -144,7 +147,7 @@ fn f28_a_daemon_whose_memory_is_swapped_to_its_own_volume_takes_snapshots_of_it(
         group.push_out();
         m.ok(&["snapshot", "delete", &name, "--yes"]);
         assert_eq!(kernel::not_live(), Vec::<String>::new(), "round {round}{}", m.log());
-        assert!(begin.elapsed() < Duration::from_secs(30), "round {round} took {:?}{}", begin.elapsed(), m.log());
+        assert!(begin.elapsed() < Duration::from_secs(180), "round {round} took {:?}{}", begin.elapsed(), m.log());
     }
     println!("up to {} KiB of the daemon were swapped out", most >> 10);
     if most == 0 {

@@ -11,7 +11,7 @@ use vol_tests::dying::{End, Hand, Side};
 use vol_tests::{Machine, kernel, tool};
 
 const MIB: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What the daemon says of `tank`.
 fn tank(m: &Machine) -> Value {
@@ -51,6 +51,7 @@ fn with_tank(size: &str, options: &[&str]) -> Option<Machine> {
     let mut args = vec!["pool", "create", &tank, "--size", size];
     args.extend(options);
     m.ok(&args);
+    kernel::be_patient_in_full_pools();
     Some(m)
 }
 
@@ -127,7 +128,8 @@ fn a_policy_is_changed_in_use_and_a_strict_pool_fails_writes_at_once() {
     let begin = Instant::now();
     let dd = format!("dd if=/dev/zero of={node} bs=1M count=256 oflag=direct");
     assert!(!tool::try_run("sh", &["-c", &dd]), "a full pool took all of it");
-    assert!(begin.elapsed() < Duration::from_secs(20), "writes waited for {:?}", begin.elapsed());
+    // They would wait for ten minutes.
+    assert!(begin.elapsed() < Duration::from_secs(300), "writes waited for {:?}", begin.elapsed());
     m.ok(&["pool", "extend", &m.of("tank"), "--size", "512M"]);
     tool::run("sh", &["-c", &dd]);
     m.ok(&["volume", "detach", &m.of("raw")]);
@@ -230,10 +232,14 @@ fn grown_ahead(fs: &str) {
         sleep(Duration::from_millis(50));
     }
     succeeds(&m, writer);
-    let now = wait_for(&m, "a pool that has grown", |pool| pool["size_bytes"].as_u64() > Some(1000 * MIB));
-    assert_eq!((&now["health"], &now["mode"]), (&"ok".into(), &"read_write".into()), "{now:#}");
+    // It may grow once more when the writer is done.
+    let now = wait_for(&m, "a pool that has grown, and the same in the kernel", |pool| {
+        pool["size_bytes"].as_u64() > Some(1000 * MIB)
+            && pool["health"] == "ok"
+            && pool["mode"] == "read_write"
+            && pool["size_bytes"].as_u64() == Some(sectors(&device) * 512)
+    });
     assert!(now["size_bytes"].as_u64() < Some(2730 * MIB), "it grew far ahead of demand: {now:#}");
-    assert_eq!(sectors(&device), now["size_bytes"].as_u64().unwrap() / 512);
     let log = std::fs::read_to_string(m.path("log")).unwrap();
     assert!(log.matches("grown ahead of demand: extend pool").count() > 1, "once would be luck: {log}");
     assert_eq!(kernel::stays_not_live(), Vec::<String>::new());
@@ -266,7 +272,7 @@ fn f8_a_pool_that_filled_while_the_daemon_was_dead_grows_when_it_is_back() {
     }
     m.start_daemon();
     succeeds(&m, writer);
-    assert_eq!(tank(&m)["mode"], "read_write");
+    wait_for(&m, "a pool with space", |pool| pool["mode"] == "read_write");
     m.ok(&["volume", "unmount", &m.of("pg")]);
 }
 
@@ -319,6 +325,16 @@ fn fill_metadata(m: &Machine, ids: std::ops::Range<u32>) -> bool {
     ids.into_iter().all(|id| host.dm_message(&pool, &format!("create_thin {id}")).is_ok())
 }
 
+/// Blocks of a pool's metadata that are free, by the kernel's word.
+fn metadata_left(pool: &str) -> u64 {
+    let status = kernel::status(pool);
+    let left = status.split(' ').nth(4).and_then(|metadata| {
+        let (used, all) = metadata.split_once('/')?;
+        all.parse::<u64>().ok()?.checked_sub(used.parse().ok()?)
+    });
+    left.unwrap_or_else(|| panic!("no status of a working pool: {status}"))
+}
+
 #[test]
 fn f9_metadata_grow_before_they_are_full() {
     let Some(m) = with_tank("1G", &[]) else { return };
@@ -329,6 +345,12 @@ fn f9_metadata_grow_before_they_are_full() {
         assert!(fill_metadata(&m, first..first + 249), "{}{}", kernel::status(&device), m.log());
         assert!(kernel::status(&device).contains(" rw "), "{}", kernel::status(&device));
         sleep(Duration::from_secs(1));
+        // No more than there is space for: how soon the daemon looks again depends on the machine, that it does so does not.
+        let begin = Instant::now();
+        while metadata_left(&device) < 300 {
+            assert!(begin.elapsed() < PATIENCE, "they do not grow: {}{}", kernel::status(&device), m.log());
+            sleep(Duration::from_millis(100));
+        }
     }
     let now = wait_for(&m, "more metadata", |pool| pool["metadata_size_bytes"].as_u64() > Some(8 * MIB));
     assert_eq!((&now["size_bytes"], &now["mode"]), (&(1024 * MIB).into(), &"read_write".into()), "{now:#}");

@@ -56,7 +56,7 @@ fn f14_without_udevd_everything_still_works_soon() {
         return skip("udevd does not run");
     }
     for (step, with) in job.iter().zip(with) {
-        let (took, soon) = (time(step), Duration::from_secs(15) + 5 * with);
+        let (took, soon) = (time(step), Duration::from_secs(60) + 5 * with);
         assert!(took < soon, "volctl {step:?} took {took:?} without udevd, {with:?} with it{}", m.log());
     }
     drop(stopped);

@@ -54,7 +54,7 @@ fn usage(m: &Machine) -> Value {
         if seconds(read["read_at"].as_str().unwrap()) > now {
             return read;
         }
-        assert!(begin.elapsed() < Duration::from_secs(60), "no reading is of now: {}", read["read_at"]);
+        assert!(begin.elapsed() < Duration::from_secs(180), "no reading is of now: {}", read["read_at"]);
         std::thread::sleep(Duration::from_millis(250));
     }
 }
@@ -201,7 +201,8 @@ fn readings_go_on_beside_writes_and_changes_and_disturb_none() {
             if number >= 3 {
                 m.ok(&["snapshot", "delete", &m.of(&format!("raw@s{}", number - 3)), "--now", "--yes"]);
             }
-            if begin.elapsed() > Duration::from_secs(15) {
+            let enough = readings.load(Ordering::Relaxed) > 4 || begin.elapsed() > Duration::from_secs(180);
+            if begin.elapsed() > Duration::from_secs(15) && enough {
                 break;
             }
         }

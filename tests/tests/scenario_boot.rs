@@ -46,7 +46,7 @@ move_rate = "8M"' > /etc/volumed/volumed.toml
 printf '[Service]\nExecStartPre=/bin/sh -c "findmnt -rno TARGET > /run/docker-saw; volctl status >> /run/docker-saw"\n' \
     > /etc/systemd/system/docker.service.d/look.conf
 # Soon enough for a test to wait for.
-printf '[Service]\nWatchdogSec=8\n' > /etc/systemd/system/volumed.service.d/soon.conf
+printf '[Service]\nWatchdogSec=15\n' > /etc/systemd/system/volumed.service.d/soon.conf
 systemctl -q enable volumed.service docker.service
 "#;
 
@@ -61,13 +61,13 @@ for at in /srv/pair /srv/hurt /srv/none; do refuse findmnt $at; done
 swapon --show=NAME --noheadings > /tmp/out; said /dev/dm-
 echo "MOUNTED"
 
-# Others have not waited: what is complete was there as soon as it had been looked at.
+# Others have not waited for the minute that is allowed at most: what is complete was there as soon as it had been looked at.
 ready=$(prop volumed-activate.service ActiveEnterTimestampMonotonic)
 begun=$(prop volumed-activate.service ExecMainStartTimestampMonotonic)
 ended=$(prop volumed-activate.service ExecMainExitTimestampMonotonic)
 echo "ACTIVATION: ready after $(((ready - begun) / 1000)) ms, over after $(((ended - begun) / 1000)) ms"
-below $((ready - begun)) 30000000 "until others go on, us"
-below $((ended - begun)) 30000000 "until it gives up waiting, us"
+below $((ready - begun)) 50000000 "until others go on, us"
+below $((ended - begun)) 50000000 "until it gives up waiting, us"
 below $ready $(prop local-fs-pre.target ActiveEnterTimestampMonotonic) "local file systems come after it"
 is "$(systemctl is-failed volumed-activate.service)" failed activation
 journalctl -q --no-pager -u volumed-activate > /tmp/out
@@ -141,12 +141,12 @@ is "$(stat -c '%a %G' /run/volumed/control.sock)" '660 volumed' "control socket"
 begin=$(date +%s)
 check volctl volume create data/thick --thick --size 192M --fs none
 took=$(($(date +%s) - begin)); echo "THICK: $took s"
-below 8 $took "s for a change, which is to take longer than the watchdog waits"
+below 15 $took "s for a change, which is to take longer than the watchdog waits"
 is "$(prop volumed.service NRestarts)" 0 "restarts by systemd during a long change"
 
 # A daemon that hangs is killed and started again.
 pid=$(prop volumed.service MainPID); kill -STOP $pid
-for i in $(seq 300); do [ "$(prop volumed.service NRestarts)" = 1 ] && break; sleep 0.1; done
+for i in $(seq 900); do [ "$(prop volumed.service NRestarts)" = 1 ] && break; sleep 0.1; done
 is "$(prop volumed.service NRestarts)" 1 "restarts by the watchdog"
 check serving
 refuse test "$(prop volumed.service MainPID)" = $pid

@@ -41,7 +41,7 @@ touch /srv/v/log
 (i=0; while [ ! -e /run/stop ]; do i=$((i + 1)); { echo $i >>/srv/v/log && sync -d /srv/v/log; } 2>>/run/errors || echo "line $i" >>/run/errors; sleep 0.05; done) &
 writer=$!
 lines() { wc -l </srv/v/log; }
-goes_on() { local n; n=$(lines); for _ in $(seq 100); do [ "$(lines)" -gt "$n" ] && return; sleep 0.1; done; fail "nothing is written any more after $1"; }
+goes_on() { local n; n=$(lines); for _ in $(seq 900); do [ "$(lines)" -gt "$n" ] && return; sleep 0.1; done; fail "nothing is written any more after $1"; }
 unchanged() { dm >/run/after; diff /run/before /run/after || fail "something changed in the kernel by $1"; goes_on "$1"; }
 goes_on "the start"
 
@@ -96,7 +96,7 @@ same "$(cat /srv/w/file)" kept "what is in the volume of the backing file"
 
 echo "step: install again"
 dpkg --force-unsafe-io -i /share/new.deb >/dev/null 2>&1
-for n in $(seq 100); do [ "$(volctl status -o name 2>/dev/null)" = ok ] && break; sleep 0.1; done
+for n in $(seq 900); do [ "$(volctl status -o name 2>/dev/null)" = ok ] && break; sleep 0.1; done
 same "$(volctl volume list -o name | sort | tr '\n' ' ')" "data/v filed/w " volumes
 same "$(volctl status -o json | jq .counts.mounted)" 2 "mounted volumes"
 unchanged "installing again"

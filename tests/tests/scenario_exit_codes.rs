@@ -1,6 +1,5 @@
 //! `xtask lab run` is a tool for people and scripts: exit codes, output, arguments.
 
-use std::time::{Duration, Instant};
 use vol_tests::guest::Lab;
 
 #[test]
@@ -17,10 +16,9 @@ fn the_exit_code_is_the_commands() {
 #[test]
 fn output_comes_while_the_command_runs() {
     let Some(lab) = Lab::new() else { return };
-    let mut guest = lab.start(&["--disk", "64M"], "test -b /dev/labdisk0 && echo early; sleep 60; echo late");
-    let begin = Instant::now();
+    let mut guest = lab.start(&["--disk", "64M"], "test -b /dev/labdisk0 && echo early; sleep 600; echo late");
+    // Four minutes at most.
     guest.wait_for("output", |line| line == "early");
-    assert!(begin.elapsed() < Duration::from_secs(30));
     let said = guest.cut(&lab);
     assert!(!said.iter().any(|line| line == "late"), "{said:?}");
 }

@@ -42,7 +42,7 @@ const LONGEST: [&str; 18] = [
 /// Needs a tool from PyPI, and says so if it is not there.
 const SCHEMATHESIS: &str = "volumed schemathesis";
 /// A guest that takes longer than this is stuck.
-const DEVICE_SECONDS: &str = "1200";
+const DEVICE_SECONDS: &str = "2400";
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("where").args(["host_only", "lab_only"])))]

@@ -365,7 +365,7 @@ mod tests {
         let Ok(events) = Uevents::open() else { return println!("skipped: no uevents here") };
         events.wake();
         let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(5) && events.wait(Duration::from_secs(60)) != DiskNews::Nothing {}
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        while begin.elapsed() < Duration::from_secs(50) && events.wait(Duration::from_secs(60)) != DiskNews::Nothing {}
+        assert!(begin.elapsed() < Duration::from_secs(50));
     }
 }

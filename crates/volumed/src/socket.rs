@@ -336,7 +336,7 @@ mod tests {
         let begin = Instant::now();
         let error = RunLock::take_after_activation(&path, Duration::from_secs(30)).unwrap_err();
         assert!(matches!(error, SocketError::Locked { passing: false, .. }));
-        assert!(begin.elapsed() < Duration::from_secs(10));
+        assert!(begin.elapsed() < Duration::from_secs(25));
         drop(daemon);
         File::create(&told).unwrap();
         drop(RunLock::take_after_activation(&path, Duration::ZERO).unwrap());

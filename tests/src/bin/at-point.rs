@@ -58,7 +58,7 @@ fn main() {
     // The way that can be gone from here.
     let mut next = 0;
     if let Some((way, number)) = point(&args[4]) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(120);
         let after = loop {
             let found = persistent(site.view());
             match [way, way + 1].into_iter().position(|index| found == *world(index)) {
@@ -119,7 +119,7 @@ fn start(site: &Site, name: &str) -> Child {
     let mut command = Command::new(Path::new(BIN).join(name));
     command.args(["--config", "/tmp/volumed.toml"]).env("VOLUMED_DIES", "/tmp/orders").stdin(Stdio::null());
     let child = command.spawn().expect(name);
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(90);
     while !matches!(wire::request(&site.socket, "GET", "status", ""), Ok((200, _))) {
         assert!(Instant::now() < end, "{name} is not ready");
         sleep(Duration::from_millis(5));

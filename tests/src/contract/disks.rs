@@ -190,7 +190,7 @@ pub fn a_loop_device_in_use_goes_when_its_last_user_goes<B: Bench>(b: &B) {
     assert_eq!(refused(b.host().detach_loop(&node)), Busy);
     b.write(&made, 0, 4096, 1).unwrap();
     remove(b, &made);
-    let mut left = 200;
+    let mut left = 6000;
     while b.host().loop_device_of(&file).unwrap().is_some() {
         assert!(left > 0, "it is still there");
         left -= 1;

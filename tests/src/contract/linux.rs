@@ -19,7 +19,7 @@ use super::bench::{Bench, Frailty, Trouble, node, sectors};
 use crate::{disk, kernel, skip, tool};
 
 /// How long I/O that is expected to wait is given to prove otherwise.
-const WAITS: Duration = Duration::from_millis(300);
+const WAITS: Duration = Duration::from_secs(1);
 /// How long other I/O may take, on a machine with much else to do.
 const COMES_BACK: Duration = Duration::from_secs(30);
 const PATIENCE: &str = "/sys/module/dm_thin_pool/parameters/no_space_timeout";

@@ -36,7 +36,7 @@ LimitMEMLOCK=infinity
 ";
 
 const DAEMON_LOG: &str = "/var/log/volumed.log";
-const DAEMON_READY: Duration = Duration::from_secs(30);
+const DAEMON_READY: Duration = Duration::from_secs(90);
 
 type Line = Arc<Mutex<File>>;
 

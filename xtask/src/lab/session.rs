@@ -113,7 +113,7 @@ fn boot_limit(spec: &Spec) -> Duration {
         Runner::Uml => 120,
         Runner::Qemu => 180,
     };
-    Duration::from_secs(kernel + if spec.systemd { 90 } else { 0 } + if spec.daemon { 40 } else { 0 })
+    Duration::from_secs(kernel + if spec.systemd { 90 } else { 0 } + if spec.daemon { 100 } else { 0 })
 }
 
 type Life = Arc<Mutex<Option<std::io::PipeWriter>>>;

@@ -37,7 +37,7 @@ fn a_foreign_disk_that_hangs_while_it_is_looked_at_holds_up_no_change_of_which_d
             let engine = engine.clone();
             std::thread::spawn(move || done.send(engine.extend_vg(&extend_request(&["/dev/sdd"]), false).is_ok()))
         };
-        let extended = is_done.recv_timeout(std::time::Duration::from_secs(20));
+        let extended = is_done.recv_timeout(std::time::Duration::from_secs(60));
         drop(hold);
         looking.join().unwrap();
         let _ = changing.join().unwrap();

@@ -113,7 +113,7 @@ fn a_device_that_stays_open_is_busy_after_two_seconds() {
     assert_eq!(bench.host.dm_remove(&device.uuid()).unwrap_err().kind, HostErrorKind::Busy);
     let took = start.elapsed();
     // It is given up after two seconds; what comes after that is the time of a slow machine.
-    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(20), "{took:?}");
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(60), "{took:?}");
     drop(open);
     bench.host.dm_remove(&device.uuid()).unwrap();
 }

@@ -15,7 +15,7 @@ use crate::support::{Bench, Pool, guard_command, tool, wait_for};
 
 /// How long after the death of its daemon a volume may be suspended, at most, with slow metadata on a slow machine. The guard needs a
 /// part of a second; without it there would be no end.
-const RESUMED: Duration = Duration::from_secs(20);
+const RESUMED: Duration = Duration::from_secs(60);
 
 fn of(pool: &Pool<'_>, origin: Option<&DmInfo>, thin_id: u32, origin_thin_id: u32) -> ThinSnapshot {
     ThinSnapshot::one(pool.uuid.clone(), origin.map(|info| info.uuid.clone()), thin_id, origin_thin_id)
@@ -154,7 +154,30 @@ fn snapshot_process() {
 /// Writes to the pool's metadata are slow, so the window is more than a second long. Without `in_message` the process is killed
 /// as soon as the origin can be seen to be suspended: at the end of that ioctl, or right after it. With it the process is
 /// held in the kernel by the message.
+///
+/// Where the machine stands still for as long as the window is open the process gets through it: then its snapshots are taken away, and it
+/// is done again.
 fn die_in_the_window(bench: &Bench, pool: &Pool<'_>, origins: &[&DmInfo], thin_id: u32, in_message: bool) -> Duration {
+    for _ in 0..10 {
+        if let Some(took) = die_in_this_window(bench, pool, origins, thin_id, in_message) {
+            return took;
+        }
+        println!("the window was missed");
+        // Those that were made.
+        for id in (thin_id..).take(origins.len()) {
+            _ = bench.host.dm_message(&pool.uuid, &format!("delete {id}"));
+        }
+    }
+    panic!("the process was not met in its window, ten times");
+}
+
+fn die_in_this_window(
+    bench: &Bench,
+    pool: &Pool<'_>,
+    origins: &[&DmInfo],
+    thin_id: u32,
+    in_message: bool,
+) -> Option<Duration> {
     let suspended = || origins.iter().filter(|origin| is_suspended(bench, origin)).count();
     let uuids: Vec<&str> = origins.iter().map(|origin| origin.uuid.as_str()).collect();
     let mut process = Command::new("/proc/self/exe")
@@ -166,20 +189,27 @@ fn die_in_the_window(bench: &Bench, pool: &Pool<'_>, origins: &[&DmInfo], thin_i
         .spawn()
         .unwrap();
     let awaited = if in_message { origins.len() } else { 1 };
-    wait_for("the origins are suspended", || suspended() >= awaited);
+    let mut over = false;
+    wait_for("the origins are suspended", || {
+        over = process.try_wait().unwrap().is_some();
+        over || suspended() >= awaited
+    });
     if in_message {
         std::thread::sleep(Duration::from_millis(100));
     }
     process.kill().unwrap();
+    let mut held = true;
     if in_message {
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(suspended(), origins.len(), "the process must be held in the kernel");
+        held = suspended() == origins.len();
     }
     let status = process.wait().unwrap();
     let died = Instant::now();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+    assert!(killed || status.code() == Some(3), "{status}");
     wait_for("the guard resumes the origins", || suspended() == 0);
-    died.elapsed()
+    // With a message the process must be held in the kernel by it.
+    (killed && held && !over).then(|| died.elapsed())
 }
 
 /// Delays every write to the pool's metadata.
@@ -301,7 +331,7 @@ fn a_guard_that_was_killed_is_replaced() {
     for pid in &before {
         assert!(tool("kill", &["-9", pid]));
     }
-    std::thread::sleep(Duration::from_millis(50));
+    wait_for("the guard is gone", || guards().is_empty());
     bench.host.thin_snapshot(&of(&pool, Some(&origin), 4, 1)).unwrap();
     assert!(!is_suspended(&bench, &origin));
 }

@@ -22,7 +22,7 @@ fn status(socket: &Path) -> Result<Status, ClientError> {
 
 /// Asks until the answer is as wanted; the daemon runs on a thread of its own.
 fn until(socket: &Path, wanted: impl Fn(&Result<Status, ClientError>) -> bool) -> Result<Status, ClientError> {
-    for _ in 0..500 {
+    for _ in 0..6000 {
         let answer = status(socket);
         if wanted(&answer) {
             return answer;

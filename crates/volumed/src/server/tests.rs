@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vol_api::*;
 use vol_types::Name;
 
-use self::fake::{OBSERVE_GID, PATIENCE, PROVISION_GID, Server, until};
+use self::fake::{OBSERVE_GID, PATIENCE, PROVISION_GID, Server, turns, until};
 use super::{Limits, MetricsState};
 
 const VOLUME: &str = r#"{"vg":"data","name":"pg","size":"10G"}"#;
@@ -310,7 +310,7 @@ async fn before_recovery_is_over_nothing_is_answered_but_that() {
 
 #[tokio::test]
 async fn a_slow_client_is_cut_off_and_disturbs_nobody() {
-    let server = Server::start();
+    let server = Server::hasty();
     let begun = Instant::now();
     let head = server.bytes(b"GET /v1/vgs HTTP/1.1\r\nhost:".to_vec());
     let body = server.bytes(b"POST /v1/vgs HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{".to_vec());
@@ -343,10 +343,14 @@ async fn reads_do_not_wait_for_changes_and_changes_wait_for_their_turn() {
         server.client().vgs().await.unwrap();
         let ended = backend.ended.load(Ordering::SeqCst);
         // The third one has had the time to begin, if it may.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let page = || {
+            let page = crate::metrics::registry(server.front.clone(), server.front.requests());
+            crate::metrics::text(&page.unwrap()).unwrap()
+        };
+        until(|| page().contains("\nvolumed_changes_waiting 1\n")).await;
+        turns(20).await;
         let most = backend.begun.load(Ordering::SeqCst);
-        let page = crate::metrics::registry(server.front.clone(), server.front.requests());
-        let page = crate::metrics::text(&page.unwrap()).unwrap();
+        let page = page();
         backend.open();
         assert!(
             page.contains("\nvolumed_changes_running 2\n") && page.contains("\nvolumed_changes_waiting 1\n"),
@@ -383,9 +387,10 @@ async fn a_read_that_hangs_and_a_change_that_lasts_are_answered_in_time() {
     let server = Server::start_with(Limits { read: short, change: short, ..Server::limits() });
     server.front.set_backend(server.backend.clone());
     for method in ["GET", "DELETE"] {
-        let (status, answer) = server.raw(method, "/v1/vgs/slow", "").await;
+        let (status, answer) = server.raw(method, "/v1/vgs/gate", "").await;
         assert_eq!((status, api_error(&answer).code), (504, ErrorCode::Timeout), "{method}");
     }
+    server.backend.open();
 }
 
 #[tokio::test]
@@ -401,8 +406,8 @@ async fn a_change_runs_to_its_end_although_its_client_goes_away() {
 
 #[tokio::test]
 async fn a_stop_lets_running_changes_end_and_takes_no_new_ones() {
-    let server = Server::start();
-    // Idle, and open across the stop.
+    let server = Server::hasty();
+    // Idle, and open across the stop: it has its time for a request.
     let idle = UnixStream::connect(&server.socket).unwrap();
     let running = server.raw("DELETE", "/v1/vgs/slow", "");
     let stop = async {
@@ -426,11 +431,11 @@ async fn strangers_cannot_use_up_the_connections_of_others() {
     let server = Server::start();
     server.become_user(1000, 1000);
     let held: Vec<_> = (0..4).map(|_| UnixStream::connect(&server.socket).unwrap()).collect();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    turns(20).await;
     server.become_user(1000, OBSERVE_GID);
     assert!(server.client().vgs().await.is_ok());
     let held_too: Vec<_> = (0..16).map(|_| UnixStream::connect(&server.socket).unwrap()).collect();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    turns(20).await;
     server.become_user(0, 0);
     assert!(server.client().vgs().await.is_ok());
     drop((held, held_too));

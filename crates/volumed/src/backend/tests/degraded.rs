@@ -68,7 +68,8 @@ fn a_disk_that_goes_and_comes_is_followed_without_a_request() {
     comes_to(&[]);
     let begun = std::time::Instant::now();
     backend.stop();
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "its wait is ended");
+    // It would wait for half a minute.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(25), "its wait is ended");
 }
 
 /// What fails when it is asked what became of disks.
@@ -92,7 +93,7 @@ fn a_daemon_whose_watch_over_disks_has_failed_is_not_alive() {
     let told = loop {
         match backend.alive() {
             Err(told) => break told,
-            Ok(_) => assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it is taken for alive"),
+            Ok(_) => assert!(begun.elapsed() < std::time::Duration::from_secs(120), "it is taken for alive"),
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     };

@@ -295,6 +295,13 @@ fn a_scrape_at_ten_thousand_volumes_asks_the_kernel_nothing_and_changes_nothing(
     assert_eq!(volumes_shown(&page).len(), VOLUMES_MAX);
     assert_eq!(page.get("volumed_volumes_without_samples"), Some((10_000 - VOLUMES_MAX) as f64));
     eprintln!("a scrape of 10,000 volumes took {took:?}, {} bytes", page.0.len());
-    // Fifty times what it takes, so that it says something on any machine: a build without optimisation, and others at work.
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Fifty times what it takes, so that it says something on any machine: a build without optimisation, and others at work. The least of
+    // some: a machine that stands still for a while makes one longer.
+    let again = || {
+        let begun = Instant::now();
+        Scraped::of(&front);
+        begun.elapsed()
+    };
+    let soon = |took: Duration| took < Duration::from_secs(2);
+    assert!(soon(took) || (0..10).any(|_| soon(again())), "{took:?}");
 }

@@ -194,7 +194,7 @@ async fn what_was_missed_is_said() {
 
 #[tokio::test]
 async fn a_follower_that_does_not_read_is_cut_and_holds_up_nobody() {
-    let server = Server::start();
+    let server = Server::hasty();
     let ask = |query: &str| {
         use std::io::Write as _;
         let mut stream = UnixStream::connect(&server.socket).unwrap();
@@ -208,7 +208,7 @@ async fn a_follower_that_does_not_read_is_cut_and_holds_up_nobody() {
     for _ in 0..KEPT {
         server.front.events.pool_grown("data/tank".into(), long.clone());
     }
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "telling waits for nobody");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "telling waits for nobody");
     assert!(server.client().vgs().await.is_ok());
     until(|| server.front.events.news.receiver_count() == 0).await;
     let mut rest = Vec::new();

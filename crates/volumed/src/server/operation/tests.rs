@@ -5,7 +5,7 @@ use vol_api::ErrorCode;
 
 use super::line::printable;
 use super::*;
-use crate::server::tests::fake::{OBSERVE_GID, Server, until};
+use crate::server::tests::fake::{OBSERVE_GID, Server, turns, until};
 
 /// Remembers what it hears of.
 #[derive(Default)]
@@ -120,7 +120,7 @@ async fn an_operation_ends_with_its_work_and_not_with_its_client() {
     assert!(client.delete_vg(&"gate".parse().unwrap(), false).await.is_err());
     assert!(watch.take().is_empty(), "it goes on");
     // The server hears that the client is gone.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    turns(40).await;
     server.backend.open();
     until(|| !watch.0.lock().unwrap().is_empty()).await;
     let heard = watch.take();

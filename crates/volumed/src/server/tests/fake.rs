@@ -38,6 +38,14 @@ pub async fn until(is: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.expect("it does not come");
 }
 
+/// Lets everybody else have so many turns, with five milliseconds between them: unlike one long sleep it does not end at once where the
+/// machine slept through that.
+pub async fn turns(count: u32) {
+    for _ in 0..count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Records what it is asked to change. The volume `slow` takes half a second, `gate` until [`Fake::open`], `panic` panics.
 #[derive(Default)]
 pub struct Fake {
@@ -56,15 +64,19 @@ impl Fake {
         self.gate.1.notify_all();
     }
 
+    fn wait_for_the_gate(&self) {
+        let (open, changed) = &self.gate;
+        let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
+        assert!(!waited.1.timed_out(), "nobody opens the gate");
+    }
+
     fn change<T: Default>(&self, what: String, dry_run: bool) -> Change<T> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         if what.contains("slow") {
             std::thread::sleep(Duration::from_millis(500));
         }
         if what.contains("gate") {
-            let (open, changed) = &self.gate;
-            let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
-            assert!(!waited.1.timed_out(), "nobody opens the gate");
+            self.wait_for_the_gate();
         }
         assert!(!what.contains("panic"), "asked to panic");
         if dry_run {
@@ -185,7 +197,7 @@ impl Backend for Fake {
     fn vg(&self, vg: &Name) -> Read<VgInfo> {
         match vg.as_str() {
             "panic" => panic!("asked to panic"),
-            "slow" => std::thread::sleep(Duration::from_millis(500)),
+            "gate" => self.wait_for_the_gate(),
             "data" => {}
             _ => return missing(),
         }
@@ -402,18 +414,16 @@ impl Server {
         server
     }
 
-    pub fn limits() -> Limits {
+    /// One that cuts slow clients soon. Others have the usual time: they may be slow because the machine is.
+    pub fn hasty() -> Self {
         let short = Duration::from_millis(800);
-        Limits {
-            head: short,
-            body: short,
-            stall: short,
-            followers: 2,
-            changes: 2,
-            connections: 8,
-            strangers: 1,
-            ..Limits::default()
-        }
+        let server = Self::start_with(Limits { head: short, body: short, stall: short, ..Self::limits() });
+        server.front.set_backend(server.backend.clone());
+        server
+    }
+
+    pub fn limits() -> Limits {
+        Limits { followers: 2, changes: 2, connections: 8, strangers: 1, ..Limits::default() }
     }
 
     /// Still in recovery.
@@ -460,7 +470,7 @@ impl Server {
         let socket = self.socket.clone();
         let exchange = move || {
             let mut stream = UnixStream::connect(socket).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             // The server may hang up before it has read everything.
             let _ = stream.write_all(&bytes);
             let mut answer = Vec::new();

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::fake::{OBSERVE_GID, PATIENCE, Server, until};
+use super::fake::{OBSERVE_GID, PATIENCE, Server, turns, until};
 
 /// Sends `begin`, then `drip` again and again, until the server hangs up; what it had said, and how long that took.
 async fn drip(server: &Server, begin: &'static [u8], drip: &'static [u8]) -> (String, Duration) {
@@ -35,7 +35,7 @@ async fn drip(server: &Server, begin: &'static [u8], drip: &'static [u8]) -> (St
 
 #[tokio::test]
 async fn who_sends_byte_by_byte_has_no_more_time_than_others() {
-    let server = Server::start();
+    let server = Server::hasty();
     let head = drip(&server, b"GET /v1/vgs HTTP/1.1\r\nx: ", b"x");
     let body = drip(&server, b"POST /v1/vgs HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n", b" ");
     let chunks =
@@ -44,7 +44,7 @@ async fn who_sends_byte_by_byte_has_no_more_time_than_others() {
     let (head, body, chunks, other) = tokio::join!(head, body, chunks, client.vgs());
     assert!(other.is_ok());
     for (what, (answer, took)) in [("head", head), ("body", body), ("chunks", chunks)] {
-        assert!(took < PATIENCE / 4, "{what}: {took:?}");
+        assert!(took < PATIENCE / 2, "{what}: {took:?}");
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{what}: {answer}");
     }
     assert!(server.backend.changes.lock().unwrap().is_empty());
@@ -62,7 +62,7 @@ async fn a_body_without_end_is_cut_at_its_limit() {
 
 #[tokio::test]
 async fn who_does_not_read_a_large_answer_is_cut_and_gives_its_connection_back() {
-    let server = Server::start();
+    let server = Server::hasty();
     let long = "x".repeat(4000);
     let listener = server.backend.listener.lock().unwrap().clone().unwrap();
     for _ in 0..1000 {
@@ -77,7 +77,7 @@ async fn who_does_not_read_a_large_answer_is_cut_and_gives_its_connection_back()
             stream
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    turns(20).await;
     server.become_user(1001, OBSERVE_GID);
     assert!(server.client().vgs().await.is_ok(), "another user has connections of his own");
     server.become_user(1000, OBSERVE_GID);
@@ -100,7 +100,7 @@ async fn a_flood_of_connections_costs_others_nothing() {
     server.become_user(1000, OBSERVE_GID);
     let flood: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(&server.socket).ok()).collect();
     // So that the server has looked at who they are of.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    turns(60).await;
     server.become_user(1001, OBSERVE_GID);
     assert!(server.client().vgs().await.is_ok());
     server.become_user(0, 0);
