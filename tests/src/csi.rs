@@ -94,8 +94,30 @@ impl Orchestrator {
         self.ask(|wire| async move { wire.node().node_publish_volume(request).await.map(drop) })
     }
 
+    /// Where a pod is given a device, as the kubelet has it.
+    pub fn device(&self, pod: &str) -> String {
+        format!("{}/plugins/kubernetes.io/csi/volumeDevices/publish/pv/{pod}", self.kubelet)
+    }
+
+    /// Shows a raw volume to a pod.
+    pub fn show(&self, id: &str, at: &str, read_only: bool, mode: Mode) -> Result<(), Status> {
+        let request = NodePublishVolumeRequest {
+            volume_id: id.to_owned(),
+            staging_target_path: self.staging(id),
+            target_path: at.to_owned(),
+            volume_capability: Some(raw(mode)),
+            readonly: read_only,
+            ..Default::default()
+        };
+        self.ask(|wire| async move { wire.node().node_publish_volume(request).await.map(drop) })
+    }
+
     pub fn unpublish(&self, id: &str, pod: &str) -> Result<(), Status> {
-        let request = NodeUnpublishVolumeRequest { volume_id: id.to_owned(), target_path: self.target(pod) };
+        self.unpublish_at(id, &self.target(pod))
+    }
+
+    pub fn unpublish_at(&self, id: &str, at: &str) -> Result<(), Status> {
+        let request = NodeUnpublishVolumeRequest { volume_id: id.to_owned(), target_path: at.to_owned() };
         self.ask(|wire| async move { wire.node().node_unpublish_volume(request).await.map(drop) })
     }
 
@@ -185,6 +207,14 @@ pub fn mounted(fs: &str, flags: &[&str], mode: Mode) -> VolumeCapability {
     VolumeCapability {
         access_mode: Some(volume_capability::AccessMode { mode: mode.into() }),
         access_type: Some(volume_capability::AccessType::Mount(mount)),
+    }
+}
+
+/// As a device.
+pub fn raw(mode: Mode) -> VolumeCapability {
+    VolumeCapability {
+        access_mode: Some(volume_capability::AccessMode { mode: mode.into() }),
+        access_type: Some(volume_capability::AccessType::Block(volume_capability::BlockVolume {})),
     }
 }
 

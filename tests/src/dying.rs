@@ -18,7 +18,7 @@ use vol_core::observed::{
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
-    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
+    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, NodeCall, MountEvents,
     SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
@@ -326,6 +326,9 @@ impl<H: HostMut> HostMut for Dying<H> {
     }
     fn bind(&self, call: &BindCall) -> HostResult<()> {
         self.effect("bind", |host| host.bind(call))
+    }
+    fn show_node(&self, call: &NodeCall) -> HostResult<()> {
+        self.effect("show-node", |host| host.show_node(call))
     }
     fn unmount(&self, mount: &Mount) -> HostResult<()> {
         self.effect("unmount", |host| host.unmount(mount))

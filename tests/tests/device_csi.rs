@@ -1,7 +1,8 @@
 //! Volumes of an orchestrator on a real kernel: their lives, what is refused, and who would lead a mount elsewhere.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tonic::Code;
 use vol_csi::Mode;
-use vol_tests::csi::{Orchestrator, code, mounted};
+use vol_tests::csi::{Orchestrator, code, mounted, raw};
 use vol_tests::{Machine, kernel, tool};
 
 const KUBELET: &str = "/tmp/volumed-kubelet";
@@ -160,6 +161,125 @@ fn volumes_are_restored_larger_from_one_instant_grow_in_use_and_die_with_their_p
     assert!(m.json(&["volume", "list"])["volumes"].as_array().unwrap().is_empty());
 }
 
+#[test]
+fn a_raw_volume_is_a_device_of_its_pods_through_whatever_happens_to_the_daemon() {
+    let Some((mut m, k)) = machine() else { return };
+    m.with_pool(2);
+    let many = Mode::MultiNodeMultiWriter;
+    let (id, _) = k.create("raw", MIB512, &raw(many)).unwrap();
+    let (one, two) = (k.device("one"), k.device("two"));
+    assert_eq!(code(k.show(&id, &one, false, many)), Code::FailedPrecondition, "not staged");
+    five(|| k.stage(&id, &raw(many)));
+    for at in [&one, &two] {
+        five(|| k.show(&id, at, false, many));
+        assert!(fs::metadata(at).unwrap().file_type().is_block_device());
+    }
+    let write = |at: &str, offset: u64, text: &[u8]| {
+        let file = fs::OpenOptions::new().write(true).open(at)?;
+        file.write_all_at(text, offset).and_then(|()| file.sync_all())
+    };
+    let read = |at: &str, offset: u64| {
+        let mut text = [0; 512];
+        fs::File::open(at).unwrap().read_exact_at(&mut text, offset).unwrap();
+        text
+    };
+    write(&one, 4096, &[7; 512]).unwrap();
+    assert_eq!(read(&two, 4096), [7; 512]);
+    assert_eq!(code(k.show(&id, &k.device("reader"), true, many)), Code::FailedPrecondition);
+    // The daemon dies, and what it had noted is gone too.
+    m.kill9();
+    fs::remove_file(m.path("run/csi-places.json")).unwrap();
+    m.start_daemon();
+    five(|| k.stage(&id, &raw(many)));
+    five(|| k.show(&id, &one, false, many));
+    let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains(KUBELET)).count(), 2, "{lines}");
+    assert_eq!(code(k.delete(&id)), Code::FailedPrecondition);
+    assert_eq!(code(k.unstage(&id)), Code::FailedPrecondition);
+    let path = m.json(&["volume", "list"])["volumes"][0]["name"].as_str().unwrap().to_owned();
+    assert_ne!(m.run(&["volume", "detach", &m.of(&path)]).code, 0, "it is in a pod");
+    assert_eq!(k.usage(&id, &one).unwrap(), [(MIB512, 0, 0)]);
+    assert_eq!(k.expand(&id, 2 * MIB512).unwrap(), 2 * MIB512);
+    write(&two, MIB512 as u64 + 4096, &[8; 512]).unwrap();
+    assert_eq!(read(&one, MIB512 as u64 + 4096), [8; 512]);
+    five(|| k.unpublish_at(&id, &one));
+    assert!(!Path::new(&one).exists() && Path::new(&two).exists());
+    five(|| k.unpublish_at(&id, &two));
+    // Somebody has it open who is no pod: it is not taken from under him.
+    let device = m.json(&["volume", "show", &m.of(&path)])["device"].as_str().unwrap().to_owned();
+    let held = fs::File::open(&device).unwrap();
+    assert_eq!(code(k.unstage(&id)), Code::FailedPrecondition);
+    drop(held);
+    five(|| k.unstage(&id));
+    assert!(!Path::new(&device).exists());
+    // For reading only the device itself is.
+    let reader = Mode::MultiNodeReaderOnly;
+    five(|| k.stage(&id, &raw(reader)));
+    five(|| k.show(&id, &one, true, reader));
+    assert_eq!(read(&one, 4096), [7; 512]);
+    assert!(write(&one, 0, &[9; 512]).is_err());
+    // Kubernetes binds it further, and a container engine makes a node of its own with its number: neither is of any help.
+    tool::run("mknod", &[&m.path("own"), "b", &number(&one).0, &number(&one).1]);
+    assert!(write(&m.path("own"), 0, &[9; 512]).is_err(), "a node of its own does not help");
+    k.unpublish_at(&id, &one).unwrap();
+    k.unstage(&id).unwrap();
+    five(|| k.delete(&id));
+    let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!lines.contains(KUBELET), "{lines}");
+}
+
+/// The number of a device's node.
+fn number(node: &str) -> (String, String) {
+    let number = fs::metadata(node).unwrap().rdev();
+    (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string())
+}
+
+/// What a thin pool allots at once.
+const CHUNK: usize = 64 << 10;
+
+#[test]
+fn a_new_raw_volume_shows_nothing_of_what_was_in_its_place() {
+    let Some((m, k)) = machine() else { return };
+    m.ok(&["vg", "create", &m.vg, &m.disks[0]]);
+    m.ok(&["pool", "create", &m.of("tank"), "--size", "192M"]);
+    let (mode, size) = (Mode::SingleNodeWriter, 128 << 20);
+    let at = k.device("pod");
+    let publish = |name: &str| {
+        let (id, _) = k.create(name, size, &raw(mode)).unwrap();
+        k.stage(&id, &raw(mode)).unwrap();
+        k.show(&id, &at, false, mode).unwrap();
+        id
+    };
+    let gone = |id: &str| {
+        k.unpublish_at(id, &at).unwrap();
+        k.unstage(id).unwrap();
+        k.delete(id).unwrap();
+    };
+    // Each has more than half of the pool, so the second one is given what was the first one's.
+    let id = publish("first");
+    let mut device = fs::OpenOptions::new().write(true).open(&at).unwrap();
+    for _ in 0..size as usize / CHUNK {
+        device.write_all(&[0xa5; CHUNK]).unwrap();
+    }
+    device.sync_all().unwrap();
+    drop(device);
+    gone(&id);
+    let id = publish("second");
+    let device = fs::OpenOptions::new().read(true).write(true).open(&at).unwrap();
+    for chunk in 0..size as u64 / CHUNK as u64 {
+        device.write_all_at(&[0x5a; 512], chunk * CHUNK as u64).unwrap();
+    }
+    device.sync_all().unwrap();
+    let mut found = vec![0; CHUNK];
+    for chunk in 0..size as u64 / CHUNK as u64 {
+        device.read_exact_at(&mut found, chunk * CHUNK as u64).unwrap();
+        let at = found.iter().skip(512).position(|byte| *byte != 0);
+        assert_eq!((found[0], at), (0x5a, None), "chunk {chunk}: what was there before");
+    }
+    drop(device);
+    gone(&id);
+}
+
 /// How often the attacker swaps a directory for a link.
 const SWAPS: u64 = 100_000;
 
@@ -170,9 +290,13 @@ fn s1_who_swaps_directories_for_links_leads_no_mount_elsewhere() {
     let capability = mounted("ext4", &[], Mode::SingleNodeMultiWriter);
     let (id, _) = k.create("pvc-1", MIB512, &capability).unwrap();
     k.stage(&id, &capability).unwrap();
-    // Where the link leads the same directories are there, with a directory that must stay.
+    let device = Mode::MultiNodeMultiWriter;
+    let (block, _) = k.create("raw-1", MIB512, &raw(device)).unwrap();
+    k.stage(&block, &raw(device)).unwrap();
+    // Where the link leads the same directories are there, with a directory and a file that must stay.
     let outside = m.path("outside");
     fs::create_dir_all(format!("{outside}/volumes/kubernetes.io~csi/pv/mount")).unwrap();
+    fs::write(format!("{outside}/device"), "").unwrap();
     let (pod, link) = (format!("{KUBELET}/pods/evil"), format!("{KUBELET}/pods/link"));
     k.prepare("evil");
     symlink(&outside, &link).unwrap();
@@ -186,15 +310,19 @@ fn s1_who_swaps_directories_for_links_leads_no_mount_elsewhere() {
             }
         }
     });
+    let node = format!("{pod}/device");
     let (mut published, mut refused) = (0u64, 0u64);
     while swaps.load(Ordering::Relaxed) < SWAPS {
-        match k.publish(&id, "evil", false, &capability) {
-            Ok(()) => published += 1,
-            Err(_) => refused += 1,
+        for shown in [k.publish(&id, "evil", false, &capability), k.show(&block, &node, false, device)] {
+            match shown {
+                Ok(()) => published += 1,
+                Err(_) => refused += 1,
+            }
         }
         let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!lines.contains(&outside), "a mount was led elsewhere: {lines}");
-        let _ = k.unpublish(&id, "evil");
+        let _ = (k.unpublish(&id, "evil"), k.unpublish_at(&block, &node));
+        assert!(Path::new(&format!("{outside}/device")).is_file(), "a file outside was removed");
         assert!(
             Path::new(&format!("{outside}/volumes/kubernetes.io~csi/pv/mount")).is_dir(),
             "what is outside was removed"
@@ -208,6 +336,9 @@ fn s1_who_swaps_directories_for_links_leads_no_mount_elsewhere() {
         renameat2(AT_FDCWD, pod.as_str(), AT_FDCWD, link.as_str(), RenameFlags::RENAME_EXCHANGE).unwrap();
     }
     k.unpublish(&id, "evil").unwrap();
-    k.unstage(&id).unwrap();
-    k.delete(&id).unwrap();
+    k.unpublish_at(&block, &node).unwrap();
+    for id in [&id, &block] {
+        k.unstage(id).unwrap();
+        k.delete(id).unwrap();
+    }
 }

@@ -217,12 +217,23 @@ pub enum TargetStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     pub mount_id: u64,
+    /// Of the device whose file system it is, or whose node it shows ([`Mount::is_node`]).
     pub dev: DevNumber,
     /// The directory of the file system that it shows: `/`, or where a bind mount or a mounted sub-directory begins.
     pub root: PathBuf,
     pub target: PathBuf,
     pub fs_type: String,
     pub read_only: bool,
+}
+
+impl Mount {
+    /// The type of the file system that the kernel keeps the nodes of devices in.
+    pub const NODES: &str = "devtmpfs";
+
+    /// It shows the node of the device, and not a file system that is on it.
+    pub fn is_node(&self) -> bool {
+        self.fs_type == Self::NODES
+    }
 }
 
 /// What a probe says of the content of a device. It may veto a mkfs, never permit one.

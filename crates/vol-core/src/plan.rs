@@ -24,6 +24,7 @@ pub mod grow;
 pub mod health;
 pub mod members;
 pub mod mount;
+pub mod node;
 pub mod pool;
 pub mod recover;
 pub mod rejoin;
@@ -89,6 +90,11 @@ impl Kernel {
     pub fn mounts_of(&self, device: Device) -> Vec<&Mount> {
         let Some(info) = self.dm.get(&device) else { return Vec::new() };
         self.mounts.iter().filter(|mount| mount.dev == info.dev).collect()
+    }
+
+    /// Those of its file system, without those that show its node.
+    pub fn fs_mounts_of(&self, device: Device) -> Vec<&Mount> {
+        self.mounts_of(device).into_iter().filter(|mount| !mount.is_node()).collect()
     }
 }
 

@@ -99,6 +99,7 @@ impl Scope {
             | Action::CheckFs { volume, .. } => self.volume(*volume),
             Action::Mount { volume, target, .. }
             | Action::Bind { volume, target, .. }
+            | Action::ShowNode { volume, target, .. }
             | Action::GrowFs { volume, target, .. } => {
                 self.volume(*volume);
                 self.mount_points.insert(target.clone());
@@ -135,6 +136,7 @@ impl Action {
             | Self::GrowFs { .. }
             | Self::Mount { .. }
             | Self::Bind { .. }
+            | Self::ShowNode { .. }
             | Self::Unmount { .. }
             | Self::RemoveMountPoint { .. } => true,
             Self::CreateDm { device, .. }

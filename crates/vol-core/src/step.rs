@@ -324,6 +324,14 @@ pub enum Action {
         /// Of this mount alone.
         read_only: bool,
     },
+    /// Shows the node of a raw volume's device on a file, which is made if it is missing.
+    ShowNode {
+        volume: VolumeId,
+        name: VolumeName,
+        target: PathBuf,
+        /// As the device is; nothing but what the mount table says hangs on it.
+        read_only: bool,
+    },
     Unmount {
         mount: Mount,
     },
@@ -395,6 +403,7 @@ impl Action {
             Self::VerifyFs { .. } => "verify-fs",
             Self::Mount { .. } => "mount",
             Self::Bind { .. } => "bind",
+            Self::ShowNode { .. } => "show-node",
             Self::Unmount { .. } => "unmount",
             Self::RemoveMountPoint { .. } => "remove_mount_point",
             Self::CheckFs { .. } => "check-fs",
@@ -509,6 +518,10 @@ impl fmt::Display for Action {
             Self::Bind { name, from, target, read_only, .. } => {
                 let access = if *read_only { "ro" } else { "rw" };
                 write!(f, "show {name}, mounted at {}, at {} too ({access})", from.display(), target.display())
+            }
+            Self::ShowNode { name, target, read_only, .. } => {
+                let access = if *read_only { "ro" } else { "rw" };
+                write!(f, "show the device of {name} at {} ({access})", target.display())
             }
             Self::Unmount { mount } => write!(f, "unmount {}", mount.target.display()),
             Self::RemoveMountPoint { path } => write!(f, "remove the directory {}, if it is empty", path.display()),

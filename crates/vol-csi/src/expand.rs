@@ -119,7 +119,9 @@ pub fn node_expand(
     let at = limits::id("volume_path", &request.volume_path)?;
     let range = Range::read(request.capacity_range.as_ref())?;
     let volume = volumes.find_now(id)?.ok_or_else(|| no_such(id))?;
-    if volume.mounted_at(at.strip_suffix('/').unwrap_or(at)).is_none() {
+    let place = at.strip_suffix('/').unwrap_or(at);
+    let staged = || volumes.placed(place).is_some_and(|noted| noted.volume == volume.id && volume.attached.is_some());
+    if volume.mounted_at(place).is_none() && !staged() {
         return Err(not_there(&volume, at));
     }
     if request.volume_capability.is_some() {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bindings;
+mod block;
 mod capability;
 #[cfg(feature = "client")]
 pub mod client;

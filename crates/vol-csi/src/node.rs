@@ -1,4 +1,5 @@
-//! The service Node: a volume is mounted once, at a place for staging, and shown from there at each place where a workload wants it.
+//! The service Node: a volume is mounted once, at a place for staging, and shown from there at each place where a workload wants it. Raw
+//! volumes: [`block`].
 //!
 //! Where a volume is mounted the kernel says. What is noted besides ([`Placed`]) tells a repetition from another request, and no more: a
 //! place of which nothing is noted is taken for what is asked.
@@ -15,6 +16,7 @@ use crate::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
 use crate::volumes::SIZE_DEFAULT;
+use crate::block;
 use crate::{CsiName, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `NodeGetCapabilities`.
@@ -61,7 +63,7 @@ fn how(flags: &MountOptions) -> String {
     words.join(",")
 }
 
-fn differs(volume: &Volume, at: &str, noted: &Placed, asked: &Placed) -> Refused {
+pub(crate) fn differs(volume: &Volume, at: &str, noted: &Placed, asked: &Placed) -> Refused {
     let told = |placed: &Placed| {
         let access = if placed.read_only { "read-only" } else { "writable" };
         let flags = if placed.how.is_empty() { String::new() } else { format!(" with {}", placed.how) };
@@ -75,16 +77,14 @@ fn differs(volume: &Volume, at: &str, noted: &Placed, asked: &Placed) -> Refused
     ))
 }
 
-/// That it is asked for as files: raw devices are made, and not handed out to workloads yet.
-fn is_mounted(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
-    if !capability.block {
-        return Ok(());
+/// Whether it is at that place already, as it is asked for.
+pub(crate) fn is_there(volumes: &dyn Volumes, volume: &Volume, at: &str, asked: &Placed) -> Result<bool, Refused> {
+    let Some(read_only) = volume.mounted_at(at) else { return Ok(false) };
+    match volumes.placed(at).filter(|noted| noted.volume == volume.id) {
+        Some(noted) if noted != *asked => Err(differs(volume, at, &noted, asked)),
+        None if read_only != asked.read_only => Err(differs(volume, at, &Placed { read_only, ..asked.clone() }, asked)),
+        _ => Ok(true),
     }
-    Err(Refused::precondition(format!(
-        "volume {} is a raw block device, which is not handed out to pods yet",
-        volume.path
-    ))
-    .with_hint("use volumeMode: Filesystem"))
 }
 
 /// Answers `NodeStageVolume`; whether it was not there before.
@@ -101,7 +101,9 @@ pub fn stage(
     let at = place(volumes, "staging_target_path", &request.staging_target_path)?;
     let volume = found(volumes, id)?;
     fits(&volume, &capability)?;
-    is_mounted(&volume, &capability)?;
+    if capability.block {
+        return block::stage(volumes, &volume, at, &capability).map(|changed| (NodeStageVolumeResponse {}, changed));
+    }
     let asked = Placed {
         volume: volume.id.clone(),
         staging: true,
@@ -109,14 +111,8 @@ pub fn stage(
         read_only: capability.flags.has("ro"),
         how: how(&capability.flags),
     };
-    if let Some(read_only) = volume.mounted_at(at) {
-        return match volumes.placed(at).filter(|noted| noted.volume == volume.id) {
-            Some(noted) if noted != asked => Err(differs(&volume, at, &noted, &asked)),
-            None if read_only != asked.read_only => {
-                Err(differs(&volume, at, &Placed { read_only, ..asked.clone() }, &asked))
-            }
-            _ => Ok((NodeStageVolumeResponse {}, false)),
-        };
+    if is_there(volumes, &volume, at, &asked)? {
+        return Ok((NodeStageVolumeResponse {}, false));
     }
     let changed = volumes.mount(&volume, at, asked.read_only, &capability.flags)?;
     volumes.note(at, Some(asked));
@@ -156,7 +152,10 @@ pub fn publish(
     }
     let volume = found(volumes, id)?;
     fits(&volume, &capability)?;
-    is_mounted(&volume, &capability)?;
+    if capability.block {
+        let changed = block::publish(volumes, &volume, (from, at), request.readonly, &capability)?;
+        return Ok((NodePublishVolumeResponse {}, changed));
+    }
     let staged = volume.mounted_at(from);
     let asked = Placed {
         volume: volume.id.clone(),
@@ -165,14 +164,8 @@ pub fn publish(
         read_only: request.readonly || capability.reads_only() || capability.flags.has("ro") || staged == Some(true),
         how: how(&capability.flags),
     };
-    if let Some(read_only) = volume.mounted_at(at) {
-        return match volumes.placed(at).filter(|noted| noted.volume == volume.id) {
-            Some(noted) if noted != asked => Err(differs(&volume, at, &noted, &asked)),
-            None if read_only != asked.read_only => {
-                Err(differs(&volume, at, &Placed { read_only, ..asked.clone() }, &asked))
-            }
-            _ => Ok((NodePublishVolumeResponse {}, false)),
-        };
+    if is_there(volumes, &volume, at, &asked)? {
+        return Ok((NodePublishVolumeResponse {}, false));
     }
     if staged.is_none() {
         return Err(Refused::precondition(format!("volume {} is not staged at {from}", volume.path)));
@@ -219,7 +212,7 @@ fn publish_ephemeral(
 }
 
 /// That a volume for one place has no other one.
-fn alone(volumes: &dyn Volumes, volume: &Volume, from: &str, asked: &Placed) -> Result<(), Refused> {
+pub(crate) fn alone(volumes: &dyn Volumes, volume: &Volume, from: &str, asked: &Placed) -> Result<(), Refused> {
     let noted = volumes.places(&volume.id);
     let staging = |at: &str| at == from || noted.iter().any(|(place, placed)| place == at && placed.staging);
     let single = |at: &str| noted.iter().any(|(place, placed)| place == at && placed.single);
@@ -275,6 +268,9 @@ pub fn unstage(
         volumes.note(at, None);
         return Ok((NodeUnstageVolumeResponse {}, false));
     };
+    if volume.fs.is_none() {
+        return block::unstage(volumes, &volume, at).map(|changed| (NodeUnstageVolumeResponse {}, changed));
+    }
     if volume.mounted_at(at).is_some() {
         let noted = volumes.places(&volume.id);
         let published = noted.iter().find(|(place, placed)| !placed.staging && volume.mounted_at(place).is_some());

@@ -29,6 +29,12 @@ pub fn stats(
     let at = limits::id("volume_path", &request.volume_path)?;
     let volume = volumes.find(id)?.ok_or_else(|| no_such(id))?;
     let at = at.strip_suffix('/').unwrap_or(at);
+    if volume.fs.is_none() && volume.mounted_at(at).is_some() {
+        // What of a device is in use only its user knows.
+        let total = i64::try_from(volume.size).unwrap_or(i64::MAX);
+        let bytes = VolumeUsage { unit: Unit::Bytes.into(), total, ..VolumeUsage::default() };
+        return Ok(NodeGetVolumeStatsResponse { usage: vec![bytes] });
+    }
     let usage = match volume.mounted_at(at) {
         Some(_) => volumes.usage(&volume, at)?,
         None => None,

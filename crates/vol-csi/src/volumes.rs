@@ -60,8 +60,10 @@ pub struct Volume {
     pub name: Option<String>,
     /// [`Params::record`] of the request that made it.
     pub record: Option<String>,
-    /// Where it is mounted, and whether only for reading.
+    /// Where it is mounted, or its device is shown, and whether only for reading.
     pub mounts: Vec<(String, bool)>,
+    /// Its device is there, and whether only for reading; known of what was asked for by [`Volumes::find_now`] alone.
+    pub attached: Option<bool>,
     pub protected: bool,
     /// It lives and dies with its pod.
     pub ephemeral: bool,
@@ -211,6 +213,12 @@ pub trait Volumes {
     fn mount(&self, volume: &Volume, at: &str, read_only: bool, flags: &MountOptions) -> Result<bool, Refused>;
     /// Shows what is mounted at `from` at `to`; whether it was not there before.
     fn bind(&self, volume: &Volume, from: &str, to: &str, read_only: bool) -> Result<bool, Refused>;
+    /// Makes the device of a raw volume; whether it was not there before. `ALREADY_EXISTS` if it is there for another access.
+    fn attach(&self, volume: &Volume, read_only: bool) -> Result<bool, Refused>;
+    /// Takes the device of a raw volume away; whether it was there. `ABORTED` while somebody uses it.
+    fn detach(&self, volume: &Volume) -> Result<bool, Refused>;
+    /// Shows the device of a raw volume at `to`; whether it was not there before.
+    fn show(&self, volume: &Volume, to: &str) -> Result<bool, Refused>;
     /// What its file system says of itself; `None` if it is not mounted there. Waits for nothing but the file system.
     fn usage(&self, volume: &Volume, at: &str) -> Result<Option<Usage>, Refused>;
     /// Whether it was mounted.

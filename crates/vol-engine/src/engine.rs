@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vol_core::plan::grow::SpacePolicy;
 use vol_core::plan::mount::MountAs;
-use vol_core::plan::{mount, pool, vg, volume};
+use vol_core::plan::{mount, node, pool, vg, volume};
 use vol_core::step::{Action, Requirement, Step};
 use vol_core::{Catalog, Plan, Refusal, VolumeName};
 use vol_types::{
@@ -502,7 +502,20 @@ impl<H: HostMut> Engine<H> {
         })
     }
 
-    /// Removes the directory that something was mounted on; whether there was one. Nothing that is recorded changes.
+    /// Shows the device of an attached raw volume at `target` too.
+    pub fn show_node(
+        &self,
+        vg: &Name,
+        name: &VolumeName,
+        target: &Path,
+        dry_run: bool,
+    ) -> Result<Done<VolumeId>, EngineError> {
+        self.change_volume_seeing(Sight::ThoseAndMounts, vg, name, dry_run, |catalog, kernel, volume| {
+            node::show(catalog, kernel, volume, target)
+        })
+    }
+
+    /// Removes the directory or file that something was mounted on; whether there was one. Nothing that is recorded changes.
     ///
     /// # Errors
     /// Those of [`HostMut::remove_mount_point`].

@@ -247,6 +247,7 @@ impl<H: HostMut + ?Sized> Executor<'_, H> {
             | Action::VerifyFs { .. }
             | Action::Mount { .. }
             | Action::Bind { .. }
+            | Action::ShowNode { .. }
             | Action::Unmount { .. }
             | Action::RemoveMountPoint { .. }
             | Action::CheckFs { .. }

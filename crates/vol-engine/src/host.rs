@@ -229,6 +229,18 @@ pub struct BindCall {
     pub read_only: bool,
 }
 
+/// The node of a dm device of ours, as a file elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCall {
+    pub dev: DevNumber,
+    /// Whose number that is; `Changed` if it is another device's.
+    pub dm_uuid: String,
+    /// A file, made (mode 0600) if it is missing, as are the directories above (mode 0755). No component may be a symbolic link.
+    pub target: PathBuf,
+    /// What the mount table says of it: the kernel asks nothing but the device itself whether it may be written to.
+    pub read_only: bool,
+}
+
 /// What a mounted file system says of itself (`statvfs(3)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FsUsage {
@@ -478,12 +490,14 @@ pub trait HostMut: HostRead {
     fn mount(&self, call: &MountCall) -> HostResult<()>;
     /// Shows what is mounted at one place at another one too. Nothing is there if it fails.
     fn bind(&self, call: &BindCall) -> HostResult<()>;
+    /// Shows the node of a device at another place ([`Mount::is_node`]). Nothing is mounted there if it fails; the file may be left.
+    fn show_node(&self, call: &NodeCall) -> HostResult<()>;
     /// Unmounts exactly this mount; `Busy` if files are open there.
     fn unmount(&self, mount: &Mount) -> HostResult<()>;
     /// Makes a directory, and those above it that are missing (mode 0755), and gives it this mode; it may be there. No component may be a
     /// symbolic link.
     fn make_directory(&self, dir: &Path, mode: u32) -> HostResult<()>;
-    /// Removes a directory at which something was mounted. `Busy` if something is in it, or mounted there in any mount namespace; nothing
+    /// Removes a directory or a file at which something was mounted. `Busy` if something is in it, or mounted there in any mount namespace; nothing
     /// has changed then. `NotFound` if there is none. Never between a mount's making the directory and its being mounted there.
     fn remove_mount_point(&self, path: &Path) -> HostResult<()>;
     /// Grows the file system of a dm device of ours, which is mounted writable at `at`, to the size of the device. It may be

@@ -274,10 +274,12 @@ impl OpenVg {
             break (session, plan, extra, scope, interest);
         };
         self.decided(&session, &plan)?;
-        let mounts = plan
-            .steps
-            .iter()
-            .any(|step| matches!(step.action, Action::Mount { .. } | Action::Bind { .. } | Action::Unmount { .. }));
+        let mounts = plan.steps.iter().any(|step| {
+            matches!(
+                step.action,
+                Action::Mount { .. } | Action::Bind { .. } | Action::ShowNode { .. } | Action::Unmount { .. }
+            )
+        });
         // What is done to volumes says nothing new of their pools; the timer looks at those.
         let mut interest = interest.map(|interest| Interest { mounts, pools: BTreeSet::new(), ..interest });
         let result = if plan.goes_apart() {

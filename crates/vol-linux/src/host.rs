@@ -16,7 +16,7 @@ use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
     HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
-    SharingCall, ThinSnapshot, WipeMethod,
+    NodeCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -28,7 +28,7 @@ use crate::io::{BlockIo, IoChoice, choose};
 use crate::slice::Slices;
 use crate::sysfs::SysDevice;
 use crate::uevent::Uevents;
-use crate::{error, files, fs, mount, mount_point, mountinfo, proc, thin, tool};
+use crate::{error, files, fs, mount, mount_point, mountinfo, node_mount, proc, thin, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -360,6 +360,10 @@ impl HostMut for LinuxHost {
 
     fn bind(&self, call: &BindCall) -> HostResult<()> {
         mount::bind(call)
+    }
+
+    fn show_node(&self, call: &NodeCall) -> HostResult<()> {
+        node_mount::show(call)
     }
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {

@@ -18,6 +18,7 @@ mod mount;
 mod mount_attr;
 mod mount_point;
 mod mountinfo;
+mod node_mount;
 mod peer;
 mod proc;
 mod slice;

@@ -178,8 +178,8 @@ fn directory_of(what: &str, whole: &OwnedFd, name: &Name) -> HostResult<OwnedFd>
     made.map_err(|e| error::rustix(format!("{what}: take its directory {name}"), e))
 }
 
-/// A mount of a directory alone that is nowhere yet, as a bind mount (`open_tree(2)`).
-fn copy_of(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+/// A mount of a directory or a file alone that is nowhere yet, as a bind mount (`open_tree(2)`).
+pub(crate) fn copy_of(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(dir, "", flags)
 }

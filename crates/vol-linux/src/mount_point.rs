@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use rustix::fs::{AtFlags, IFlags, Mode, OFlags, fchmod, ioctl_getflags, ioctl_setflags, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, IFlags, Mode, OFlags, fchmod, fstat, ioctl_getflags, ioctl_setflags, openat, unlinkat,
+};
 use rustix::io::Errno;
 use vol_engine::host::{HostError, HostErrorKind, HostResult, MountEvents};
 
@@ -86,14 +88,11 @@ pub(crate) fn remove(path: &Path) -> HostResult<()> {
     let what = format!("remove the mount point {}", path.display());
     let busy = |detail: String| HostError::new(HostErrorKind::Busy, &*what, detail);
     let _no_mount = places();
-    let place = place(&what, path)?;
-    if place.mounted {
-        return Err(busy("something is mounted there".to_owned()));
-    }
-    // The kernel would take away what another namespace has mounted there (`fs/namei.c`, `vfs_rmdir`; `fs/namespace.c`, `detach_mounts`).
-    if let Some(who) = proc::mounted_at(path)? {
-        return Err(busy(format!("something is mounted there in the mount namespace of {who}")));
-    }
+    let place = match place(&what, path) {
+        Err(error) if error.kind == HostErrorKind::Invalid => return remove_file(&what, path, error),
+        other => other?,
+    };
+    not_mounted(&what, path, place.mounted)?;
     let flags = ioctl_getflags(&place.dir).ok().filter(|flags| flags.contains(IFlags::IMMUTABLE));
     if let Some(flags) = flags {
         ioctl_setflags(&place.dir, flags - IFlags::IMMUTABLE)
@@ -109,6 +108,38 @@ pub(crate) fn remove(path: &Path) -> HostResult<()> {
         }
         e => error::rustix(&*what, e),
     })
+}
+
+/// As [`remove`], where there is no directory: an empty file, on which a device was shown. Otherwise `error`.
+fn remove_file(what: &str, path: &Path, error: HostError) -> HostResult<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+    let above = walk(what, parent, |_, _| Err(Errno::NOENT))?;
+    let failed = |e: Errno| error::rustix(what, e);
+    let there = openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let id = |fd: &OwnedFd| mount_id(fd).map_err(|e| error::io(what, &e));
+    not_mounted(what, path, id(&above)? != id(&there)?)?;
+    let seen = fstat(&there).map_err(failed)?;
+    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+        return Err(error);
+    }
+    if seen.st_size != 0 {
+        let detail = "the file is not empty: it lies on the host, and nothing of it is in the volume";
+        return Err(HostError::new(HostErrorKind::Busy, what, detail));
+    }
+    unlinkat(&above, name, AtFlags::empty()).map_err(failed)
+}
+
+/// That nothing is mounted there, in no namespace: the kernel would take away what another one has mounted there (`fs/namei.c`,
+/// `vfs_rmdir`, `vfs_unlink`; `fs/namespace.c`, `detach_mounts`).
+fn not_mounted(what: &str, path: &Path, here: bool) -> HostResult<()> {
+    let busy = |detail: String| HostError::new(HostErrorKind::Busy, what, detail);
+    if here {
+        return Err(busy("something is mounted there".to_owned()));
+    }
+    match proc::mounted_at(path)? {
+        Some(who) => Err(busy(format!("something is mounted there in the mount namespace of {who}"))),
+        None => Ok(()),
+    }
 }
 
 /// See `HostRead::directories_in`.
@@ -191,6 +222,21 @@ mod tests {
         assert_eq!(remove(&at).unwrap_err().kind, HostErrorKind::NotFound);
         assert_eq!(directories_in(&at).unwrap(), Vec::<PathBuf>::new());
         assert_eq!(remove(Path::new("/proc")).unwrap_err().kind, HostErrorKind::Busy);
+    }
+
+    #[test]
+    fn an_empty_file_is_removed_as_a_mount_point_and_nothing_else_is() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        let (empty, full, link) = (root.join("empty"), root.join("full"), root.join("link"));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&full, "kept").unwrap();
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        assert_eq!(remove(&full).unwrap_err().kind, HostErrorKind::Busy);
+        assert_eq!(remove(&link).unwrap_err().kind, HostErrorKind::Invalid);
+        assert!(full.exists() && empty.exists() && link.is_symlink());
+        remove(&empty).unwrap();
+        assert_eq!(remove(&empty).unwrap_err().kind, HostErrorKind::NotFound);
     }
 
     #[test]

@@ -93,14 +93,30 @@ fn hidden(ours: &Root, init: &Root) -> Option<String> {
     Some(format!("volumed runs in a mount namespace of its own, which is {is}"))
 }
 
-/// Puts in the number of the device where the file system has an anonymous one (btrfs): only the source tells.
+/// Puts in the number of the device where the file system has an anonymous one (btrfs): only the source tells. And that of a dm device
+/// whose node is mounted somewhere, which is of the file system that all nodes are of.
 fn resolve(line: &mut Line) {
+    if line.mount.is_node() {
+        if let Some(node) = shown_node(&line.mount)
+            && let Ok(Some(dev)) = files::block_number(&node)
+        {
+            line.mount.dev = dev;
+        }
+        return;
+    }
     if line.mount.dev.major != 0 || !line.source.starts_with("/dev") {
         return;
     }
     if let Ok(Some(dev)) = files::block_number(&line.source) {
         line.mount.dev = dev;
     }
+}
+
+/// The node of a dm device that a mount shows alone; also one that is gone, for its number may be another device's by now.
+fn shown_node(mount: &Mount) -> Option<PathBuf> {
+    let root = mount.root.to_str()?;
+    let number = root.strip_suffix("//deleted").unwrap_or(root).strip_prefix("/dm-")?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| PathBuf::from(format!("/dev/dm-{number}")))
 }
 
 pub(crate) fn parse(text: &[u8]) -> Vec<Line> {
@@ -187,6 +203,19 @@ mod tests {
         assert_eq!(lines[0].source, Path::new("/dev/root"));
         assert_eq!(lines[1].mount.target, Path::new("/var/lib/a b\\c"));
         assert!(lines[1].mount.read_only);
+    }
+
+    #[test]
+    fn a_mount_of_a_dm_devices_node_is_told_from_those_of_others_and_of_all_nodes() {
+        let lines = parse(
+            b"25 22 0:5 / /dev rw - devtmpfs dev rw\n\
+              90 22 0:5 /dm-7 /a rw - devtmpfs dev rw\n\
+              91 22 0:5 /dm-8//deleted /b ro - devtmpfs dev rw\n\
+              92 22 0:5 /sda /c rw - devtmpfs dev rw\n\
+              93 22 0:5 /dm-x /d rw - devtmpfs dev rw\n",
+        );
+        let shown: Vec<_> = lines.iter().map(|line| shown_node(&line.mount)).collect();
+        assert_eq!(shown, [None, Some("/dev/dm-7".into()), Some("/dev/dm-8".into()), None, None]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vol_engine::host::{HostErrorKind, HostResult};
+use vol_core::observed::Mount;
+use vol_engine::host::{HostErrorKind, HostResult, NodeCall};
 
 use crate::host::SimHost;
 use crate::world::{World, fail};
@@ -13,6 +14,22 @@ impl World {
             return fail(HostErrorKind::Invalid, what, "a component is no directory");
         }
         self.paths.extend(dir.ancestors().map(Path::to_path_buf));
+        Ok(())
+    }
+
+    pub fn show_node(&mut self, what: &str, call: &NodeCall) -> HostResult<()> {
+        self.plain_target(what, &call.target)?;
+        let at = self.place(what, call.dev)?;
+        let device = self.dm.get(&call.dev.minor);
+        if device.is_none_or(|device| device.uuid != call.dm_uuid) {
+            return fail(HostErrorKind::Changed, what, "it is another device by now");
+        }
+        self.life_at(at).handed_out = true;
+        self.paths.extend(call.target.ancestors().map(Path::to_path_buf));
+        self.add_mount(call.dev, &call.target, Mount::NODES, call.read_only);
+        if let Some(mounted) = self.mounts.last_mut() {
+            mounted.mount.root = format!("/dm-{}", call.dev.minor).into();
+        }
         Ok(())
     }
 

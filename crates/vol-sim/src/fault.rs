@@ -78,6 +78,7 @@ pub enum EffectKind {
     Mkfs,
     Mount,
     Bind,
+    ShowNode,
     Unmount,
     MakeDirectory,
     RemoveMountPoint,

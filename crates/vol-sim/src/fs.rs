@@ -323,7 +323,7 @@ impl World {
     }
 
     /// What is said of a path before anything is mounted there.
-    fn plain_target(&self, what: &str, target: &Path) -> HostResult<()> {
+    pub(crate) fn plain_target(&self, what: &str, target: &Path) -> HostResult<()> {
         let invalid = |detail: &str| fail(HostErrorKind::Invalid, what, detail);
         let clean = target.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
         if !target.is_absolute() || !clean {

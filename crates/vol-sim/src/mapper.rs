@@ -88,7 +88,8 @@ impl World {
 
     pub fn open_count(&self, dev: DevNumber) -> u32 {
         let tables = self.dm.values().flat_map(DmDevice::tables).filter(|table| table.below().contains(&dev)).count();
-        let mounted = self.mounts.iter().any(|mounted| mounted.mount.dev == dev);
+        // A node that is shown elsewhere opens nothing.
+        let mounted = self.mounts.iter().any(|one| one.mount.dev == dev && !one.mount.is_node());
         let held = self.dm.get(&dev.minor).filter(|_| dev.major == DM_MAJOR);
         let held = held.map_or(0, |device| device.held.len() + usize::from(!device.looked_at.is_zero()));
         u32::try_from(tables + usize::from(mounted) + held).unwrap_or(u32::MAX)

@@ -10,7 +10,7 @@ use vol_core::observed::{
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BindCall, BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, ThinSnapshot,
+    BindCall, BlockWrite, DmCreate, DmEnd, DurableWrite, HostErrorKind, HostMut, HostResult, MountCall, NodeCall, ThinSnapshot,
     WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir, defect};
@@ -296,6 +296,11 @@ impl HostMut for SimHost {
     fn bind(&self, call: &BindCall) -> HostResult<()> {
         let what = format!("show {} at {}", call.from.display(), call.target.display());
         self.effect(EffectKind::Bind, &call.target, what, |world, what, _| world.bind_fs(what, call))
+    }
+
+    fn show_node(&self, call: &NodeCall) -> HostResult<()> {
+        let what = format!("show the node of {} at {}", call.dev, call.target.display());
+        self.effect(EffectKind::ShowNode, &call.target, what, |world, what, _| world.show_node(what, call))
     }
 
     fn unmount(&self, mount: &Mount) -> HostResult<()> {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use vol_core::observed::{DmInfo, FsCheck, FsVerdict, Mount, Probe};
 use vol_engine::host::HostErrorKind::{Busy, Changed, Denied, Invalid, NoDirectory, NotFound, Tool};
-use vol_engine::host::{BindCall, DmCreate, HostMut, HostRead, MountCall};
+use vol_engine::host::{BindCall, DmCreate, HostMut, HostRead, MountCall, NodeCall};
 use vol_types::{Bytes, FsKind, MkfsOptions, Name, RootDir};
 
 use super::bench::{Bench, Pool, Spec, creation, kind, open_count, refused, remove, volume};
@@ -329,4 +329,34 @@ pub fn a_mount_is_shown_at_another_place_and_each_place_goes_by_itself<B: Bench>
     b.host().unmount(&at(&two.target).unwrap()).unwrap();
     assert_eq!(open_count(b, &thin.uuid), 0);
     assert!(b.host().remove_mount_point(&b.symlink()).is_err(), "no link is followed");
+}
+
+pub fn a_devices_node_is_shown_on_a_file_and_keeps_nothing_open<B: Bench>(b: &B) {
+    let pool = pool(b);
+    let (thin, _) = formatted(b, &pool, 1, FsKind::Ext4);
+    let (strange, _) = formatted(b, &pool, 2, FsKind::Ext4);
+    let place = |read_only| {
+        let target = call(b, &thin, FsKind::Ext4).target.join("device");
+        NodeCall { dev: thin.dev, dm_uuid: thin.uuid.clone(), target, read_only }
+    };
+    let (one, two) = (place(false), place(true));
+    b.host().show_node(&one).unwrap();
+    b.host().show_node(&two).unwrap();
+    let at = |target: &std::path::Path| b.host().mounts().unwrap().into_iter().find(|mount| mount.target == target);
+    let told = |target: &std::path::Path| at(target).map(|mount| (mount.is_node(), mount.dev, mount.read_only));
+    assert_eq!(told(&one.target), Some((true, thin.dev, false)));
+    assert_eq!(told(&two.target), Some((true, thin.dev, true)));
+    assert_eq!(open_count(b, &thin.uuid), 0);
+    // Another device's number, and a place that a link leads to.
+    let wrong = NodeCall { dev: strange.dev, ..place(false) };
+    assert_eq!(refused(b.host().show_node(&wrong)), Changed);
+    let led = NodeCall { target: b.symlink().join("x"), ..place(false) };
+    assert_eq!(refused(b.host().show_node(&led)), Invalid);
+    assert_eq!(told(&wrong.target), None);
+    for call in [&one, &two] {
+        assert_eq!(refused(b.host().remove_mount_point(&call.target)), Busy);
+        b.host().unmount(&at(&call.target).unwrap()).unwrap();
+        b.host().remove_mount_point(&call.target).unwrap();
+        assert_eq!(refused(b.host().remove_mount_point(&call.target)), NotFound);
+    }
 }

@@ -126,6 +126,7 @@ macro_rules! contract_clauses {
             "KC-102" maps::a_link_that_udev_is_told_of_leaves_the_device_as_it_is;
             "KC-103" files::a_mount_point_is_removed_without_its_mount_and_not_with_it;
             "KC-104" files::a_mount_is_shown_at_another_place_and_each_place_goes_by_itself;
+            "KC-105" files::a_devices_node_is_shown_on_a_file_and_keeps_nothing_open;
         }
     };
 }

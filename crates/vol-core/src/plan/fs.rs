@@ -30,7 +30,7 @@ pub const fn kind(volume: &Volume) -> Option<FsKind> {
 
 /// The first place where a volume is mounted writable.
 pub fn writable_mount<'a>(kernel: &'a Kernel, volume: &Volume) -> Option<&'a Mount> {
-    kernel.mounts_of(Device::Volume(volume.id)).into_iter().find(|mount| !mount.read_only)
+    kernel.fs_mounts_of(Device::Volume(volume.id)).into_iter().find(|mount| !mount.read_only)
 }
 
 /// Whether the device of a volume is shorter than the catalog says: a resize was cut short. One that is longer is left alone: what

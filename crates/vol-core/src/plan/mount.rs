@@ -83,7 +83,7 @@ pub fn mount_with(
     let whole = whole || defect("the root is mounted instead of the directory");
     let subdir = volume.subdir.as_deref().filter(|_| !whole).cloned();
     let mut plan = Plan::new(format!("mount {path} at {}", target.display()));
-    let mounts = kernel.mounts_of(device);
+    let mounts = kernel.fs_mounts_of(device);
     if let Some(there) = mounts.iter().find(|mount| mount.target == target) {
         if volume.subdir.is_some() && !shows(there, subdir.as_ref()) {
             return Err(Refusal::exists(format!(
@@ -208,7 +208,7 @@ fn access(catalog: &Catalog, kernel: &Kernel, volume: &Volume, read_only: bool, 
     }
 }
 
-fn good_target(target: &Path) -> Result<(), Refusal> {
+pub(super) fn good_target(target: &Path) -> Result<(), Refusal> {
     let shown = target.display();
     if !is_plain_absolute(target) {
         return Err(Refusal::invalid(format!("a mount point is an absolute path without . and .., not {shown:?}")));
@@ -243,7 +243,7 @@ pub fn bind(
     good_target(target)?;
     let device = Device::Volume(volume.id);
     let mut plan = Plan::new(format!("show {path} at {}", target.display()));
-    let mounts = kernel.mounts_of(device);
+    let mounts = kernel.fs_mounts_of(device);
     // The top of what is mounted there is what would be shown.
     let top = kernel.mounts.iter().rfind(|mount| mount.target == from);
     let Some(there) = mounts.iter().find(|mount| top.is_some_and(|top| top.mount_id == mount.mount_id)) else {
@@ -315,7 +315,9 @@ pub fn unmount(
     // Somebody else may have it open: a container that was started meanwhile, in a mount namespace of its own, and then the unmount that
     // was asked for is done all the same; or udev for a moment, and then it goes. Only the kernel can say which, when it is tried.
     let open = kernel.dm.get(&device).map(|info| info.open_count);
-    if stay.is_empty() && open.is_some_and(|open| open == 0 || !leave.is_empty()) {
+    // A device that was handed out itself stays attached: who attached it shows it elsewhere, or detaches it.
+    let handed_out = leave.iter().any(|mount| mount.is_node());
+    if stay.is_empty() && !handed_out && open.is_some_and(|open| open == 0 || !leave.is_empty()) {
         plan.push(Action::ReleaseDm { device });
     }
     Ok(plan)
@@ -360,7 +362,7 @@ pub fn activate(catalog: &Catalog, kernel: &Kernel, volume: &Volume) -> Result<P
     }
 }
 
-fn raw(catalog: &Catalog, volume: &Volume) -> Result<(), Refusal> {
+pub(super) fn raw(catalog: &Catalog, volume: &Volume) -> Result<(), Refusal> {
     if volume.content == Content::Raw {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use vol_core::Catalog;
 
 use super::{LET_GO_STEP, LET_GO_TRIES, missing, tolerate};
 use crate::error::StepError;
-use crate::host::{BindCall, DmCreate, HostErrorKind, HostMut, MountCall};
+use crate::host::{BindCall, DmCreate, HostErrorKind, HostMut, MountCall, NodeCall};
 use crate::links;
 
 /// While a pool's table is swapped the pool is suspended, and the kernel loads no table of a thin volume in it (`dm-thin.c`,
@@ -149,6 +149,12 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
             Action::Bind { volume, from, target, read_only, .. } => self.host.bind(&BindCall {
                 dev: self.volume_number(*volume)?,
                 from: from.clone(),
+                target: target.clone(),
+                read_only: *read_only,
+            })?,
+            Action::ShowNode { volume, target, read_only, .. } => self.host.show_node(&NodeCall {
+                dev: self.volume_number(*volume)?,
+                dm_uuid: Device::Volume(*volume).uuid(),
                 target: target.clone(),
                 read_only: *read_only,
             })?,

@@ -28,14 +28,18 @@ pub trait Targets {
     fn fs_usage(&self, id: VolumeId, at: &Path) -> Read<Option<FsUsage>>;
     /// Where it is mounted just now: asks the kernel, for who decides by it; what reads tell may be a few seconds old.
     fn mounts_now(&self, id: VolumeId) -> Read<Vec<MountInfo>>;
+    /// Whether its device is there just now, and if so whether only for reading.
+    fn attached_now(&self, id: VolumeId) -> Read<Option<bool>>;
     /// Mounts a volume at `at`, with options for this mount besides those of its label. Mounted there already is unchanged, whatever
     /// options it has.
     fn mount_at(&self, volume: &VolumePath, at: &Path, read_only: bool, options: &MountOptions) -> Change<VolumeInfo>;
     /// Shows a volume that is mounted at `from` at `to` too. `refused` if it is not mounted at `from`.
     fn bind_volume(&self, volume: &VolumePath, from: &Path, to: &Path, read_only: bool) -> Change<VolumeInfo>;
+    /// Shows the device of a raw volume that is attached at `to` too, on a file there. `refused` if it is not attached.
+    fn show_device(&self, volume: &VolumePath, to: &Path) -> Change<VolumeInfo>;
     /// Unmounts a volume from this place alone; not mounted there is unchanged.
     fn unmount_at(&self, volume: &VolumePath, at: &Path) -> Change<VolumeInfo>;
-    /// Removes an empty directory that something was mounted on; whether there was one. `busy` if something is mounted there, `refused` if
+    /// Removes an empty directory or file that something was mounted on; whether there was one. `busy` if something is mounted there, `refused` if
     /// something is in it, or another mount namespace has something mounted there.
     fn remove_mount_point(&self, at: &Path) -> Read<bool>;
 }

@@ -58,7 +58,7 @@ impl<H: HostMut + 'static> Targets for EngineBackend<H> {
         let device = Device::Volume(id);
         let dev = self.engine.vgs().iter().find_map(|vg| {
             let view = vg.view();
-            let is_there = view.kernel.mounts_of(device).iter().any(|mount| mount.target == at);
+            let is_there = view.kernel.fs_mounts_of(device).iter().any(|mount| mount.target == at);
             view.kernel.dm.get(&device).filter(|_| is_there).map(|info| info.dev)
         });
         let Some(dev) = dev else { return Ok(None) };
@@ -79,6 +79,12 @@ impl<H: HostMut + 'static> Targets for EngineBackend<H> {
         Ok(mounts.iter().filter(|mount| mount.dev == info.dev).map(told).collect())
     }
 
+    fn attached_now(&self, id: VolumeId) -> Read<Option<bool>> {
+        let info = self.engine.host().dm_device(&Device::Volume(id).uuid());
+        let info = info.map_err(|error| ApiError::new(ErrorCode::Io, error.to_string()))?;
+        Ok(info.map(|info| info.read_only))
+    }
+
     fn mount_at(&self, volume: &VolumePath, at: &Path, read_only: bool, options: &MountOptions) -> Change<VolumeInfo> {
         mounts_are_seen(self)?;
         let how = MountAs { read_only, ..MountAs::default() };
@@ -89,6 +95,12 @@ impl<H: HostMut + 'static> Targets for EngineBackend<H> {
     fn bind_volume(&self, volume: &VolumePath, from: &Path, to: &Path, read_only: bool) -> Change<VolumeInfo> {
         mounts_are_seen(self)?;
         let done = self.engine.bind(&volume.vg, &volume_name(volume), (from, to), read_only, false);
+        changed(self, &volume.vg, done.map_err(from_engine)?, || self.volume_info(volume))
+    }
+
+    fn show_device(&self, volume: &VolumePath, to: &Path) -> Change<VolumeInfo> {
+        mounts_are_seen(self)?;
+        let done = self.engine.show_node(&volume.vg, &volume_name(volume), to, false);
         changed(self, &volume.vg, done.map_err(from_engine)?, || self.volume_info(volume))
     }
 

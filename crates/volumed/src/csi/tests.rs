@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::server::{Front, Limits, serve_grpc};
 use crate::settings::Settings;
 
+mod block;
 mod copies;
 mod deaths;
 mod kubelet;

@@ -110,6 +110,7 @@ fn shown(info: &VolumeInfo) -> Volume {
         name: info.labels.get(LABEL_NAME).cloned(),
         record: info.labels.get(LABEL_RECORD).cloned(),
         mounts: info.mounts.iter().map(|mount| (mount.path.clone(), mount.read_only)).collect(),
+        attached: None,
         protected: info.protected,
         ephemeral: info.labels.contains_key(LABEL_EPHEMERAL),
     }
@@ -219,11 +220,11 @@ impl Volumes for CsiVolumes {
 
     fn find_now(&self, id: &str) -> Result<Option<Volume>, Refused> {
         let Some(volume) = self.find(id)? else { return Ok(None) };
-        let uuid =
-            volume.id.parse().map_err(|_| ApiError::internal(format!("{:?} is no id of a volume", volume.id)))?;
-        let mounts = self.backend.mounts_now(VolumeId::from_uuid(uuid))?;
+        let uuid = id_of(&volume)?;
+        let mounts = self.backend.mounts_now(uuid)?;
         let mounts = mounts.into_iter().map(|mount| (mount.path, mount.read_only)).collect();
-        Ok(Some(Volume { mounts, ..volume }))
+        let attached = if volume.fs.is_none() { self.backend.attached_now(uuid)? } else { None };
+        Ok(Some(Volume { mounts, attached, ..volume }))
     }
 
     fn list(&self) -> Result<Vec<Volume>, Refused> {
@@ -411,6 +412,23 @@ impl Volumes for CsiVolumes {
 
     fn bind(&self, volume: &Volume, from: &str, to: &str, read_only: bool) -> Result<bool, Refused> {
         Ok(done(self.backend.bind_volume(&path_of(volume)?, Path::new(from), Path::new(to), read_only))?.1)
+    }
+
+    fn attach(&self, volume: &Volume, read_only: bool) -> Result<bool, Refused> {
+        let path = path_of(volume)?;
+        let attached = match read_only {
+            true => self.backend.attach_volume_read_only(&path, false),
+            false => self.backend.attach_volume(&path, false),
+        };
+        Ok(done(attached)?.1)
+    }
+
+    fn detach(&self, volume: &Volume) -> Result<bool, Refused> {
+        Ok(done(self.backend.detach_volume(&path_of(volume)?, false))?.1)
+    }
+
+    fn show(&self, volume: &Volume, to: &str) -> Result<bool, Refused> {
+        Ok(done(self.backend.show_device(&path_of(volume)?, Path::new(to)))?.1)
     }
 
     fn unmount(&self, volume: &Volume, at: &str) -> Result<bool, Refused> {

@@ -44,7 +44,7 @@ impl Driver {
         };
         Ok(self.wire().await.node().node_expand_volume(request).await?.into_inner().capacity_bytes)
     }
-    async fn usage(&self, id: &str, at: &str) -> Result<Vec<VolumeUsage>, Status> {
+    pub(super) async fn usage(&self, id: &str, at: &str) -> Result<Vec<VolumeUsage>, Status> {
         let request = NodeGetVolumeStatsRequest { volume_id: id.into(), volume_path: at.into(), ..Default::default() };
         Ok(self.wire().await.node().node_get_volume_stats(request).await?.into_inner().usage)
     }

@@ -20,6 +20,10 @@ enum Step {
     DeleteSnapshot,
     DeleteRestored,
     Delete,
+    RawCreate,
+    RawStage,
+    RawPublish,
+    RawExpand,
 }
 
 const LIFE: [Step; 13] = [
@@ -35,6 +39,17 @@ const LIFE: [Step; 13] = [
     Step::Unstage,
     Step::DeleteSnapshot,
     Step::DeleteRestored,
+    Step::Delete,
+];
+
+/// Of a device that is handed out.
+const RAW: [Step; 7] = [
+    Step::RawCreate,
+    Step::RawStage,
+    Step::RawPublish,
+    Step::RawExpand,
+    Step::Unpublish,
+    Step::Unstage,
     Step::Delete,
 ];
 
@@ -80,16 +95,38 @@ async fn ask(driver: &Driver, known: &mut Known, step: Step) -> Result<(), Statu
         }
         Step::DeleteRestored => driver.delete(&known.restored).await?,
         Step::Delete => driver.delete(&id).await?,
+        Step::RawCreate => known.volume = driver.create(block::raw("raw-1")).await?.volume_id,
+        Step::RawStage => driver.stage(to_stage(&id, block::block(Mode::SingleNodeMultiWriter))).await?,
+        Step::RawPublish => driver.publish(to_publish(&id, "a", block::block(Mode::SingleNodeMultiWriter))).await?,
+        Step::RawExpand => {
+            let capacity_range = Some(CapacityRange { required_bytes: 2 * GIB, limit_bytes: 0 });
+            let request = NodeExpandVolumeRequest {
+                volume_id: id,
+                volume_path: target("a"),
+                capacity_range,
+                ..Default::default()
+            };
+            driver.wire().await.node().node_expand_volume(request).await?;
+        }
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn killed_at_every_effect_of_every_request_a_volumes_life_goes_on() {
+    goes_on(&LIFE).await;
+}
+
+#[tokio::test]
+async fn killed_at_every_effect_of_every_request_a_raw_volumes_life_goes_on() {
+    goes_on(&RAW).await;
+}
+
+async fn goes_on(life: &[Step]) {
     let driver = Driver::start();
     let mut known = Known::default();
     let mut deaths = 0;
-    for (at, step) in LIFE.into_iter().enumerate() {
+    for (at, step) in life.iter().copied().enumerate() {
         for number in 0.. {
             let dir = tempfile::tempdir().unwrap();
             let _ = std::fs::copy(driver.dir.path().join("csi-places.json"), dir.path().join("csi-places.json"));
@@ -112,7 +149,7 @@ async fn killed_at_every_effect_of_every_request_a_volumes_life_goes_on() {
             let next = dying.again();
             // What it left is no hindrance: to the same, and now and then to all that comes after it.
             let whole = number % 5 == 0;
-            let rest = if whole { &LIFE[at + 1..] } else { &[] };
+            let rest = if whole { &life[at + 1..] } else { &[] };
             for step in [&[step, step][..], rest].concat() {
                 ask(&next, &mut known, step)
                     .await
@@ -124,5 +161,5 @@ async fn killed_at_every_effect_of_every_request_a_volumes_life_goes_on() {
         ask(&driver, &mut known, step).await.unwrap();
     }
     println!("{deaths} deaths");
-    assert!(deaths > 2 * LIFE.len(), "{deaths}");
+    assert!(deaths > 2 * life.len(), "{deaths}");
 }

@@ -317,22 +317,3 @@ async fn f20_what_is_in_a_place_is_never_removed_with_it() {
     assert_eq!(code(driver.unpublish(&id, &target("b")).await), Code::NotFound);
     assert_eq!(code(driver.publish(to_publish(&id, "b", usual())).await), Code::Aborted);
 }
-
-#[tokio::test]
-async fn a_raw_volume_is_made_and_not_handed_out_as_files() {
-    let driver = Driver::start();
-    let block = VolumeCapability {
-        access_type: Some(volume_capability::AccessType::Block(volume_capability::BlockVolume {})),
-        ..usual()
-    };
-    let request = CreateVolumeRequest { volume_capabilities: vec![block.clone()], ..asked("raw", GIB) };
-    let id = driver.create(request).await.unwrap().volume_id;
-    assert_eq!(driver.backend.volume(&volume("data/raw")).unwrap().fs, None);
-    assert_eq!(code(driver.stage(to_stage(&id, usual())).await), Code::InvalidArgument);
-    assert_eq!(code(driver.stage(to_stage(&id, block.clone())).await), Code::FailedPrecondition);
-    assert_eq!(code(driver.publish(to_publish(&id, "a", block.clone())).await), Code::FailedPrecondition);
-    let files = driver.made("files").await;
-    assert_eq!(code(driver.stage(to_stage(&files, block.clone())).await), Code::InvalidArgument);
-    let both = CreateVolumeRequest { volume_capabilities: vec![block, usual()], ..asked("both", GIB) };
-    assert_eq!(code(driver.create(both).await), Code::InvalidArgument);
-}

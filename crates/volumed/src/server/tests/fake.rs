@@ -162,11 +162,17 @@ impl Targets for Fake {
     fn mounts_now(&self, _: VolumeId) -> Read<Vec<MountInfo>> {
         Ok(Vec::new())
     }
+    fn attached_now(&self, _: VolumeId) -> Read<Option<bool>> {
+        Ok(None)
+    }
     fn mount_at(&self, volume: &VolumePath, _: &Path, _: bool, _: &MountOptions) -> Change<VolumeInfo> {
         self.change(format!("mount_at {volume}"), false)
     }
     fn bind_volume(&self, volume: &VolumePath, _: &Path, _: &Path, _: bool) -> Change<VolumeInfo> {
         self.change(format!("bind_volume {volume}"), false)
+    }
+    fn show_device(&self, volume: &VolumePath, _: &Path) -> Change<VolumeInfo> {
+        self.change(format!("show_device {volume}"), false)
     }
     fn unmount_at(&self, volume: &VolumePath, _: &Path) -> Change<VolumeInfo> {
         self.change(format!("unmount_at {volume}"), false)
