@@ -67,12 +67,12 @@ pub fn main(options: &Options) -> Result<i32> {
 }
 
 /// The time of the last commit, so that the same commit makes the same package.
-fn epoch() -> String {
+pub fn epoch() -> String {
     output(cmd("git", ["log", "-1", "--format=%ct"]).current_dir(workspace()))
         .map_or_else(|_| "0".to_owned(), |time| time.trim().to_owned())
 }
 
-fn workspace_version() -> Result<String> {
+pub fn workspace_version() -> Result<String> {
     let text = fs::read_to_string(workspace().join("Cargo.toml"))?;
     let section = text.split("[workspace.package]").nth(1).unwrap_or_default();
     let version = section.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));

@@ -6,6 +6,7 @@ mod deb;
 mod demo;
 mod deps;
 mod fuzz;
+mod image;
 mod lab;
 mod proof;
 mod setup;
@@ -47,6 +48,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Make the Debian package; its path is printed (docs/install.md)
     Deb(deb::Options),
+    /// Make an image of volumed, as an OCI layout; the path of its archive is printed (docs/kubernetes.md)
+    Image(image::Options),
     /// Check licences, sources, edges between our crates, unsafe code and file lengths
     Deps,
     #[command(name = "__launch", hide = true)]
@@ -74,6 +77,7 @@ fn main() {
         Task::Demo(options) => demo::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Deb(options) => deb::main(&options),
+        Task::Image(options) => image::main(&options),
         Task::Deps => deps::main(),
         Task::Launch => lab::launch::main().map(|()| 0),
         Task::Agent => lab::agent::main().map(|()| 0),

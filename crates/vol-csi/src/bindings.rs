@@ -18,6 +18,7 @@ mod tests {
     fn the_bindings_are_those_of_the_definitions() {
         for (definition, made) in [
             (&include_bytes!("../proto/csi.proto")[..], include_str!("generated/csi.rs")),
+            (include_bytes!("../proto/csi.proto"), include_str!("../../../tests/csi/descriptors.py")),
             (&include_bytes!("../proto/registration.proto")[..], include_str!("generated/registration.rs")),
         ] {
             let hash = blake3::hash(definition).to_hex();

@@ -31,6 +31,8 @@ pub use apart::{Apart, Gates};
 /// How long an opener of a device is waited for before it counts as a user: as long as the host waits when it removes one.
 const LET_GO_TRIES: u32 = 100;
 const LET_GO_STEP: Duration = Duration::from_millis(20);
+/// The same of a mount. Who looks at every new one (`xfs_healer_start` of xfsprogs, indexers) has it open for a moment.
+const UNMOUNT_TRIES: u32 = 25;
 
 /// What the executor works on: the changing side of one VG.
 pub struct Session {

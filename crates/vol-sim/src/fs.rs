@@ -71,6 +71,8 @@ pub(crate) struct Mounted {
     pub nouuid: bool,
     /// Who has files open there.
     pub held: Vec<String>,
+    /// They are closed after so many attempts to unmount it.
+    pub closed_after: Option<u32>,
 }
 
 /// A thin volume that runs: the pool's minor and the thin id.
@@ -422,7 +424,7 @@ impl World {
         self.next_mount_id += 1;
         let (mount_id, target, fs_type) = (self.next_mount_id, target.to_path_buf(), fs_type.to_owned());
         let mount = Mount { mount_id, dev, root: "/".into(), target, fs_type, read_only };
-        self.mounts.push(Mounted { mount, nouuid: false, held: Vec::new() });
+        self.mounts.push(Mounted { mount, nouuid: false, held: Vec::new(), closed_after: None });
     }
 
     pub fn unmount_fs(&mut self, what: &str, mount: &Mount) -> HostResult<()> {
@@ -430,6 +432,13 @@ impl World {
             return fail(HostErrorKind::NotFound, what, "no such mount");
         };
         let covered = self.mounts[at + 1..].iter().any(|above| above.mount.target.starts_with(&mount.target));
+        let mounted = &mut self.mounts[at];
+        if let Some(left) = &mut mounted.closed_after {
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => (mounted.held, mounted.closed_after) = (Vec::new(), None),
+            }
+        }
         if covered || !self.mounts[at].held.is_empty() {
             return fail(HostErrorKind::Busy, what, "target is busy");
         }

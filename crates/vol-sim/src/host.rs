@@ -287,6 +287,14 @@ impl SimHost {
     pub fn hold_mount(&self, target: impl AsRef<Path>, who: &str) {
         self.set_held(target.as_ref(), Some(who));
     }
+    /// The same for a moment: so many attempts to unmount it fail.
+    pub fn look_at_mount(&self, target: impl AsRef<Path>, who: &str, attempts: u32) {
+        let target = target.as_ref();
+        self.set_held(target, Some(who));
+        let mut world = self.lock();
+        let there = world.mounts.iter_mut().filter(|mounted| mounted.mount.target == target);
+        there.for_each(|mounted| mounted.closed_after = Some(attempts));
+    }
     pub fn release_mount(&self, target: impl AsRef<Path>) {
         self.set_held(target.as_ref(), None);
     }

@@ -9,10 +9,32 @@ use volumed::config::Config;
 /// The release whose schemas they are held against.
 const VERSION: &str = "1.36";
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes")
+}
+
+/// Of all forms.
 fn manifests() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes");
-    let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let (mut all, mut directories) = (Vec::new(), vec![root()]);
+    while let Some(dir) = directories.pop() {
+        for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { directories.push(path) } else { all.push(path) }
+        }
+    }
     all.sort();
+    all
+}
+
+/// What a directory is made of: its kustomization's resources, and those of directories among them.
+fn made_of(dir: &Path) -> Vec<PathBuf> {
+    let list = fs::read_to_string(dir.join("kustomization.yaml")).unwrap();
+    let resources = list.split_once("\nresources:\n").unwrap().1;
+    let mut all = Vec::new();
+    for line in resources.lines().take_while(|line| line.starts_with("  - ") || line.starts_with('#')) {
+        let Some(name) = line.strip_prefix("  - ") else { continue };
+        let path = dir.join(name).canonicalize().unwrap_or_else(|error| panic!("{name} in {}: {error}", dir.display()));
+        if path.is_dir() { all.extend(made_of(&path)) } else { all.push(path) }
+    }
     all
 }
 
@@ -28,7 +50,7 @@ fn every_manifest_fits_the_schemas_of_kubernetes() {
     let output = Command::new(&python).arg(script).arg(VERSION).args(manifests()).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    assert!(said.matches("valid ").count() >= 9, "{said}");
+    assert!(said.matches("valid ").count() >= 11, "{said}");
 }
 
 #[test]
@@ -50,11 +72,38 @@ fn manifests_speak_of_the_driver_as_the_daemon_does() {
         }
     }
     assert!(drivers >= 3 && sockets >= 3);
-    let list = manifests().into_iter().find(|path| path.ends_with("kustomization.yaml")).unwrap();
-    let list = fs::read_to_string(list).unwrap();
-    for path in manifests() {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let listed = list.contains(&format!("- {name}"));
-        assert!(listed || name == "kustomization.yaml", "{name} is in no list of resources");
+}
+
+#[test]
+fn every_manifest_is_part_of_a_form_and_both_forms_have_the_sidecars() {
+    let [usual, host, pod, snapshots] = ["", "host", "pod", "snapshots"].map(|form| made_of(&root().join(form)));
+    assert_eq!(usual, host);
+    let (with, without): (Vec<PathBuf>, Vec<PathBuf>) = pod.iter().cloned().partition(|path| host.contains(path));
+    assert_eq!(with, host);
+    assert!(without.len() == 1 && without[0].ends_with("pod/daemon.yaml"), "{without:?}");
+    for path in manifests().iter().map(|path| path.canonicalize().unwrap()) {
+        let listed = [&host, &pod, &snapshots].iter().any(|form| form.contains(&path));
+        assert!(listed || path.ends_with("kustomization.yaml"), "{} is in no list of resources", path.display());
     }
+}
+
+#[test]
+fn the_pod_has_what_the_daemon_needs_where_the_daemon_looks_for_it() {
+    let text = fs::read_to_string(root().join("pod/daemon.yaml")).unwrap();
+    let config = text.split_once("  config: |\n").unwrap().1.split_once("---").unwrap().0;
+    let config = Config::parse(config).unwrap();
+    let (usual, said) = (Config::default(), |line: &str| assert!(text.contains(line), "no {line}"));
+    assert_eq!(config.csi, usual.csi);
+    for path in [&usual.csi.kubelet_dir, &usual.run_dir.display().to_string(), &usual.state_dir.display().to_string()] {
+        said(&format!("mountPath: {path}\n"));
+        said(&format!("path: {path}\n"));
+    }
+    said(&format!("kubelet-dir: {}\n", usual.csi.kubelet_dir));
+    said("mountPropagation: Bidirectional");
+    // The name and the version are those of the image that cargo xtask image makes.
+    let list = fs::read_to_string(root().join("pod/kustomization.yaml")).unwrap();
+    assert!(text.contains("image: localhost/volumed\n") && list.contains("name: localhost/volumed\n"));
+    assert!(list.contains(&format!("newTag: {}\n", env!("CARGO_PKG_VERSION"))), "{list}");
+    // The first text between quotes is what is replaced.
+    assert_eq!(text.split_once("  config: |\n").unwrap().1.split('"').nth(1), Some(usual.csi.kubelet_dir.as_str()));
 }

@@ -30,6 +30,8 @@ pub const PACKAGES: &[&str] = &[
     "procps",
     "prometheus",
     "psmisc",
+    "python3-grpcio",
+    "python3-protobuf",
     "systemd-sysv",
     "thin-provisioning-tools",
     "udev",

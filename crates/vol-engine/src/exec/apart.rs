@@ -12,7 +12,7 @@ use vol_types::{Bytes, FsKind, PoolId, PvId, VolumeId, defect};
 
 use vol_core::Catalog;
 
-use super::{LET_GO_STEP, LET_GO_TRIES, missing, tolerate};
+use super::{LET_GO_STEP, LET_GO_TRIES, UNMOUNT_TRIES, missing, tolerate};
 use crate::error::StepError;
 use crate::host::{BindCall, DmCreate, HostErrorKind, HostMut, MountCall, NodeCall};
 use crate::links;
@@ -244,11 +244,23 @@ impl<H: HostMut + ?Sized> Apart<'_, H> {
     }
 
     fn unmount(&self, mount: &Mount) -> Result<(), StepError> {
-        match self.host.unmount(mount) {
+        let mut outcome = self.host.unmount(mount);
+        let mut nested = Vec::new();
+        for _ in 0..UNMOUNT_TRIES {
+            match &outcome {
+                Err(error) if error.kind == HostErrorKind::Busy => nested = self.nested_mounts(mount)?,
+                _ => break,
+            }
+            if !nested.is_empty() {
+                break;
+            }
+            self.host.pause(LET_GO_STEP);
+            outcome = self.host.unmount(mount);
+        }
+        match outcome {
             Err(error) if error.kind == HostErrorKind::Busy => {
                 let itself = format!("mounted at {}", mount.target.display());
                 let holders = self.host.holders(mount.dev).into_iter().filter(|holder| *holder != itself);
-                let nested = self.nested_mounts(mount)?;
                 let by: Vec<_> = nested.into_iter().chain(holders).collect();
                 let by = if by.is_empty() { "a process that could not be found".to_owned() } else { by.join(", ") };
                 Err(StepError::InUse(format!("{} is in use by {by}", mount.target.display())))

@@ -727,3 +727,17 @@ fn the_longest_labels_of_many_volumes_and_snapshots_fit_their_commits() {
     assert_eq!(commits() - before, 5);
     sound(&host, &engine, "long labels");
 }
+
+#[test]
+fn who_looks_at_a_mount_for_a_moment_does_not_keep_it_and_who_stays_is_named() {
+    let (host, engine) = with_file(FsKind::Ext4);
+    let at = mount(&engine, "pg").unwrap();
+    host.look_at_mount(&at, "process 17 (xfs_healer_start)", 3);
+    unmount(&engine, "pg");
+    let at = mount(&engine, "pg").unwrap();
+    host.hold_mount(&at, "process 4711 (postgres)");
+    let busy = engine.unmount(&name("data"), &volume("pg"), None, false).map(drop).unwrap_err().to_string();
+    assert!(busy.contains("process 4711 (postgres)"), "{busy}");
+    host.release_mount(&at);
+    unmount(&engine, "pg");
+}
