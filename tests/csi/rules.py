@@ -227,8 +227,8 @@ for _mode in (mode for mode in node.MODES if mode != "UNKNOWN"):
         volumes.stage(one, cap)
         first = volumes.publish(one, f"{mode}-a", cap)
         # The same place: the same arguments are the same request, others are a conflict.
-        ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", cap, readonly=not reads)) \
-            if not reads else None
+        if not reads:
+            ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", cap, readonly=True))
         flags = capability(mode, flags=["noatime"])
         ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", flags))
         ask.refused("ALREADY_EXISTS", "NodeStageVolume", **stage(one, flags))
@@ -358,7 +358,7 @@ def _(ask, volumes):
 def _(ask, volumes):
     said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters={"topolvm.io/device-class": "ssd"}))
     ask.so("pool" in said.message, said.message)
-    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "1"  "x"}, {"size": "ten"}, {"mkfs-options": "-d"}):
+    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "lots"}, {"size": "ten"}, {"mkfs-options": "-d"}):
         said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters=parameters))
         ask.so(next(iter(parameters)) in said.message, said.message)
     volumes.made(parameters={"csi.storage.k8s.io/pvc/name": "db", "csi.storage.k8s.io/pvc/namespace": "prod",
