@@ -3,7 +3,7 @@ import json
 import os
 
 import node
-from client import Refused
+from client import Client, Refused
 from node import CAP, GIB, capability, named, publish, stage, staging, target, unpublish, unstage, volume
 from suite import Failed, check
 
@@ -109,6 +109,15 @@ def _(ask):
 def _(ask):
     for path in ("/csi.v1.Nothing/Nothing", "/csi.v1.Controller/Nothing", "/csi.v1.Controller/ControllerPublishVolume"):
         ask.same(ask.client.raw(path), "UNIMPLEMENTED", path)
+
+
+@check("any authority is taken, as the kubelet sends the path of a socket", "protocol")
+def _(ask):
+    for authority in ("localhost", "/run/volumed/csi.sock", "%2Frun%2Fvolumed%2Fcsi.sock"):
+        ask.client.close()
+        ask.client = Client(authority)
+        ask.five("GetPluginInfo")
+        ask.five("Probe")
 
 
 @rule("who hears no answer in time asks again and finds it done", "timeouts")
