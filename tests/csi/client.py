@@ -48,9 +48,10 @@ class Client:
 
     asked = {}
 
-    def __init__(self):
+    def __init__(self, authority="localhost"):
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 100),
-                   ("grpc.max_reconnect_backoff_ms", 500), ("grpc.min_reconnect_backoff_ms", 100)]
+                   ("grpc.max_reconnect_backoff_ms", 500), ("grpc.min_reconnect_backoff_ms", 100),
+                   ("grpc.default_authority", authority)]
         self.channel = grpc.insecure_channel(SOCKET, options=options)
 
     def close(self):

@@ -3,7 +3,7 @@ import json
 import os
 
 import node
-from client import Refused
+from client import Client, Refused
 from node import CAP, GIB, capability, named, publish, stage, staging, target, unpublish, unstage, volume
 from suite import Failed, check
 
@@ -109,6 +109,15 @@ def _(ask):
 def _(ask):
     for path in ("/csi.v1.Nothing/Nothing", "/csi.v1.Controller/Nothing", "/csi.v1.Controller/ControllerPublishVolume"):
         ask.same(ask.client.raw(path), "UNIMPLEMENTED", path)
+
+
+@check("any authority is taken, as the kubelet sends the path of a socket", "protocol")
+def _(ask):
+    for authority in ("localhost", "/run/volumed/csi.sock", "%2Frun%2Fvolumed%2Fcsi.sock"):
+        ask.client.close()
+        ask.client = Client(authority)
+        ask.five("GetPluginInfo")
+        ask.five("Probe")
 
 
 @rule("who hears no answer in time asks again and finds it done", "timeouts")
@@ -227,8 +236,8 @@ for _mode in (mode for mode in node.MODES if mode != "UNKNOWN"):
         volumes.stage(one, cap)
         first = volumes.publish(one, f"{mode}-a", cap)
         # The same place: the same arguments are the same request, others are a conflict.
-        ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", cap, readonly=not reads)) \
-            if not reads else None
+        if not reads:
+            ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", cap, readonly=True))
         flags = capability(mode, flags=["noatime"])
         ask.refused("ALREADY_EXISTS", "NodePublishVolume", **publish(one, f"{mode}-a", flags))
         ask.refused("ALREADY_EXISTS", "NodeStageVolume", **stage(one, flags))
@@ -358,7 +367,7 @@ def _(ask, volumes):
 def _(ask, volumes):
     said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters={"topolvm.io/device-class": "ssd"}))
     ask.so("pool" in said.message, said.message)
-    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "1"  "x"}, {"size": "ten"}, {"mkfs-options": "-d"}):
+    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "lots"}, {"size": "ten"}, {"mkfs-options": "-d"}):
         said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters=parameters))
         ask.so(next(iter(parameters)) in said.message, said.message)
     volumes.made(parameters={"csi.storage.k8s.io/pvc/name": "db", "csi.storage.k8s.io/pvc/namespace": "prod",

@@ -1,6 +1,7 @@
 """What csi-sanity 5.5.0 asks, spec by spec and under its names, with what it expects. Its sizes are 10 and 11 GiB."""
 import os
 import re
+import shutil
 import uuid
 
 import node
@@ -20,21 +21,28 @@ class Sanity:
 
     def __init__(self, ask):
         self.ask, self.made = ask, []
-        self.staging, self.target = f"{node.KUBELET}/sanity/staging", f"{node.KUBELET}/sanity/target"
+        self.staging, self.target = f"{node.KUBELET}/sanity-staging", f"{node.KUBELET}/sanity-target"
+        # Each spec makes them anew, and takes them away at its end.
         for place in (self.staging, self.target):
-            os.makedirs(place, exist_ok=True)
+            os.mkdir(place)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
-        for what, one in reversed(self.made):
-            if what == "snapshot":
-                self.ask.ask("DeleteSnapshot", snapshot_id=one)
-                continue
-            self.ask.ask("NodeUnpublishVolume", volume_id=one, target_path=f"{self.target}/target")
-            self.ask.ask("NodeUnstageVolume", volume_id=one, staging_target_path=self.staging)
-            self.ask.ask("DeleteVolume", volume_id=one)
+        try:
+            for what, one in reversed(self.made):
+                if what == "snapshot":
+                    self.ask.ask("DeleteSnapshot", snapshot_id=one)
+                    continue
+                self.ask.ask("NodeUnpublishVolume", volume_id=one, target_path=f"{self.target}/target")
+                self.ask.ask("NodeUnstageVolume", volume_id=one, staging_target_path=self.staging)
+                self.ask.ask("DeleteVolume", volume_id=one)
+        finally:
+            left = [f"{place}/{one}" for place in (self.staging, self.target) for one in os.listdir(place)]
+            for place in (self.staging, self.target):
+                shutil.rmtree(place, ignore_errors=True)
+        self.ask.same(left, [], "what is left in the places")
 
     def volume(self, name="sanity", size=SIZE, **more):
         made = self.ask.ask("CreateVolume", **volume(named(name), size, **more)).volume
@@ -86,7 +94,7 @@ def succeeds(name, rpc, /, **fields):
 
 
 UNKNOWN = str(uuid.uuid4())
-PLACE = {"staging_target_path": f"{node.KUBELET}/sanity/staging", "target_path": f"{node.KUBELET}/sanity/target/target"}
+PLACE = {"staging_target_path": f"{node.KUBELET}/sanity-staging", "target_path": f"{node.KUBELET}/sanity-target/target"}
 INVALID = "INVALID_ARGUMENT"
 
 

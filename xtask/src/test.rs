@@ -19,11 +19,12 @@ const DISKS: usize = 4;
 const DISK_SIZE: &str = "4G";
 /// Those that take longest (a minute or more), longest first. They are begun in this order, before all others: so the guests side by side
 /// end together, instead of one of them with the longest alone.
-const LONGEST: [&str; 18] = [
+const LONGEST: [&str; 19] = [
     "device_host",
     "device_space",
     "scenario_docker",
     "scenario_podman",
+    "scenario_csi",
     "scenario_kill_points",
     "device_kill_points",
     "device_write_log",

@@ -8,6 +8,7 @@
 //! - a panic costs one answer (`internal`), not the daemon;
 //! - root can always connect: users, strangers and root have connections of their own, and no user can use up those of others.
 
+mod authority;
 mod call;
 mod connection;
 mod endpoint;

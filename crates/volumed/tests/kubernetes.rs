@@ -50,7 +50,7 @@ fn every_manifest_fits_the_schemas_of_kubernetes() {
     let output = Command::new(&python).arg(script).arg(VERSION).args(manifests()).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    assert!(said.matches("valid ").count() >= 11, "{said}");
+    assert!(said.matches("valid ").count() >= 13, "{said}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::authority::AnyAuthority;
 use super::{Limits, stopped};
 
 mod stall;
@@ -93,7 +94,7 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_MAX_BYTES as u32)
         .keep_alive_interval(PING_EVERY)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(AnyAuthority::new(stream)), service);
     let mut connection = pin!(connection);
     let mut told = false;
     loop {

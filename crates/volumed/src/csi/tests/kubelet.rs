@@ -125,9 +125,62 @@ async fn the_kubelet_is_told_of_the_driver_when_it_is_there() {
     ] {
         client().await.notify_registration_status(status).await.unwrap();
     }
+    for authority in AUTHORITIES {
+        assert!(answered(&path, "/pluginregistration.Registration/GetInfo", authority).await, "{authority}");
+        assert!(
+            answered(&driver.dir.path().join("csi.sock"), "/csi.v1.Identity/Probe", authority).await,
+            "{authority}"
+        );
+    }
     *driver.user.lock().unwrap() = 1000;
     assert_eq!(code(client().await.get_info(InfoRequest {}).await), Code::PermissionDenied);
     stop.send_replace(true);
     serving.await.unwrap();
     assert!(path.exists(), "the kubelet would forget the driver");
+}
+
+/// As clients of gRPC send them over a Unix socket: the kubelet the last but one.
+const AUTHORITIES: [&str; 4] = [
+    "localhost",
+    "/var/lib/kubelet/plugins_registry/csi.volumed.io-reg.sock",
+    "%2Fvar%2Flib%2Fkubelet%2Fplugins_registry%2Fcsi.volumed.io-reg.sock",
+    "unix:/a b\"<>",
+];
+
+/// Whether a request with nothing in it is answered, twice over one connection, and not reset.
+async fn answered(socket: &Path, path: &str, authority: &str) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[0, len[0], len[1], kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let request = |stream: u8, authority: &[u8]| {
+        // POST, http; then path, authority, type of the content, and that trailers are known.
+        let fields = [&[0x83, 0x86, 0x04][..], &text(path), authority, &[0x0f, 0x10], &text("application/grpc")];
+        let block = [&fields.concat()[..], &[0], &text("te"), &text("trailers")].concat();
+        [frame(1, 4, stream, &block), frame(0, 1, stream, &[0; 5])].concat()
+    };
+    let first = [&[0x41][..], &text(authority)].concat();
+    let mut wire = UnixStream::connect(socket).await.unwrap();
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    // The second one refers to what the first one has put into the table.
+    wire.write_all(&[preface, request(1, &first), request(3, &[0xbe])].concat()).await.unwrap();
+    let mut ended = 0;
+    loop {
+        let mut header = [0; 9];
+        wire.read_exact(&mut header).await.unwrap();
+        let mut payload = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+        wire.read_exact(&mut payload).await.unwrap();
+        match (header[3], header[4]) {
+            // RST_STREAM, GOAWAY.
+            (3 | 7, _) => return false,
+            // Its trailers.
+            (1, flags) if flags & 1 != 0 => ended += 1,
+            _ => {}
+        }
+        if ended == 2 {
+            return true;
+        }
+    }
 }
