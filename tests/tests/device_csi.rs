@@ -1,7 +1,8 @@
 //! Volumes of an orchestrator on a real kernel: their lives, what is refused, and who would lead a mount elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tonic::Code;
 use vol_csi::Mode;
+use vol_csi::csi::{VolumeCapability, volume_capability};
 use vol_tests::csi::{Orchestrator, code, mounted};
-use vol_tests::{Machine, kernel, tool};
+use vol_tests::{Machine, Random, kernel, tool};
 
 const KUBELET: &str = "/tmp/volumed-kubelet";
 const MIB512: i64 = 512 << 20;
@@ -146,6 +148,100 @@ fn volumes_are_restored_larger_from_one_instant_grow_in_use_and_die_with_their_p
     five(|| k.unpublish("csi-1", "web"));
     assert!(!Path::new(&k.target("web")).exists());
     assert!(m.json(&["volume", "list"])["volumes"].as_array().unwrap().is_empty());
+}
+
+const CHUNK: u64 = 64 << 10;
+
+/// The chunks that are not zero in the one or not the same in both.
+fn differing(base: Option<&str>, target: &str) -> BTreeSet<u64> {
+    let target = fs::read(target).unwrap();
+    let base = base.map_or_else(|| vec![0; target.len()], |path| fs::read(path).unwrap());
+    let chunks = base.chunks(CHUNK as usize).zip(target.chunks(CHUNK as usize)).enumerate();
+    chunks.filter(|(_, (a, b))| a != b).map(|(at, _)| at as u64).collect()
+}
+
+#[test]
+fn what_is_told_to_have_changed_is_what_differs_byte_by_byte() {
+    let Some((m, k)) = machine() else { return };
+    m.with_pool(2);
+    let capability = VolumeCapability {
+        access_type: Some(volume_capability::AccessType::Block(volume_capability::BlockVolume {})),
+        ..mounted("", &[], Mode::SingleNodeWriter)
+    };
+    let chunks = 2048;
+    let (id, _) = k.create("raw", (chunks * CHUNK) as i64, &capability).unwrap();
+    m.ok(&["volume", "attach", "data/raw"]);
+    let device = fs::OpenOptions::new().write(true).open("/dev/volumed/data/raw").unwrap();
+    let mut random = Random::new();
+    let mut snapshots = Vec::new();
+    // What was written or discarded before each snapshot, since the one before.
+    let mut touched = Vec::new();
+    for round in 0..4u64 {
+        let mut these = BTreeSet::new();
+        for _ in 0..150 {
+            let (first, len) = (random.below(chunks - 8), 1 + random.below(8));
+            let range = first..first + len;
+            if round > 0 && random.below(3) == 0 {
+                let (offset, len) = ((first * CHUNK).to_string(), (len * CHUNK).to_string());
+                tool::run("blkdiscard", &["--offset", &offset, "--length", &len, "/dev/volumed/data/raw"]);
+            } else {
+                for chunk in range.clone() {
+                    // Some of each chunk, somewhere in it; never twice the same.
+                    let mark = (random.below(u64::MAX) | 1).to_le_bytes();
+                    device.write_all_at(&mark, chunk * CHUNK + random.below(CHUNK / 8) * 8).unwrap();
+                }
+            }
+            these.extend(range);
+        }
+        device.sync_all().unwrap();
+        snapshots.push(k.snapshots(&format!("s{round}"), &[&id]).unwrap().remove(0));
+        touched.push(these);
+    }
+    // What comes after the last one is none of theirs.
+    device.write_all_at(&[7; 512], 0).unwrap();
+    device.sync_all().unwrap();
+    drop(device);
+    let list = m.json(&["snapshot", "list"]);
+    let path = |id: &str| {
+        let all = list["snapshots"].as_array().unwrap();
+        let found = all.iter().find(|one| id.starts_with(one["id"].as_str().unwrap())).unwrap();
+        found["full_name"].as_str().unwrap().to_owned()
+    };
+    let copy = |(at, id): (usize, &String)| {
+        let name = format!("data/copy{at}");
+        m.ok(&["volume", "clone", &path(id), &name]);
+        m.ok(&["volume", "attach", &name]);
+        format!("/dev/volumed/{name}")
+    };
+    let nodes: Vec<String> = snapshots.iter().enumerate().map(copy).collect();
+    let told = |base: Option<usize>, target: usize, how| -> BTreeSet<u64> {
+        let ranges = k.changed(base.map(|at| snapshots[at].as_str()), &snapshots[target], how).unwrap();
+        assert!(ranges.iter().all(|one| one.start % CHUNK == 0 && one.end % CHUNK == 0), "{ranges:?}");
+        ranges.into_iter().flat_map(|one| one.start / CHUNK..one.end / CHUNK).collect()
+    };
+    for target in 0..4 {
+        let all = told(None, target, (0, 0));
+        let used = differing(None, &nodes[target]);
+        assert!(all.is_superset(&used), "in use and not told: {:?}", used.difference(&all));
+        for base in 0..4 {
+            let changed = told(Some(base), target, (0, 0));
+            let differ = differing(Some(&nodes[base]), &nodes[target]);
+            assert!(changed.is_superset(&differ), "{base} {target} not told: {:?}", differ.difference(&changed));
+            let (from, to) = (base.min(target), base.max(target));
+            let since: BTreeSet<u64> = touched[from + 1..=to].iter().flatten().copied().collect();
+            assert!(changed.is_subset(&since), "{base} {target} told without cause: {:?}", changed.difference(&since));
+            println!("{base} -> {target}: {} differ, {} told, {} touched", differ.len(), changed.len(), since.len());
+            // In small messages, and from the middle on, it is the same.
+            assert_eq!(told(Some(base), target, (0, 3)), changed);
+            let half: BTreeSet<u64> = changed.iter().copied().filter(|chunk| *chunk >= chunks / 2).collect();
+            assert_eq!(told(Some(base), target, ((chunks / 2 * CHUNK) as i64, 0)), half);
+        }
+    }
+    let pool = tool::run("dmsetup", &["status", "--target", "thin-pool"]);
+    let fields: Vec<&str> = pool.split_whitespace().collect();
+    assert!(fields.contains(&"-"), "no metadata snapshot is left: {pool}");
+    assert_eq!(code(k.changed(None, &snapshots[0], (-1, 0))), Code::OutOfRange);
+    assert_eq!(code(k.changed(Some("nobody's"), &snapshots[0], (0, 0))), Code::NotFound);
 }
 
 /// How often the attacker swaps a directory for a link.

@@ -21,6 +21,7 @@ pub fn capabilities() -> GetPluginCapabilitiesResponse {
         service::Type::ControllerService,
         service::Type::VolumeAccessibilityConstraints,
         service::Type::GroupControllerService,
+        service::Type::SnapshotMetadataService,
     ];
     let capability =
         |one: service::Type| PluginCapability { r#type: Some(Type::Service(Service { r#type: one.into() })) };
