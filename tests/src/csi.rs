@@ -162,6 +162,47 @@ impl Orchestrator {
         Ok((volume.volume_id, volume.capacity_bytes))
     }
 
+    /// Ranges of bytes that are in use, or that changed since `base`; so many in each message at most, from this byte on.
+    pub fn changed(
+        &self,
+        base: Option<&str>,
+        target: &str,
+        (from, most): (i64, i32),
+    ) -> Result<Vec<std::ops::Range<u64>>, Status> {
+        let mut all = Vec::new();
+        let mut take = |ranges: Vec<BlockMetadata>| {
+            assert!(most == 0 || ranges.len() <= most as usize);
+            all.extend(ranges.iter().map(|one| one.byte_offset as u64..(one.byte_offset + one.size_bytes) as u64));
+        };
+        let target = target.to_owned();
+        if let Some(base) = base {
+            let request = GetMetadataDeltaRequest {
+                base_snapshot_id: base.to_owned(),
+                target_snapshot_id: target,
+                starting_offset: from,
+                max_results: most,
+            };
+            self.ask(|wire| async move {
+                let mut stream = wire.snapshot_metadata().get_metadata_delta(request).await?.into_inner();
+                while let Some(message) = stream.message().await? {
+                    take(message.block_metadata);
+                }
+                Ok(())
+            })?;
+        } else {
+            let request = GetMetadataAllocatedRequest { snapshot_id: target, starting_offset: from, max_results: most };
+            self.ask(|wire| async move {
+                let mut stream = wire.snapshot_metadata().get_metadata_allocated(request).await?.into_inner();
+                while let Some(message) = stream.message().await? {
+                    take(message.block_metadata);
+                }
+                Ok(())
+            })?;
+        }
+        assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start), "{all:?}");
+        Ok(all)
+    }
+
     /// The size afterwards.
     pub fn expand(&self, id: &str, size: i64) -> Result<i64, Status> {
         let request = ControllerExpandVolumeRequest {

@@ -13,13 +13,13 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinChanges, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
-    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, NodeCall,
-    SharingCall, ThinSnapshot, WipeMethod,
+    BindCall, BlockRead, BlockWrite, ChangesCall, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere,
+    FsUsage, HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
+    NodeCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -421,6 +421,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     }
     fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
         self.host.pool_sharing(call)
+    }
+    fn pool_changes(&self, call: &ChangesCall<'_>) -> HostResult<ThinChanges> {
+        self.host.pool_changes(call)
     }
     fn thin_status(&self, uuid: &str) -> HostResult<ThinStatus> {
         self.host.thin_status(uuid)

@@ -1,5 +1,6 @@
 //! Volumes of an orchestrator on a real kernel: their lives, what is refused, and who would lead a mount elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, symlink};
@@ -12,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tonic::Code;
 use vol_csi::Mode;
 use vol_tests::csi::{Orchestrator, code, mounted, raw};
-use vol_tests::{Machine, kernel, tool};
+use vol_tests::{Machine, Random, kernel, tool};
 
 const KUBELET: &str = "/tmp/volumed-kubelet";
 const MIB512: i64 = 512 << 20;
@@ -235,7 +236,7 @@ fn number(node: &str) -> (String, String) {
 }
 
 /// What a thin pool allots at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: u64 = 64 << 10;
 
 #[test]
 fn a_new_raw_volume_shows_nothing_of_what_was_in_its_place() {
@@ -258,26 +259,117 @@ fn a_new_raw_volume_shows_nothing_of_what_was_in_its_place() {
     // Each has more than half of the pool, so the second one is given what was the first one's.
     let id = publish("first");
     let mut device = fs::OpenOptions::new().write(true).open(&at).unwrap();
-    for _ in 0..size as usize / CHUNK {
-        device.write_all(&[0xa5; CHUNK]).unwrap();
+    for _ in 0..size as u64 / CHUNK {
+        device.write_all(&[0xa5; CHUNK as usize]).unwrap();
     }
     device.sync_all().unwrap();
     drop(device);
     gone(&id);
     let id = publish("second");
     let device = fs::OpenOptions::new().read(true).write(true).open(&at).unwrap();
-    for chunk in 0..size as u64 / CHUNK as u64 {
-        device.write_all_at(&[0x5a; 512], chunk * CHUNK as u64).unwrap();
+    for chunk in 0..size as u64 / CHUNK {
+        device.write_all_at(&[0x5a; 512], chunk * CHUNK).unwrap();
     }
     device.sync_all().unwrap();
-    let mut found = vec![0; CHUNK];
-    for chunk in 0..size as u64 / CHUNK as u64 {
-        device.read_exact_at(&mut found, chunk * CHUNK as u64).unwrap();
+    let mut found = vec![0; CHUNK as usize];
+    for chunk in 0..size as u64 / CHUNK {
+        device.read_exact_at(&mut found, chunk * CHUNK).unwrap();
         let at = found.iter().skip(512).position(|byte| *byte != 0);
         assert_eq!((found[0], at), (0x5a, None), "chunk {chunk}: what was there before");
     }
     drop(device);
     gone(&id);
+}
+
+/// The chunks that are not zero in the one or not the same in both.
+fn differing(base: Option<&str>, target: &str) -> BTreeSet<u64> {
+    let target = fs::read(target).unwrap();
+    let base = base.map_or_else(|| vec![0; target.len()], |path| fs::read(path).unwrap());
+    let chunks = base.chunks(CHUNK as usize).zip(target.chunks(CHUNK as usize)).enumerate();
+    chunks.filter(|(_, (a, b))| a != b).map(|(at, _)| at as u64).collect()
+}
+
+#[test]
+fn what_is_told_to_have_changed_is_what_differs_byte_by_byte() {
+    let Some((m, k)) = machine() else { return };
+    m.with_pool(2);
+    let capability = raw(Mode::SingleNodeWriter);
+    let chunks = 1024;
+    let (id, _) = k.create("raw", (chunks * CHUNK) as i64, &capability).unwrap();
+    let attached = |name: &str| {
+        m.ok(&["volume", "attach", &m.of(name)]);
+        m.json(&["volume", "show", &m.of(name)])["device"].as_str().unwrap().to_owned()
+    };
+    let node = attached("raw");
+    let device = fs::OpenOptions::new().write(true).open(&node).unwrap();
+    let mut random = Random::new();
+    let mut snapshots = Vec::new();
+    // What was written or discarded before each snapshot, since the one before.
+    let mut touched = Vec::new();
+    for round in 0..4u64 {
+        let mut these = BTreeSet::new();
+        for _ in 0..60 {
+            let (first, len) = (random.below(chunks - 8), 1 + random.below(8));
+            let range = first..first + len;
+            if round > 0 && random.below(3) == 0 {
+                let (offset, len) = ((first * CHUNK).to_string(), (len * CHUNK).to_string());
+                tool::run("blkdiscard", &["--offset", &offset, "--length", &len, &node]);
+            } else {
+                for chunk in range.clone() {
+                    // Some of each chunk, somewhere in it; never twice the same.
+                    let mark = (random.below(u64::MAX) | 1).to_le_bytes();
+                    device.write_all_at(&mark, chunk * CHUNK + random.below(CHUNK / 8) * 8).unwrap();
+                }
+            }
+            these.extend(range);
+        }
+        device.sync_all().unwrap();
+        snapshots.push(k.snapshots(&format!("s{round}"), &[&id]).unwrap().remove(0));
+        touched.push(these);
+    }
+    // What comes after the last one is none of theirs.
+    device.write_all_at(&[7; 512], 0).unwrap();
+    device.sync_all().unwrap();
+    drop(device);
+    let list = m.json(&["snapshot", "list"]);
+    let path = |id: &str| {
+        let all = list["snapshots"].as_array().unwrap();
+        let found = all.iter().find(|one| id.starts_with(one["id"].as_str().unwrap())).unwrap();
+        found["full_name"].as_str().unwrap().to_owned()
+    };
+    let copy = |(at, id): (usize, &String)| {
+        let name = format!("copy{at}");
+        m.ok(&["volume", "clone", &path(id), &m.of(&name)]);
+        attached(&name)
+    };
+    let nodes: Vec<String> = snapshots.iter().enumerate().map(copy).collect();
+    let told = |base: Option<usize>, target: usize, how| -> BTreeSet<u64> {
+        let ranges = k.changed(base.map(|at| snapshots[at].as_str()), &snapshots[target], how).unwrap();
+        assert!(ranges.iter().all(|one| one.start % CHUNK == 0 && one.end % CHUNK == 0), "{ranges:?}");
+        ranges.into_iter().flat_map(|one| one.start / CHUNK..one.end / CHUNK).collect()
+    };
+    for target in 0..4 {
+        let all = told(None, target, (0, 0));
+        let used = differing(None, &nodes[target]);
+        assert!(all.is_superset(&used), "in use and not told: {:?}", used.difference(&all));
+        for base in 0..4 {
+            let changed = told(Some(base), target, (0, 0));
+            let differ = differing(Some(&nodes[base]), &nodes[target]);
+            assert!(changed.is_superset(&differ), "{base} {target} not told: {:?}", differ.difference(&changed));
+            let (from, to) = (base.min(target), base.max(target));
+            let since: BTreeSet<u64> = touched[from + 1..=to].iter().flatten().copied().collect();
+            assert!(changed.is_subset(&since), "{base} {target} told without cause: {:?}", changed.difference(&since));
+            println!("{base} -> {target}: {} differ, {} told, {} touched", differ.len(), changed.len(), since.len());
+            // In small messages, and from the middle on, it is the same.
+            assert_eq!(told(Some(base), target, (0, 3)), changed);
+            let half: BTreeSet<u64> = changed.iter().copied().filter(|chunk| *chunk >= chunks / 2).collect();
+            assert_eq!(told(Some(base), target, ((chunks / 2 * CHUNK) as i64, 0)), half);
+        }
+    }
+    let pool = tool::run("dmsetup", &["status", "--target", "thin-pool"]);
+    assert!(pool.lines().all(|line| line.split(' ').nth(7) == Some("-")), "a metadata snapshot is left: {pool}");
+    assert_eq!(code(k.changed(None, &snapshots[0], (-1, 0))), Code::OutOfRange);
+    assert_eq!(code(k.changed(Some("nobody's"), &snapshots[0], (0, 0))), Code::NotFound);
 }
 
 /// How often the attacker swaps a directory for a link.

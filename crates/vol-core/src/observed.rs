@@ -196,6 +196,17 @@ pub struct PoolSharing {
     pub families: BTreeMap<u32, u64>,
 }
 
+/// Chunks of a thin volume that are not what they are in another one, or all that are mapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThinChanges {
+    /// The pool's transaction id in the state that was read.
+    pub transaction_id: u64,
+    /// Ascending; none touches the next.
+    pub ranges: Vec<std::ops::Range<u64>>,
+    /// Before this chunk all was looked at; `None`: at the end.
+    pub next: Option<u64>,
+}
+
 /// Status line of a thin volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThinStatus {

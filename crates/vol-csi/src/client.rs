@@ -15,6 +15,7 @@ use crate::csi::controller_client::ControllerClient;
 use crate::csi::group_controller_client::GroupControllerClient;
 use crate::csi::identity_client::IdentityClient;
 use crate::csi::node_client::NodeClient;
+use crate::csi::snapshot_metadata_client::SnapshotMetadataClient;
 
 /// One connection, on which any number of requests may be under way.
 #[derive(Clone, Debug)]
@@ -60,6 +61,9 @@ impl Wire {
     }
     pub fn group_controller(&self) -> GroupControllerClient<Self> {
         GroupControllerClient::with_origin(self.clone(), origin())
+    }
+    pub fn snapshot_metadata(&self) -> SnapshotMetadataClient<Self> {
+        SnapshotMetadataClient::with_origin(self.clone(), origin())
     }
     pub fn node(&self) -> NodeClient<Self> {
         NodeClient::with_origin(self.clone(), origin())

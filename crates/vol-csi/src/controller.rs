@@ -54,7 +54,7 @@ pub fn create_volume(
     let settings = volumes.settings();
     let name = CsiName::new(&request.name)?;
     let capabilities = Capability::read_all(&request.volume_capabilities)?;
-    let params = Params::read(&request.parameters, &capabilities)?;
+    let params = Params::read(&request.parameters, &capabilities, &volumes.settings().profiles)?;
     let range = Range::read(request.capacity_range.as_ref())?;
     // They count before parameters of the same name.
     let mutable = Mutable::read(&request.mutable_parameters)?;
@@ -251,7 +251,7 @@ pub fn validate(
     let volume = volumes.find(id)?.ok_or_else(|| no_such(id))?;
     let possible = Capability::read_all(&request.volume_capabilities).and_then(|all| {
         all.iter().try_for_each(|one| fits(&volume, one))?;
-        Params::read(&request.parameters, &all).map(drop)
+        Params::read(&request.parameters, &all, &volumes.settings().profiles).map(drop)
     });
     Ok(match possible {
         Ok(()) => ValidateVolumeCapabilitiesResponse {
@@ -351,7 +351,7 @@ pub fn get_capacity(volumes: &dyn Volumes, request: &GetCapacityRequest) -> Resu
         [] => Vec::new(),
         some => Capability::read_all(some)?,
     };
-    let params = Params::read(&request.parameters, &capabilities)?;
+    let params = Params::read(&request.parameters, &capabilities, &volumes.settings().profiles)?;
     let room = match volumes.room(&params) {
         // No pool yet: no room, and no error, for it is asked every minute.
         Err(refused) if refused.code == Code::NotFound => return Ok(GetCapacityResponse::default()),

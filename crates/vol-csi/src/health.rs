@@ -143,6 +143,7 @@ mod tests {
             size: None,
             max_volumes: 0,
             v1_13: true,
+            profiles: std::collections::BTreeMap::new(),
             version: "",
         };
         let mut volume = Volume { ills, ..Volume::default() };

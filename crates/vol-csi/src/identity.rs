@@ -21,6 +21,7 @@ pub fn capabilities(settings: &Settings) -> GetPluginCapabilitiesResponse {
         service::Type::ControllerService,
         service::Type::VolumeAccessibilityConstraints,
         service::Type::GroupControllerService,
+        service::Type::SnapshotMetadataService,
     ];
     let topology = settings.v1_13.then_some(service::Type::SnapshotAccessibilityConstraints);
     let capability =

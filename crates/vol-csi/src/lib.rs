@@ -17,9 +17,11 @@ pub mod health;
 pub mod identity;
 pub mod ids;
 mod limits;
+pub mod metadata;
 mod name;
 pub mod node;
 mod params;
+pub mod profile;
 mod rpc;
 mod size;
 pub mod snapshot;
@@ -31,7 +33,9 @@ pub use capability::{Capability, Mode};
 pub use error::Refused;
 pub use expand::Mutable;
 pub use name::CsiName;
-pub use params::{KNOWN, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_RECORD, LABEL_SNAPSHOT, Params};
+pub use params::{
+    KNOWN, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Params,
+};
 pub use rpc::Rpc;
 pub use size::Range;
 pub use volumes::{Placed, Room, SIZE_DEFAULT, Settings, Snapshot, Source, Volume, Volumes, Wanted};

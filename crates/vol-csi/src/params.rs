@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 use vol_types::label::LABEL_VALUE_MAX;
+use vol_types::limit::STRIPES_MAX;
 use vol_types::{Bytes, FsKind, MkfsOptions, MountOptions, Reserve, near, parse_bytes};
 
 use crate::capability::fs_kind;
-use crate::{Capability, Refused, limits};
+use crate::{Capability, Refused, limits, profile};
 
 /// The label of a volume whose value is its name at the orchestrator. Whoever gives a volume this label shows it to the orchestrator.
 pub const LABEL_NAME: &str = "csi.volume";
@@ -17,6 +18,8 @@ pub const LABEL_EPHEMERAL: &str = "csi.ephemeral";
 pub const LABEL_SNAPSHOT: &str = "csi.snapshot";
 /// Of a snapshot the name of its group at the orchestrator.
 pub const LABEL_GROUP: &str = "csi.group";
+/// Of a volume that is deleted for good when the orchestrator deletes it: `purge`.
+pub const LABEL_ON_DELETE: &str = "csi.on-delete";
 /// What it was asked for with, to tell a repetition from another request.
 pub const LABEL_RECORD: &str = "csi.request";
 
@@ -27,9 +30,16 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("mkfs-options", "KEY=VALUE with spaces between them, see docs/file-systems.md"),
     ("mount-options", "options with commas between them, for example noatime"),
     ("thin", "yes or no"),
+    ("stripes", "how many disks a thick volume is striped over, 1 to 64"),
+    ("stripe-size", "a power of two from 4K on, for example 64K"),
     ("reserve", "a size, full, or none"),
+    ("profile", "a profile of the machine's configuration"),
+    ("on-delete", "trash or purge"),
     ("size", "what a volume has that is asked for without a size, for example 10G"),
 ];
+
+/// The least that goes to each disk in turn.
+const STRIPE_SIZE_MIN: u64 = 4096;
 
 /// What a pod may ask for of a volume that lives and dies with it: the rest is for whoever runs the cluster to say.
 const OF_PODS: [&str; 2] = ["size", "fs"];
@@ -60,6 +70,12 @@ pub struct Params {
     /// Of each mount.
     pub mount_options: MountOptions,
     pub thin: bool,
+    /// Of a thick volume.
+    pub stripes: Option<u16>,
+    /// As it was given.
+    pub stripe_size: Option<String>,
+    /// Nothing can be taken back once it is deleted.
+    pub purge: bool,
     pub reserve: Option<String>,
     pub size: Option<Bytes>,
     /// Whose volume it is, for people.
@@ -69,17 +85,25 @@ pub struct Params {
 }
 
 impl Params {
-    /// Reads them, beside what the capabilities ask for.
+    /// Reads them, beside what the capabilities ask for. `profiles` are those of the configuration.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`: one is not known (the nearest is named), has a value that makes no sense, or fits with no other one.
-    pub fn read(given: &BTreeMap<String, String>, capabilities: &[Capability]) -> Result<Self, Refused> {
+    pub fn read(
+        given: &BTreeMap<String, String>,
+        capabilities: &[Capability],
+        profiles: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Result<Self, Refused> {
         limits::map("parameters", given)?;
         let known = |key: &str| KNOWN.iter().any(|(known, _)| *known == key);
         if let Some(key) = given.keys().find(|key| !known(key) && !OF_PROVISIONER.iter().any(|(own, _)| own == key)) {
             return Err(unknown(key));
         }
-        let get = |key: &str| given.get(key).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let asked = ["fs", "csi.storage.k8s.io/fstype", "fstype"].into_iter().find_map(|key| given.get(key));
+        let asked = asked.map(|fs| fs.trim()).filter(|fs| !fs.is_empty());
+        let asked = asked.or_else(|| capabilities.iter().find_map(|one| one.fs).map(FsKind::as_str));
+        let all = profile::with(given, asked, profiles)?;
+        let get = |key: &str| all.get(key).map(|text| text.trim()).filter(|text| !text.is_empty());
         let of_class = get("fs").or_else(|| get("csi.storage.k8s.io/fstype")).or_else(|| get("fstype"));
         let of_class = of_class.map_or(Ok(None), |text| fs_kind("parameter fs", text))?;
         let block = capabilities.iter().any(|one| one.block);
@@ -112,6 +136,28 @@ impl Params {
             Some("no" | "false") => false,
             Some(other) => return Err(wrong("thin", other)),
         };
+        let stripes = match get("stripes") {
+            None => None,
+            Some(_) if thin => return Err(thick_only("stripes")),
+            Some(text) => {
+                let number = text.parse().ok().filter(|number| (1..=STRIPES_MAX).contains(number));
+                Some(number.ok_or_else(|| wrong("stripes", text))?)
+            }
+        };
+        let stripe_size = match get("stripe-size") {
+            None => None,
+            Some(_) if thin => return Err(thick_only("stripe-size")),
+            Some(text) => {
+                let good = |size: &Bytes| size.get().is_power_of_two() && size.get() >= STRIPE_SIZE_MIN;
+                parse_bytes(text).ok().filter(good).ok_or_else(|| wrong("stripe-size", text))?;
+                Some(text.to_owned())
+            }
+        };
+        let purge = match get("on-delete") {
+            None | Some("trash") => false,
+            Some("purge") => true,
+            Some(other) => return Err(wrong("on-delete", other)),
+        };
         let reserve = match get("reserve") {
             None => None,
             Some(_) if !thin => {
@@ -135,10 +181,13 @@ impl Params {
             mkfs_options: if block { Vec::new() } else { mkfs_options },
             mount_options: if block { MountOptions::default() } else { mount_options },
             thin,
+            stripes,
+            stripe_size,
+            purge,
             reserve,
             size: size.map_err(|error| Refused::invalid(format!("parameter size: {error}")))?,
             labels,
-            record: record(given, fs, block),
+            record: record(given, asked, block),
         })
     }
 }
@@ -179,7 +228,7 @@ impl Params {
             return Err(Refused::invalid(format!("volumeAttributes: {key:?} is not for pods to say"))
                 .with_hint(format!("a volume that lives and dies with its pod takes {}", OF_PODS.join(" and "))));
         }
-        let mut params = Self::read(&own, std::slice::from_ref(capability))?;
+        let mut params = Self::read(&own, std::slice::from_ref(capability), &BTreeMap::new())?;
         for (key, label) in OF_KUBELET {
             if let Some(text) = context.get(key) {
                 params.labels.insert(label.to_owned(), text.clone());
@@ -190,13 +239,13 @@ impl Params {
 }
 
 /// JSON of what counts; too long for a label: its hash.
-fn record(given: &BTreeMap<String, String>, fs: Option<FsKind>, block: bool) -> String {
+fn record(given: &BTreeMap<String, String>, fs: Option<&str>, block: bool) -> String {
     let mut counts: BTreeMap<&str, &str> = given
         .iter()
         .filter(|(key, _)| KNOWN.iter().any(|(known, _)| known == key))
         .map(|(key, value)| (key.as_str(), value.trim()))
         .collect();
-    let fs = fs.map(FsKind::as_str).or(block.then_some("none"));
+    let fs = if block { Some("none") } else { fs };
     counts.remove("fs");
     counts.extend(fs.map(|fs| ("fs", fs)));
     let text = serde_json::to_string(&counts).unwrap_or_default();
@@ -210,6 +259,11 @@ fn wrong(key: &str, text: &str) -> Refused {
     let text: String = text.chars().take(60).collect();
     let takes = KNOWN.iter().find(|(known, _)| *known == key).map_or("", |(_, takes)| takes);
     Refused::invalid(format!("parameter {key}: {text:?} is not understood")).with_hint(format!("{key} takes {takes}"))
+}
+
+fn thick_only(key: &str) -> Refused {
+    Refused::invalid(format!("parameter {key}: only a thick volume (thin=no) has extents of its own"))
+        .with_hint("where a thin volume lies is the business of its pool")
 }
 
 fn unknown(key: &str) -> Refused {
@@ -238,7 +292,7 @@ mod tests {
 
     fn read(given: &[(&str, &str)], capabilities: &[Capability]) -> Result<Params, Refused> {
         let given = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Params::read(&given, capabilities)
+        Params::read(&given, capabilities, &BTreeMap::new())
     }
 
     #[test]
@@ -283,6 +337,13 @@ mod tests {
             (&[("mount-options", "loop")], None, "mount-options"),
             (&[("mkfs-options", "-d")], None, "mkfs-options"),
             (&[("size", "ten")], None, "parameter size"),
+            (&[("stripes", "2")], None, "only a thick volume"),
+            (&[("stripe-size", "64K"), ("thin", "yes")], None, "only a thick volume"),
+            (&[("stripes", "65"), ("thin", "no")], None, "1 to 64"),
+            (&[("stripes", "0"), ("thin", "no")], None, "1 to 64"),
+            (&[("stripe-size", "96K"), ("thin", "no")], None, "power of two"),
+            (&[("on-delete", "wipe")], None, "on-delete takes trash or purge"),
+            (&[("stripe", "2")], None, "did you mean stripes?"),
         ] {
             let refused = read(given, &mount(fs)).unwrap_err();
             assert_eq!(refused.code, tonic::Code::InvalidArgument);

@@ -23,6 +23,8 @@ pub enum Rpc {
     CreateVolumeGroupSnapshot,
     DeleteVolumeGroupSnapshot,
     GetVolumeGroupSnapshot,
+    GetMetadataAllocated,
+    GetMetadataDelta,
     NodeGetVolumeStats,
     NodeExpandVolume,
     NodeStageVolume,
@@ -38,7 +40,7 @@ pub enum Rpc {
 }
 
 impl Rpc {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::GetPluginInfo,
         Self::GetPluginCapabilities,
         Self::Probe,
@@ -59,6 +61,8 @@ impl Rpc {
         Self::CreateVolumeGroupSnapshot,
         Self::DeleteVolumeGroupSnapshot,
         Self::GetVolumeGroupSnapshot,
+        Self::GetMetadataAllocated,
+        Self::GetMetadataDelta,
         Self::NodeGetVolumeStats,
         Self::NodeExpandVolume,
         Self::NodeStageVolume,
@@ -96,6 +100,8 @@ impl Rpc {
             Self::CreateVolumeGroupSnapshot => "csi.create-volume-group-snapshot",
             Self::DeleteVolumeGroupSnapshot => "csi.delete-volume-group-snapshot",
             Self::GetVolumeGroupSnapshot => "csi.get-volume-group-snapshot",
+            Self::GetMetadataAllocated => "csi.get-metadata-allocated",
+            Self::GetMetadataDelta => "csi.get-metadata-delta",
             Self::NodeGetVolumeStats => "csi.node-get-volume-stats",
             Self::NodeExpandVolume => "csi.node-expand-volume",
             Self::NodeStageVolume => "csi.node-stage-volume",

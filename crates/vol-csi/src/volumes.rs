@@ -7,6 +7,7 @@ use vol_types::{Bytes, FsKind, MountOptions};
 
 use crate::expand::Mutable;
 use crate::health::Ill;
+use crate::metadata::Parts;
 use crate::stats::Usage;
 use crate::{CsiName, Params, Refused};
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub max_volumes: i64,
     /// What version 1.13 of the interface adds is offered too.
     pub v1_13: bool,
+    /// Named sets of parameters.
+    pub profiles: BTreeMap<String, BTreeMap<String, String>>,
     pub version: &'static str,
 }
 
@@ -72,6 +75,8 @@ pub struct Volume {
     pub protected: bool,
     /// It lives and dies with its pod.
     pub ephemeral: bool,
+    /// It is deleted for good.
+    pub purge: bool,
 }
 
 impl Volume {
@@ -189,7 +194,7 @@ pub trait Volumes {
     fn create(&self, name: &CsiName, wanted: &Wanted) -> Result<Volume, Refused>;
     /// Makes one that holds what another does, as large as that.
     fn clone_of(&self, source: &Source, name: &CsiName, params: &Params) -> Result<Volume, Refused>;
-    /// For good, if it is ephemeral.
+    /// For good, if it is ephemeral or was asked for so.
     fn delete(&self, volume: &Volume) -> Result<(), Refused>;
     /// What its size is a multiple of.
     fn grain(&self, volume: &Volume) -> Result<u64, Refused>;
@@ -207,6 +212,9 @@ pub trait Volumes {
     fn snapshots(&self) -> Result<Vec<Snapshot>, Refused>;
     /// Takes snapshots of one instant, all or none, under this name: that of the snapshot, or of the group.
     fn take(&self, of: &[Volume], name: &CsiName, group: bool) -> Result<Vec<Snapshot>, Refused>;
+    /// In which parts `target` differs from `base`, a snapshot of the same volume; without that, which parts of it are in use. Looks from
+    /// this byte on, as far as is done in a short while. One that does not differ may be told too, one that does is never left out.
+    fn changed(&self, base: Option<&Snapshot>, target: &Snapshot, from: u64) -> Result<Parts, Refused>;
     /// One that is gone is no error.
     fn delete_snapshot(&self, snapshot: &Snapshot) -> Result<(), Refused>;
 

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Kin, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinChanges, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_types::{Bytes, FsKind, MkfsOptions, MountOptions, Name, RootDir};
@@ -276,6 +277,25 @@ pub struct SharingCall<'a> {
     pub go_on: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// What [`HostRead::pool_changes`] reads.
+#[derive(Clone)]
+pub struct ChangesCall<'a> {
+    /// dm uuid of the pool's metadata device.
+    pub metadata_uuid: &'a str,
+    pub root: MetadataRoot,
+    /// The thin id that is compared with; `None`: with nothing, so that all that is mapped is found.
+    pub base: Option<u32>,
+    pub target: u32,
+    /// Chunks of the thin volume that are looked at.
+    pub chunks: Range<u64>,
+    /// Most ranges that are found at once.
+    pub most: usize,
+    /// After this time what was found so far is given; some of it is always looked at.
+    pub enough: Duration,
+    /// Whether to go on; if not it is given up, with `Busy`. Asked between blocks.
+    pub go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// A device is mounted in another mount namespace than the host's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Elsewhere {
@@ -392,6 +412,9 @@ pub trait HostRead: Send + Sync {
     /// As [`HostRead::pool_contents`], with who shares chunks with whom: reads all of the pool's mappings. `Unsupported` if they
     /// are too many.
     fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing>;
+    /// In which chunks a thin volume differs from another one of the pool, from its metadata; the rules of [`HostRead::pool_contents`] hold.
+    /// `NotFound` if there is no such thin id.
+    fn pool_changes(&self, call: &ChangesCall<'_>) -> HostResult<ThinChanges>;
     /// That the tools for a pool's metadata are there; `Unsupported` names the package if not.
     fn thin_tools(&self) -> HostResult<()>;
     /// Looks at a pool's metadata on a dm device of ours that no pool uses, and changes nothing (`thin_check(8)`). Bounded in time.

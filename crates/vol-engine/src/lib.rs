@@ -6,6 +6,7 @@
 
 mod audit;
 mod bell;
+mod changes;
 mod check;
 mod claims;
 mod clone;
@@ -40,6 +41,7 @@ mod usage;
 mod vg;
 mod wipe;
 
+pub use changes::ChangedPage;
 pub use check::Checked;
 pub use engine::{CreatePool, CreateVg, CreateVolume, Done, Engine, find_volume};
 pub use error::{EngineError, FailedStep, StepError};

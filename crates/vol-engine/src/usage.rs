@@ -98,7 +98,12 @@ impl OpenVg {
     }
 
     /// That the pool can be read without harm, and what it says of itself.
-    fn readable<H: HostMut + ?Sized>(&self, host: &H, pool: &Pool, lease: &Lease) -> Result<PoolUsage, EngineError> {
+    pub(crate) fn readable<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        pool: &Pool,
+        lease: &Lease,
+    ) -> Result<PoolUsage, EngineError> {
         let name = &pool.name;
         let (vg, state) = self.read(|catalog| (catalog.vg().name.clone(), catalog.vg().state));
         if state != VgState::Ready {
@@ -116,7 +121,7 @@ impl OpenVg {
             return Err(degraded(problem.message.clone(), &problem.hint).into());
         }
         let unwell = |what: &str| {
-            let message = format!("pool {name} {what}: who takes how much of it cannot be read");
+            let message = format!("pool {name} {what}: its mappings cannot be read");
             degraded(message, "see `volctl status` and docs/troubleshooting.md")
         };
         let usage = match host.pool_status(&Device::Pool(pool.id).uuid()) {

@@ -6,6 +6,7 @@ mod sim {
     mod batch;
     pub mod bench;
     mod catalogue;
+    mod changes;
     mod check;
     mod checkpoints;
     mod cost;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DmInfo, FsCheck, FsState, FsVerdict, Mount, PoolContents, PoolSharing,
-    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinStatus, ThinVerdict,
+    PoolStatus, Probe, Signature, TargetLine, TargetStatus, ThinChanges, ThinStatus, ThinVerdict,
 };
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
-    BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
-    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, NodeCall,
-    SharingCall, ThinSnapshot, WipeMethod,
+    BindCall, BlockRead, BlockWrite, ChangesCall, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere,
+    FsUsage, HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
+    NodeCall, SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 
@@ -202,6 +202,10 @@ impl HostRead for LinuxHost {
 
     fn pool_sharing(&self, call: &SharingCall<'_>) -> HostResult<PoolSharing> {
         contents::read_sharing(&self.dm, &self.io, call)
+    }
+
+    fn pool_changes(&self, call: &ChangesCall<'_>) -> HostResult<ThinChanges> {
+        contents::read_changes(&self.dm, &self.io, call)
     }
 
     fn thin_tools(&self) -> HostResult<()> {

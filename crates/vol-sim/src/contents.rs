@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_core::observed::{Kin, PoolContents, PoolSharing, ThinRecord};
-use vol_engine::host::{HostErrorKind, HostResult, MetadataRoot};
+use vol_core::observed::{Kin, PoolContents, PoolSharing, ThinChanges, ThinRecord};
+use vol_engine::host::{ChangesCall, HostErrorKind, HostResult, MetadataRoot};
 
 use crate::effect::Mishap;
 use crate::host::SimHost;
@@ -19,12 +19,12 @@ pub(crate) struct Held {
     pub mappings: Mappings,
 }
 
-/// By thin id: the data blocks behind its chunks.
-pub(crate) type Mappings = BTreeMap<u32, Vec<u64>>;
+/// By thin id: its chunks, and the data blocks behind them.
+pub(crate) type Mappings = BTreeMap<u32, BTreeMap<u64, u64>>;
 
 impl PoolDisk {
     pub fn mappings(&self) -> Mappings {
-        self.thins.iter().map(|(id, thin)| (*id, thin.blocks.values().copied().collect())).collect()
+        self.thins.iter().map(|(id, thin)| (*id, thin.blocks.clone())).collect()
     }
 
     /// As the kernel's records have it.
@@ -74,6 +74,11 @@ impl World {
         root: MetadataRoot,
         kin: &BTreeMap<u32, Kin>,
     ) -> HostResult<PoolSharing> {
+        let (contents, mappings) = self.pool_mappings(what, minor, root)?;
+        Ok(shared(contents, &mappings, kin))
+    }
+
+    fn pool_mappings(&self, what: &str, minor: u32, root: MetadataRoot) -> HostResult<(PoolContents, Mappings)> {
         let contents = self.pool_contents(what, minor, root)?;
         let disk = self.pool_on(what, minor)?;
         if !matches!(disk.flaw, ThinFlaw::None | ThinFlaw::SpaceMaps) {
@@ -83,7 +88,38 @@ impl World {
             (MetadataRoot::Held, Some(held)) => held.mappings.clone(),
             _ => disk.mappings(),
         };
-        Ok(shared(contents, &mappings, kin))
+        Ok((contents, mappings))
+    }
+
+    /// From the mappings in full. Time passes with each chunk: a call with no time gives a few of them.
+    pub fn pool_changes(&self, what: &str, minor: u32, call: &ChangesCall<'_>) -> HostResult<ThinChanges> {
+        let (contents, mappings) = self.pool_mappings(what, minor, call.root)?;
+        let of = |id: u32| match mappings.get(&id) {
+            Some(blocks) => Ok(blocks.clone()),
+            None => fail(HostErrorKind::NotFound, what, "there is no such thin id"),
+        };
+        let (target, base) = (of(call.target)?, call.base.map(of).transpose()?.unwrap_or_default());
+        let mut found = ThinChanges { transaction_id: contents.transaction_id, ..ThinChanges::default() };
+        let all: BTreeSet<u64> = base.keys().chain(target.keys()).copied().collect();
+        for (count, chunk) in all.into_iter().filter(|chunk| call.chunks.contains(chunk)).enumerate() {
+            if call.enough.is_zero() && count >= 2 {
+                found.next = Some(chunk);
+                break;
+            }
+            if base.get(&chunk) == target.get(&chunk) {
+                continue;
+            }
+            let is_full = found.ranges.len() >= call.most;
+            match found.ranges.last_mut() {
+                Some(last) if last.end == chunk => last.end = chunk + 1,
+                _ if is_full => {
+                    found.next = Some(chunk);
+                    break;
+                }
+                _ => found.ranges.push(chunk..chunk + 1),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -91,7 +127,7 @@ impl World {
 fn shared(contents: PoolContents, mappings: &Mappings, kin: &BTreeMap<u32, Kin>) -> PoolSharing {
     let mut users: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
     for (id, blocks) in mappings {
-        for block in blocks {
+        for block in blocks.values() {
             users.entry(*block).or_default().insert(*id);
         }
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use vol_core::dm::UUID_PREFIX;
 use vol_core::observed::{
     DevNumber, DiskIdentity, DiskInfo, DiskKind, DmInfo, FsState, Mount, PoolContents, PoolSharing, PoolStatus, Probe,
-    TargetLine, TargetStatus, ThinStatus, ThinVerdict,
+    TargetLine, TargetStatus, ThinChanges, ThinStatus, ThinVerdict,
 };
 use vol_engine::host::{
-    BlockRead, DiskEvents, DmTarget, Elsewhere, FsUsage, HostErrorKind, HostRead, HostResult, IoBackend, MetadataRoot,
-    MountEvents, SharingCall,
+    BlockRead, ChangesCall, DiskEvents, DmTarget, Elsewhere, FsUsage, HostErrorKind, HostRead, HostResult, IoBackend,
+    MetadataRoot, MountEvents, SharingCall,
 };
 use vol_types::{Bytes, FsKind};
 
@@ -192,6 +192,16 @@ impl HostRead for SimHost {
             return fail(HostErrorKind::Busy, what, "it is not to go on");
         }
         world.pool_sharing(&what, minor, call.root, call.kin)
+    }
+
+    fn pool_changes(&self, call: &ChangesCall<'_>) -> HostResult<ThinChanges> {
+        let uuid = call.metadata_uuid;
+        let (world, minor) = self.ask_dm("compare mappings on", uuid)?;
+        let what = format!("compare mappings on {uuid}");
+        if !(call.go_on)() {
+            return fail(HostErrorKind::Busy, what, "it is not to go on");
+        }
+        world.pool_changes(&what, minor, call)
     }
 
     fn dm_targets(&self) -> HostResult<Vec<DmTarget>> {

@@ -526,6 +526,7 @@ mod tests {
                     profiles: [("db".to_owned(), [("fs".to_owned(), "xfs".to_owned())].into())].into(),
                     ..vol_docker::Settings::default()
                 },
+                profiles: [("db".to_owned(), [("fs".to_owned(), "xfs".to_owned())].into())].into(),
             },
             csi: Csi { socket: Some("/tmp/run/csi.sock".into()), node: Some("n1".into()), ..Config::default().csi },
         };

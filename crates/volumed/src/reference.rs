@@ -146,8 +146,9 @@ pub const REFERENCE: &[Key] = &[
         value: "{ db = { fs = \"xfs\", size = \"20G\", uid = 999 } }",
         is_default: false,
         live: true,
-        meaning: "Named sets of options for volumes of containers (-o profile=NAME). What a volume is given itself wins. Each may be a \
-                  table of its own, [profiles.NAME]; docs/docker.md has the options.",
+        meaning: "Named sets of options for volumes of containers (-o profile=NAME) and of an orchestrator (profile: NAME in a \
+                  StorageClass). What a volume is given itself wins. Each may be a table of its own, [profiles.NAME]; docs/docker.md and \
+                  docs/csi.md have the options.",
     },
     key(
         "csi.socket",
@@ -306,7 +307,8 @@ mod tests {
         let line_of_key = |line: &str| REFERENCE.iter().any(|key| line.starts_with(&format!("#{} = ", key.name)));
         let used: String =
             example().lines().map(|line| if line_of_key(line) { &line[1..] } else { line }.to_owned() + "\n").collect();
-        let profile = [("fs", "xfs"), ("size", "20G"), ("uid", "999")];
+        let profile = [("fs", "xfs"), ("size", "20G"), ("uid", "999")].map(|(k, v): (&str, &str)| (k.into(), v.into()));
+        let profiles = std::collections::BTreeMap::from([("db".to_owned(), profile.into())]);
         let expected = Config {
             admin_group: Some("wheel".into()),
             observe_group: Some("monitoring".into()),
@@ -316,9 +318,9 @@ mod tests {
                     pool: Some(vol_docker::PoolChoice::parse("data/pool").unwrap()),
                     size: Some(vol_docker::options::SIZE_DEFAULT),
                     profile: Some("db".into()),
-                    profiles: [("db".to_owned(), profile.map(|(k, v): (&str, &str)| (k.into(), v.into())).into())]
-                        .into(),
+                    profiles: profiles.clone(),
                 },
+                profiles,
                 ..Config::default().runtimes
             },
             csi: crate::config::Csi {

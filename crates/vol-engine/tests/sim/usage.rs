@@ -13,7 +13,7 @@ use super::bench::*;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A machine with the raw volume `raw`, attached.
-fn attached() -> (SimHost, Engine<SimHost>) {
+pub(super) fn attached() -> (SimHost, Engine<SimHost>) {
     let host = Op::CreateRaw.before();
     let engine = start(&host);
     Op::CreateRaw.run(&engine).unwrap();
@@ -21,11 +21,11 @@ fn attached() -> (SimHost, Engine<SimHost>) {
     (host, engine)
 }
 
-fn pool_of(engine: &Engine<SimHost>) -> Pool {
+pub(super) fn pool_of(engine: &Engine<SimHost>) -> Pool {
     engine.vgs()[0].read(|catalog| catalog.pools().next().unwrap().clone())
 }
 
-fn pool_uuid(engine: &Engine<SimHost>) -> String {
+pub(super) fn pool_uuid(engine: &Engine<SimHost>) -> String {
     Device::Pool(pool_of(engine).id).uuid()
 }
 
@@ -38,7 +38,7 @@ fn said(engine: &Engine<SimHost>) -> String {
 }
 
 /// Writes whole chunks of an attached volume.
-fn write(host: &SimHost, engine: &Engine<SimHost>, of: &str, first: u64, count: u64) {
+pub(super) fn write(host: &SimHost, engine: &Engine<SimHost>, of: &str, first: u64, count: u64) {
     let id = engine.vgs()[0].read(|catalog| catalog.volume_named(&volume(of)).unwrap().id);
     let dev = host.dm_device(&Device::Volume(id).uuid()).unwrap().unwrap().dev;
     let chunk = pool_of(engine).chunk_size.get();
@@ -60,11 +60,11 @@ fn family(engine: &Engine<SimHost>, reading: &PoolReading, of: VolumeId) -> (u64
     (reading.families[&of].snapshots.get() / chunk, reading.families[&of].whole.get() / chunk)
 }
 
-fn id(engine: &Engine<SimHost>, of: &str) -> VolumeId {
+pub(super) fn id(engine: &Engine<SimHost>, of: &str) -> VolumeId {
     engine.vgs()[0].read(|catalog| catalog.volume_named(&volume(of)).unwrap().id)
 }
 
-fn snapshot(engine: &Engine<SimHost>, of: &str) {
+pub(super) fn snapshot(engine: &Engine<SimHost>, of: &str) {
     engine.create_snapshot(&format!("data/{of}").parse().unwrap(), false).unwrap();
 }
 
@@ -76,7 +76,7 @@ fn used(host: &SimHost, engine: &Engine<SimHost>) -> u64 {
 }
 
 /// Messages to pools since an effect.
-fn messages(host: &SimHost, since: u64) -> Vec<String> {
+pub(super) fn messages(host: &SimHost, since: u64) -> Vec<String> {
     let log = host.effect_log().into_iter().filter(|effect| effect.number > since);
     let sent = log.filter(|effect| effect.kind == EffectKind::DmMessage);
     sent.filter_map(|effect| Some(effect.what.split_once("-tpool ")?.1.to_owned())).collect()

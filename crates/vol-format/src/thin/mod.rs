@@ -1,7 +1,7 @@
 //! A small reader of the kernel's metadata of a thin pool: which thin ids there are, where its counters stand, and who shares
-//! how much with whom.
+//! how much with whom, and what is not the same in two of them.
 //!
-//! [`read`] takes the superblock and the tree of device details, [`read_sharing`] the mappings too; neither writes. Source:
+//! [`read`] takes the superblock and the tree of device details, [`read_sharing`] and [`read_changes`] the mappings too; none writes. Source:
 //! kernel `drivers/md/dm-thin-metadata.c` (`thin_disk_superblock`, `disk_device_details`, `sb_check`, `pack_block_time`),
 //! `drivers/md/persistent-data/dm-btree-internal.h` (`node_header`), `dm-btree-spine.c` (`node_check`),
 //! `dm-block-manager.c` (`dm_bm_checksum`). All numbers are little-endian; a block has 4096 bytes.
@@ -11,10 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod changes;
 mod node;
 mod sharing;
 mod superblock;
 
+pub use changes::{Changes, Wanted, read_changes};
 use node::Node;
 pub use sharing::{Kin, Sharing, read_sharing};
 use superblock::Superblock;
@@ -86,6 +88,8 @@ pub enum ThinError<E> {
     Newer(u32),
     #[error("no metadata snapshot is held")]
     NothingHeld,
+    #[error("there is no thin id {0}")]
+    NoThin(u32),
     /// More than can be told apart in memory.
     #[error("the pool's mappings are spread over more than {0} chunks, which is too many to be counted")]
     TooLarge(u64),
@@ -116,6 +120,26 @@ fn read_ids<E>(
     root: Root,
     mut fetch: &mut impl FnMut(u64) -> Fetched<E>,
 ) -> Result<(ThinMetadata, Mappings), ThinError<E>> {
+    let (first, from) = superblocks(root, fetch)?;
+    let devices = devices(from.device_details_root, first.metadata_blocks, &mut fetch)?;
+    let mappings = Mappings { root: from.data_mapping_root, data_blocks: first.data_blocks };
+    let metadata = ThinMetadata {
+        transaction_id: from.transaction_id,
+        time: from.time,
+        needs_check: first.needs_check,
+        held_root: (first.held_root != 0).then_some(first.held_root),
+        data_block_size: from.data_block_size,
+        metadata_blocks: first.metadata_blocks,
+        devices,
+    };
+    Ok((metadata, mappings))
+}
+
+/// The pool's own superblock, and the one of the state that is read.
+fn superblocks<E>(
+    root: Root,
+    fetch: &mut impl FnMut(u64) -> Fetched<E>,
+) -> Result<(Superblock, Superblock), ThinError<E>> {
     let first = Superblock::read(0, &*fetch(0)?)?;
     let held_root = (first.held_root != 0).then_some(first.held_root);
     let from = match (root, held_root) {
@@ -126,18 +150,7 @@ fn read_ids<E>(
         }
         (Root::Held, Some(block)) => Superblock::read(block, &*fetch(block)?)?,
     };
-    let devices = devices(from.device_details_root, first.metadata_blocks, &mut fetch)?;
-    let mappings = Mappings { root: from.data_mapping_root, data_blocks: first.data_blocks };
-    let metadata = ThinMetadata {
-        transaction_id: from.transaction_id,
-        time: from.time,
-        needs_check: first.needs_check,
-        held_root,
-        data_block_size: from.data_block_size,
-        metadata_blocks: first.metadata_blocks,
-        devices,
-    };
-    Ok((metadata, mappings))
+    Ok((first, from))
 }
 
 type Fetched<E> = Result<Box<[u8; BLOCK]>, ThinError<E>>;
@@ -182,7 +195,7 @@ fn ids<E, V: node::Value>(
         }
         match Node::read(block, &*fetch(block)?)? {
             Node::Inner(children) => {
-                open.extend(children.into_iter().rev().map(|child| (child, level.saturating_add(1))));
+                open.extend(children.into_iter().rev().map(|(_, child)| (child, level.saturating_add(1))));
             }
             Node::Leaf(entries) => {
                 for (key, value) in entries {

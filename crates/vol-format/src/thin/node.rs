@@ -53,8 +53,8 @@ impl Value for u64 {
 }
 
 pub enum Node<V> {
-    /// Blocks of the children, from left to right.
-    Inner(Vec<u64>),
+    /// The least key of each child, and its block, from left to right.
+    Inner(Vec<(u64, u64)>),
     /// Keys and what they hold, as they stand there.
     Leaf(Vec<(u64, V)>),
 }
@@ -92,10 +92,10 @@ impl<V: Value> Node<V> {
         // All of it lies in the block, which was just checked; the readers of numbers check again.
         let values = max.saturating_mul(WORD).saturating_add(KEYS);
         let value = |index: usize| values.saturating_add(index.saturating_mul(value_size));
-        if !leaf {
-            return Ok(Self::Inner((0..entries).map(|index| u64_at(bytes, value(index))).collect()));
-        }
         let key = |index: usize| u64_at(bytes, index.saturating_mul(WORD).saturating_add(KEYS));
+        if !leaf {
+            return Ok(Self::Inner((0..entries).map(|index| (key(index), u64_at(bytes, value(index)))).collect()));
+        }
         Ok(Self::Leaf((0..entries).map(|index| (key(index), V::read(bytes, value(index)))).collect()))
     }
 }

@@ -195,7 +195,7 @@ fn walk<E>(
             nodes.set(block, label).ok_or_else(too_large)?;
             match Node::read(block, &*fetch(block)?)? {
                 Node::Inner(children) => {
-                    for child in children {
+                    for (_, child) in children {
                         let all = next.entry(child).or_insert(label);
                         *all = labels.join(*all, label);
                     }

@@ -12,4 +12,5 @@ mod record;
 mod sample;
 mod spec;
 mod thin;
+mod thin_changes;
 mod thin_sharing;

@@ -11,19 +11,19 @@ const NODE: u32 = 121_107;
 const INNER: u32 = 1;
 const LEAF: u32 = 2;
 /// Blocks of the metadata device, and chunks of the pool.
-const BLOCKS: u64 = 4096;
+pub(super) const BLOCKS: u64 = 4096;
 const CHUNKS: u64 = 1 << 20;
 /// Keys of a leaf of mappings, and children of an inner node: small, so that trees are deep.
 const SPAN: u64 = 4;
 const CHILDREN: u64 = 3;
 
 /// The mappings of each thin id.
-type Model = BTreeMap<u32, BTreeMap<u64, u64>>;
+pub(super) type Model = BTreeMap<u32, BTreeMap<u64, u64>>;
 
 /// A metadata device that is being written. Equal nodes are one block, as they are after a snapshot.
 #[derive(Clone, Default)]
-struct Device {
-    blocks: BTreeMap<u64, Vec<u8>>,
+pub(super) struct Device {
+    pub(super) blocks: BTreeMap<u64, Vec<u8>>,
     known: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -79,7 +79,7 @@ impl Device {
         level[0].2
     }
 
-    fn of(model: &Model) -> Self {
+    pub(super) fn of(model: &Model) -> Self {
         let mut device = Self::default();
         let mut roots = Vec::new();
         let mut details = Vec::new();
@@ -111,13 +111,13 @@ impl Device {
     }
 
     /// One number of a block changed, and a checksum that fits.
-    fn change(&mut self, block: u64, at: usize, bytes: &[u8]) {
+    pub(super) fn change(&mut self, block: u64, at: usize, bytes: &[u8]) {
         let changed = self.blocks.get_mut(&block).unwrap();
         put(changed, at, bytes);
         seal(changed, if block == 0 { SUPERBLOCK } else { NODE });
     }
 
-    fn root_of(&self, id: u64) -> u64 {
+    pub(super) fn root_of(&self, id: u64) -> u64 {
         let leaf = u64::from_le_bytes(self.blocks[&0][320..328].try_into().unwrap());
         let leaf = &self.blocks[&leaf];
         let at = (0..252).find(|at| leaf[32 + at * 8..][..8] == id.to_le_bytes()).unwrap();
@@ -169,14 +169,14 @@ fn count(model: &Model, kin: &BTreeMap<u32, Kin>) -> Counted {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Create,
     Write { of: usize, first: u64, len: u64 },
     Snapshot { of: usize },
     Delete { of: usize },
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => Just(Op::Create),
         4 => (any::<usize>(), 0u64..120, 1u64..20).prop_map(|(of, first, len)| Op::Write { of, first, len }),
@@ -185,7 +185,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn played(ops: &[Op]) -> Model {
+pub(super) fn played(ops: &[Op]) -> Model {
     let mut model = Model::from([(1, BTreeMap::new())]);
     let (mut next_id, mut next_chunk) = (2, 0);
     for op in ops {
@@ -257,7 +257,7 @@ proptest! {
 }
 
 /// A volume of 2,000 mappings and its snapshots, the oldest of which has a few of its own.
-fn much_shared(snapshots: u32) -> Model {
+pub(super) fn much_shared(snapshots: u32) -> Model {
     let whole: BTreeMap<u64, u64> = (0..2000).map(|key| (key, key)).collect();
     let mut model: Model = (1..=snapshots + 1).map(|id| (id, whole.clone())).collect();
     model.get_mut(&2).unwrap().extend((0..8).map(|key| (key, 5000 + key)));

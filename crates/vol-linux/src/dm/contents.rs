@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vol_core::observed::{PoolContents, PoolSharing, ThinRecord};
-use vol_engine::host::{BlockRead as _, HostError, HostErrorKind, HostResult, MetadataRoot, SharingCall};
+use vol_core::observed::{PoolContents, PoolSharing, ThinChanges, ThinRecord};
+use vol_engine::host::{BlockRead as _, ChangesCall, HostError, HostErrorKind, HostResult, MetadataRoot, SharingCall};
 use vol_format::thin::{self, Root, ThinError};
 
 use super::{Dm, node};
@@ -24,6 +24,9 @@ const TRIES: u32 = 3;
 const WINDOW: usize = 128 * 1024;
 /// Windows that are kept: 4 MiB.
 const WINDOWS_MAX: usize = 32;
+
+/// So many nodes of two trees are compared however long that takes: more than lie above a leaf of each, so that it goes on.
+const NODES_MIN: u32 = 64;
 
 pub(crate) fn read(dm: &Dm, io: &Arc<dyn BlockIo>, uuid: &str, root: MetadataRoot) -> HostResult<PoolContents> {
     let what = format!("read the pool metadata on dm device {uuid}");
@@ -62,6 +65,30 @@ pub(crate) fn read_sharing(dm: &Dm, io: &Arc<dyn BlockIo>, call: &SharingCall<'_
         sets: found.sets,
         families: found.families,
     })
+}
+
+/// See [`vol_engine::host::HostRead::pool_changes`].
+pub(crate) fn read_changes(dm: &Dm, io: &Arc<dyn BlockIo>, call: &ChangesCall<'_>) -> HostResult<ThinChanges> {
+    let uuid = call.metadata_uuid;
+    let what = format!("compare mappings on dm device {uuid}");
+    let begin = Instant::now();
+    let device = opened(dm, io, &what, uuid)?;
+    let wanted = thin::Wanted { base: call.base, target: call.target, chunks: call.chunks.clone(), most: call.most };
+    let found = again(&what, || {
+        let mut ahead = Ahead { device: &device, windows: VecDeque::new() };
+        let mut nodes = 0u32;
+        let enough = || {
+            nodes = nodes.saturating_add(1);
+            nodes > NODES_MIN && begin.elapsed() > call.enough
+        };
+        thin::read_changes(of(call.root), &wanted, enough, |number| {
+            if !(call.go_on)() {
+                return Err(HostError::new(HostErrorKind::Busy, &what, "the pool is being taken down"));
+            }
+            ahead.block(number)
+        })
+    })?;
+    Ok(ThinChanges { transaction_id: found.transaction_id, ranges: found.ranges, next: found.next })
 }
 
 /// Reads more than it is asked for, and keeps it a while.
@@ -127,7 +154,7 @@ fn again<T>(what: &str, mut read: impl FnMut() -> Result<T, ThinError<HostError>
             Err(ThinError::Read(error)) => return Err(error),
             Err(error) => {
                 let kind = match error {
-                    ThinError::NothingHeld => HostErrorKind::NotFound,
+                    ThinError::NothingHeld | ThinError::NoThin(_) => HostErrorKind::NotFound,
                     ThinError::Newer(_) | ThinError::TooLarge(_) => HostErrorKind::Unsupported,
                     _ => HostErrorKind::Invalid,
                 };

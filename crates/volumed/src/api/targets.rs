@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vol_api::{MountInfo, SnapshotInfo, VolumeInfo};
+use vol_engine::ChangedPage;
 use vol_engine::host::FsUsage;
 use vol_types::{MountOptions, VolumeId, VolumePath};
 
@@ -23,6 +24,8 @@ pub trait Targets {
     fn snapshot_by_id(&self, id: VolumeId) -> Read<Option<OfVolume>>;
     /// Those that have this label; with a value, only those with just that.
     fn snapshots_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<OfVolume>>;
+    /// In which parts the snapshot `target` differs from `base`, a snapshot of the same pool; see [`vol_engine::Engine::changed`].
+    fn changed(&self, base: Option<VolumeId>, target: VolumeId, from: u64, most: usize) -> Read<ChangedPage>;
     /// What the file system says of itself that is mounted at `at`; `None` if it is not known to be mounted there. Nothing but the file
     /// system is asked.
     fn fs_usage(&self, id: VolumeId, at: &Path) -> Read<Option<FsUsage>>;

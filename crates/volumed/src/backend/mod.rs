@@ -149,7 +149,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     }
 
     /// As [`EngineBackend::keeping_deleted`], from now on.
-    fn keep_deleted(&self, window: Option<Duration>) {
+    pub(crate) fn keep_deleted(&self, window: Option<Duration>) {
         self.window.store(window.map_or(0, |window| window.as_secs()), Ordering::Relaxed);
     }
 

@@ -7,8 +7,8 @@ use vol_core::Catalog;
 use vol_core::dm::Device;
 use vol_core::observed::Mount;
 use vol_core::plan::mount::MountAs;
-use vol_engine::View;
 use vol_engine::host::{FsUsage, HostError, HostErrorKind, HostMut};
+use vol_engine::{ChangedPage, View};
 use vol_types::{MountOptions, Volume, VolumeId, VolumePath, VolumeState};
 
 use super::EngineBackend;
@@ -52,6 +52,10 @@ impl<H: HostMut + 'static> Targets for EngineBackend<H> {
             });
         }
         Ok(all)
+    }
+
+    fn changed(&self, base: Option<VolumeId>, target: VolumeId, from: u64, most: usize) -> Read<ChangedPage> {
+        self.engine.changed(base, target, from, most).map_err(from_engine)
     }
 
     fn fs_usage(&self, id: VolumeId, at: &Path) -> Read<Option<FsUsage>> {

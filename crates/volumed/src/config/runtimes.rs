@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Table, Value};
+use vol_csi::profile;
 use vol_docker::{Options, PoolChoice, Settings};
 use vol_types::{near, parse_bytes};
 
@@ -22,6 +23,8 @@ pub struct Runtimes {
     pub podman_socket: Option<PathBuf>,
     /// Of new volumes.
     pub settings: Settings,
+    /// All that profiles say: what container engines have no word for is for orchestrators.
+    pub profiles: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// `[runtimes]` as it stands.
@@ -59,14 +62,18 @@ pub(super) fn read(file: &File, profiles: &BTreeMap<String, Table>, run_dir: &Pa
     };
     let pool = file.pool.as_deref().map(PoolChoice::parse).transpose();
     let size = file.size.as_deref().map(parse_bytes).transpose();
-    let mut named = BTreeMap::new();
+    let (mut named, mut whole) = (BTreeMap::new(), BTreeMap::new());
     for (name, profile) in profiles {
         let texts = texts(profile).map_err(|error| format!("profiles.{name}: {error}"))?;
-        Options::check_profile(&texts).map_err(|error| {
+        let mut own = texts.clone();
+        own.retain(|key, _| !profile::OF_CLASSES.contains(&key.as_str()));
+        let checked = Options::check_profile(&own);
+        checked.and_then(|()| profile::check(&texts).map_err(|refused| refused.error)).map_err(|error| {
             let hint = error.hint.map_or(String::new(), |hint| format!(" ({hint})"));
             format!("profiles.{name}: {}{hint}", error.message)
         })?;
-        named.insert(name.clone(), texts);
+        named.insert(name.clone(), own);
+        whole.insert(name.clone(), texts);
     }
     if let Some(profile) = file.profile.as_ref().filter(|name| !named.contains_key(*name)) {
         let near = near::nearest(profile, named.keys().map(String::as_str));
@@ -82,6 +89,7 @@ pub(super) fn read(file: &File, profiles: &BTreeMap<String, Table>, run_dir: &Pa
             profile: file.profile.clone(),
             profiles: named,
         },
+        profiles: whole,
     })
 }
 
@@ -102,20 +110,21 @@ fn texts(profile: &Table) -> Result<BTreeMap<String, String>, String> {
 impl Runtimes {
     /// The keys in which `other` differs, as they are ordered in the list of keys.
     pub(super) fn differing(&self, other: &Self) -> [(&'static str, bool); 6] {
-        let Self { docker_socket, podman_socket, settings: Settings { pool, size, profile, profiles } } = self;
+        let Self { docker_socket, podman_socket, settings, profiles } = self;
+        let Settings { pool, size, profile, profiles: _ } = settings;
         [
             ("runtimes.docker_socket", *docker_socket != other.docker_socket),
             ("runtimes.podman_socket", *podman_socket != other.podman_socket),
             ("runtimes.pool", *pool != other.settings.pool),
             ("runtimes.size", *size != other.settings.size),
             ("runtimes.profile", *profile != other.settings.profile),
-            ("profiles", *profiles != other.settings.profiles),
+            ("profiles", *profiles != other.profiles),
         ]
     }
 
     /// What `other` has of what can change while the daemon runs.
     pub(super) fn take_live(self, other: Self) -> Self {
-        Self { settings: other.settings, ..self }
+        Self { settings: other.settings, profiles: other.profiles, ..self }
     }
 }
 
@@ -135,7 +144,12 @@ mod tests {
         let settings = config.runtimes.settings;
         let options = vol_docker::Options::read(&Default::default(), &settings).unwrap();
         assert_eq!((options.uid, options.protect, options.size), (Some(999), true, vol_types::Bytes::gib(20)));
+        // What is for orchestrators alone is not told to container engines.
+        let config = Config::parse("[profiles.log]\nsize = \"5G\"\nthin = false\nstripes = 2").unwrap();
+        assert_eq!(config.runtimes.profiles["log"]["stripes"], "2");
+        assert!(!config.runtimes.settings.profiles["log"].contains_key("stripes"));
         for (text, why) in [
+            ("[profiles.log]\nstripes = 99\nthin = false", "profiles.log: parameter stripes"),
             ("[runtimes]\ndocker_sock = \"off\"", "did you mean \"docker_socket\"?"),
             ("[runtime]\npool = \"x\"", "did you mean \"runtimes\"?"),
             ("runtimes = 5", "a table belongs here"),

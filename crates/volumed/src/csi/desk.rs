@@ -10,6 +10,7 @@ use vol_csi::csi::controller_server::ControllerServer;
 use vol_csi::csi::group_controller_server::GroupControllerServer;
 use vol_csi::csi::identity_server::IdentityServer;
 use vol_csi::csi::node_server::NodeServer;
+use vol_csi::csi::snapshot_metadata_server::SnapshotMetadataServer;
 use vol_csi::{Refused, Rpc, Settings, Volumes};
 
 use super::volumes::{CsiVolumes, Shared};
@@ -18,6 +19,7 @@ use crate::server::operation::{Operation, Outcome};
 use crate::server::{Front, Late};
 
 mod services;
+mod stream;
 
 /// How long a request waits for recovery; the kubelet waits two minutes for most answers, sidecars 10 s to 60 s, and all ask again.
 const RECOVERY_MAX: Duration = Duration::from_secs(55);
@@ -36,13 +38,16 @@ pub fn router(desk: &Arc<Desk>) -> Router {
         .route_service("/csi.v1.Identity/{rpc}", IdentityServer::from_arc(Arc::clone(desk)))
         .route_service("/csi.v1.Controller/{rpc}", ControllerServer::from_arc(Arc::clone(desk)))
         .route_service("/csi.v1.GroupController/{rpc}", GroupControllerServer::from_arc(Arc::clone(desk)))
+        .route_service("/csi.v1.SnapshotMetadata/{rpc}", SnapshotMetadataServer::from_arc(Arc::clone(desk)))
         .route_service("/csi.v1.Node/{rpc}", NodeServer::from_arc(Arc::clone(desk)))
         .fallback(unknown)
 }
 
 /// What is none of the services, as gRPC says it.
 async fn unknown() -> axum::response::Response {
-    let status = Status::unimplemented("volumed serves Identity, Controller, GroupController and Node of csi.v1");
+    let status = Status::unimplemented(
+        "volumed serves Identity, Controller, GroupController, SnapshotMetadata and Node of csi.v1",
+    );
     status.into_http::<tonic::body::Body>().map(axum::body::Body::new)
 }
 

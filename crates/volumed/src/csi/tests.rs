@@ -28,6 +28,8 @@ mod deaths;
 mod health;
 mod kubelet;
 mod life;
+mod metadata;
+mod parameters;
 mod rules;
 
 const GIB: i64 = 1 << 30;
@@ -39,6 +41,7 @@ struct Driver {
     host: SimHost,
     backend: Arc<Sim>,
     front: Arc<Front>,
+    shared: Arc<Shared>,
     user: Arc<Mutex<u32>>,
     _stop: watch::Sender<bool>,
 }
@@ -63,8 +66,13 @@ impl Driver {
     }
 
     fn recovering(dir: TempDir, host: SimHost) -> Self {
+        Self::configured(dir, host, "")
+    }
+
+    /// With more lines of the configuration.
+    fn configured(dir: TempDir, host: SimHost, more: &str) -> Self {
         let front = Arc::new(Front::new(Access::new(&Config::default(), |_| None), Limits::default()));
-        let config = format!("run_dir = {:?}\ncsi.node = \"n1\"", dir.path());
+        let config = format!("run_dir = {:?}\ncsi.node = \"n1\"\n{more}", dir.path());
         front.set_settings(Arc::new(Settings::from(Config::parse(&config).unwrap())));
         let (stop, stopped) = watch::channel(false);
         let user = Arc::new(Mutex::new(0));
@@ -73,10 +81,11 @@ impl Driver {
         let lookup = Arc::new(move |_: &UnixStream| {
             Ok(Credentials { uid: *asking.lock().unwrap(), gid: 0, pid: None, groups: vec![] })
         });
-        let desk = Desk { front: Arc::clone(&front), shared: Arc::new(Shared::new(dir.path())) };
+        let shared = Arc::new(Shared::new(dir.path()));
+        let desk = Desk { front: Arc::clone(&front), shared: Arc::clone(&shared) };
         tokio::spawn(serve_grpc(listener, router(&Arc::new(desk)), Arc::clone(&front), lookup, stopped));
         let backend = Arc::new(start(&host));
-        Self { dir, host, backend, front, user, _stop: stop }
+        Self { dir, host, backend, front, shared, user, _stop: stop }
     }
 
     fn ready(&self) {

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use vol_api::{
     ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, Problem, ResizeVolume,
     SetVolume, SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
 };
 use vol_csi::health::Ill;
+use vol_csi::metadata::Parts;
 use vol_csi::stats::Usage;
 use vol_csi::{
-    CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params, Placed, Refused,
-    Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
+    CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params,
+    Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
 };
 use vol_docker::PoolChoice;
 use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumeId, VolumePath};
@@ -30,16 +32,26 @@ const SAY: Say = Say {
     thick: "thin: \"no\"",
 };
 
+/// The value of [`LABEL_ON_DELETE`].
+const PURGE: &str = "purge";
+/// Answers in parts at once.
+const STREAMS_MAX: usize = 16;
+/// What is kept of changed parts for one stream at a time: 512 KiB.
+const RANGES_MAX: usize = 32_768;
+
 /// What requests have in common.
 pub struct Shared {
     pub turns: Turns,
+    /// Answers in parts that may be under way at once.
+    pub streams: Arc<Semaphore>,
     places: Places,
 }
 
 impl Shared {
     /// With what was noted below `run_dir` since the boot.
     pub fn new(run_dir: &Path) -> Self {
-        Self { turns: Turns::default(), places: Places::open(run_dir) }
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Self { turns: Turns::default(), streams, places: Places::open(run_dir) }
     }
 }
 
@@ -56,6 +68,7 @@ pub fn settings(config: &Config) -> Settings {
         size: config.csi.size,
         max_volumes: i64::from(config.csi.max_volumes),
         v1_13: config.csi.version == Version::V1_13,
+        profiles: config.runtimes.profiles.clone(),
         version: env!("CARGO_PKG_VERSION"),
     }
 }
@@ -120,6 +133,7 @@ fn shown(info: &VolumeInfo) -> Volume {
         attached: None,
         protected: info.protected,
         ephemeral: info.labels.contains_key(LABEL_EPHEMERAL),
+        purge: info.labels.get(LABEL_ON_DELETE).is_some_and(|what| what == PURGE),
     }
 }
 
@@ -132,6 +146,9 @@ fn labels((key, name): (&str, &CsiName), params: &Params) -> BTreeMap<String, St
     let mut labels = params.labels.clone();
     labels.insert(key.to_owned(), name.to_string());
     labels.insert(LABEL_RECORD.to_owned(), params.record.clone());
+    if params.purge {
+        labels.insert(LABEL_ON_DELETE.to_owned(), PURGE.to_owned());
+    }
     if !params.mount_options.is_empty() {
         labels.insert(MountOptions::LABEL.to_owned(), params.mount_options.to_string());
     }
@@ -152,6 +169,17 @@ fn promised(pool: &PoolInfo) -> u64 {
         return 0;
     }
     left / pool.chunk_size_bytes.max(1) * pool.chunk_size_bytes
+}
+
+/// How many stripes there are, and the most extents that they could have together, each on a disk of its own; free extents by disk.
+fn striped(free: &mut [u64], stripes: u16) -> (u64, u64) {
+    let stripes = u64::from(stripes.max(1));
+    if stripes == 1 {
+        return (1, free.iter().fold(0, |all, one| all.saturating_add(*one)));
+    }
+    free.sort_unstable_by(|a, b| b.cmp(a));
+    let least = usize::try_from(stripes).ok().and_then(|stripes| free.get(stripes.saturating_sub(1)));
+    (stripes, least.copied().unwrap_or(0).saturating_mul(stripes))
 }
 
 impl CsiVolumes {
@@ -251,9 +279,11 @@ impl Volumes for CsiVolumes {
                 Room { vg: vg_text, grain: info.chunk_size_bytes, available: promised(&info), pool: Some(info.name) }
             }
             None => {
-                let info = self.backend.vg(&vg)?;
-                let available = info.free_bytes / info.extent_size_bytes.max(1) * info.extent_size_bytes;
-                Room { vg: vg_text, pool: None, grain: info.extent_size_bytes, available }
+                let extent = self.backend.vg(&vg)?.extent_size_bytes;
+                let mut free: Vec<u64> = self.backend.pvs(Some(&vg))?.iter().map(|pv| pv.free_extents).collect();
+                let (stripes, available) = striped(&mut free, params.stripes.unwrap_or(1));
+                let size = |extents: u64| extents.saturating_mul(extent);
+                Room { vg: vg_text, pool: None, grain: size(stripes), available: size(available) }
             }
         })
     }
@@ -273,6 +303,8 @@ impl Volumes for CsiVolumes {
                 mkfs_options: params.mkfs_options.clone(),
                 empty_root: params.fs == Some(FsKind::Ext4),
                 thick: !params.thin,
+                stripes: params.stripes,
+                stripe_size: params.stripe_size.clone(),
                 ..CreateVolume::default()
             };
             self.backend.create_volume(request, false)
@@ -302,7 +334,7 @@ impl Volumes for CsiVolumes {
     }
 
     fn delete(&self, volume: &Volume) -> Result<(), Refused> {
-        match self.backend.delete_volume(&path_of(volume)?, volume.ephemeral, false) {
+        match self.backend.delete_volume(&path_of(volume)?, volume.ephemeral || volume.purge, false) {
             Err(error) if error.code != ErrorCode::NotFound => Err(error.into()),
             _ => {
                 self.shared.places.forget(&volume.id);
@@ -313,7 +345,9 @@ impl Volumes for CsiVolumes {
 
     fn grain(&self, volume: &Volume) -> Result<u64, Refused> {
         if volume.pool.is_empty() {
-            return Ok(self.backend.vg(&path_of(volume)?.vg)?.extent_size_bytes);
+            let path = path_of(volume)?;
+            let stripes = self.backend.volume(&path)?.thick.map_or(1, |thick| u64::from(thick.stripes.max(1)));
+            return Ok(self.backend.vg(&path.vg)?.extent_size_bytes.saturating_mul(stripes));
         }
         Ok(self.backend.pool(&parse_field("pool", &volume.pool)?)?.chunk_size_bytes)
     }
@@ -389,6 +423,15 @@ impl Volumes for CsiVolumes {
             }
         }
         Err(taken.map_or_else(|| Refused::exists(format!("every name that {name} could have is taken")), Refused::from))
+    }
+
+    fn changed(&self, base: Option<&Snapshot>, target: &Snapshot, from: u64) -> Result<Parts, Refused> {
+        let id = |one: &Snapshot| {
+            let id = one.id.parse().map_err(|_| ApiError::internal(format!("{:?} is no id of a snapshot", one.id)))?;
+            Ok::<_, Refused>(VolumeId::from_uuid(id))
+        };
+        let found = self.backend.changed(base.map(id).transpose()?, id(target)?, from, RANGES_MAX)?;
+        Ok(Parts { ranges: found.ranges, next: found.next })
     }
 
     fn delete_snapshot(&self, snapshot: &Snapshot) -> Result<(), Refused> {

@@ -5,6 +5,7 @@ use vol_csi::csi::controller_server::Controller;
 use vol_csi::csi::group_controller_server::GroupController;
 use vol_csi::csi::identity_server::Identity;
 use vol_csi::csi::node_server::Node;
+use vol_csi::csi::snapshot_metadata_server::SnapshotMetadata;
 use vol_csi::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
     ControllerGetCapabilitiesResponse, ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse,
@@ -13,7 +14,8 @@ use vol_csi::csi::{
     CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse,
     CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
     DeleteVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse,
-    GetCapacityRequest, GetCapacityResponse, GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse,
+    GetCapacityRequest, GetCapacityResponse, GetMetadataAllocatedRequest, GetMetadataAllocatedResponse,
+    GetMetadataDeltaRequest, GetMetadataDeltaResponse, GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse,
     GetPluginInfoRequest, GetPluginInfoResponse, GetSnapshotRequest, GetSnapshotResponse,
     GetVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotResponse, GroupControllerGetCapabilitiesRequest,
     GroupControllerGetCapabilitiesResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest,
@@ -25,8 +27,9 @@ use vol_csi::csi::{
     NodeUnstageVolumeResponse, ProbeRequest, ProbeResponse, ValidateVolumeCapabilitiesRequest,
     ValidateVolumeCapabilitiesResponse,
 };
-use vol_csi::{Rpc, controller, expand, group, health, identity, node, snapshot, stats};
+use vol_csi::{Rpc, controller, expand, group, health, identity, metadata, node, snapshot, stats};
 
+use super::stream::Told;
 use super::{About, Answer, Desk};
 
 #[tonic::async_trait]
@@ -158,6 +161,27 @@ impl GroupController for Desk {
         request: Request<GetVolumeGroupSnapshotRequest>,
     ) -> Answer<GetVolumeGroupSnapshotResponse> {
         self.read(Rpc::GetVolumeGroupSnapshot, request, |one| About::looked_at(&one.group_snapshot_id), group::get)
+            .await
+    }
+}
+
+#[tonic::async_trait]
+impl SnapshotMetadata for Desk {
+    type GetMetadataAllocatedStream = Told<GetMetadataAllocatedResponse>;
+    type GetMetadataDeltaStream = Told<GetMetadataDeltaResponse>;
+
+    async fn get_metadata_allocated(
+        &self,
+        request: Request<GetMetadataAllocatedRequest>,
+    ) -> Answer<Told<GetMetadataAllocatedResponse>> {
+        self.streamed(Rpc::GetMetadataAllocated, request, |one| About::looked_at(&one.snapshot_id), metadata::allocated)
+            .await
+    }
+    async fn get_metadata_delta(
+        &self,
+        request: Request<GetMetadataDeltaRequest>,
+    ) -> Answer<Told<GetMetadataDeltaResponse>> {
+        self.streamed(Rpc::GetMetadataDelta, request, |one| About::looked_at(&one.target_snapshot_id), metadata::delta)
             .await
     }
 }

@@ -5,13 +5,13 @@ use volume_content_source::{SnapshotSource, Type, VolumeSource};
 use super::*;
 
 impl Driver {
-    async fn snap(&self, source: &str, name: &str) -> Result<Snapshot, Status> {
+    pub(super) async fn snap(&self, source: &str, name: &str) -> Result<Snapshot, Status> {
         let request =
             CreateSnapshotRequest { source_volume_id: source.into(), name: name.into(), ..Default::default() };
         let answer = self.wire().await.controller().create_snapshot(request).await?;
         Ok(answer.into_inner().snapshot.unwrap())
     }
-    async fn unsnap(&self, id: &str) -> Result<(), Status> {
+    pub(super) async fn unsnap(&self, id: &str) -> Result<(), Status> {
         let request = DeleteSnapshotRequest { snapshot_id: id.into() };
         self.wire().await.controller().delete_snapshot(request).await.map(drop)
     }
@@ -19,7 +19,7 @@ impl Driver {
         let answer = self.wire().await.controller().list_snapshots(request).await?;
         Ok(answer.into_inner().entries.into_iter().map(|entry| entry.snapshot.unwrap()).collect())
     }
-    async fn group(&self, name: &str, of: &[&str]) -> Result<VolumeGroupSnapshot, Status> {
+    pub(super) async fn group(&self, name: &str, of: &[&str]) -> Result<VolumeGroupSnapshot, Status> {
         let source_volume_ids = of.iter().map(ToString::to_string).collect();
         let request = CreateVolumeGroupSnapshotRequest { name: name.into(), source_volume_ids, ..Default::default() };
         let answer = self.wire().await.group_controller().create_volume_group_snapshot(request).await?;

@@ -3,6 +3,7 @@
 use vol_sim::SimPoolMode;
 
 use super::*;
+use crate::backend::tests::refresh;
 
 impl Driver {
     /// From here on with this in its configuration.
@@ -93,7 +94,7 @@ async fn a_volume_is_as_well_as_what_it_lies_on() {
     let pool = driver.backend.pools(None).unwrap().remove(0);
     let device = vol_core::dm::Device::Pool(vol_types::PoolId::from_uuid(pool.id.parse().unwrap())).uuid();
     driver.host.set_pool_mode(&device, SimPoolMode::OutOfDataSpace);
-    driver.backend.engine.refresh();
+    refresh(&driver.backend);
     let degraded = vec![(VolumeHealthErrorType::Degraded as i32, "PoolFull".to_owned())];
     assert_eq!(driver.health(&id).await.unwrap(), degraded);
     assert_eq!(driver.storage().await.unwrap(), [(StorageHealthErrorType::StorageDegraded as i32, "PoolFull".into())]);
@@ -105,7 +106,7 @@ async fn a_volume_is_as_well_as_what_it_lies_on() {
     assert_eq!(code(driver.healths(-1, "").await), Code::InvalidArgument);
 
     driver.host.set_pool_mode(&device, SimPoolMode::Fail);
-    driver.backend.engine.refresh();
+    refresh(&driver.backend);
     let all = driver.health(&id).await.unwrap();
     assert!(all.contains(&(VolumeHealthErrorType::Degraded as i32, "PoolRefused".to_owned())), "{all:?}");
     let other = second.iter().chain(&first).find(|one| one.volume_id != id).unwrap().volume_id.clone();

@@ -143,7 +143,7 @@ async fn the_driver_says_what_it_is_and_what_it_can() {
     let info = wire.identity().get_plugin_info(GetPluginInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.vendor_version.as_str()), ("csi.volumed.io", env!("CARGO_PKG_VERSION")));
     let plugin = wire.identity().get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await.unwrap().into_inner();
-    assert_eq!(plugin.capabilities.len(), 4);
+    assert_eq!(plugin.capabilities.len(), 5);
     let request = ControllerGetCapabilitiesRequest {};
     let controller = wire.controller().controller_get_capabilities(request).await.unwrap().into_inner();
     assert_eq!(controller.capabilities.len(), 11);

@@ -156,6 +156,9 @@ impl Targets for Fake {
     fn snapshots_labelled(&self, _: &str, _: Option<&str>) -> Read<Vec<OfVolume>> {
         Ok(Vec::new())
     }
+    fn changed(&self, _: Option<VolumeId>, _: VolumeId, _: u64, _: usize) -> Read<vol_engine::ChangedPage> {
+        Err(ApiError::not_found("there is no snapshot"))
+    }
     fn fs_usage(&self, _: VolumeId, _: &Path) -> Read<Option<vol_engine::host::FsUsage>> {
         Ok(None)
     }
