@@ -18,10 +18,10 @@ use crate::volumes::SIZE_DEFAULT;
 use crate::{CsiName, Mutable, Params, Range, Refused, Settings, Source, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `ControllerGetCapabilities`.
-pub fn capabilities() -> ControllerGetCapabilitiesResponse {
+pub fn capabilities(settings: &Settings) -> ControllerGetCapabilitiesResponse {
     use rpc::Type::{
         CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, GetSnapshot, GetVolume,
-        ListSnapshots, ListVolumes, ModifyVolume, SingleNodeMultiWriter,
+        GetVolumeHealth, ListSnapshots, ListVolumeHealth, ListVolumes, ModifyVolume, SingleNodeMultiWriter,
     };
     let one = |ability: rpc::Type| ControllerServiceCapability {
         r#type: Some(Type::Rpc(Ability { r#type: ability.into() })),
@@ -39,7 +39,8 @@ pub fn capabilities() -> ControllerGetCapabilitiesResponse {
         ModifyVolume,
         GetSnapshot,
     ];
-    ControllerGetCapabilitiesResponse { capabilities: all.map(one).into() }
+    let health = [GetVolumeHealth, ListVolumeHealth].into_iter().filter(|_| settings.v1_13);
+    ControllerGetCapabilitiesResponse { capabilities: all.into_iter().chain(health).map(one).collect() }
 }
 
 /// Answers `CreateVolume`; whether it was made now.
@@ -180,7 +181,7 @@ fn same(present: &Volume, params: &Params, range: Range, is_clone: bool) -> Resu
 }
 
 /// That the volume is wanted here, if it is said where. A provisioner that hears of `RESOURCE_EXHAUSTED` has the pod scheduled anew.
-fn reachable(settings: &Settings, requirement: Option<&TopologyRequirement>) -> Result<(), Refused> {
+pub(crate) fn reachable(settings: &Settings, requirement: Option<&TopologyRequirement>) -> Result<(), Refused> {
     let Some(requirement) = requirement else { return Ok(()) };
     let all = if requirement.requisite.is_empty() { &requirement.preferred } else { &requirement.requisite };
     if all.is_empty() || all.iter().any(|one| settings.is_here(one)) {
@@ -190,7 +191,7 @@ fn reachable(settings: &Settings, requirement: Option<&TopologyRequirement>) -> 
         Code::ResourceExhausted,
         ApiError::new(
             ErrorCode::NoSpace,
-            format!("the volume is wanted on other machines than this one, which is {}", settings.node),
+            format!("it is wanted on other machines than this one, which is {}", settings.node),
         ),
     ))
 }
@@ -217,7 +218,10 @@ pub fn delete_volume(
     request: &DeleteVolumeRequest,
 ) -> Result<(DeleteVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
-    let Some(volume) = volumes.find_now(id)? else { return Ok((DeleteVolumeResponse {}, false)) };
+    let Some(volume) = volumes.find_now(id)? else {
+        not_elsewhere(volumes, id)?;
+        return Ok((DeleteVolumeResponse {}, false));
+    };
     if volume.protected {
         return Err(Refused::precondition(format!("volume {} is protected", volume.path))
             .with_hint(format!("volctl volume unprotect {} takes the protection away", volume.path)));
@@ -281,6 +285,16 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
         }
         _ => Ok(()),
     }
+}
+
+/// That an id of nothing that is here is not that of something on another machine, which alone can do anything about it.
+pub(crate) fn not_elsewhere(volumes: &dyn Volumes, id: &str) -> Result<(), Refused> {
+    let node = volumes.settings().node;
+    if !ids::is_elsewhere(id, &node) {
+        return Ok(());
+    }
+    Err(Refused::precondition(format!("{id:?} was made on another machine, and is not on this one, which is {node}"))
+        .with_hint("ask the driver of its machine; if that is gone for good with its disks, nothing is left to be done, and the object can go"))
 }
 
 /// There is none of this id.

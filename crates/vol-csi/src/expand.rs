@@ -6,7 +6,7 @@ use tonic::Code;
 use vol_types::{Bytes, Reserve, near};
 
 use crate::capability::Capability;
-use crate::controller::{fits, no_such};
+use crate::controller::{fits, no_such, not_elsewhere};
 use crate::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
@@ -140,14 +140,18 @@ pub(crate) fn not_there(volume: &Volume, at: &str) -> Refused {
 /// Answers `ControllerModifyVolume`; whether anything was otherwise.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT`, and nothing is changed.
+/// `INVALID_ARGUMENT`, or `FAILED_PRECONDITION` for a volume of another machine, and nothing is changed.
 pub fn modify(
     volumes: &dyn Volumes,
     request: &ControllerModifyVolumeRequest,
 ) -> Result<(ControllerModifyVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
     let mutable = Mutable::read(&request.mutable_parameters)?;
-    let volume = volumes.find(id)?.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volumes.find(id)? else {
+        // It is there, so that it cannot be found would be a reason to give up.
+        not_elsewhere(volumes, id)?;
+        return Err(no_such(id));
+    };
     let changed = volumes.modify(&volume, &mutable)?;
     Ok((ControllerModifyVolumeResponse {}, changed))
 }

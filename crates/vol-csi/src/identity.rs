@@ -16,17 +16,20 @@ pub fn info(settings: &Settings) -> GetPluginInfoResponse {
 }
 
 /// Answers `GetPluginCapabilities`.
-pub fn capabilities() -> GetPluginCapabilitiesResponse {
+pub fn capabilities(settings: &Settings) -> GetPluginCapabilitiesResponse {
     let services = [
         service::Type::ControllerService,
         service::Type::VolumeAccessibilityConstraints,
         service::Type::GroupControllerService,
     ];
+    let topology = settings.v1_13.then_some(service::Type::SnapshotAccessibilityConstraints);
     let capability =
         |one: service::Type| PluginCapability { r#type: Some(Type::Service(Service { r#type: one.into() })) };
     let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
     let online = PluginCapability { r#type: Some(Type::VolumeExpansion(online)) };
-    GetPluginCapabilitiesResponse { capabilities: services.map(capability).into_iter().chain([online]).collect() }
+    GetPluginCapabilitiesResponse {
+        capabilities: services.into_iter().chain(topology).map(capability).chain([online]).collect(),
+    }
 }
 
 /// Answers `Probe`. A daemon that is not done with recovery is no error.

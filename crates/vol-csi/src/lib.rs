@@ -13,6 +13,7 @@ pub mod controller;
 mod error;
 pub mod expand;
 pub mod group;
+pub mod health;
 pub mod identity;
 pub mod ids;
 mod limits;

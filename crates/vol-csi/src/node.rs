@@ -7,6 +7,7 @@
 use vol_api::{ApiError, ErrorCode};
 use vol_types::MountOptions;
 
+use crate::block;
 use crate::capability::Capability;
 use crate::controller::{fits, no_such};
 use crate::csi::node_service_capability::{Rpc as Ability, Type, rpc};
@@ -16,11 +17,10 @@ use crate::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::block;
 use crate::{CsiName, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `NodeGetCapabilities`.
-pub fn capabilities() -> NodeGetCapabilitiesResponse {
+pub fn capabilities(settings: &Settings) -> NodeGetCapabilitiesResponse {
     let one =
         |ability: rpc::Type| NodeServiceCapability { r#type: Some(Type::Rpc(Ability { r#type: ability.into() })) };
     let all = [
@@ -29,7 +29,8 @@ pub fn capabilities() -> NodeGetCapabilitiesResponse {
         rpc::Type::ExpandVolume,
         rpc::Type::SingleNodeMultiWriter,
     ];
-    NodeGetCapabilitiesResponse { capabilities: all.map(one).into() }
+    let health = [rpc::Type::GetVolumeHealth, rpc::Type::GetStorageHealth].into_iter().filter(|_| settings.v1_13);
+    NodeGetCapabilitiesResponse { capabilities: all.into_iter().chain(health).map(one).collect() }
 }
 
 /// Answers `NodeGetInfo`.

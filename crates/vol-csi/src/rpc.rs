@@ -31,10 +31,14 @@ pub enum Rpc {
     NodeUnpublishVolume,
     NodeGetCapabilities,
     NodeGetInfo,
+    ControllerListVolumeHealth,
+    ControllerGetVolumeHealth,
+    NodeGetVolumeHealth,
+    NodeGetStorageHealth,
 }
 
 impl Rpc {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::GetPluginInfo,
         Self::GetPluginCapabilities,
         Self::Probe,
@@ -63,6 +67,10 @@ impl Rpc {
         Self::NodeUnpublishVolume,
         Self::NodeGetCapabilities,
         Self::NodeGetInfo,
+        Self::ControllerListVolumeHealth,
+        Self::ControllerGetVolumeHealth,
+        Self::NodeGetVolumeHealth,
+        Self::NodeGetStorageHealth,
     ];
 
     /// In the log, in events and in metrics; these never change.
@@ -96,6 +104,10 @@ impl Rpc {
             Self::NodeUnpublishVolume => "csi.node-unpublish-volume",
             Self::NodeGetCapabilities => "csi.node-get-capabilities",
             Self::NodeGetInfo => "csi.node-get-info",
+            Self::ControllerListVolumeHealth => "csi.controller-list-volume-health",
+            Self::ControllerGetVolumeHealth => "csi.controller-get-volume-health",
+            Self::NodeGetVolumeHealth => "csi.node-get-volume-health",
+            Self::NodeGetStorageHealth => "csi.node-get-storage-health",
         }
     }
 

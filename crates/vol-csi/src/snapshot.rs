@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 
-use crate::controller::{no_such, page};
+use crate::controller::{no_such, not_elsewhere, page, reachable};
 use crate::csi::{
     CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, GetSnapshotRequest,
     GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse, Snapshot as Told, list_snapshots_response,
@@ -39,6 +39,7 @@ pub(crate) fn told(settings: &Settings, snapshot: &Snapshot) -> Told {
             .group
             .as_deref()
             .map_or_else(String::new, |name| ids::of_group(name, &settings.node)),
+        accessible_topology: settings.v1_13.then(|| settings.topology()).into_iter().collect(),
     }
 }
 
@@ -66,6 +67,9 @@ pub fn create_snapshot(
         };
     }
     let volume = volume.ok_or_else(|| no_such(id))?;
+    if settings.v1_13 {
+        reachable(&settings, request.accessibility_requirements.as_ref())?;
+    }
     let made = volumes.take(&[volume], &name, false)?;
     let made =
         made.first().ok_or_else(|| Refused::not_found(format!("snapshot {name} was made, and is gone again")))?;
@@ -81,7 +85,10 @@ pub fn delete_snapshot(
     request: &DeleteSnapshotRequest,
 ) -> Result<(DeleteSnapshotResponse, bool), Refused> {
     let id = limits::id("snapshot_id", &request.snapshot_id)?;
-    let Some(snapshot) = volumes.find_snapshot(id)? else { return Ok((DeleteSnapshotResponse {}, false)) };
+    let Some(snapshot) = volumes.find_snapshot(id)? else {
+        not_elsewhere(volumes, id)?;
+        return Ok((DeleteSnapshotResponse {}, false));
+    };
     if let Some(group) = &snapshot.group {
         return Err(Refused::invalid(format!("{} is part of the group snapshot {group}", snapshot.path))
             .with_hint("delete the group snapshot"));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use vol_types::{Bytes, FsKind, MountOptions};
 
 use crate::expand::Mutable;
+use crate::health::Ill;
 use crate::stats::Usage;
 use crate::{CsiName, Params, Refused};
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub size: Option<Bytes>,
     /// How many volumes may be here at once; zero: as many as anybody likes.
     pub max_volumes: i64,
+    /// What version 1.13 of the interface adds is offered too.
+    pub v1_13: bool,
     pub version: &'static str,
 }
 
@@ -62,6 +65,8 @@ pub struct Volume {
     pub record: Option<String>,
     /// Where it is mounted, or its device is shown, and whether only for reading.
     pub mounts: Vec<(String, bool)>,
+    /// What is wrong with it, or with what it lies on.
+    pub ills: Vec<Ill>,
     /// Its device is there, and whether only for reading; known of what was asked for by [`Volumes::find_now`] alone.
     pub attached: Option<bool>,
     pub protected: bool,
@@ -190,6 +195,8 @@ pub trait Volumes {
     fn grain(&self, volume: &Volume) -> Result<u64, Refused>;
     /// Grows it to this size, and its file system if it is mounted, which may lag behind; whether it was not so large.
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<(Volume, bool), Refused>;
+    /// What is wrong with the disks, groups and pools of this machine.
+    fn storage_ills(&self) -> Result<Vec<Ill>, Refused>;
     /// Whether it was otherwise.
     fn modify(&self, volume: &Volume, mutable: &Mutable) -> Result<bool, Refused>;
 

@@ -15,8 +15,8 @@ use vol_core::observed::{
 use vol_core::plan::repair::Known;
 use vol_engine::host::{
     BindCall, BlockRead, BlockWrite, DiskEvents, DmCreate, DmEnd, DmTarget, DurableWrite, Elsewhere, FsUsage,
-    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents,
-    NodeCall, SharingCall, ThinSnapshot, WipeMethod,
+    HostError, HostErrorKind, HostMut, HostRead, HostResult, IoBackend, MetadataRoot, MountCall, MountEvents, NodeCall,
+    SharingCall, ThinSnapshot, WipeMethod,
 };
 use vol_types::{Bytes, FsKind, MkfsOptions, RootDir};
 

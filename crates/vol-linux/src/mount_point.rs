@@ -115,7 +115,8 @@ fn remove_file(what: &str, path: &Path, error: HostError) -> HostResult<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
     let above = walk(what, parent, |_, _| Err(Errno::NOENT))?;
     let failed = |e: Errno| error::rustix(what, e);
-    let there = openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let there =
+        openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let id = |fd: &OwnedFd| mount_id(fd).map_err(|e| error::io(what, &e));
     not_mounted(what, path, id(&above)? != id(&there)?)?;
     let seen = fstat(&there).map_err(failed)?;

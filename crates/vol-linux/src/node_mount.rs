@@ -49,7 +49,8 @@ fn of_the_kernel(what: &str, node: &OwnedFd) -> HostResult<()> {
         Some(line) if line.mount.is_node() => Ok(()),
         other => {
             let is = other.map_or("something unknown", |line| line.mount.fs_type.as_str());
-            let detail = format!("/dev is {is}, and not the {} that the kernel keeps the nodes of devices in", Mount::NODES);
+            let detail =
+                format!("/dev is {is}, and not the {} that the kernel keeps the nodes of devices in", Mount::NODES);
             Err(HostError::new(HostErrorKind::Unsupported, what, detail))
         }
     }

@@ -20,7 +20,7 @@ use crate::cli::Args;
 mod csi;
 mod runtimes;
 
-pub use csi::{Csi, KUBELET_DIR};
+pub use csi::{Csi, KUBELET_DIR, Version as CsiVersion};
 pub use runtimes::{DOCKER_SOCKET, Runtimes};
 
 /// The longest time for which deleted volumes are kept.
@@ -240,7 +240,7 @@ struct File {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Every key there is; those with a point are of a table.
-pub(crate) const KEYS: [&str; 28] = [
+pub(crate) const KEYS: [&str; 30] = [
     "socket",
     "metrics_listen",
     "volume_metrics",
@@ -269,6 +269,8 @@ pub(crate) const KEYS: [&str; 28] = [
     "csi.register",
     "csi.pool",
     "csi.size",
+    "csi.max_volumes",
+    "csi.version",
 ];
 
 impl Config {

@@ -192,6 +192,20 @@ pub const REFERENCE: &[Key] = &[
         meaning: "Where volumes are made whose StorageClass names no pool: VG/POOL, POOL, or VG. Needed only where there are several pools.",
     },
     key("csi.size", "\"10G\"", true, "The size of volumes that are asked for without one."),
+    key(
+        "csi.max_volumes",
+        "0",
+        true,
+        "How many volumes the orchestrator may have in use on this machine at once: pods with more are scheduled elsewhere. 0: no limit \
+         of volumed's.",
+    ),
+    key(
+        "csi.version",
+        "\"1.12\"",
+        false,
+        "The version of the Container Storage Interface that is served. \"1.13\" adds what is alpha there: the health of volumes and \
+         storage, and where snapshots can be used. Programs that check a driver against 1.12 take that for wrong.",
+    ),
 ];
 
 /// Whether a reload takes over this key.

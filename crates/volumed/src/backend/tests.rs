@@ -46,6 +46,11 @@ pub fn start(host: &SimHost) -> Sim {
     EngineBackend::new(engine, Facts { kernel, host: "storage1".into(), boot_id: "b".into(), ..Facts::default() })
 }
 
+/// Has it look at its machine, as its timer does.
+pub fn refresh(backend: &Sim) {
+    backend.engine.refresh();
+}
+
 /// A machine with the VG `data`, its pool `tank`, the volume `pg` (ext4, idle) and the volume `raw`.
 pub fn furnished() -> (SimHost, Sim) {
     let host = machine();

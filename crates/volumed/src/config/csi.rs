@@ -8,7 +8,8 @@ use vol_docker::PoolChoice;
 use vol_types::{Bytes, near, parse_bytes};
 
 /// The keys of `[csi]`.
-pub(super) const KEYS: [&str; 7] = ["socket", "driver", "node", "kubelet_dir", "register", "pool", "size"];
+pub(super) const KEYS: [&str; 9] =
+    ["socket", "driver", "node", "kubelet_dir", "register", "pool", "size", "max_volumes", "version"];
 /// What the driver is called unless it is said.
 pub const DRIVER: &str = "csi.volumed.io";
 /// Where the kubelet keeps what is of pods.
@@ -17,6 +18,15 @@ pub const KUBELET_DIR: &str = "/var/lib/kubelet";
 const DRIVER_MAX: usize = 63;
 /// Longest name of a node in bytes: that a volume id may be made of it as well.
 const NODE_MAX: usize = 192;
+
+/// The version of the interface that is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    #[default]
+    V1_12,
+    /// With what of it is alpha.
+    V1_13,
+}
 
 /// What an orchestrator is served with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +44,9 @@ pub struct Csi {
     pub pool: Option<PoolChoice>,
     /// Of new volumes.
     pub size: Option<Bytes>,
+    /// How many the orchestrator may have in use on this machine; zero: as many as it likes.
+    pub max_volumes: u32,
+    pub version: Version,
 }
 
 /// `[csi]` as it stands.
@@ -47,6 +60,8 @@ pub(super) struct File {
     register: Option<bool>,
     pool: Option<String>,
     size: Option<String>,
+    max_volumes: Option<u32>,
+    version: Option<String>,
 }
 
 /// Refuses keys of `[csi]` that are not known; serde's own text names no near one.
@@ -88,6 +103,12 @@ pub(super) fn read(file: &File, run_dir: &Path) -> Result<Csi, String> {
         register: file.register.unwrap_or(true),
         pool: pool.map_err(|error| format!("csi.pool: {error}; write VG/POOL, POOL or VG"))?,
         size: size.map_err(|error| format!("csi.size: {error}"))?,
+        max_volumes: file.max_volumes.unwrap_or_default(),
+        version: match file.version.as_deref() {
+            None | Some("1.12") => Version::V1_12,
+            Some("1.13") => Version::V1_13,
+            Some(other) => return Err(format!("csi.version: {other:?} is neither \"1.12\" nor \"1.13\"")),
+        },
     })
 }
 
@@ -121,7 +142,7 @@ fn directory(text: &str) -> Result<String, String> {
 
 impl Csi {
     /// The keys in which `other` differs, as they are ordered in the list of keys.
-    pub(super) fn differing(&self, other: &Self) -> [(&'static str, bool); 7] {
+    pub(super) fn differing(&self, other: &Self) -> [(&'static str, bool); 9] {
         [
             ("csi.socket", self.socket != other.socket),
             ("csi.driver", self.driver != other.driver),
@@ -130,12 +151,14 @@ impl Csi {
             ("csi.register", self.register != other.register),
             ("csi.pool", self.pool != other.pool),
             ("csi.size", self.size != other.size),
+            ("csi.max_volumes", self.max_volumes != other.max_volumes),
+            ("csi.version", self.version != other.version),
         ]
     }
 
     /// What `other` has of what can change while the daemon runs.
     pub(super) fn take_live(self, other: Self) -> Self {
-        Self { pool: other.pool, size: other.size, ..self }
+        Self { pool: other.pool, size: other.size, max_volumes: other.max_volumes, ..self }
     }
 }
 
@@ -165,6 +188,8 @@ mod tests {
             ("[csi]\nkubelet_dir = \"a\"", "csi.kubelet_dir"),
             ("[csi]\npool = \"a/b/c\"", "csi.pool"),
             ("[csi]\nsize = \"ten\"", "csi.size"),
+            ("[csi]\nmax_volumes = -1", "max_volumes"),
+            ("[csi]\nversion = \"2\"", "csi.version"),
         ] {
             let told = Config::parse(text).unwrap_err();
             assert!(told.contains(why), "{text}: {told}");

@@ -88,6 +88,16 @@ impl Desk {
         super::volumes::settings(&self.front.config())
     }
 
+    /// That what only version 1.13 has is offered.
+    fn v1_13(&self) -> Result<(), Status> {
+        if self.settings().v1_13 {
+            return Ok(());
+        }
+        Err(Status::unimplemented(
+            "this is of CSI 1.13, which is served with version = \"1.13\" in [csi] of /etc/volumed/volumed.toml",
+        ))
+    }
+
     /// The operation, if who asks may.
     fn begin<Q>(&self, rpc: Rpc, request: &Request<Q>) -> Result<Operation, Status> {
         let Some(peer) = request.extensions().get::<Peer>() else {

@@ -25,6 +25,7 @@ use crate::settings::Settings;
 mod block;
 mod copies;
 mod deaths;
+mod health;
 mod kubelet;
 mod life;
 mod rules;

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vol_api::{
-    ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, ResizeVolume, SetVolume,
-    SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
+    ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, Problem, ResizeVolume,
+    SetVolume, SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
 };
+use vol_csi::health::Ill;
 use vol_csi::stats::Usage;
 use vol_csi::{
     CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params, Placed, Refused,
@@ -18,7 +19,7 @@ use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumeId, Volum
 
 use super::places::Places;
 use crate::api::{Backend, Change, OfVolume};
-use crate::config::Config;
+use crate::config::{Config, CsiVersion as Version};
 use crate::runtimes::place::{self, Say};
 use crate::runtimes::turns::Turns;
 
@@ -53,7 +54,8 @@ pub fn settings(config: &Config) -> Settings {
         node: config.csi.node.clone().unwrap_or_else(node),
         kubelet_dir: config.csi.kubelet_dir.clone(),
         size: config.csi.size,
-        max_volumes: 0,
+        max_volumes: i64::from(config.csi.max_volumes),
+        v1_13: config.csi.version == Version::V1_13,
         version: env!("CARGO_PKG_VERSION"),
     }
 }
@@ -99,6 +101,10 @@ fn snapshot(of: &OfVolume) -> Snapshot {
     }
 }
 
+fn ill(problem: &Problem) -> Ill {
+    Ill { code: problem.code.clone(), message: problem.message.clone() }
+}
+
 fn shown(info: &VolumeInfo) -> Volume {
     Volume {
         id: info.id.clone(),
@@ -110,6 +116,7 @@ fn shown(info: &VolumeInfo) -> Volume {
         name: info.labels.get(LABEL_NAME).cloned(),
         record: info.labels.get(LABEL_RECORD).cloned(),
         mounts: info.mounts.iter().map(|mount| (mount.path.clone(), mount.read_only)).collect(),
+        ills: info.problems.iter().map(ill).collect(),
         attached: None,
         protected: info.protected,
         ephemeral: info.labels.contains_key(LABEL_EPHEMERAL),
@@ -315,6 +322,15 @@ impl Volumes for CsiVolumes {
         let request = ResizeVolume { size: size.get().to_string(), ..ResizeVolume::default() };
         let (info, changed) = done(self.backend.resize_volume(&path_of(volume)?, request, false))?;
         Ok((shown(&info), changed))
+    }
+
+    fn storage_ills(&self) -> Result<Vec<Ill>, Refused> {
+        // Those of single volumes are told with them.
+        let of_volumes =
+            |problem: &Problem| matches!(problem.code.as_str(), "fs_check" | "pool_lost_thin" | "unfinished");
+        let vgs = self.backend.vgs()?;
+        let problems = vgs.iter().flat_map(|vg| &vg.problems);
+        Ok(problems.filter(|problem| !of_volumes(problem)).map(ill).collect())
     }
 
     fn modify(&self, volume: &Volume, mutable: &Mutable) -> Result<bool, Refused> {

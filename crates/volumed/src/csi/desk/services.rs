@@ -7,22 +7,25 @@ use vol_csi::csi::identity_server::Identity;
 use vol_csi::csi::node_server::Node;
 use vol_csi::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
-    ControllerGetCapabilitiesResponse, ControllerGetVolumeRequest, ControllerGetVolumeResponse,
-    ControllerModifyVolumeRequest, ControllerModifyVolumeResponse, CreateSnapshotRequest, CreateSnapshotResponse,
-    CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
-    DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotResponse,
-    DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetPluginCapabilitiesRequest,
-    GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse, GetSnapshotRequest,
-    GetSnapshotResponse, GetVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotResponse,
-    GroupControllerGetCapabilitiesRequest, GroupControllerGetCapabilitiesResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse,
-    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, ProbeRequest, ProbeResponse,
-    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
+    ControllerGetCapabilitiesResponse, ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse,
+    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerListVolumeHealthRequest,
+    ControllerListVolumeHealthResponse, ControllerModifyVolumeRequest, ControllerModifyVolumeResponse,
+    CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
+    DeleteVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse,
+    GetCapacityRequest, GetCapacityResponse, GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse,
+    GetPluginInfoRequest, GetPluginInfoResponse, GetSnapshotRequest, GetSnapshotResponse,
+    GetVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotResponse, GroupControllerGetCapabilitiesRequest,
+    GroupControllerGetCapabilitiesResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest,
+    ListVolumesResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodeGetStorageHealthRequest,
+    NodeGetStorageHealthResponse, NodeGetVolumeHealthRequest, NodeGetVolumeHealthResponse, NodeGetVolumeStatsRequest,
+    NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeStageVolumeRequest,
+    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
+    NodeUnstageVolumeResponse, ProbeRequest, ProbeResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse,
 };
-use vol_csi::{Rpc, controller, expand, group, identity, node, snapshot, stats};
+use vol_csi::{Rpc, controller, expand, group, health, identity, node, snapshot, stats};
 
 use super::{About, Answer, Desk};
 
@@ -35,7 +38,7 @@ impl Identity for Desk {
         &self,
         request: Request<GetPluginCapabilitiesRequest>,
     ) -> Answer<GetPluginCapabilitiesResponse> {
-        self.told(Rpc::GetPluginCapabilities, &request, |_| Ok(identity::capabilities()))
+        self.told(Rpc::GetPluginCapabilities, &request, |settings| Ok(identity::capabilities(settings)))
     }
     async fn probe(&self, request: Request<ProbeRequest>) -> Answer<ProbeResponse> {
         let ready = self.front.backend().is_ok();
@@ -73,7 +76,7 @@ impl Controller for Desk {
         &self,
         request: Request<ControllerGetCapabilitiesRequest>,
     ) -> Answer<ControllerGetCapabilitiesResponse> {
-        self.told(Rpc::ControllerGetCapabilities, &request, |_| Ok(controller::capabilities()))
+        self.told(Rpc::ControllerGetCapabilities, &request, |settings| Ok(controller::capabilities(settings)))
     }
     async fn create_snapshot(&self, request: Request<CreateSnapshotRequest>) -> Answer<CreateSnapshotResponse> {
         self.change(Rpc::CreateSnapshot, request, |one| About::snapshot(&one.name), snapshot::create_snapshot).await
@@ -112,6 +115,20 @@ impl Controller for Desk {
         request: Request<ControllerModifyVolumeRequest>,
     ) -> Answer<ControllerModifyVolumeResponse> {
         self.change(Rpc::ControllerModifyVolume, request, |one| About::volume(&one.volume_id), expand::modify).await
+    }
+    async fn controller_list_volume_health(
+        &self,
+        request: Request<ControllerListVolumeHealthRequest>,
+    ) -> Answer<ControllerListVolumeHealthResponse> {
+        self.v1_13()?;
+        self.read(Rpc::ControllerListVolumeHealth, request, |_| About::nothing(), health::list).await
+    }
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<ControllerGetVolumeHealthRequest>,
+    ) -> Answer<ControllerGetVolumeHealthResponse> {
+        self.v1_13()?;
+        self.read(Rpc::ControllerGetVolumeHealth, request, |one| About::looked_at(&one.volume_id), health::get).await
     }
 }
 
@@ -181,9 +198,23 @@ impl Node for Desk {
         &self,
         request: Request<NodeGetCapabilitiesRequest>,
     ) -> Answer<NodeGetCapabilitiesResponse> {
-        self.told(Rpc::NodeGetCapabilities, &request, |_| Ok(node::capabilities()))
+        self.told(Rpc::NodeGetCapabilities, &request, |settings| Ok(node::capabilities(settings)))
     }
     async fn node_get_info(&self, request: Request<NodeGetInfoRequest>) -> Answer<NodeGetInfoResponse> {
         self.told(Rpc::NodeGetInfo, &request, |settings| Ok(node::info(settings)))
+    }
+    async fn node_get_volume_health(
+        &self,
+        request: Request<NodeGetVolumeHealthRequest>,
+    ) -> Answer<NodeGetVolumeHealthResponse> {
+        self.v1_13()?;
+        self.read(Rpc::NodeGetVolumeHealth, request, |one| About::looked_at(&one.volume_id), health::node_get).await
+    }
+    async fn node_get_storage_health(
+        &self,
+        request: Request<NodeGetStorageHealthRequest>,
+    ) -> Answer<NodeGetStorageHealthResponse> {
+        self.v1_13()?;
+        self.read(Rpc::NodeGetStorageHealth, request, |_| About::nothing(), health::storage).await
     }
 }

@@ -43,15 +43,8 @@ const LIFE: [Step; 13] = [
 ];
 
 /// Of a device that is handed out.
-const RAW: [Step; 7] = [
-    Step::RawCreate,
-    Step::RawStage,
-    Step::RawPublish,
-    Step::RawExpand,
-    Step::Unpublish,
-    Step::Unstage,
-    Step::Delete,
-];
+const RAW: [Step; 7] =
+    [Step::RawCreate, Step::RawStage, Step::RawPublish, Step::RawExpand, Step::Unpublish, Step::Unstage, Step::Delete];
 
 /// What the orchestrator has heard.
 #[derive(Clone, Debug, Default)]
