@@ -87,7 +87,7 @@ def options(place):
 
 def mounted(below=KUBELET):
     with open("/proc/self/mountinfo") as lines:
-        return [line.split()[4] for line in lines if line.split()[4].startswith(below)]
+        return [line.split()[4] for line in lines if line.split()[4].startswith(f"{below}/")]
 
 
 def size_of(place):

@@ -100,6 +100,7 @@ fn the_pod_has_what_the_daemon_needs_where_the_daemon_looks_for_it() {
     }
     said(&format!("kubelet-dir: {}\n", usual.csi.kubelet_dir));
     said("mountPropagation: Bidirectional");
+    said("hostPID: false");
     // The name and the version are those of the image that cargo xtask image makes.
     let list = fs::read_to_string(root().join("pod/kustomization.yaml")).unwrap();
     assert!(text.contains("image: localhost/volumed\n") && list.contains("name: localhost/volumed\n"));

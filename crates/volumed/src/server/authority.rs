@@ -19,6 +19,9 @@ const PRIORITY: u8 = 0x20;
 const FRAME_HEADER: usize = 9;
 /// `:authority` in the static table.
 const AUTHORITY: u64 = 1;
+/// The same as text, and as Huffman codes (gRPC's C core writes it out).
+const PLAIN: &[u8] = b":authority";
+const HUFFMAN: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 
 /// What the next byte of a block of fields belongs to (RFC 7541, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,8 @@ enum After {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    Name,
+    /// Whether it is of Huffman codes, and how many of its bytes are those of `:authority` so far; `None`: it is another one.
+    Name(bool, Option<usize>),
     Value,
     Authority,
 }
@@ -147,17 +151,23 @@ fn prefix(byte: u8, bits: u32) -> Result<u64, u64> {
 fn after(value: u64, after: After) -> Field {
     match after {
         After::Nothing => Field::Begin,
-        After::Name if value == 0 => Field::Length(Part::Name),
+        After::Name if value == 0 => Field::Length(Part::Name(false, Some(0))),
         After::Name if value == AUTHORITY => Field::Length(Part::Authority),
         After::Name => Field::Length(Part::Value),
         After::Text(part) => text(value, part),
     }
 }
 
-/// A string of so many bytes begins.
+/// `:authority` as it may be written out.
+const fn name(huffman: bool) -> &'static [u8] {
+    if huffman { HUFFMAN } else { PLAIN }
+}
+
+/// So many bytes of a string are left.
 const fn text(len: u64, part: Part) -> Field {
     match (len, part) {
-        (0, Part::Name) => Field::Length(Part::Value),
+        (0, Part::Name(huffman, Some(same))) if same == name(huffman).len() => Field::Length(Part::Authority),
+        (0, Part::Name(..)) => Field::Length(Part::Value),
         (0, _) => Field::Begin,
         _ => Field::Text(len, part),
     }
@@ -181,12 +191,23 @@ fn next(field: Field, byte: &mut u8) -> Field {
             if *byte & 0x80 != 0 { Field::Integer(value, shift.saturating_add(7), then) } else { after(value, then) }
         }
         Field::Length(part) => {
+            let part = match part {
+                Part::Name(..) => Part::Name(*byte & 0x80 != 0, Some(0)),
+                other => other,
+            };
             if part == Part::Authority {
                 *byte &= 0x7f;
             }
             integer(*byte, 7, After::Text(part))
         }
         Field::Text(left, part) => {
+            let part = match part {
+                Part::Name(huffman, Some(same)) if name(huffman).get(same) == Some(byte) => {
+                    Part::Name(huffman, Some(same + 1))
+                }
+                Part::Name(huffman, _) => Part::Name(huffman, None),
+                other => other,
+            };
             if part == Part::Authority {
                 *byte = b'a';
             }
@@ -299,6 +320,30 @@ mod tests {
         };
         for pieces in [1, 2, 3, 7, 64, 4096] {
             assert_eq!(overwritten(&stream(&block), pieces), stream(&wanted), "{pieces}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_written_out_is_known_as_text_and_as_codes() {
+        for (mark, name) in [(0, PLAIN), (0x80, HUFFMAN)] {
+            for (begin, known) in [(0x40, true), (0x00, true), (0x10, true), (0x40, false)] {
+                let mut text = name.to_vec();
+                if !known {
+                    *text.last_mut().unwrap() ^= 1;
+                }
+                let mut block = vec![0x83, begin, mark | name.len() as u8];
+                block.extend(&text);
+                block.extend([0x85, b'/', b'r', b'u', b'n', b'/', 0x86]);
+                let mut wanted = block.clone();
+                if known {
+                    let at = block.len() - 7;
+                    wanted[at] = 5;
+                    wanted[at + 1..at + 6].fill(b'a');
+                }
+                let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+                let stream = |block: &[u8]| [preface.clone(), frame(HEADERS, 4, block)].concat();
+                assert_eq!(overwritten(&stream(&block), 3), stream(&wanted), "{mark} {begin} {known}");
+            }
         }
     }
 
