@@ -46,7 +46,12 @@ struct Driver {
 impl Driver {
     /// With the VG `data` and its pool `tank`.
     fn start() -> Self {
-        let driver = Self::recovering(tempfile::tempdir().unwrap(), machine());
+        Self::start_with("")
+    }
+
+    /// With this in its configuration besides.
+    fn start_with(more: &str) -> Self {
+        let driver = Self::configured(tempfile::tempdir().unwrap(), machine(), more);
         done(driver.backend.create_vg(vg_request(), false));
         done(driver.backend.create_pool(pool_request(), false));
         driver.ready();
@@ -63,8 +68,12 @@ impl Driver {
     }
 
     fn recovering(dir: TempDir, host: SimHost) -> Self {
+        Self::configured(dir, host, "")
+    }
+
+    fn configured(dir: TempDir, host: SimHost, more: &str) -> Self {
         let front = Arc::new(Front::new(Access::new(&Config::default(), |_| None), Limits::default()));
-        let config = format!("run_dir = {:?}\ncsi.node = \"n1\"", dir.path());
+        let config = format!("run_dir = {:?}\ncsi.node = \"n1\"\n{more}", dir.path());
         front.set_settings(Arc::new(Settings::from(Config::parse(&config).unwrap())));
         let (stop, stopped) = watch::channel(false);
         let user = Arc::new(Mutex::new(0));
