@@ -242,7 +242,7 @@ mod tests {
                    log = \"warn\"\nruntimes.docker_socket = \"off\"\nruntimes.podman_socket = \"off\"\nruntimes.pool = \"data/tank\"\n\
                    runtimes.size = \"1G\"\nruntimes.profile = \"db\"\nprofiles.db.fs = \"xfs\"\n\
                    csi.socket = \"off\"\ncsi.driver = \"csi.example.org\"\ncsi.node = \"n1\"\ncsi.kubelet_dir = \"/k\"\ncsi.register = false\n\
-                   csi.pool = \"data/tank\"\ncsi.size = \"1G\"";
+                   csi.pool = \"data/tank\"\ncsi.size = \"1G\"\ncsi.max_volumes = 9\ncsi.version = \"1.13\"";
         fs::write(&file, all).unwrap();
         let mut given: Vec<_> = settings.look().unwrap();
         assert_eq!(given, crate::config::KEYS, "a key that this test does not change");

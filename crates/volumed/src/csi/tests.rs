@@ -49,7 +49,12 @@ struct Driver {
 impl Driver {
     /// With the VG `data` and its pool `tank`.
     fn start() -> Self {
-        let driver = Self::recovering(tempfile::tempdir().unwrap(), machine());
+        Self::start_with("")
+    }
+
+    /// With this in its configuration besides.
+    fn start_with(more: &str) -> Self {
+        let driver = Self::configured(tempfile::tempdir().unwrap(), machine(), more);
         done(driver.backend.create_vg(vg_request(), false));
         done(driver.backend.create_pool(pool_request(), false));
         driver.ready();

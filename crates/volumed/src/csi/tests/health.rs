@@ -6,13 +6,6 @@ use super::*;
 use crate::backend::tests::refresh;
 
 impl Driver {
-    /// From here on with this in its configuration.
-    fn with(self, more: &str) -> Self {
-        let config = format!("run_dir = {:?}\ncsi.node = \"n1\"\n{more}", self.dir.path());
-        self.front.set_settings(Arc::new(Settings::from(Config::parse(&config).unwrap())));
-        self
-    }
-
     async fn healths(&self, most: i32, token: &str) -> Result<(Vec<VolumeHealth>, String), Status> {
         let request = ControllerListVolumeHealthRequest { max_entries: most, starting_token: token.into() };
         let answer = self.wire().await.controller().controller_list_volume_health(request).await?.into_inner();
@@ -76,14 +69,14 @@ async fn what_is_of_version_1_13_is_neither_offered_nor_done_unless_it_is_config
     assert_eq!(code(driver.wire().await.node().node_get_volume_health(request).await), Code::Unimplemented);
     assert_eq!(code(driver.storage().await), Code::Unimplemented);
     assert_eq!(driver.snapshot(&id, "s", Some("n2")).await.unwrap().accessible_topology, []);
-    let driver = driver.with("csi.version = \"1.13\"");
+    let driver = Driver::start_with("csi.version = \"1.13\"");
     let [plugin, controller, node] = before;
     assert_eq!(driver.capabilities().await, [plugin + 1, controller + 2, node + 2]);
 }
 
 #[tokio::test]
 async fn a_volume_is_as_well_as_what_it_lies_on() {
-    let driver = Driver::start().with("csi.version = \"1.13\"");
+    let driver = Driver::start_with("csi.version = \"1.13\"");
     let id = driver.made("pvc-1").await;
     driver.made("pvc-2").await;
     assert_eq!(driver.health(&id).await.unwrap(), []);
@@ -121,7 +114,7 @@ async fn a_volume_is_as_well_as_what_it_lies_on() {
 
 #[tokio::test]
 async fn a_snapshot_tells_where_it_can_be_used() {
-    let driver = Driver::start().with("csi.version = \"1.13\"");
+    let driver = Driver::start_with("csi.version = \"1.13\"");
     let id = driver.made("pvc-1").await;
     assert_eq!(code(driver.snapshot(&id, "s", Some("n2")).await), Code::ResourceExhausted);
     for at in [Some("n1"), None] {
@@ -134,7 +127,7 @@ async fn a_snapshot_tells_where_it_can_be_used() {
 #[tokio::test]
 async fn how_many_volumes_a_machine_takes_is_as_it_is_configured() {
     for (more, most) in [("", 0), ("csi.max_volumes = 40", 40)] {
-        let driver = Driver::start().with(more);
+        let driver = Driver::start_with(more);
         let info = driver.wire().await.node().node_get_info(NodeGetInfoRequest {}).await.unwrap().into_inner();
         assert_eq!(info.max_volumes_per_node, most);
     }
