@@ -15,6 +15,7 @@
 mod api;
 mod backup;
 mod checkpoint;
+mod csi;
 mod dm;
 mod engine;
 mod image;
@@ -31,6 +32,7 @@ mod words;
 pub use api::api_body;
 pub use backup::backup_json;
 pub use checkpoint::{checkpoint_header, checkpoint_payload};
+pub use csi::csi_request;
 pub use dm::{dm_status, dm_table};
 pub use engine::engine_request;
 pub use image::image;
@@ -55,4 +57,4 @@ macro_rules! targets {
     };
 }
 
-targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json engine_request thin_metadata uevent words }
+targets! { label record record_payload checkpoint_header checkpoint_payload image dm_status dm_table api_body backup_json engine_request csi_request thin_metadata uevent words }

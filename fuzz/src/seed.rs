@@ -15,6 +15,8 @@ use crate::repair::{PV, VG};
 
 const POOL: PoolId = PoolId::from_bytes([0x33; 16]);
 
+mod csi;
+
 /// Target, name of the seed, bytes.
 pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds = Vec::new();
@@ -29,6 +31,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     thin_metadata(&mut add);
     uevents(&mut add);
     engine_requests(&mut add);
+    csi::requests(&mut add);
     seeds
 }
 

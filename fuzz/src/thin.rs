@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_format::thin::{self, BLOCK, Kin, Root};
+use vol_format::thin::{self, BLOCK, Kin, Root, Wanted};
 
 use crate::repair::{put, u32_at, u64_at};
 
@@ -25,7 +25,8 @@ const READS_MAX: u64 = 2 + 2 * BLOCKS + LABELS * BLOCKS;
 /// The first byte says which state is read and which thin ids belong together, the others are patches to an empty device: number of
 /// the block, place and length (16 bits each), bytes. The blocks get their number and a checksum that fits.
 ///
-/// Claims: no panic; no more reads than there are nodes, thrice; what is accepted is what walking each thin id by itself finds.
+/// Claims: no panic; no more reads than there are nodes, thrice; what is accepted is what walking each thin id by itself finds, and so
+/// is where two of them differ.
 pub fn thin_metadata(data: &[u8]) -> bool {
     let Some((how, patches)) = data.split_first() else { return false };
     let blocks = device(patches);
@@ -66,7 +67,39 @@ pub fn thin_metadata(data: &[u8]) -> bool {
     for (family, count) in &found.families {
         assert_eq!(*count, alone(&|id| kin.get(&id).is_some_and(|kin| kin.family == *family)), "family {family}");
     }
+    let roots = leaves(&blocks, u64_at(from, MAPPING_ROOT));
+    for (base, target) in roots.iter().zip(roots.iter().skip(1)).take(3) {
+        differences(root, &blocks, base, target);
+    }
     true
+}
+
+/// Where two thin ids, each with its root, are said to differ, they do, and nowhere else.
+fn differences(root: Root, blocks: &BTreeMap<u64, Vec<u8>>, base: &(u64, u64), target: &(u64, u64)) {
+    let mut reads = 0u64;
+    let wanted = Wanted { base: Some(base.0 as u32), target: target.0 as u32, chunks: 0..u64::MAX, most: usize::MAX };
+    let found = thin::read_changes(
+        root,
+        &wanted,
+        || false,
+        |block| {
+            reads += 1;
+            blocks.get(&block).cloned().ok_or(block)
+        },
+    );
+    assert!(reads <= READS_MAX, "{reads} reads");
+    // It looks at the order of what it reads, too.
+    let Ok(found) = found else { return };
+    let mappings = |at: u64| {
+        let mut all: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        leaves(blocks, at).into_iter().for_each(|(chunk, mapping)| all.entry(chunk).or_default().push(mapping));
+        all.values_mut().for_each(|mappings| mappings.sort_unstable());
+        all
+    };
+    let (base, target) = (mappings(base.1), mappings(target.1));
+    let differ: BTreeSet<u64> =
+        base.keys().chain(target.keys()).filter(|key| base.get(*key) != target.get(*key)).copied().collect();
+    assert_eq!(found.ranges.into_iter().flatten().collect::<Vec<_>>(), differ.into_iter().collect::<Vec<_>>());
 }
 
 /// The thin ids below 64, but a few, in sets and families.
