@@ -6,11 +6,12 @@ use std::fmt::Debug;
 
 use prost::Message;
 use vol_csi::csi::*;
+use vol_csi::health::Ill;
 use vol_csi::metadata::{Parts, Stream};
 use vol_csi::stats::Usage;
 use vol_csi::{
     CsiName, Mutable, Params, Placed, Refused, Room, Rpc, Settings, Snapshot as Known, Source, Volume as Here, Volumes,
-    Wanted, controller, expand, group, identity, ids, metadata, node, snapshot, stats,
+    Wanted, controller, expand, group, health, identity, ids, metadata, node, snapshot, stats,
 };
 use vol_types::label::LABEL_VALUE_MAX;
 use vol_types::{Bytes, FsKind, MountOptions};
@@ -38,7 +39,7 @@ pub fn csi_request(data: &[u8]) -> bool {
     match Rpc::ALL[usize::from(*choice) % Rpc::ALL.len()] {
         Rpc::GetPluginInfo => twice(&fake, body, |v, _: &GetPluginInfoRequest| Ok(identity::info(&v.settings()))),
         Rpc::GetPluginCapabilities => {
-            twice(&fake, body, |_, _: &GetPluginCapabilitiesRequest| Ok(identity::capabilities()))
+            twice(&fake, body, |v, _: &GetPluginCapabilitiesRequest| Ok(identity::capabilities(&v.settings())))
         }
         Rpc::Probe => twice(&fake, body, |_, _: &ProbeRequest| identity::probe(true)),
         Rpc::CreateVolume => twice(&fake, body, |v, q: &CreateVolumeRequest| {
@@ -52,7 +53,7 @@ pub fn csi_request(data: &[u8]) -> bool {
         Rpc::DeleteVolume => twice(&fake, body, |v, q| Ok(controller::delete_volume(v, q)?.0)),
         Rpc::ValidateVolumeCapabilities => twice(&fake, body, |v, q| {
             let answer = controller::validate(v, q)?;
-            assert!(answer.confirmed.is_some() != !answer.message.is_empty(), "{answer:?}");
+            assert!(answer.confirmed.is_some() == answer.message.is_empty(), "{answer:?}");
             Ok(answer)
         }),
         Rpc::ListVolumes => twice(&fake, body, |v, q: &ListVolumesRequest| {
@@ -62,7 +63,7 @@ pub fn csi_request(data: &[u8]) -> bool {
         }),
         Rpc::GetCapacity => twice(&fake, body, |v, q| controller::get_capacity(v, q)),
         Rpc::ControllerGetCapabilities => {
-            twice(&fake, body, |_, _: &ControllerGetCapabilitiesRequest| Ok(controller::capabilities()))
+            twice(&fake, body, |v, _: &ControllerGetCapabilitiesRequest| Ok(controller::capabilities(&v.settings())))
         }
         Rpc::CreateSnapshot => twice(&fake, body, |v, q| Ok(snapshot::create_snapshot(v, q)?.0)),
         Rpc::DeleteSnapshot => twice(&fake, body, |v, q| Ok(snapshot::delete_snapshot(v, q)?.0)),
@@ -101,8 +102,18 @@ pub fn csi_request(data: &[u8]) -> bool {
         Rpc::NodeUnstageVolume => twice(&fake, body, |v, q| Ok(node::unstage(v, q)?.0)),
         Rpc::NodePublishVolume => twice(&fake, body, |v, q| Ok(node::publish(v, q)?.0)),
         Rpc::NodeUnpublishVolume => twice(&fake, body, |v, q| Ok(node::unpublish(v, q)?.0)),
-        Rpc::NodeGetCapabilities => twice(&fake, body, |_, _: &NodeGetCapabilitiesRequest| Ok(node::capabilities())),
+        Rpc::NodeGetCapabilities => {
+            twice(&fake, body, |v, _: &NodeGetCapabilitiesRequest| Ok(node::capabilities(&v.settings())))
+        }
         Rpc::NodeGetInfo => twice(&fake, body, |v, _: &NodeGetInfoRequest| Ok(node::info(&v.settings()))),
+        Rpc::ControllerListVolumeHealth => twice(&fake, body, |v, q: &ControllerListVolumeHealthRequest| {
+            let answer = health::list(v, q)?;
+            assert!(q.max_entries == 0 || answer.entries.len() as i64 <= i64::from(q.max_entries));
+            Ok(answer)
+        }),
+        Rpc::ControllerGetVolumeHealth => twice(&fake, body, |v, q| health::get(v, q)),
+        Rpc::NodeGetVolumeHealth => twice(&fake, body, |v, q| health::node_get(v, q)),
+        Rpc::NodeGetStorageHealth => twice(&fake, body, |v, q| health::storage(v, q)),
     }
 }
 
@@ -231,6 +242,7 @@ impl Volumes for Fake {
             kubelet_dir: KUBELET.into(),
             size: None,
             max_volumes: 0,
+            v1_13: true,
             profiles: [("db".to_owned(), profile)].into(),
             version: "0",
         }
@@ -321,7 +333,7 @@ impl Volumes for Fake {
         let begin = from / CHUNK * CHUNK;
         let end = target.size.min(begin.saturating_add(3 * CHUNK));
         let next = (end < target.size.min(64 * CHUNK)).then_some(end);
-        Ok(Parts { ranges: vec![begin..(begin + CHUNK).min(end)], next })
+        Ok(Parts { ranges: std::iter::once(begin..(begin + CHUNK).min(end)).collect(), next })
     }
     fn delete_snapshot(&self, snapshot: &Known) -> Result<(), Refused> {
         self.snapshots.borrow_mut().retain(|one| one.id != snapshot.id);
@@ -353,6 +365,22 @@ impl Volumes for Fake {
     fn bind(&self, volume: &Here, from: &str, to: &str, read_only: bool) -> Result<bool, Refused> {
         below(from);
         self.mount(volume, to, read_only, &MountOptions::default())
+    }
+    fn storage_ills(&self) -> Result<Vec<Ill>, Refused> {
+        Ok(vec![Ill { code: "pool_full".into(), message: "it is full".into() }])
+    }
+    fn attach(&self, volume: &Here, read_only: bool) -> Result<bool, Refused> {
+        let was = volume.attached.is_some();
+        self.of(&volume.id, |one| one.attached = one.attached.or(Some(read_only)))?;
+        Ok(!was)
+    }
+    fn detach(&self, volume: &Here) -> Result<bool, Refused> {
+        self.of(&volume.id, |one| one.attached = None)?;
+        Ok(volume.attached.is_some())
+    }
+    fn show(&self, volume: &Here, to: &str) -> Result<bool, Refused> {
+        assert!(volume.attached.is_some(), "what is shown has a device");
+        self.mount(volume, to, false, &MountOptions::default())
     }
     fn usage(&self, volume: &Here, at: &str) -> Result<Option<Usage>, Refused> {
         let usage = Usage { total: volume.size, used: 0, available: volume.size, inodes: 1, inodes_used: 0 };

@@ -359,8 +359,19 @@ def _(ask, volumes):
         ask.refused("NOT_FOUND", "CreateSnapshot", name=named("none"), source_volume_id=id_)
         ask.five("NodeUnpublishVolume", **{**unpublish("x", "free"), "volume_id": id_})
         ask.five("NodeUnstageVolume", **{**unstage("x"), "volume_id": id_})
-        ask.five("DeleteVolume", volume_id=id_)
-        ask.five("DeleteSnapshot", snapshot_id=id_)
+        if id_ != other:
+            ask.five("DeleteVolume", volume_id=id_)
+            ask.five("DeleteSnapshot", snapshot_id=id_)
+    # It may well be there: nobody is told that it is gone.
+    ask.refused("FAILED_PRECONDITION", "DeleteVolume", volume_id=other)
+    ask.refused("FAILED_PRECONDITION", "DeleteSnapshot", snapshot_id=other)
+    ask.refused("FAILED_PRECONDITION", "ControllerModifyVolume", volume_id=other, mutable_parameters={"reserve": "none"})
+
+
+@check("what version 1.13 adds is UNIMPLEMENTED unless it is configured", "1.3")
+def _(ask):
+    for rpc in ("ControllerListVolumeHealth", "ControllerGetVolumeHealth", "NodeGetVolumeHealth", "NodeGetStorageHealth"):
+        ask.refused("UNIMPLEMENTED", rpc)
 
 
 @rule("parameters that are not known are named with what was meant", "parameters")

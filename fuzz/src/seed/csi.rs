@@ -75,6 +75,7 @@ pub fn requests(add: Add<'_>) {
         source_volume_id: volume_id(),
         name: name.into(),
         parameters: map(&[("csi.storage.k8s.io/volumesnapshot/name", "nightly")]),
+        ..Default::default()
     };
     say("snapshot", Rpc::CreateSnapshot, snap("größe").encode_to_vec());
     say("snapshot-again", Rpc::CreateSnapshot, snap("snap-1").encode_to_vec());
@@ -155,4 +156,9 @@ pub fn requests(add: Add<'_>) {
     say("node-expand", Rpc::NodeExpandVolume, expand.encode_to_vec());
     say("info", Rpc::NodeGetInfo, Vec::new());
     say("plugin", Rpc::GetPluginCapabilities, Vec::new());
+    let list = ControllerListVolumeHealthRequest { max_entries: 1, ..Default::default() };
+    say("health-list", Rpc::ControllerListVolumeHealth, list.encode_to_vec());
+    let health = NodeGetVolumeHealthRequest { volume_id: volume_id(), ..Default::default() };
+    say("health", Rpc::NodeGetVolumeHealth, health.encode_to_vec());
+    say("health-storage", Rpc::NodeGetStorageHealth, Vec::new());
 }

@@ -1,5 +1,7 @@
 //! What changed between two snapshots, and the metadata snapshot that is held while it is read.
 
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges with one of them are what is expected")]
+
 use std::ops::Range;
 
 use vol_core::dm::Device;

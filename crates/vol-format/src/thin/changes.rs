@@ -34,6 +34,9 @@ pub struct Changes {
     pub next: Option<u64>,
 }
 
+/// Ranges that are not the same, ascending, and where to go on.
+type Found = (Vec<Range<u64>>, Option<u64>);
+
 /// A part of a tree that was not looked at yet.
 enum Part {
     /// Of chunks from the first number to before the second, so many levels above the leaves.
@@ -174,7 +177,7 @@ impl<E, F: FnMut(u64) -> Fetched<E>> Walk<'_, F> {
         mut target: Side,
         most: usize,
         enough: &mut impl FnMut() -> bool,
-    ) -> Result<(Vec<Range<u64>>, Option<u64>), ThinError<E>> {
+    ) -> Result<Found, ThinError<E>> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
         loop {
             let side = match (base.pending.last(), target.pending.last()) {

@@ -1,5 +1,7 @@
 //! In which chunks thin volumes differ, against a model that has each one's mappings in full.
 
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges with one of them are what is expected")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
