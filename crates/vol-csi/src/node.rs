@@ -1,5 +1,5 @@
 //! The service Node: a volume is mounted once, at a place for staging, and shown from there at each place where a workload wants it. Raw
-//! volumes: [`block`].
+//! volumes: `block`.
 //!
 //! Where a volume is mounted the kernel says. What is noted besides ([`Placed`]) tells a repetition from another request, and no more: a
 //! place of which nothing is noted is taken for what is asked.
