@@ -44,6 +44,8 @@ const FORBID: &str = "#![forbid(unsafe_code)]";
 /// Lines of a file: reported above the first, refused above the second.
 const LONG: usize = 700;
 const TOO_LONG: usize = 1000;
+/// Bytes of a file that is kept: what is larger was built, not written.
+const TOO_LARGE: u64 = 1 << 20;
 
 /// Prints what is wrong; exit code 1 if anything is.
 pub fn main() -> Result<i32> {
@@ -73,6 +75,10 @@ pub fn main() -> Result<i32> {
         if !file.split('/').any(|part| part == "generated") {
             wrong.extend(length(file, text.lines().count()));
         }
+    }
+    let kept = output(cmd("git", ["ls-files", "-z", "--cached"]).current_dir(workspace()))?;
+    for file in kept.split('\0').filter(|file| !file.is_empty()) {
+        wrong.extend(fs::metadata(workspace().join(file)).ok().and_then(|found| size(file, found.len())));
     }
     for line in &wrong {
         println!("deps: {line}");
@@ -146,6 +152,11 @@ fn length(file: &str, lines: usize) -> Option<String> {
     None
 }
 
+fn size(file: &str, bytes: u64) -> Option<String> {
+    (bytes > TOO_LARGE)
+        .then(|| format!("{file} has {bytes} bytes, more than {TOO_LARGE}: is it what a build has made?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +189,11 @@ mod tests {
     fn long_files() {
         assert!(length("a.rs", 1000).is_none());
         assert!(length("a.rs", 1001).is_some());
+    }
+
+    #[test]
+    fn what_a_build_has_made_is_not_kept() {
+        assert!(size("docs/openapi.json", TOO_LARGE).is_none());
+        assert!(size("target/debug/program", TOO_LARGE + 1).is_some());
     }
 }

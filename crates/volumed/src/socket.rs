@@ -37,7 +37,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> SocketError + '_ {
 }
 
 /// Held by the one daemon of a machine. A fixed place, not a setting.
-const HOST_LOCK: &str = "/run/volumed-host.lock";
+pub const HOST_LOCK: &str = "/run/volumed-host.lock";
 /// What stands in it behind the pid if it is not a daemon that holds it.
 const PASSING: &str = "activate";
 /// How long a daemon waits for `volumed activate` to end, which waits for disks no longer than it may.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use volumed::config::Config;
+use volumed::socket::HOST_LOCK;
 
 /// The release whose schemas they are held against.
 const VERSION: &str = "1.36";
@@ -94,13 +95,16 @@ fn the_pod_has_what_the_daemon_needs_where_the_daemon_looks_for_it() {
     let config = Config::parse(config).unwrap();
     let (usual, said) = (Config::default(), |line: &str| assert!(text.contains(line), "no {line}"));
     assert_eq!(config.csi, usual.csi);
-    for path in [&usual.csi.kubelet_dir, &usual.run_dir.display().to_string(), &usual.state_dir.display().to_string()] {
+    let (run, state) = (usual.run_dir.display().to_string(), usual.state_dir.display().to_string());
+    for path in [&usual.csi.kubelet_dir, &run, &state, HOST_LOCK] {
         said(&format!("mountPath: {path}\n"));
         said(&format!("path: {path}\n"));
     }
     said(&format!("kubelet-dir: {}\n", usual.csi.kubelet_dir));
     said("mountPropagation: Bidirectional");
     said("hostPID: false");
+    // A recovery that takes its time is not cut off, so none begins again and again.
+    said("startupProbe:");
     // The name and the version are those of the image that cargo xtask image makes.
     let list = fs::read_to_string(root().join("pod/kustomization.yaml")).unwrap();
     assert!(text.contains("image: localhost/volumed\n") && list.contains("name: localhost/volumed\n"));
