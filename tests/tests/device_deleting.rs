@@ -4,7 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use vol_tests::{Machine, kernel};
+use vol_tests::{Machine, kernel, skip};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -74,9 +74,12 @@ fn the_space_comes_back_when_the_window_is_over() {
     let (before, begin) = (used(&m), Instant::now());
     m.ok(&["volume", "delete", &m.of("pg"), "--yes"]);
     m.ok(&["snapshot", "delete", &m.of("pg@before"), "--yes"]);
-    let kept = used(&m);
-    // Where the commands alone take as long as the window nothing can be said.
-    assert!(kept >= before || begin.elapsed() >= Duration::from_secs(2), "it is kept: {kept} of {before}");
+    let (kept, over) = (used(&m), begin.elapsed() >= Duration::from_secs(2));
+    if kept < before && over {
+        skip("whether it is kept for the window: the commands took longer than that");
+    } else {
+        assert!(kept >= before, "it is kept: {kept} of {before}");
+    }
     let deleted = || m.json(&["pool", "show", &m.of("tank")])["deleted_count"].as_u64();
     comes(&m, "nothing is kept", || deleted() == Some(0));
     comes(&m, "the space is back", || used(&m) == 0);

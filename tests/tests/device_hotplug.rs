@@ -111,13 +111,13 @@ fn within(m: &Machine, limit: Duration, what: &str, is: impl Fn() -> bool) -> Du
     begin.elapsed()
 }
 
-/// Promised are two seconds, and what it takes here is printed; a machine that stands still may need more. The slow look at everything
-/// comes later than this: half a minute after the last news of disks, which the command before has made.
+/// Aimed at are two seconds, and what it takes here is printed; a machine that stands still may need more. The slow look at everything
+/// comes later than this, half a minute after the last news of disks, which the command before has made: so it was the event.
 const NOTICED: Duration = Duration::from_secs(20);
 const TAKEN_UP: Duration = Duration::from_secs(180);
 
 #[test]
-fn disks_that_go_are_told_of_within_two_seconds_and_used_again_when_they_come_back() {
+fn disks_that_go_are_told_of_by_their_events_and_used_again_when_they_come_back() {
     let Some(mut m) = Machine::start() else { return };
     let Some(scsi) = Scsi::load(3) else { return };
     let other = format!("{}o", m.vg);

@@ -93,13 +93,7 @@ pub fn mount_with(
             ))
             .hint("unmount it first"));
         }
-        return if there.read_only == read_only {
-            Ok(plan)
-        } else {
-            let is = if there.read_only { "read-only" } else { "writable" };
-            Err(Refusal::exists(format!("{path} is mounted at {} already, but {is}", target.display()))
-                .hint("unmount it first"))
-        };
+        return if there.read_only == read_only { Ok(plan) } else { Err(otherwise(&path, there)) };
     }
     // A writable mount tells that the file system is; one that is read-only may be so by itself (see [`bind`]).
     let writable = mounts.iter().any(|mount| !mount.read_only);
@@ -109,13 +103,7 @@ pub fn mount_with(
             .hint("a file system is mounted either read-only or writable; unmount it first"));
     }
     if let Some(other) = kernel.mounts.iter().find(|mount| mount.target == target) {
-        return Err(Refusal::busy(format!(
-            "something else is mounted at {} ({} on device {})",
-            target.display(),
-            other.fs_type,
-            other.dev
-        ))
-        .hint("choose another directory, or unmount that first"));
+        return Err(taken(target, other, "directory"));
     }
     let no_replay;
     match kernel.dm.get(&device) {
@@ -225,6 +213,24 @@ pub(super) fn good_target(target: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Something else is mounted where a volume is wanted; `what` the other place is to be.
+pub(super) fn taken(target: &Path, other: &Mount, what: &str) -> Refusal {
+    Refusal::busy(format!(
+        "something else is mounted at {} ({} on device {})",
+        target.display(),
+        other.fs_type,
+        other.dev
+    ))
+    .hint(format!("choose another {what}, or unmount that first"))
+}
+
+/// It is mounted there, and for the other access.
+fn otherwise(path: &str, there: &Mount) -> Refusal {
+    let is = if there.read_only { "read-only" } else { "writable" };
+    Refusal::exists(format!("{path} is mounted at {} already, but {is}", there.target.display()))
+        .hint("unmount it first")
+}
+
 /// Shows a volume that is mounted at `from` at `target` too. An empty plan: it is there already.
 ///
 /// # Errors
@@ -252,22 +258,10 @@ pub fn bind(
     };
     let read_only = read_only || there.read_only;
     if let Some(present) = mounts.iter().find(|mount| mount.target == target) {
-        return if present.read_only == read_only {
-            Ok(plan)
-        } else {
-            let is = if present.read_only { "read-only" } else { "writable" };
-            Err(Refusal::exists(format!("{path} is mounted at {} already, but {is}", target.display()))
-                .hint("unmount it first"))
-        };
+        return if present.read_only == read_only { Ok(plan) } else { Err(otherwise(&path, present)) };
     }
     if let Some(other) = kernel.mounts.iter().find(|mount| mount.target == target) {
-        return Err(Refusal::busy(format!(
-            "something else is mounted at {} ({} on device {})",
-            target.display(),
-            other.fs_type,
-            other.dev
-        ))
-        .hint("choose another directory, or unmount that first"));
+        return Err(taken(target, other, "directory"));
     }
     let (from, target) = (from.to_owned(), target.to_owned());
     plan.steps.push(

@@ -37,15 +37,7 @@ pub fn show(catalog: &Catalog, kernel: &Kernel, volume: &Volume, target: &Path) 
     // What is on top is what is seen there.
     match kernel.mounts.iter().rfind(|mount| mount.target == target) {
         Some(there) if there.dev == info.dev => return Ok(plan),
-        Some(other) => {
-            return Err(Refusal::busy(format!(
-                "something else is mounted at {} ({} on device {})",
-                target.display(),
-                other.fs_type,
-                other.dev
-            ))
-            .hint("choose another place, or unmount that first"));
-        }
+        Some(other) => return Err(mount::taken(target, other, "place")),
         None => {}
     }
     let (read_only, target) = (info.read_only, target.to_owned());
