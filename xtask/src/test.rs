@@ -87,27 +87,28 @@ pub fn main(options: &Options) -> Result<i32> {
         }
         crate::lab::prepare(crate::lab::spec::Runner::Uml)?;
     }
-    let mut total = Tally::default();
     let (here, mut guests): (Vec<&Binary>, Vec<&Binary>) =
         binaries.iter().partition(|binary| binary.kind == Kind::Host);
     guests.sort_by_key(|binary| place(&binary.name));
-    for binary in here {
-        total += binary.run(options, Show::AtOnce)?;
-    }
     // On this machine's own disks one after the other; in guests each has its own.
     let lanes = if options.host_only { 1 } else { options.guests };
     // With a filter somebody looks for something else; then it is only shown that it still runs, if it is meant.
     let proof = !options.lab_only && options.filter.as_deref().is_none_or(|filter| "proof".contains(filter));
-    // Guests wait a third of the time: for disks, for each other, for what is to happen a moment later.
+    // Guests wait a third of the time: for disks, for each other, for what is to happen a moment later. Tests here have moments, too,
+    // in which one of them is left.
     let idle = lanes > 1 && !guests.is_empty() && rustix::process::geteuid().is_root();
     let rest = || -> Result<Tally> {
-        let mut sum = side_by_side(guests, usize::from(lanes), |binary, show| binary.run(options, show))?;
+        let mut sum = Tally::default();
+        for binary in here {
+            sum += binary.run(options, Show::AtOnce)?;
+        }
+        sum += side_by_side(guests, usize::from(lanes), |binary, show| binary.run(options, show))?;
         if !options.lab_only {
             sum += doc_tests(options)?;
         }
         Ok(sum)
     };
-    let sum = match (proof, options.filter.is_some()) {
+    let total = match (proof, options.filter.is_some()) {
         (true, false) if idle => beside(|| crate::proof::as_test(false, Show::AsAWhole), rest)?,
         (true, quick) => {
             let mut sum = rest()?;
@@ -116,7 +117,6 @@ pub fn main(options: &Options) -> Result<i32> {
         }
         (false, _) => rest()?,
     };
-    total += sum;
     eprintln!("xtask: all tests took {:.0} s", begin.elapsed().as_secs_f32());
     // Again, for a run of half an hour ends with what is to be done.
     for complaint in &total.complaints {
