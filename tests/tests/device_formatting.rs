@@ -218,7 +218,7 @@ fn a_new_ext4_has_nothing_to_be_zeroed_and_takes_few_chunks() {
         m.ok(&["volume", "unmount", &volume]);
         tool::run("e2fsck", &["-fn", &node]);
         drop(held);
-        // Inode tables and journal of 1 GiB are 32 MiB.
+        // The inode tables of 1 GiB alone are 16 MiB.
         let taken = used() - before;
         println!("{name}: {groups} groups, {} KiB of the pool", taken >> 10);
         assert!(taken < 4 << 20, "{name}: {taken} bytes of the pool were taken{}", m.log());
