@@ -404,6 +404,9 @@ impl<H: HostMut> HostRead for Dying<H> {
     fn dm_devices(&self) -> HostResult<Vec<DmInfo>> {
         self.host.dm_devices()
     }
+    fn dm_uuids(&self) -> HostResult<Vec<String>> {
+        self.host.dm_uuids()
+    }
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
         self.host.dm_device(uuid)
     }

@@ -188,3 +188,43 @@ fn f18_three_clones_of_an_xfs_are_mounted_beside_it_on_one_machine() {
     }
     assert_eq!(m.json(&["status"])["health"], "ok");
 }
+
+/// How many groups of blocks an ext4 has, and in how many of them the inode table counts as zeroed.
+fn inode_tables(node: &str) -> (usize, usize) {
+    let said = tool::run("dumpe2fs", &[node]);
+    // `Group 0: (Blocks 0-32767) csum 0xf6ba [ITABLE_ZEROED]`
+    let groups = || said.lines().filter(|line| line.starts_with("Group ") && line.contains("(Blocks "));
+    (groups().count(), groups().filter(|line| line.contains("ITABLE_ZEROED")).count())
+}
+
+#[test]
+fn a_new_ext4_has_nothing_to_be_zeroed_and_takes_few_chunks() {
+    let Some(m) = Machine::start() else { return };
+    m.with_pool(2);
+    let used = || m.json(&["pool", "show", &m.of("tank")])["used_bytes"].as_u64().unwrap();
+    for (name, with) in [("thin", &["--size", "1G"][..]), ("thick", &["--size", "256M", "--thick"])] {
+        let (volume, at) = (m.of(name), m.path(name));
+        let before = used();
+        m.ok(&[&["volume", "create", &volume, "--fs", "ext4"][..], with].concat());
+        m.ok(&["volume", "mount", &volume, &at]);
+        let node = kernel::mounted(&at).unwrap().source;
+        // What `ext4lazyinit` would write to after the first mount: nothing is left to it.
+        let (groups, zeroed) = inode_tables(&node);
+        assert!(groups > 1 && zeroed == groups, "{name}: {zeroed} of {groups} inode tables count as zeroed{}", m.log());
+        fs::write(format!("{at}/file"), name).unwrap();
+        tool::run("sync", &["-f", &at]);
+        // The device stays, so that it can be looked at past the daemon.
+        let held = fs::File::open(&node).unwrap();
+        m.ok(&["volume", "unmount", &volume]);
+        tool::run("e2fsck", &["-fn", &node]);
+        drop(held);
+        // The inode tables of 1 GiB alone are 16 MiB.
+        let taken = used() - before;
+        println!("{name}: {groups} groups, {} KiB of the pool", taken >> 10);
+        assert!(taken < 4 << 20, "{name}: {taken} bytes of the pool were taken{}", m.log());
+        m.ok(&["volume", "mount", &volume, &at]);
+        assert_eq!(fs::read_to_string(format!("{at}/file")).unwrap(), name);
+        m.ok(&["volume", "unmount", &volume]);
+    }
+    assert_eq!(m.json(&["status"])["health"], "ok");
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vol_core::dm::Device;
-use vol_core::observed::{PoolContents, PoolMode, PoolStatus, ThinStatus};
+use vol_core::observed::{PoolContents, PoolMode, PoolStatus};
 use vol_core::plan::Kernel;
 use vol_core::plan::agreement::{self, Findings};
 use vol_core::{Catalog, Plan};
@@ -18,7 +18,7 @@ use crate::error::StepError;
 use crate::exec::{self, Failed, Session};
 use crate::host::{HostMut, HostResult, MetadataRoot};
 use crate::lease::Held;
-use crate::observe::{self, Interest};
+use crate::observe::{self, Interest, Mapped};
 use crate::vg::{OpenVg, Problem};
 
 /// Refreshes between two comparisons of one pool: an hour, at one refresh in five seconds.
@@ -94,22 +94,31 @@ impl OpenVg {
 
     /// Observes the kernel; what was found by comparing is part of it.
     pub(crate) fn observe<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<Kernel> {
-        let kernel = exec::observe_kernel(host, self.catalog_lock())?;
-        Ok(self.with_what_was_found(host, kernel))
+        Ok(self.observe_with_mapped(host)?.0)
+    }
+
+    /// As [`OpenVg::observe`], with what all active volumes have mapped.
+    pub(crate) fn observe_with_mapped<H: HostMut + ?Sized>(&self, host: &H) -> HostResult<(Kernel, Mapped)> {
+        let (kernel, mapped) = exec::observe_kernel(host, self.catalog_lock())?;
+        Ok((self.with_what_was_found(kernel, &mapped), mapped))
     }
 
     /// As [`OpenVg::observe`], as far as somebody has to know. `None`: all of it.
     pub(crate) fn observe_for<H: HostMut + ?Sized>(&self, host: &H, interest: Option<&Interest>) -> HostResult<Kernel> {
         match interest {
             None => self.observe(host),
-            Some(interest) => Ok(self.with_what_was_found(host, observe::kernel_of(host, interest)?)),
+            Some(interest) => {
+                let (kernel, mapped) = observe::kernel_of(host, interest)?;
+                Ok(self.with_what_was_found(kernel, &mapped))
+            }
         }
     }
 
-    fn with_what_was_found<H: HostMut + ?Sized>(&self, host: &H, mut kernel: Kernel) -> Kernel {
+    /// Adds to what was observed what is remembered of other looks.
+    pub(crate) fn with_what_was_found(&self, mut kernel: Kernel, mapped: &Mapped) -> Kernel {
         kernel.findings = self.audits().findings();
         kernel.away = self.away();
-        kernel.mapped = self.look_at_reserved(host, &kernel);
+        kernel.mapped = self.note_mapped(mapped);
         kernel
     }
 
@@ -129,7 +138,7 @@ impl OpenVg {
     }
 
     /// What volumes with a reserve have mapped: of those that are active by the kernel's word now, of the others by what was seen last.
-    fn look_at_reserved<H: HostMut + ?Sized>(&self, host: &H, kernel: &Kernel) -> BTreeMap<VolumeId, Bytes> {
+    fn note_mapped(&self, now: &Mapped) -> BTreeMap<VolumeId, Bytes> {
         let any = self.read(|catalog| catalog.pools().any(|pool| !catalog.members(pool.id).reserve().is_zero()));
         let mut mapped = self.mapped();
         if !any {
@@ -138,13 +147,11 @@ impl OpenVg {
         }
         let reserved = |id| self.read(|catalog| catalog.volume(id).is_some_and(|volume| !volume.reserve.is_zero()));
         mapped.retain(|id, _| reserved(*id));
-        for device in kernel.dm.keys() {
-            if let Device::Volume(id) = *device
-                && reserved(id)
-                && let Ok(ThinStatus::Working { mapped: sectors }) = host.thin_status(&device.uuid())
+        for (id, sectors) in now {
+            if reserved(*id)
                 && let Some(bytes) = sectors.to_bytes()
             {
-                mapped.insert(id, bytes);
+                mapped.insert(*id, bytes);
             }
         }
         mapped.clone()
@@ -175,10 +182,10 @@ impl OpenVg {
         kernel
     }
 
-    /// Compares the pools for which it is time.
-    pub(crate) fn compare_again<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
-        if let Ok(kernel) = self.observe(host) {
-            self.compare(host, session, &kernel, false, Audits::is_due);
+    /// Compares the pools for which it is time, by what was just seen of the kernel.
+    pub(crate) fn compare_again<H: HostMut + ?Sized>(&self, host: &H, session: &Session, kernel: &mut Kernel) {
+        if self.compare(host, session, kernel, false, Audits::is_due) {
+            kernel.findings = self.audits().findings();
         }
     }
 

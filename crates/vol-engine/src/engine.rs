@@ -20,7 +20,7 @@ use crate::bell::Bell;
 use crate::error::EngineError;
 use crate::exec::{self, Session};
 use crate::host::{HostError, HostErrorKind, HostMut};
-use crate::observe;
+use crate::observe::{self, Look};
 use crate::placement::PlaceOn;
 use crate::progress::Progress;
 use crate::queue::{Answer, ThinRequest};
@@ -85,6 +85,8 @@ pub struct Engine<H> {
     membership_changes: AtomicU64,
     /// Held by who looks at all disks, which may take as long as a disk hangs; before `membership`.
     pub(crate) scanning: Mutex<()>,
+    /// Held by who refreshes what readers see of all VGs; before any session.
+    refreshing: Mutex<()>,
     /// Rung when there is work to be done in the background.
     bell: Arc<Bell>,
     /// What the last scan could not make sense of.
@@ -130,6 +132,7 @@ impl<H: HostMut> Engine<H> {
             membership: Mutex::new(()),
             membership_changes: AtomicU64::new(0),
             scanning: Mutex::new(()),
+            refreshing: Mutex::default(),
             bell: Arc::default(),
             scan_problems: RwLock::default(),
             stray_devices: RwLock::default(),
@@ -205,13 +208,20 @@ impl<H: HostMut> Engine<H> {
         all
     }
 
-    /// Refreshes what readers see of all VGs.
+    /// Refreshes what readers see of all VGs: one look at the kernel for all of them, while changes go on.
     pub fn refresh(&self) {
+        // Each look is compared with what changed since it began.
+        let _one = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         self.notice_missing();
-        for vg in self.vgs() {
-            vg.refresh(&self.host);
+        let vgs = self.vgs();
+        vgs.iter().for_each(|vg| vg.begin_look());
+        let look = Look::take(&self.host);
+        for vg in vgs {
+            vg.refresh(&self.host, Some(&look));
         }
-        self.look_for_stray_devices();
+        if let Ok(look) = look {
+            self.look_for_stray_devices(&look);
+        }
     }
 
     /// Waits until there is work to be done in the background, or for so long, and does it.

@@ -546,7 +546,10 @@ fn tolerate(result: HostResult<()>, kind: HostErrorKind) -> HostResult<()> {
 }
 
 /// Observes the kernel for `catalog` under its lock.
-pub fn observe_kernel<H: HostMut + ?Sized>(host: &H, catalog: &RwLock<Catalog>) -> HostResult<vol_core::plan::Kernel> {
+pub fn observe_kernel<H: HostMut + ?Sized>(
+    host: &H,
+    catalog: &RwLock<Catalog>,
+) -> HostResult<(vol_core::plan::Kernel, observe::Mapped)> {
     let catalog = catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     observe::kernel(host, &catalog)
 }

@@ -98,7 +98,7 @@ impl<H: HostMut> Engine<H> {
         }
         let (dev, target) = found;
         let trimmed = self.host().fs_trim(dev, &target)?;
-        open.refresh(self.host());
+        open.refresh(self.host(), None);
         Ok(Some(trimmed))
     }
 }

@@ -391,6 +391,8 @@ pub trait HostRead: Send + Sync {
 
     /// All dm devices whose uuid has our prefix.
     fn dm_devices(&self) -> HostResult<Vec<DmInfo>>;
+    /// The uuids of these, in no order: one listing, and no call for each where the kernel tells uuids in it (Linux 5.13).
+    fn dm_uuids(&self) -> HostResult<Vec<String>>;
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>>;
     /// As [`HostRead::dm_device`], with what a pool or a thin volume says of itself, in the same call of the kernel. Never forces a
     /// pool commit (`DM_NOFLUSH_FLAG`).
@@ -505,7 +507,9 @@ pub trait HostMut: HostRead {
     /// [`HostMut::wipe_slice`]; `Invalid` also for a device and itself. What is written to the source meanwhile is copied or not.
     fn copy_slice(&self, from: &DmEnd, to: &DmEnd, offset: u64, len: u64) -> HostResult<()>;
 
-    /// Makes a file system on a dm device of ours and flushes it. `Changed` if the device is not `uuid`.
+    /// Makes a file system on a dm device of ours and flushes it. All of the device must read as zeroes, by what is on record: a thin
+    /// volume that nobody ever wrote to, a thick one that was wiped. mkfs is told so, and what it need not zero it does not write.
+    /// `Changed` if the device is not `dm_uuid`.
     fn mkfs(&self, dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()>;
     /// Sets owner and mode of the root directory of a new file system, or of a directory that is made in it, and takes `lost+found` out
     /// of the root: mounted where nobody sees it, and durable when it returns. `Changed` if the device is not `dm_uuid`.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use vol_core::Catalog;
 use vol_core::dm::Device;
-use vol_core::observed::{TargetStatus, ThinStatus};
+use vol_core::observed::{DmInfo, Mount, TargetStatus, ThinStatus};
 use vol_core::plan::Kernel;
 use vol_core::plan::recover::owner;
 use vol_core::plan::vg::{DiskCandidate, FileCandidate, PvLayout, SeenLabel};
@@ -16,24 +17,101 @@ use vol_types::{Bytes, Extents, PoolId, PvId, Sectors, VgId, VolumeId};
 use crate::host::{BlockRead, HostError, HostErrorKind, HostRead, HostResult};
 use crate::pvs;
 
-/// What the kernel has of one VG: its devices, the status of its pools, and all mounts.
-pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<Kernel> {
-    let mut dm = BTreeMap::new();
-    for info in host.dm_devices()? {
-        if let Some(device) = Device::from_uuid(&info.uuid)
-            && owner(catalog, device).is_some()
-        {
-            dm.insert(device, info);
+/// What active thin volumes have mapped in their pools.
+pub type Mapped = BTreeMap<VolumeId, Sectors>;
+
+/// A device of ours as a look at all of them found it.
+#[derive(Debug)]
+struct Seen {
+    /// `None`: its uuid has our prefix, and makes no sense.
+    device: Option<Device>,
+    /// `Err`: a pool that does not say how it is.
+    found: HostResult<(DmInfo, TargetStatus)>,
+}
+
+/// One look at all that device-mapper has of ours, of whatever VG, and at the mount table: one listing, and one status of each device.
+#[derive(Debug)]
+pub struct Look {
+    devices: Vec<Seen>,
+    mounts: Vec<Mount>,
+    /// When it began, by [`HostRead::uptime`].
+    pub at: Duration,
+}
+
+impl Look {
+    /// Looks. It takes as long as the slowest device does; nothing is held meanwhile that a change waits for.
+    pub fn take<H: HostRead + ?Sized>(host: &H) -> HostResult<Self> {
+        // Before the look: what is seen is no older than this.
+        let at = host.uptime();
+        let devices = look_at(host, |_| true)?;
+        Ok(Self { devices, mounts: host.mounts()?, at })
+    }
+
+    /// What of it is a VG's.
+    pub fn of(&self, catalog: &Catalog) -> HostResult<(Kernel, Mapped)> {
+        let (mut kernel, mut mapped) = (Kernel { mounts: self.mounts.clone(), ..Kernel::default() }, Mapped::new());
+        for seen in &self.devices {
+            if let Some(device) = seen.device.filter(|device| owner(catalog, *device).is_some()) {
+                let (info, status) = seen.found.as_ref().map_err(Clone::clone)?;
+                note(&mut kernel, &mut mapped, device, info.clone(), status.clone());
+            }
+        }
+        Ok((kernel, mapped))
+    }
+
+    /// What nobody owns of it.
+    pub fn not_owned(&self, owned: impl Fn(Device) -> bool) -> Vec<DmInfo> {
+        let strays = self.devices.iter().filter(|seen| !seen.device.is_some_and(&owned));
+        strays.filter_map(|seen| Some(seen.found.as_ref().ok()?.0.clone())).collect()
+    }
+}
+
+/// One listing, and one status of each device that is wanted. `None`: a uuid that makes no sense.
+fn look_at<H: HostRead + ?Sized>(host: &H, wanted: impl Fn(Option<Device>) -> bool) -> HostResult<Vec<Seen>> {
+    let mut devices = Vec::new();
+    for uuid in host.dm_uuids()? {
+        let device = Device::from_uuid(&uuid);
+        if !wanted(device) {
+            continue;
+        }
+        let found = match host.dm_status(&uuid) {
+            // What cannot say how it is, is there all the same. Of a pool that has to be known.
+            Err(_) if !matches!(device, Some(Device::Pool(_))) => {
+                host.dm_device(&uuid).map(|info| Some((info?, TargetStatus::None)))
+            }
+            other => other,
+        };
+        // It may be gone since it was listed.
+        devices.extend(found.transpose().map(|found| Seen { device, found }));
+    }
+    Ok(devices)
+}
+
+/// What is known now of one device.
+fn note(kernel: &mut Kernel, mapped: &mut Mapped, device: Device, info: DmInfo, status: TargetStatus) {
+    match (device, status) {
+        (Device::Pool(id), TargetStatus::Pool(status)) if info.live_table && !info.suspended => {
+            kernel.pools.insert(id, status);
+        }
+        (Device::Volume(id), TargetStatus::Thin(ThinStatus::Working { mapped: sectors })) => {
+            mapped.insert(id, sectors);
+        }
+        _ => {}
+    }
+    kernel.dm.insert(device, info);
+}
+
+/// What the kernel has of one VG: its devices, the status of its pools, what its volumes have mapped, and all mounts.
+pub fn kernel<H: HostRead + ?Sized>(host: &H, catalog: &Catalog) -> HostResult<(Kernel, Mapped)> {
+    let (mut kernel, mut mapped) = (Kernel::default(), Mapped::new());
+    for seen in look_at(host, |device| device.is_some_and(|device| owner(catalog, device).is_some()))? {
+        let (info, status) = seen.found?;
+        if let Some(device) = seen.device {
+            note(&mut kernel, &mut mapped, device, info, status);
         }
     }
-    let mut pools = BTreeMap::new();
-    for pool in catalog.pools() {
-        let device = Device::Pool(pool.id);
-        if dm.get(&device).is_some_and(|info| info.live_table && !info.suspended) {
-            pools.insert(pool.id, host.pool_status(&device.uuid())?);
-        }
-    }
-    Ok(Kernel { dm, pools, mounts: host.mounts()?, ..Kernel::default() })
+    kernel.mounts = host.mounts()?;
+    Ok((kernel, mapped))
 }
 
 /// What of a VG's devices a change has to know of: it costs the same beside ten thousand others.
@@ -46,6 +124,35 @@ pub struct Interest {
 }
 
 impl Interest {
+    /// Whether nothing has to be known.
+    pub fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.pools.is_empty() && !self.mounts
+    }
+
+    /// Takes over from `newer` what is known there of these, and leaves the rest of `kernel` and `mapped` as it was seen.
+    pub fn keep(&self, newer: (&Kernel, &Mapped), kernel: &mut Kernel, mapped: &mut Mapped) {
+        let devices =
+            self.volumes.iter().copied().map(Device::Volume).chain(self.pools.iter().copied().map(Device::Pool));
+        for device in devices {
+            match newer.0.dm.get(&device) {
+                Some(info) => drop(kernel.dm.insert(device, info.clone())),
+                None => drop(kernel.dm.remove(&device)),
+            }
+        }
+        for id in &self.volumes {
+            match newer.1.get(id) {
+                Some(sectors) => drop(mapped.insert(*id, *sectors)),
+                None => drop(mapped.remove(id)),
+            }
+        }
+        for id in &self.pools {
+            match newer.0.pools.get(id) {
+                Some(status) => drop(kernel.pools.insert(*id, status.clone())),
+                None => drop(kernel.pools.remove(id)),
+            }
+        }
+    }
+
     /// What has to be known to change these volumes. `None`: all of it. A reserve in a pool is kept by what all volumes with one
     /// have mapped; the extents of thick volumes are nobody's but the VG's.
     pub fn in_volumes(catalog: &Catalog, ids: impl IntoIterator<Item = VolumeId>) -> Option<Self> {
@@ -71,13 +178,13 @@ impl Interest {
 }
 
 /// As [`kernel`], of these alone: one call for each, whatever else there is.
-pub fn kernel_of<H: HostRead + ?Sized>(host: &H, interest: &Interest) -> HostResult<Kernel> {
-    let mut kernel = Kernel::default();
-    look_again(host, interest, &mut kernel, &mut BTreeMap::new())?;
+pub fn kernel_of<H: HostRead + ?Sized>(host: &H, interest: &Interest) -> HostResult<(Kernel, Mapped)> {
+    let (mut kernel, mut mapped) = (Kernel::default(), Mapped::new());
+    look_again(host, interest, &mut kernel, &mut mapped)?;
     if interest.mounts || !kernel.dm.keys().all(|device| matches!(device, Device::Pool(_))) {
         kernel.mounts = host.mounts()?;
     }
-    Ok(kernel)
+    Ok((kernel, mapped))
 }
 
 /// Brings what is known of these devices up to date, what thin volumes have mapped with it; one call of the kernel for each.
@@ -85,7 +192,7 @@ pub fn look_again<H: HostRead + ?Sized>(
     host: &H,
     interest: &Interest,
     kernel: &mut Kernel,
-    mapped: &mut BTreeMap<VolumeId, Sectors>,
+    mapped: &mut Mapped,
 ) -> HostResult<()> {
     for id in &interest.volumes {
         mapped.remove(id);
@@ -97,27 +204,14 @@ pub fn look_again<H: HostRead + ?Sized>(
             kernel.mounts.retain(|mount| Some(mount.dev) != before && Some(mount.dev) != now);
         }
         match found {
-            Some((info, status)) => {
-                kernel.dm.insert(Device::Volume(*id), info);
-                if let TargetStatus::Thin(ThinStatus::Working { mapped: sectors }) = status {
-                    mapped.insert(*id, sectors);
-                }
-            }
+            Some((info, status)) => note(kernel, mapped, Device::Volume(*id), info, status),
             None => drop(kernel.dm.remove(&Device::Volume(*id))),
         }
     }
     for id in &interest.pools {
         kernel.pools.remove(id);
         match host.dm_status(&Device::Pool(*id).uuid())? {
-            Some((info, status)) => {
-                if let TargetStatus::Pool(status) = status
-                    && info.live_table
-                    && !info.suspended
-                {
-                    kernel.pools.insert(*id, status);
-                }
-                kernel.dm.insert(Device::Pool(*id), info);
-            }
+            Some((info, status)) => note(kernel, mapped, Device::Pool(*id), info, status),
             None => drop(kernel.dm.remove(&Device::Pool(*id))),
         }
     }

@@ -131,7 +131,7 @@ impl<H: HostMut> Engine<H> {
         }
         let (disks, elsewhere) = self.disks_for(request, &catalog)?;
         let taken = self.vgs().iter().filter(|vg| vg.id != id).map(|vg| vg.read(|one| one.vg().name.clone())).collect();
-        let kernel = observe::kernel(self.host(), &catalog)?;
+        let (kernel, _) = observe::kernel(self.host(), &catalog)?;
         let wanted =
             restore::RestoreVg { catalog, kernel, disks, elsewhere, wipe: request.wipe, older: request.older, taken };
         let (plan, catalog) = restore::restore(&wanted)?;

@@ -8,6 +8,7 @@ use vol_core::plan::recover::owner;
 
 use crate::engine::Engine;
 use crate::host::HostMut;
+use crate::observe::Look;
 use crate::vg::Problem;
 
 /// Devices that are told one by one.
@@ -15,25 +16,29 @@ const SHOWN: usize = 64;
 
 impl<H: HostMut> Engine<H> {
     /// Looks, unless VGs are being found, made or taken apart: then devices have no owner for a moment.
-    pub(crate) fn look_for_stray_devices(&self) {
+    pub(crate) fn look_for_stray_devices(&self, look: &Look) {
+        let owned = |device| self.is_owned(device);
         match self.membership.try_lock() {
-            Ok(_guard) => self.find_stray_devices(),
-            Err(TryLockError::Poisoned(_guard)) => self.find_stray_devices(),
+            Ok(_guard) => self.tell_strays(look.not_owned(owned)),
+            Err(TryLockError::Poisoned(_guard)) => self.tell_strays(look.not_owned(owned)),
             Err(TryLockError::WouldBlock) => {}
         }
+    }
+
+    fn is_owned(&self, device: Device) -> bool {
+        self.vgs().iter().any(|vg| vg.read(|catalog| owner(catalog, device).is_some()))
     }
 
     /// As [`Engine::look_for_stray_devices`], for who holds the membership.
     pub(crate) fn find_stray_devices(&self) {
         // What cannot be listed is told by each VG's own view.
         let Ok(devices) = self.host().dm_devices() else { return };
-        let vgs = self.vgs();
-        let owned = |info: &DmInfo| {
-            Device::from_uuid(&info.uuid)
-                .is_some_and(|device| vgs.iter().any(|vg| vg.read(|catalog| owner(catalog, device).is_some())))
-        };
+        let owned = |info: &DmInfo| Device::from_uuid(&info.uuid).is_some_and(|device| self.is_owned(device));
+        self.tell_strays(devices.into_iter().filter(|info| !owned(info)).collect());
+    }
+
+    fn tell_strays(&self, mut strays: Vec<DmInfo>) {
         // A deletion takes the device away first and its record after: what has no record now must still be there.
-        let mut strays: Vec<DmInfo> = devices.into_iter().filter(|info| !owned(info)).collect();
         strays.retain(|info| matches!(self.host().dm_device(&info.uuid), Ok(Some(_))));
         let mounts = if strays.is_empty() { Vec::new() } else { self.host().mounts().unwrap_or_default() };
         let mut problems: Vec<Problem> = strays

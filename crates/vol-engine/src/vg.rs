@@ -78,6 +78,8 @@ pub struct OpenVg {
     bell: OnceLock<Arc<Bell>>,
     progress: OnceLock<Arc<Progress>>,
     view: RwLock<Arc<View>>,
+    /// What changes concerned since the last look at the kernel began.
+    since_the_look: Mutex<view::SinceTheLook>,
     /// What opening found to complain about; it stays until the VG is opened again, or the disks that it is about are given up.
     opening_problems: Mutex<Vec<Problem>>,
     /// Whether the last recovery left something as it was: a device suspended, for example, or shorter than its volume.
@@ -109,6 +111,7 @@ impl OpenVg {
             bell: OnceLock::new(),
             progress: OnceLock::new(),
             view: RwLock::default(),
+            since_the_look: Mutex::default(),
             opening_problems: Mutex::new(opening_problems.into_iter().map(view::of_metadata).collect()),
             left_over: AtomicBool::new(false),
             rounds_unsettled: AtomicU32::new(0),
@@ -451,6 +454,7 @@ impl OpenVg {
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
+        self.outdate_look();
         self.renew_lame(host, session);
         let done = self.recover_all(host, session);
         self.left_over.store(!done, Ordering::Relaxed);

@@ -171,6 +171,10 @@ impl HostRead for LinuxHost {
         self.dm.devices()
     }
 
+    fn dm_uuids(&self) -> HostResult<Vec<String>> {
+        self.dm.uuids()
+    }
+
     fn dm_device(&self, uuid: &str) -> HostResult<Option<DmInfo>> {
         self.dm.device(uuid)
     }

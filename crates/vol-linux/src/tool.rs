@@ -5,10 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,12 @@ const OUTPUT_MAX: usize = 4096;
 /// How long a killed program may take to be gone; one that hangs in the kernel is left behind.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Makes a file system on a dm device and flushes it. Never forces: every one of these programs refuses a device that is in
+/// The first release of e2fsprogs with `assume_storage_prezeroed`: major, minor.
+const PREZEROED_SINCE: (u32, u32) = (1, 47);
+/// How long a program may take to tell its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes a file system on a dm device, all of which reads as zeroes, and flushes it. Never forces: every one of these programs refuses a device that is in
 /// use, and XFS's and btrfs's one that already has a file system.
 pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
     let node = dm::node(dev);
@@ -39,7 +45,8 @@ pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, opt
     // As long as this is open the number cannot become another device's, and udev keeps away.
     files::keep_udev_away(&device);
     let program = find(&what, &format!("mkfs.{}", fs.as_str()), package(fs))?;
-    run(&what, &program, &mkfs_arguments(fs, fs_uuid, options, &node), limit(size))?;
+    let prezeroed = fs == FsKind::Ext4 && knows_prezeroed(&what, &program);
+    run(&what, &program, &mkfs_arguments(fs, fs_uuid, options, &node, prezeroed), limit(size))?;
     device.sync_all().map_err(|e| error::block(format!("{what}: flush"), &e))
 }
 
@@ -63,18 +70,47 @@ pub(crate) fn package(fs: FsKind) -> &'static str {
     }
 }
 
+/// The file of a program, so that one that was replaced is asked anew: device, inode, time of its last change.
+type ProgramFile = (u64, u64, i64, i64);
+
+/// Whether this mkfs.ext4 takes `assume_storage_prezeroed`. It is asked for its version once; one that cannot tell it does not.
+fn knows_prezeroed(what: &str, program: &Path) -> bool {
+    static ASKED: Mutex<Option<(ProgramFile, bool)>> = Mutex::new(None);
+    let file = fs::metadata(program).map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec())).ok();
+    // Held while it is asked: of many that come at once, one asks.
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    match *asked {
+        Some((of, knows)) if Some(of) == file => return knows,
+        _ => {}
+    }
+    let said = run_to_end(&format!("{what}: its version"), program, &["-V".into()], VERSION_PATIENCE);
+    let version = said.ok().and_then(|(status, said)| mke2fs_version(&said).filter(|_| status.success()));
+    let knows = version.is_some_and(|version| version >= PREZEROED_SINCE);
+    tracing::debug!(program = %program.display(), ?version, knows, "whether mkfs takes assume_storage_prezeroed");
+    if let (Some(file), Some(_)) = (file, version) {
+        *asked = Some((file, knows));
+    }
+    knows
+}
+
+/// Major and minor of `mke2fs 1.47.0 (5-Feb-2023)`.
+fn mke2fs_version(said: &str) -> Option<(u32, u32)> {
+    let version = said.split_whitespace().skip_while(|word| *word != "mke2fs").nth(1)?;
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// No discard: a blank volume has nothing to give back, and on a huge one it takes long.
-fn mkfs_arguments(fs: FsKind, uuid: Uuid, options: &MkfsOptions, node: &Path) -> Vec<OsString> {
+///
+/// `prezeroed`: inode tables and the journal are not zeroed, neither now nor by the kernel after the first mount, for which a thin
+/// volume would take chunks: what mkfs is run on reads as zeroes.
+fn mkfs_arguments(fs: FsKind, uuid: Uuid, options: &MkfsOptions, node: &Path, prezeroed: bool) -> Vec<OsString> {
     let uuid = uuid.to_string();
     let mut arguments: Vec<OsString> = match fs {
         FsKind::Ext4 => {
-            vec![
-                "-q".into(),
-                "-U".into(),
-                uuid.into(),
-                "-E".into(),
-                "nodiscard,lazy_itable_init=1,lazy_journal_init=1".into(),
-            ]
+            let zeroed = if prezeroed { ",assume_storage_prezeroed=1" } else { "" };
+            let extended = format!("nodiscard,lazy_itable_init=1,lazy_journal_init=1{zeroed}");
+            vec!["-q".into(), "-U".into(), uuid.into(), "-E".into(), extended.into()]
         }
         FsKind::Xfs => vec!["-q".into(), "-K".into(), "-m".into(), format!("uuid={uuid}").into()],
         FsKind::Btrfs => vec!["-q".into(), "-K".into(), "-U".into(), uuid.into()],
@@ -263,6 +299,12 @@ impl Tail {
 mod tests {
     use super::*;
 
+    fn shell_with(script: &str, arguments: &[OsString]) {
+        let mut all: Vec<OsString> = vec!["-c".into(), script.into(), "sh".into()];
+        all.extend_from_slice(arguments);
+        run("test", Path::new("/bin/sh"), &all, Duration::from_secs(120)).unwrap();
+    }
+
     fn shell(script: &str, limit: Duration) -> HostResult<()> {
         run("test", Path::new("/bin/sh"), &["-c".into(), script.into()], limit)
     }
@@ -305,11 +347,56 @@ mod tests {
             let options = MkfsOptions::parse(fs, &["label=--"]);
             assert!(options.is_err(), "a value could be taken for a flag");
             let options = MkfsOptions::parse(fs, &["label=pg"]).unwrap();
-            let arguments = mkfs_arguments(fs, Uuid::nil(), &options, Path::new("/dev/dm-7"));
+            let arguments = mkfs_arguments(fs, Uuid::nil(), &options, Path::new("/dev/dm-7"), true);
             let label = arguments.iter().position(|argument| argument == "-L").unwrap();
             assert_eq!(arguments[label + 1], "pg");
             assert!(!arguments.iter().any(|a| a == "-f" || a == "-F"), "{arguments:?}");
             assert_eq!(arguments[arguments.len() - 2..], [OsString::from("--"), OsString::from("/dev/dm-7")]);
         }
+    }
+
+    #[test]
+    fn ext4_is_told_that_its_device_reads_as_zeroes_if_its_mkfs_knows_the_word() {
+        let word = "assume_storage_prezeroed=1";
+        for fs in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
+            for knows in [false, true] {
+                let arguments = mkfs_arguments(fs, Uuid::nil(), &MkfsOptions::default(), Path::new("/dev/dm-7"), knows);
+                let told = arguments.iter().any(|argument| argument.to_str().is_some_and(|text| text.contains(word)));
+                assert_eq!(told, knows && fs == FsKind::Ext4, "{arguments:?}");
+            }
+        }
+        let said = "mke2fs 1.47.0 (5-Feb-2023)\n\tUsing EXT2FS Library version 1.47.0";
+        assert_eq!(mke2fs_version(said), Some((1, 47)));
+        assert_eq!(mke2fs_version("mke2fs 1.48-WIP (17-May-2026)"), Some((1, 48)));
+        assert!(mke2fs_version("mke2fs 1.46.5 (30-Dec-2021)").is_some_and(|version| version < PREZEROED_SINCE));
+        assert!(mke2fs_version("mke2fs 2.0 (1-Jan-2030)").is_some_and(|version| version > PREZEROED_SINCE));
+        for strange in ["", "mke2fs", "mke2fs one", "mkfs.ext4: unrecognized option: V\nBusyBox v1.36", "1.47.0"] {
+            assert_eq!(mke2fs_version(strange), None, "{strange:?}");
+        }
+    }
+
+    #[test]
+    fn a_mkfs_is_asked_for_its_version_once_and_again_when_it_is_another_one() {
+        let dir = std::env::temp_dir().join(format!("volumed-mkfs-version-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (program, asked) = (dir.join("mkfs.ext4"), dir.join("asked"));
+        // Written beside it and renamed, as packages are installed: another file. By a process of its own: a test that forks beside
+        // this one would have the file open for writing for a moment, and what is open for writing cannot be run.
+        let put = |says: &str| {
+            let text = format!("#!/bin/sh\necho \"$@\" >> {}\necho '{says}' >&2\n", asked.display());
+            let script = "printf %s \"$1\" > \"$2/new\" && chmod 755 \"$2/new\" && mv \"$2/new\" \"$2/mkfs.ext4\"";
+            shell_with(script, &[text.into(), dir.clone().into()]);
+        };
+        let times = || fs::read_to_string(&asked).unwrap_or_default().lines().count();
+        put("mke2fs 1.46.6 (1-Feb-2023)");
+        assert!((0..3).all(|_| !knows_prezeroed("test", &program)));
+        assert_eq!(times(), 1);
+        put("mke2fs 1.47.3 (8-Jul-2025)");
+        assert!((0..3).all(|_| knows_prezeroed("test", &program)));
+        assert_eq!(times(), 2);
+        put("something else");
+        assert!(!knows_prezeroed("test", &program));
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(!knows_prezeroed("test", &program));
     }
 }

@@ -23,10 +23,19 @@ struct State {
     held: Vec<Held>,
 }
 
+/// What is kept waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Effect(EffectKind),
+    /// A device is opened for reading.
+    Opening,
+    /// The status of a dm device is asked for.
+    Looking,
+}
+
 struct Held {
     number: u64,
-    /// `None`: not an effect, but that a device is opened for reading.
-    kind: Option<EffectKind>,
+    doing: Doing,
     /// A part of the device's name; empty for any.
     device: String,
     waiting: u32,
@@ -39,18 +48,22 @@ impl Holds {
 
     /// Returns when the effect may begin.
     pub fn pass(&self, kind: EffectKind, device: &Path) {
-        self.wait(Some(kind), device);
+        self.wait(Doing::Effect(kind), &device.to_string_lossy());
     }
 
     /// Returns when the device may be opened for reading.
     pub fn pass_reader(&self, device: &Path) {
-        self.wait(None, device);
+        self.wait(Doing::Opening, &device.to_string_lossy());
     }
 
-    fn wait(&self, kind: Option<EffectKind>, device: &Path) {
-        let device = device.to_string_lossy();
+    /// Returns when the status of the dm device may be asked for.
+    pub fn pass_look(&self, uuid: &str) {
+        self.wait(Doing::Looking, uuid);
+    }
+
+    fn wait(&self, doing: Doing, device: &str) {
         let mut state = self.lock();
-        let wanted = |held: &Held| held.kind == kind && device.contains(&held.device);
+        let wanted = |held: &Held| held.doing == doing && device.contains(&held.device);
         let Some(held) = state.held.iter_mut().find(|held| wanted(held)) else { return };
         held.waiting += 1;
         let number = held.number;
@@ -111,19 +124,25 @@ impl SimHost {
     /// Keeps effects of this kind waiting until what it gives is dropped, those on devices (see [`SimHost::fail_device`]) with `device`
     /// in their name. Effects of other threads go on. A write through a descriptor is not kept.
     pub fn hold(&self, kind: EffectKind, device: &str) -> Hold {
-        self.keep_waiting(Some(kind), device)
+        self.keep_waiting(Doing::Effect(kind), device)
     }
 
     /// A device that hangs: whoever opens one with `device` in its name for reading waits until what it gives is dropped.
     pub fn hold_readers(&self, device: &str) -> Hold {
-        self.keep_waiting(None, device)
+        self.keep_waiting(Doing::Opening, device)
     }
 
-    fn keep_waiting(&self, kind: Option<EffectKind>, device: &str) -> Hold {
+    /// A dm device whose status does not come: whoever asks for that of one with `uuid` in its uuid waits until what it gives is
+    /// dropped.
+    pub fn hold_looks(&self, uuid: &str) -> Hold {
+        self.keep_waiting(Doing::Looking, uuid)
+    }
+
+    fn keep_waiting(&self, doing: Doing, device: &str) -> Hold {
         let mut state = self.holds.lock();
         state.next += 1;
         let number = state.next;
-        state.held.push(Held { number, kind, device: device.to_owned(), waiting: 0 });
+        state.held.push(Held { number, doing, device: device.to_owned(), waiting: 0 });
         Hold { holds: self.holds.clone(), number }
     }
 }

@@ -36,8 +36,16 @@ pub fn a_new_device_is_live_and_listed<B: Bench>(b: &B) {
         (made.dev, Bytes(24 * 512), Some(made.uuid.clone()))
     );
     assert!(!b.host().block_devices().unwrap().contains(&node(&made)));
+    // More than fit into the first answer.
+    let others: Vec<_> = (0..12).map(|n| map(b, volume(), vec![linear(0, 8, dev, 8 * n)])).collect();
+    let uuids = || b.host().dm_uuids().unwrap();
+    let known = |made: &DmInfo| uuids().iter().filter(|uuid| **uuid == made.uuid).count();
+    assert!(others.iter().chain([&made]).all(|made| known(made) == 1), "{:?}", uuids());
+    assert!(uuids().iter().all(|uuid| uuid.starts_with(vol_core::dm::UUID_PREFIX)), "{:?}", uuids());
+    others.iter().for_each(|made| remove(b, made));
     remove(b, &made);
     assert!(!b.host().dm_devices().unwrap().iter().any(|listed| listed.uuid == made.uuid));
+    assert!(others.iter().chain([&made]).all(|made| known(made) == 0), "{:?}", uuids());
     assert_eq!(refused(b.host().inspect(&node(&made))), NotFound);
 }
 

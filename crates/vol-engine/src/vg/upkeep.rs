@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::OpenVg;
 use crate::exec::Session;
-use crate::host::HostMut;
+use crate::host::{HostMut, HostResult};
+use crate::observe::Look;
 use crate::store::{self, CheckpointJob, Store};
 
 impl OpenVg {
@@ -44,8 +45,9 @@ impl OpenVg {
         round.is_power_of_two() || round.is_multiple_of(64)
     }
 
-    /// Refreshes what readers see, and tries again what could not be settled before.
-    pub fn refresh<H: HostMut + ?Sized>(&self, host: &H) {
+    /// Refreshes what readers see, and tries again what could not be settled before. `look`: what was seen of the kernel since
+    /// [`OpenVg::begin_look`]; without one it is looked here.
+    pub(crate) fn refresh<H: HostMut + ?Sized>(&self, host: &H, look: Option<&HostResult<Look>>) {
         // A change under way refreshes at its end; the timer does not wait for it.
         if let Some(mut session) = self.try_session().filter(|session| !session.closed) {
             if self.unsettled() {
@@ -59,8 +61,7 @@ impl OpenVg {
             if session.store.as_mut().is_some_and(Store::owes_for_long) {
                 self.settle_owed(host, &mut session);
             }
-            self.compare_again(host, &session);
-            self.refresh_with(host, &session);
+            self.refresh_from(host, &session, look);
         }
     }
 

@@ -1,22 +1,21 @@
 //! What readers see besides the catalog, and when it is brought up to date.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vol_core::Catalog;
-use vol_core::dm::Device;
-use vol_core::observed::{DiskIdentity, ThinStatus};
+use vol_core::observed::DiskIdentity;
 use vol_core::plan::{Kernel, health};
 use vol_format::layout::Geometry;
-use vol_types::{ObjectKey, PoolId, PvId, Sectors, VgState, VolumeId};
+use vol_types::{ObjectKey, PoolId, PvId, VgState};
 
 use super::OpenVg;
 use crate::audit;
 use crate::claims::Claimed;
 use crate::exec::Session;
 use crate::host::{HostMut, HostResult};
-use crate::observe::{self, Interest};
+use crate::observe::{self, Interest, Look, Mapped};
 use crate::space::{self, PoolSpace};
 use crate::store::StoreCounters;
 
@@ -36,7 +35,7 @@ pub struct Problem {
 pub struct View {
     pub kernel: Kernel,
     /// Sectors that active volumes have mapped in their pool.
-    pub mapped: BTreeMap<VolumeId, Sectors>,
+    pub mapped: Mapped,
     pub problems: Vec<Problem>,
     pub missing: Vec<PvId>,
     /// Device nodes of the PVs that are there.
@@ -54,19 +53,108 @@ pub struct View {
     pub looked_at: Option<Duration>,
 }
 
+/// What the changes concerned that ended since a look at the kernel began.
+#[derive(Debug, Default)]
+pub(super) struct SinceTheLook {
+    concerned: Concerned,
+}
+
+#[derive(Debug)]
+enum Concerned {
+    Some(Interest),
+    /// It may have been anything.
+    All,
+}
+
+impl Default for Concerned {
+    fn default() -> Self {
+        Self::Some(Interest::default())
+    }
+}
+
+impl SinceTheLook {
+    /// `None`: anything.
+    fn note(&mut self, interest: Option<&Interest>) {
+        let before = std::mem::take(&mut self.concerned);
+        self.concerned = match (before, interest) {
+            (Concerned::Some(before), Some(interest)) => Concerned::Some(before.with(interest.clone())),
+            _ => Concerned::All,
+        };
+    }
+}
+
 impl OpenVg {
     /// Looks at all that the kernel has of the VG.
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
         // Before the look: what is seen is no older than this.
         let now = host.uptime();
-        let kernel = self.observe(host);
-        let looked_at = if kernel.is_ok() { Some(now) } else { self.view().looked_at };
-        let mapped = kernel.iter().flat_map(|kernel| kernel.dm.keys()).filter_map(|device| match device {
-            Device::Volume(id) => Some((*id, mapped(host, *id)?)),
-            _ => None,
-        });
-        let mapped = mapped.collect();
+        self.since_the_look().note(None);
+        let looked = self.observe_with_mapped(host);
+        self.show_all(host, session, looked, now);
+    }
+
+    fn show_all<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        session: &Session,
+        looked: HostResult<(Kernel, Mapped)>,
+        at: Duration,
+    ) {
+        let looked_at = if looked.is_ok() { Some(at) } else { self.view().looked_at };
+        let (kernel, mapped) = match looked {
+            Ok((kernel, mapped)) => (Ok(kernel), mapped),
+            Err(error) => (Err(error), Mapped::new()),
+        };
         self.show(host, session, (kernel, looked_at), mapped, |_| true);
+    }
+
+    /// A look at the kernel begins, which is not held up by changes and holds none up: from here on it is noted what they concern.
+    pub(crate) fn begin_look(&self) {
+        *self.since_the_look() = SinceTheLook::default();
+    }
+
+    fn since_the_look(&self) -> MutexGuard<'_, SinceTheLook> {
+        self.since_the_look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was done that may have concerned anything: what a look saw that began before does not count.
+    pub(crate) fn outdate_look(&self) {
+        self.since_the_look().note(None);
+    }
+
+    /// The timer's refresh. `look` began after [`OpenVg::begin_look`] and without the session: of what changes concerned that ended since
+    /// is shown what they saw.
+    pub(super) fn refresh_from<H: HostMut + ?Sized>(
+        &self,
+        host: &H,
+        session: &Session,
+        look: Option<&HostResult<Look>>,
+    ) {
+        let now = host.uptime();
+        if look.is_none() {
+            return self.refresh_with(host, session);
+        }
+        let since = std::mem::take(&mut *self.since_the_look());
+        let (looked, at) = match (look, since.concerned) {
+            (Some(Ok(look)), Concerned::Some(concerned)) => {
+                let merged = self.read(|catalog| look.of(catalog)).and_then(|(mut kernel, mut mapped)| {
+                    let view = self.view();
+                    concerned.keep((&view.kernel, &view.mapped), &mut kernel, &mut mapped);
+                    if !concerned.is_empty() {
+                        kernel.mounts = host.mounts()?;
+                    }
+                    Ok((self.with_what_was_found(kernel, &mapped), mapped))
+                });
+                (merged, look.at)
+            }
+            (Some(Err(error)), Concerned::Some(_)) => (Err(error.clone()), now),
+            _ => (self.observe_with_mapped(host), now),
+        };
+        let looked = looked.map(|(mut kernel, mapped)| {
+            self.compare_again(host, session, &mut kernel);
+            (kernel, mapped)
+        });
+        self.show_all(host, session, looked, at);
     }
 
     /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
@@ -78,6 +166,7 @@ impl OpenVg {
             self.read(|catalog| interest.is_enough(catalog) && Interest::in_volumes(catalog, volumes).is_some())
         };
         let Some(interest) = interest.filter(enough) else { return self.refresh_with(host, session) };
+        self.since_the_look().note(Some(interest));
         let before = self.view();
         let (mut kernel, mut mapped) = (before.kernel.clone(), before.mapped.clone());
         let looked = observe::look_again(host, interest, &mut kernel, &mut mapped).and_then(|()| {
@@ -97,7 +186,7 @@ impl OpenVg {
         host: &H,
         session: &Session,
         (kernel, looked_at): (HostResult<Kernel>, Option<Duration>),
-        mapped: BTreeMap<VolumeId, Sectors>,
+        mapped: Mapped,
         asked: impl Fn(PoolId) -> bool,
     ) {
         if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
@@ -151,14 +240,6 @@ impl OpenVg {
         for problem in before.problems.iter().filter(|old| !problems.iter().any(|new| same(old, new))) {
             tracing::info!(%vg, code = problem.code, "over: {}", problem.message);
         }
-    }
-}
-
-/// Sectors that an active volume has mapped in its pool; `None` for a thick one, and where the kernel does not say.
-fn mapped<H: HostMut + ?Sized>(host: &H, id: VolumeId) -> Option<Sectors> {
-    match host.thin_status(&Device::Volume(id).uuid()) {
-        Ok(ThinStatus::Working { mapped }) => Some(mapped),
-        _ => None,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a change costs, counted: operations hold on any machine, times do not.
 
+use vol_core::observed::TargetLine;
 use vol_engine::CreateVolume;
-use vol_sim::{EffectKind, SimHost};
+use vol_engine::host::{DmCreate, HostMut as _, HostRead as _};
+use vol_sim::{EffectKind, SimDisk, SimHost};
+use vol_types::{Bytes, Reserve, Sectors};
 
 use super::bench::*;
 
@@ -156,4 +159,49 @@ fn a_file_system_costs_one_commit_more_and_one_process() {
     let commit = [DurableWrite; 2];
     let expected = [&commit[..], &[DmMessage; 2], &commit, &[DmCreate, Mkfs, DmRemove], &commit].concat();
     assert_eq!((found.effects, found.mkfs), (expected, 1));
+}
+
+#[test]
+fn a_refresh_asks_once_for_a_device_and_lists_them_once_for_all_groups() {
+    let host = Op::CreateRaw.before();
+    let engine = start(&host);
+    let asked = |engine: &vol_engine::Engine<SimHost>| {
+        host.reset_counters();
+        engine.refresh();
+        host.counters().ioctls
+    };
+    let devices = || host.dm_devices().unwrap().len() as u64;
+    let alone = devices();
+    assert_eq!(asked(&engine), 1 + alone);
+    for n in 0..8 {
+        // Space that is set aside for a volume is counted by what it has mapped, which is the same answer.
+        let reserve = if n == 0 { Reserve::Bytes(Bytes::mib(64)) } else { Reserve::None };
+        let request = CreateVolume { size: Bytes::mib(64), reserve, ..volume_request(&format!("active{n}"), None) };
+        engine.create_volume(&request, false).unwrap();
+        engine.attach(&name("data"), &volume(&format!("active{n}")), false).unwrap();
+    }
+    assert_eq!(devices(), alone + 8);
+    assert_eq!(asked(&engine), 1 + alone + 8);
+    assert_eq!(engine.vgs()[0].view().mapped.len(), 8);
+
+    // Another group is looked at in the same look.
+    host.add_disk(SimDisk::new("/dev/other", Bytes::gib(4)));
+    engine.create_vg(&vol_engine::CreateVg { name: name("other"), ..vg_request(&["/dev/other"]) }, false).unwrap();
+    assert_eq!(asked(&engine), 1 + alone + 8);
+    // A device that is nobody's is asked for once more before it is told of.
+    let owned = vol_core::dm::Device::Pool(engine.vgs()[0].read(|catalog| catalog.pools().next().unwrap().id));
+    let table = host.dm_table(&owned.uuid().replace("-tpool", "-tmeta")).unwrap();
+    let (disk, sector) = table[0].params.split_once(' ').unwrap();
+    let beside = format!("{disk} {}", sector.parse::<u64>().unwrap() + 2_000_000);
+    host.dm_create(&DmCreate {
+        name: "volumed-stray".to_owned(),
+        uuid: "VOLUMED-00000000-0000-4000-8000-00000000abcd".to_owned(),
+        table: vec![TargetLine { len: Sectors(8), params: beside, ..table[0].clone() }],
+        read_only: false,
+        private: false,
+        link: None,
+    })
+    .unwrap();
+    assert_eq!(asked(&engine), 1 + alone + 8 + 2);
+    assert!(engine.scan_problems().iter().any(|problem| problem.code == "device-stray"));
 }

@@ -448,3 +448,44 @@ fn sixty_four_clients_that_do_all_kinds_of_things_end_with_a_sound_group() {
     sound(host, engine, "sixty-four clients");
     assert_eq!(inventory(&start(host)), inventory(engine));
 }
+
+#[test]
+fn a_refresh_that_the_kernel_keeps_waiting_holds_no_change_up_and_shows_what_changed_meanwhile() {
+    let (host, engine) = bench();
+    let attach = |of: &str| engine.attach(&name("data"), &volume(of), false).map(drop);
+    // Asked for before and after the one that keeps it waiting.
+    for of in ["goes", "slow"] {
+        engine.create_volume(&small(of, None), false).unwrap();
+        attach(of).unwrap();
+    }
+    engine.create_volume(&small("comes", None), false).unwrap();
+    let is_active = |of: &str| {
+        let view = engine.vgs()[0].view();
+        let id = engine.vgs()[0].read(|catalog| catalog.volume_named(&volume(of)).unwrap().id);
+        let known = view.kernel.dm.contains_key(&vol_core::dm::Device::Volume(id));
+        assert_eq!(known, view.mapped.contains_key(&id), "{of}: half of what is known of it");
+        known
+    };
+    for round in 0..2 {
+        let hold = host.hold_looks(&device(&engine, "slow"));
+        std::thread::scope(|scope| {
+            let refreshed = aside(scope, || engine.refresh());
+            hold.until(1);
+            let (goes, comes) = if round == 0 { ("goes", "comes") } else { ("comes", "goes") };
+            let changed = aside(scope, || {
+                attach(comes).unwrap();
+                engine.detach(&name("data"), &volume(goes), false).unwrap();
+                engine.create_volume(&small(&format!("new-{round}"), None), false).unwrap();
+            });
+            soon(&changed, "a change");
+            assert!(is_active(comes) && !is_active(goes));
+            waits(&refreshed, "a refresh");
+            drop(hold);
+            soon(&refreshed, "a refresh");
+            assert!(is_active("slow") && is_active(comes) && !is_active(goes), "what was seen before counts");
+        });
+        engine.refresh();
+        assert!(is_active("slow"));
+    }
+    sound(&host, &engine, "beside a look that took long");
+}

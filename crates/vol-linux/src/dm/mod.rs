@@ -4,6 +4,7 @@
 pub(crate) mod contents;
 pub(crate) mod guard;
 mod links;
+mod list;
 pub(crate) mod raw;
 pub(crate) mod status;
 pub(crate) mod window;
@@ -95,24 +96,38 @@ impl Dm {
     }
 
     pub(crate) fn devices(&self) -> HostResult<Vec<DmInfo>> {
-        let dm = self.control()?;
         let mut devices = Vec::new();
-        count::one(&count::LIST_DEVICES);
-        for (name, _, _) in dm.list_devices().map_err(|e| dm_error("list the device-mapper devices", &e))? {
-            count::one(&count::DEV_STATUS);
-            match dm.device_info(&DevId::Name(&name)) {
-                // The table of a foreign device is not asked for: there may be a key in it.
-                Ok(info) => {
-                    if let Some(uuid) = info.uuid().filter(|uuid| uuid.to_string().starts_with(UUID_PREFIX)) {
-                        devices.extend(self.device(&uuid.to_string())?);
-                    }
-                }
-                // Removed or renamed since it was listed.
-                Err(e) if errno_of(&e) == Some(Errno::ENXIO) => {}
-                Err(e) => return Err(dm_error(format!("look at dm device {}", &*name), &e)),
-            }
+        for uuid in self.uuids()? {
+            // `None`: removed since it was listed.
+            devices.extend(self.device(&uuid)?);
         }
         Ok(devices)
+    }
+
+    /// The uuids of all devices of ours. The table of a foreign device is never asked for: there may be a key in it.
+    pub(crate) fn uuids(&self) -> HostResult<Vec<String>> {
+        let what = "list the device-mapper devices";
+        let dm = self.control()?;
+        let listed = list::all(dm.file().as_fd(), UUID_PREFIX).map_err(|e| error::sys(what, e))?;
+        let mut uuids = Vec::with_capacity(listed.len());
+        for list::Listed { name, uuid } in listed {
+            let uuid = match uuid {
+                list::Uuid::Is(uuid) => Some(uuid),
+                list::Uuid::None => None,
+                list::Uuid::Untold => {
+                    count::one(&count::DEV_STATUS);
+                    let of = DmName::new(&name).map_err(|e| error::invalid(what, e))?;
+                    match dm.device_info(&DevId::Name(of)) {
+                        Ok(info) => info.uuid().map(ToString::to_string),
+                        // Removed or renamed since it was listed.
+                        Err(e) if errno_of(&e) == Some(Errno::ENXIO) => None,
+                        Err(e) => return Err(dm_error(format!("look at dm device {name}"), &e)),
+                    }
+                }
+            };
+            uuids.extend(uuid.filter(|uuid| uuid.starts_with(UUID_PREFIX)));
+        }
+        Ok(uuids)
     }
 
     /// One ioctl: with its table the kernel tells what a device is, and how long. (The table as it was loaded: no target is asked for
