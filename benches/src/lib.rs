@@ -14,6 +14,7 @@ pub mod marks;
 pub mod peer;
 pub mod peers;
 pub mod plot;
+pub mod process;
 pub mod program;
 pub mod record;
 pub mod samples;

@@ -7,13 +7,17 @@ use crate::disk::Disk;
 use crate::table::Table;
 
 pub mod churn;
+pub mod commit;
 pub mod counters;
 pub mod create;
 pub mod datapath;
 pub mod isolation;
 pub mod mounted;
+pub mod moving;
 pub mod read;
+pub mod scrape;
 pub mod snapshot;
+pub mod start;
 
 /// What a benchmark is run with.
 #[derive(Clone, Debug)]
@@ -85,11 +89,15 @@ pub fn all() -> Vec<Box<dyn Mark>> {
         Box::new(counters::Counters),
         Box::new(create::Create),
         Box::new(churn::Churn),
+        Box::new(commit::Commit),
         Box::new(read::Read),
         Box::new(snapshot::Snapshot),
+        Box::new(start::Start),
         Box::new(mounted::Mounted),
         Box::new(datapath::DataPath),
+        Box::new(moving::Moving),
         Box::new(isolation::Isolation),
+        Box::new(scrape::Scrape),
     ]
 }
 

@@ -54,9 +54,9 @@ impl Mark for DataPath {
     fn run(&self, site: &Site) -> Result<Findings> {
         let disk = site.disk(0)?;
         let seconds = if site.smoke { 1 } else { 10 };
-        let mut linear: Vec<Row> = LOADS.iter().map(|load| linear_row(load)).collect();
+        let mut linear: Vec<Row> = LOADS.iter().map(linear_row).collect();
         let mut thin: Vec<(&'static str, Vec<Row>)> =
-            CHUNKS.iter().map(|chunk| (*chunk, LOADS.iter().map(|load| thin_row(load)).collect())).collect();
+            CHUNKS.iter().map(|chunk| (*chunk, LOADS.iter().map(thin_row).collect())).collect();
         let mut first: Vec<Row> = CHUNKS
             .iter()
             .flat_map(|chunk| ["first write", "write after a snapshot"].map(|what| (what, *chunk)))

@@ -54,7 +54,23 @@ impl Lvm {
     pub fn vg(&self) -> &'static str {
         VG
     }
+
+    /// As [`Peer::fill`], of volumes that can be activated: the pool is told of each of them too.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn fill_for_activation(&self, volumes: usize) -> Result<()> {
+        let present = self.crowd.load(Ordering::Relaxed);
+        self.fill(volumes)?;
+        let pool = format!("{}-tank-tpool", VG.replace('-', "--"));
+        (present..volumes).try_for_each(|n| {
+            run("dmsetup", &["message", &pool, "0", &format!("create_thin {}", FIRST_ID + n)]).map(drop)
+        })
+    }
 }
+
+/// Thin ids of the crowd begin here; LVM2's own are small.
+const FIRST_ID: usize = 1_000_000;
 
 impl Drop for Lvm {
     fn drop(&mut self) {
@@ -99,7 +115,7 @@ impl Peer for Lvm {
             let one = model
                 .replace("\n\t\tbase {", &format!("\n\t\tcrowd{n} {{"))
                 .replace(&id, &format!("\t\t\tid = \"{n:06}-crow-dcro-wdcr-owdc-rowd-crowdc\""))
-                .replace(&device, &format!("\t\t\t\tdevice_id = {}", 1_000_000 + n));
+                .replace(&device, &format!("\t\t\t\tdevice_id = {}", FIRST_ID + n));
             all.push_str(&one);
         }
         all.push_str(tail);
