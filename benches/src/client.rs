@@ -48,15 +48,25 @@ impl Client {
     /// # Errors
     /// Nobody answers, or what is answered is no HTTP.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
-        let mut stream = self.stream()?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let connection = if self.how == Connections::Kept { "keep-alive" } else { "close" };
-        let head = format!(
+        let text = format!(
             "{method} /v1/{path} HTTP/1.1\r\nhost: volumed\r\nconnection: {connection}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        stream.get_mut().write_all(head.as_bytes())?;
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // What was kept may have been closed meanwhile. Asked twice, volumed does a thing once.
+        if let Some(answer) = kept.and_then(|stream| self.exchange(stream, &text).ok()) {
+            return Ok(answer);
+        }
+        let stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        self.exchange(BufReader::new(stream), &text)
+    }
+
+    fn exchange(&self, mut stream: BufReader<UnixStream>, text: &str) -> Result<(u16, Value)> {
+        stream.get_mut().write_all(text.as_bytes())?;
         let (status, length) = head_of(&mut stream)?;
         let mut bytes = vec![0; length];
         stream.read_exact(&mut bytes)?;
@@ -65,15 +75,6 @@ impl Client {
         }
         let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
         Ok((status, answer))
-    }
-
-    fn stream(&self) -> Result<BufReader<UnixStream>> {
-        if let Some(stream) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(stream);
-        }
-        let stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(BufReader::new(stream))
     }
 }
 

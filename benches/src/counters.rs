@@ -130,7 +130,8 @@ pub fn differences(on_record: &[Count], found: &[Count], who: &str) -> Vec<Strin
         all.iter().filter(|one| one.who == who).map(|one| (key(one), one.counts.clone())).collect()
     };
     let (on_record, found) = (of(on_record), of(found));
-    for (key @ (what, volumes), counts) in &found {
+    for (key, counts) in &found {
+        let (what, volumes) = key;
         match on_record.get(key) {
             None => wrong.push(format!("{what} at {volumes} volumes is not on record: {counts:?}")),
             Some(known) if known != counts => {

@@ -16,7 +16,7 @@ use crate::table::{Aim, OURS, Row, Table, Unit};
 
 /// Of each volume that is measured.
 const VOLUME_MIB: u64 = 1024;
-/// The raw disk's part that is used: past where labels stand.
+/// The disk itself.
 const RAW: &str = "raw";
 const CHUNKS: [&str; 3] = ["64K", "256K", "1M"];
 
