@@ -1,7 +1,7 @@
 //! A client of the control API that keeps its connection, as an agent does, or makes a new one for each request, as `volctl` does. It
 //! shares no code with the product.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
