@@ -91,11 +91,11 @@ pub trait Peer: Sync {
     fn settle(&self) -> Result<()> {
         Ok(())
     }
-    /// How many calls of device-mapper it has made, by kind; empty where that is not known.
+    /// What it counts itself, by name: `commits` of its metadata, `dm_…` calls of device-mapper; empty where nothing is known.
     ///
     /// # Errors
     /// It cannot be told.
-    fn dm_calls(&self) -> Result<Vec<(String, u64)>> {
+    fn counted(&self) -> Result<Vec<(String, u64)>> {
         Ok(Vec::new())
     }
 }

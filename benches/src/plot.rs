@@ -121,7 +121,9 @@ fn chart(title: &str, bars: &[Bar], peers: &[String], file: &Path) -> Result<(),
             Rectangle::new([(from, middle(index) - 0.3), (to, middle(index) + 0.3)], colour.mix(0.7).filled())
         });
         let series = chart.draw_series(shapes)?;
-        series.label(format!("beside {peer}")).legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+        series
+            .label(format!("beside {peer}"))
+            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
         // The spread over the rounds.
         chart.draw_series(own.clone().map(|(index, bar)| {
             let ends = [(place(bar.ratio.least), middle(index)), (place(bar.ratio.most), middle(index))];

@@ -93,7 +93,11 @@ impl Record {
 pub fn page(records: &[&Record], picture: Option<&str>) -> String {
     let Some(first) = records.first() else { return String::new() };
     let mut text = format!("# {}\n\n{}\n\n", first.mark, first.question);
-    _ = writeln!(text, "Made by `cargo xtask bench {} --publish`; do not edit. How it is measured: [performance.md](../performance.md).\n", first.mark);
+    _ = writeln!(
+        text,
+        "Made by `cargo xtask bench {} --publish`; do not edit. How it is measured: [performance.md](../performance.md).\n",
+        first.mark
+    );
     if let Some(picture) = picture {
         _ = writeln!(text, "![{}]({picture})\n", first.mark);
     }

@@ -10,6 +10,9 @@ use crate::samples::{Ratio, Samples};
 /// Who is compared with the others.
 pub const OURS: &str = "volumed";
 
+/// Below so many samples nothing is said of the slowest hundredth.
+const TAIL_MIN: usize = 100;
+
 /// What a value is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -254,10 +257,16 @@ fn dash() -> String {
 }
 
 fn value(unit: Unit, samples: &Samples) -> String {
-    let [Some(low), Some(median), Some(high)] = [0.1, 0.5, 0.9].map(|share| samples.share(share)) else { return dash() };
+    let [Some(low), Some(median), Some(high)] = [0.1, 0.5, 0.9].map(|share| samples.share(share)) else {
+        return dash();
+    };
     match samples.count() {
         1 => unit.text(median),
-        _ => format!("{} ({} - {})", unit.text(median), unit.text(low), unit.text(high)),
+        count => {
+            let worst = samples.share(0.99).filter(|_| count >= TAIL_MIN && unit.less_is_better());
+            let worst = worst.map_or_else(String::new, |worst| format!(", 99 % {}", unit.text(worst)));
+            format!("{} ({} - {}{worst})", unit.text(median), unit.text(low), unit.text(high))
+        }
     }
 }
 
@@ -306,6 +315,9 @@ mod tests {
         assert!(text.contains("| what: median (10 % - 90 %) | volumes | volumed | bare | volumed / bare |"), "{text}");
         assert!(text.contains("| create | 1000 | 2.00 ms (2.00 ms - 2.00 ms) | 400.00 ms"), "{text}");
         assert!(text.contains("| 1/200 (1/200 - 1/200) |"), "{text}");
-        assert!(text.contains("\n- create at 1000 volumes: volumed at least 50 times better than bare: reached: 200.00"), "{text}");
+        assert!(
+            text.contains("\n- create at 1000 volumes: volumed at least 50 times better than bare: reached: 200.00"),
+            "{text}"
+        );
     }
 }

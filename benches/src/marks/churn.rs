@@ -65,9 +65,15 @@ impl Mark for Churn {
             }
         }
         let notes = vec![
-            format!("{many} volumes a round by volumed and the bare calls, {CLIENTS} by lvm2, whose volumes always have a device"),
+            format!(
+                "{many} volumes a round by volumed and the bare calls, {CLIENTS} by lvm2, whose volumes always have a device"
+            ),
             "volumed's clients keep their connections; the bare calls have none".to_owned(),
         ];
-        Ok(Findings { tables: vec![Table::new("64 clients at once", vec![without, with])], notes, ..Findings::default() })
+        Ok(Findings {
+            tables: vec![Table::new("64 clients at once", vec![without, with])],
+            notes,
+            ..Findings::default()
+        })
     }
 }

@@ -62,7 +62,8 @@ impl Mark for Commit {
         }
         let shared = shared(site, &daemon)?;
         let notes = vec![
-            "volumed: a label of a volume; lvm2: `lvchange --addtag`; flushed: and `blockdev --flushbufs` of its disk".to_owned(),
+            "volumed: a label of a volume; lvm2: `lvchange --addtag`; flushed: and `blockdev --flushbufs` of its disk"
+                .to_owned(),
             "how much a change takes at so many volumes, of what it takes at none, is seen down the column".to_owned(),
         ];
         let tables = vec![
@@ -94,7 +95,8 @@ fn change(who: &str, daemon: &Daemon, lvm: &Lvm) -> Result<()> {
 
 /// How many flushes each of many creations at once costs: those of the pool's commits among them.
 fn shared(site: &Site, daemon: &Daemon) -> Result<Row> {
-    let mut row = Row::new("flushes for each creation, the pool's included", Unit::Count).aiming([Aim::within(0.5, 7.0)]);
+    let mut row =
+        Row::new("flushes for each creation, the pool's included", Unit::Count).aiming([Aim::within(0.5, 7.0)]);
     for round in 0..site.rounds {
         let names: Vec<String> = (0..640).map(|n| format!("shared{round}-{n}")).collect();
         let before = daemon.disk().written()?;

@@ -45,8 +45,11 @@ impl Mark for Create {
                 None
             }
         };
-        let mut peers =
-            vec![(&daemon as &dyn Peer, site.samples), (&bare as &dyn Peer, site.samples), (&lvm as &dyn Peer, site.few())];
+        let mut peers = vec![
+            (&daemon as &dyn Peer, site.samples),
+            (&bare as &dyn Peer, site.samples),
+            (&lvm as &dyn Peer, site.few()),
+        ];
         peers.extend(warm.as_ref().map(|warm| (warm as &dyn Peer, site.samples)));
         findings.notes.push(format!(
             "lvm2 does each thing {} times a round, the others {}; its crowd is made by `vgcfgrestore`",
@@ -140,14 +143,8 @@ mod tests {
 
     #[test]
     fn rows_stand_where_their_numbers_say() {
-        let site = Site {
-            disks: Vec::new(),
-            runner: "qemu".into(),
-            rounds: 5,
-            samples: 20,
-            volumes: vec![0],
-            smoke: false,
-        };
+        let site =
+            Site { disks: Vec::new(), runner: "qemu".into(), rounds: 5, samples: 20, volumes: vec![0], smoke: false };
         let rows = rows(&site, 0);
         assert_eq!(rows.len(), QUESTION + 1);
         assert!(rows[TO_NODE].what.contains("node") && rows[DELETED].what.contains("delete, ack"));

@@ -79,12 +79,21 @@ impl Mark for DataPath {
                 }
                 for (at, (chunk, rows)) in thin.iter_mut().enumerate() {
                     let made = thin_volume(who, disk, *chunk)?;
-                    let writes = |size| Job { node: &made.node, rw: "randwrite", block: 4096, depth: 8, jobs: 1, size, seconds };
+                    let writes =
+                        |size| Job { node: &made.node, rw: "randwrite", block: 4096, depth: 8, jobs: 1, size, seconds };
                     let part = (VOLUME_MIB << 20) / 2;
                     add(&mut first, at * 2, who, round, writes(part).run()?.per_second);
                     // All of it is there from here on.
-                    Job { node: &made.node, rw: "write", block: 1 << 20, depth: 8, jobs: 1, size: VOLUME_MIB << 20, seconds: 0 }
-                        .run()?;
+                    Job {
+                        node: &made.node,
+                        rw: "write",
+                        block: 1 << 20,
+                        depth: 8,
+                        jobs: 1,
+                        size: VOLUME_MIB << 20,
+                        seconds: 0,
+                    }
+                    .run()?;
                     measure(&made.node, seconds, who, round, rows)?;
                     made.snapshot()?;
                     add(&mut first, at * 2 + 1, who, round, writes(part).run()?.per_second);
@@ -155,7 +164,9 @@ impl Made {
                 let wanted = json!({"vg": daemon.vg(), "volume": "data", "name": "before"});
                 daemon.ask("POST", "snapshots", &wanted).map(drop)
             }
-            By::Lvm2(_) => run("lvm", &["lvcreate", "-qq", "-y", "-s", "-n", "before", &format!("{LVM_VG}/data")]).map(drop),
+            By::Lvm2(_) => {
+                run("lvm", &["lvcreate", "-qq", "-y", "-s", "-n", "before", &format!("{LVM_VG}/data")]).map(drop)
+            }
         }
     }
 }

@@ -31,9 +31,11 @@ impl Mark for Isolation {
     }
     fn run(&self, site: &Site) -> Result<Findings> {
         let seconds = if site.smoke { 3 } else { 20 };
-        let daemon = Daemon::start(site.disk(0)?, Options { config: "move_share = 50\n".to_owned(), ..Options::default() })?;
+        let daemon =
+            Daemon::start(site.disk(0)?, Options { config: "move_share = 50\n".to_owned(), ..Options::default() })?;
         let make = |name: &str, mib: u64| -> Result<String> {
-            let wanted = json!({"vg": daemon.vg(), "name": name, "size": format!("{mib}M"), "fs": "none", "attach": true});
+            let wanted =
+                json!({"vg": daemon.vg(), "name": name, "size": format!("{mib}M"), "fs": "none", "attach": true});
             daemon.ask("POST", "volumes", &wanted)?;
             let node = daemon.node(name)?;
             Job { node: &node, rw: "write", block: 1 << 20, depth: 8, jobs: 1, size: mib << 20, seconds: 0 }.run()?;
@@ -83,11 +85,17 @@ impl Mark for Isolation {
             }
         }
         let notes = vec![
-            format!("a volume of {LARGE_MIB} MiB, and 4 KiB random writes, one at a time, to one of {FOREGROUND_MIB} MiB for {seconds} s"),
+            format!(
+                "a volume of {LARGE_MIB} MiB, and 4 KiB random writes, one at a time, to one of {FOREGROUND_MIB} MiB for {seconds} s"
+            ),
             format!("{OURS}: deleted, and purged at once, in slices; {NOW}: deleted with `now`, in one message"),
         ];
         let rows = vec![p99, most, asked, gone];
-        Ok(Findings { tables: vec![Table::new("Writes while a volume is deleted", rows)], notes, ..Findings::default() })
+        Ok(Findings {
+            tables: vec![Table::new("Writes while a volume is deleted", rows)],
+            notes,
+            ..Findings::default()
+        })
     }
 }
 

@@ -143,7 +143,11 @@ impl Mark for Mounted {
             "volumed: CreateVolume, NodeStageVolume, NodePublishVolume; lvm2: lvcreate, mkfs.ext4 -q, mount".to_owned(),
             "both with their own defaults for mkfs; udev runs".to_owned(),
         ];
-        Ok(Findings { tables: vec![Table::new("1 GiB with ext4", vec![alone, each, rate])], notes, ..Findings::default() })
+        Ok(Findings {
+            tables: vec![Table::new("1 GiB with ext4", vec![alone, each, rate])],
+            notes,
+            ..Findings::default()
+        })
     }
 }
 

@@ -72,7 +72,15 @@ impl Mark for Moving {
                         }
                     }
                     FIO => {
-                        let job = |rw| Job { node: &tools.node, rw, block: 1 << 20, depth: 8, jobs: 1, size: mib << 20, seconds: 0 };
+                        let job = |rw| Job {
+                            node: &tools.node,
+                            rw,
+                            block: 1 << 20,
+                            depth: 8,
+                            jobs: 1,
+                            size: mib << 20,
+                            seconds: 0,
+                        };
                         let written = job("write").run()?.bytes_per_second;
                         let read = job("read").run()?.bytes_per_second;
                         wipe.of(who).add(round, written);
@@ -97,12 +105,11 @@ impl Mark for Moving {
         }
         let notes = vec![
             format!("{mib} MiB each time. fio's copy is computed from its writing and reading of the same disk"),
-            "volumed's times are of whole requests: record, move, durable, and what the disk did by itself read back".to_owned(),
+            "volumed's times are of whole requests: record, move, durable, and what the disk did by itself read back"
+                .to_owned(),
         ];
-        let tables = vec![
-            Table::new("Moves", vec![wipe, copy, work]),
-            Table::new("What the disk reaches, by depth", depths),
-        ];
+        let tables =
+            vec![Table::new("Moves", vec![wipe, copy, work]), Table::new("What the disk reaches, by depth", depths)];
         Ok(Findings { tables, notes, ..Findings::default() })
     }
 }
@@ -124,7 +131,8 @@ fn make(daemon: &Daemon, name: &str, mib: u64) -> Result<()> {
 fn dd(from: &str, to: &str, seek: u64, mib: u64) -> Result<f64> {
     let (from, to, count) = (format!("if={from}"), format!("of={to}"), format!("count={mib}"));
     let seek = format!("seek={seek}");
-    let mut args = vec![from.as_str(), &to, &count, &seek, "bs=1M", "oflag=direct", "conv=fsync,notrunc", "status=none"];
+    let mut args =
+        vec![from.as_str(), &to, &count, &seek, "bs=1M", "oflag=direct", "conv=fsync,notrunc", "status=none"];
     if !from.ends_with("zero") {
         args.push("iflag=direct");
     }

@@ -43,10 +43,13 @@ impl Mark for Scrape {
         for &volumes in &site.volumes {
             daemon.fill(volumes)?;
             daemon.settle()?;
+            let mut made = Row::new("resident memory after making them", Unit::Bytes).at(volumes);
+            made.of(OURS).add(0, resident(&daemon, "Rss")?);
             daemon.restart()?;
             std::thread::sleep(Duration::from_secs(if site.smoke { 1 } else { 12 }));
-            let rows = idle(site, &daemon, volumes, seconds)?;
-            tables.push(Table::new(format!("At {volumes} volumes"), rows));
+            let mut rows = idle(site, &daemon, volumes, seconds)?;
+            rows.push(made);
+            tables.push(Table::new(format!("At {volumes} volumes, after a start"), rows));
         }
         let most = site.volumes.iter().copied().max().unwrap_or(0);
         let attached = attached.min(most);
@@ -68,15 +71,19 @@ fn idle(site: &Site, daemon: &Daemon, volumes: usize, seconds: u64) -> Result<Ve
     let row = |what: &str, unit: Unit| Row::new(what, unit).at(volumes);
     let mut scrape = row("a scrape", Unit::Seconds).aiming([Aim::within(0.99, 0.05)]);
     let mut bytes = row("its size", Unit::Bytes);
-    let mut commits = row("flushes of the disk while it is scraped each second", Unit::Count).aiming([Aim::within(1.0, 0.0)]);
+    let mut commits =
+        row("flushes of the disk while it is scraped each second", Unit::Count).aiming([Aim::within(1.0, 0.0)]);
     let mut begun = row("processes and threads begun meanwhile", Unit::Count).aiming([Aim::within(1.0, 0.0)]);
-    let mut resident = row("resident memory", Unit::Bytes).aiming([Aim::within(1.0, 24.0 * MIB)]);
+    let mut memory = row("resident memory", Unit::Bytes).aiming([Aim::within(1.0, 24.0 * MIB)]);
+    let mut heap = row("of that, heap and stacks", Unit::Bytes);
+    let mut threads = row("threads", Unit::Count);
     let mut wakeups = row("wake-ups without a scrape", Unit::PerSecond);
     let mut work = row("processor without a scrape", Unit::Percent);
     let mut calls = row("ioctls of device-mapper without a scrape", Unit::PerSecond);
     for round in 0..site.rounds {
         let at = || -> Result<(u64, f64, u64)> {
-            let calls = daemon.dm_calls()?.iter().map(|(_, count)| count).sum();
+            let all = daemon.counted()?;
+            let calls = all.iter().filter(|(name, _)| name.starts_with("dm_")).map(|(_, count)| count).sum();
             Ok((process::switches(daemon.pid())?, process::processor(daemon.pid())?, calls))
         };
         let before = at()?;
@@ -94,12 +101,18 @@ fn idle(site: &Site, daemon: &Daemon, volumes: usize, seconds: u64) -> Result<Ve
         }
         commits.of(OURS).add(round, daemon.disk().written()?.flushes.saturating_sub(flushes) as f64);
         begun.of(OURS).add(round, self::processes().saturating_sub(processes) as f64);
-        let rss = process::memory(daemon.pid())?.get("Rss").copied().unwrap_or(0);
-        resident.of(OURS).add(round, rss as f64);
+        memory.of(OURS).add(round, resident(daemon, "Rss")?);
+        heap.of(OURS).add(round, resident(daemon, "Anonymous")?);
+        threads.of(OURS).add(round, fs::read_dir(format!("/proc/{}/task", daemon.pid()))?.count() as f64);
         // It answers all the while.
         daemon.ask("GET", "status", &Value::Null)?;
     }
-    Ok(vec![scrape, bytes, commits, begun, resident, wakeups, work, calls])
+    Ok(vec![scrape, bytes, commits, begun, memory, heap, threads, wakeups, work, calls])
+}
+
+/// Bytes of the daemon's memory, by the name that `/proc/PID/smaps_rollup` has for them.
+fn resident(daemon: &Daemon, which: &str) -> Result<f64> {
+    Ok(process::memory(daemon.pid())?.get(which).copied().unwrap_or(0) as f64)
 }
 
 /// As `counters` counts them: the machine's.

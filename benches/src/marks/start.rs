@@ -72,8 +72,11 @@ fn activation(site: &Site, daemon: &Daemon) -> Result<Row> {
         by_clients(CLIENTS, &names, |name| peer.create(name))?;
     }
     lvm.fill_for_activation(count)?;
-    let mut row = Row::new(format!("{count} volumes"), Unit::Seconds)
-        .aiming([Aim::at_most(1.1, "bare"), Aim::better(20.0, "lvm2"), Aim::better(20.0, UNCHECKED)]);
+    let mut row = Row::new(format!("{count} volumes"), Unit::Seconds).aiming([
+        Aim::at_most(1.1, "bare"),
+        Aim::better(20.0, "lvm2"),
+        Aim::better(20.0, UNCHECKED),
+    ]);
     for round in 0..site.rounds {
         for who in turns(&[OURS, "bare", "lvm2", UNCHECKED], round) {
             at_rest();

@@ -28,6 +28,8 @@ pub struct Bare {
     next: AtomicU32,
     crowd: AtomicUsize,
     ids: Mutex<BTreeMap<String, u32>>,
+    /// How many calls of device-mapper it has made, by kind.
+    calls: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Bare {
@@ -63,6 +65,7 @@ impl Bare {
             next: AtomicU32::new(1),
             crowd: AtomicUsize::new(0),
             ids: Mutex::default(),
+            calls: Mutex::default(),
         };
         bare.create("base")?;
         bare.base = bare.activate("base")?;
@@ -85,12 +88,19 @@ impl Bare {
         id
     }
 
+    fn called(&self, kind: &'static str) {
+        *self.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
+    }
+
     fn message(&self, text: &str) -> Result<()> {
+        self.called("dm_target_message");
         self.dm.message(POOL, text).with_context(|| format!("message {text:?}"))
     }
 
     fn activate(&self, name: &str) -> Result<String> {
         let (uuid, id) = (uuid(name), self.id_of(name)?);
+        // A device that begins to run is resumed: one ioctl with suspending.
+        ["dm_dev_create", "dm_table_load", "dm_dev_suspend"].into_iter().for_each(|kind| self.called(kind));
         let node = self.dm.create(&uuid, &uuid)?;
         self.dm.load(&uuid, SIZE_MIB * SECTORS_PER_MIB, "thin", &format!("{} {id}", self.pool))?;
         self.dm.resume(&uuid)?;
@@ -99,6 +109,7 @@ impl Bare {
 
     /// udev may look at it just then: that is no part of the floor, so what waits for it is another try.
     fn remove(&self, uuid: &str) -> Result<()> {
+        self.called("dm_dev_remove");
         while let Err(error) = self.dm.remove(uuid) {
             if error.kind() != ErrorKind::ResourceBusy {
                 return Err(error).with_context(|| format!("remove {uuid}"));
@@ -158,12 +169,18 @@ impl Peer for Bare {
     }
     fn snapshot(&self, name: &str) -> Result<()> {
         let (base, id, uuid) = (self.id_of("base")?, self.new_id(name), uuid("base"));
+        self.called("dm_dev_suspend");
         self.dm.suspend(&uuid)?;
         let sent = self.message(&format!("create_snap {id} {base}"));
+        self.called("dm_dev_suspend");
         self.dm.resume(&uuid)?;
         sent
     }
     fn delete_snapshot(&self, name: &str) -> Result<()> {
         self.delete(name)
+    }
+    fn counted(&self) -> Result<Vec<(String, u64)>> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(calls.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect())
     }
 }

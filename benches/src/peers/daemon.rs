@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -47,6 +48,7 @@ pub struct Daemon {
     dir: tempfile::TempDir,
     /// The group: daemons of one run are told apart by it.
     vg: String,
+    crowd: AtomicUsize,
 }
 
 impl Daemon {
@@ -58,7 +60,7 @@ impl Daemon {
         let vg = format!("bench-{}", options.who);
         let child = launch(dir.path(), &options)?;
         let client = Client::new(&dir.path().join("run/control.sock"), options.connections);
-        let mut daemon = Self { options, child, disk: disk.clone(), client, dir, vg };
+        let mut daemon = Self { options, child, disk: disk.clone(), client, dir, vg, crowd: AtomicUsize::new(0) };
         daemon.wait_until_ready()?;
         daemon.ask("POST", "vgs", &json!({"name": daemon.vg, "devices": [disk.node], "wipe": true}))?;
         let mut pool = json!({
@@ -174,7 +176,9 @@ fn launch(dir: &Path, options: &Options) -> Result<Child> {
     let config = dir.join("volumed.toml");
     fs::write(&config, text)?;
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let mut command = Command::new("volumed");
+    let named = std::env::var_os("VOLUMED_TEST_BIN_DIR");
+    let program = named.map_or_else(|| PathBuf::from("volumed"), |dir| Path::new(&dir).join("volumed"));
+    let mut command = Command::new(program);
     command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("volumed cannot be started: is it on the PATH?")
 }
@@ -200,7 +204,7 @@ impl Peer for Daemon {
         self.node("base")
     }
     fn fill(&self, volumes: usize) -> Result<()> {
-        let present = self.list()?.unwrap_or(0).saturating_sub(1);
+        let present = self.crowd.fetch_max(volumes, Ordering::Relaxed);
         let names: Vec<String> = (present..volumes).map(|n| format!("crowd{n}")).collect();
         by_clients(CLIENTS, &names, |name| self.create(name))
     }
@@ -249,13 +253,17 @@ impl Peer for Daemon {
         }
         Ok(())
     }
-    fn dm_calls(&self) -> Result<Vec<(String, u64)>> {
+    fn counted(&self) -> Result<Vec<(String, u64)>> {
         let Some(address) = self.options.metrics else { return Ok(Vec::new()) };
         let page = vol_tests::scrape::get(address, "/metrics")?;
-        let call = |line: &str| {
-            let (call, value) = line.strip_prefix("volumed_dm_calls_total{call=\"")?.split_once("\"} ")?;
-            Some((call.to_owned(), value.parse::<f64>().ok()? as u64))
+        let line = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            let name = match name.strip_prefix("volumed_dm_calls_total{call=\"") {
+                Some(call) => format!("dm_{}", call.strip_suffix("\"}")?),
+                None => name.starts_with("volumed_metadata_commits_total").then(|| "commits".to_owned())?,
+            };
+            Some((name, value.parse::<f64>().ok()? as u64))
         };
-        Ok(page.lines().filter_map(call).collect())
+        Ok(page.lines().filter_map(line).collect())
     }
 }
