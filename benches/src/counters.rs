@@ -141,8 +141,11 @@ impl Count {
 
 /// Columns of the table for people: what they are called, and what they add up. Resuming is the ioctl of suspending.
 const COLUMNS: [(&str, &[&str]); 9] = [
-    ("ioctls that change", &["dm_dev_create", "dm_dev_remove", "dm_dev_suspend", "dm_table_load", "dm_target_message"]),
-    ("ioctls that look", &["dm_dev_status", "dm_table_status"]),
+    (
+        "ioctls that change",
+        &["dm_dev_create", "dm_dev_remove", "dm_dev_suspend", "dm_table_clear", "dm_table_load", "dm_target_message"],
+    ),
+    ("ioctls that look", &["dm_dev_status", "dm_list_devices", "dm_list_versions", "dm_table_status", "dm_version"]),
     ("own commits", &["commits"]),
     ("commits of the pool", &["pool_commits"]),
     ("flushes", &["flushes"]),

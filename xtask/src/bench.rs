@@ -113,7 +113,10 @@ pub fn main(options: &Options) -> Result<i32> {
     }
     let known = parse(&output(&mut cmd(&program.to_string_lossy(), ["list", "--json"]))?)?;
     let wanted = chosen(&known, &options.names)?;
-    ensure!(rustix::process::geteuid().is_root(), "benchmarks need root: the lab makes namespaces, a host's disks are root's");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "benchmarks need root: the lab makes namespaces, a host's disks are root's"
+    );
     let dir = target_dir().join("bench");
     let records = dir.join("records");
     fs::create_dir_all(&records)?;
@@ -259,7 +262,8 @@ fn disk_file(dir: &Path, index: usize, bytes: u64) -> Result<PathBuf> {
 fn on_host(options: &Options, needs: &Needs, records: &Path, program: &Path) -> Result<()> {
     ensure!(Path::new("/dev/mapper/control").exists(), "this machine has no device-mapper (/dev/mapper/control)");
     let disks = options.disks.get(..needs.disks);
-    let disks = disks.with_context(|| format!("{} disks are needed, {} are named", needs.disks, options.disks.len()))?;
+    let disks =
+        disks.with_context(|| format!("{} disks are needed, {} are named", needs.disks, options.disks.len()))?;
     for disk in disks {
         is_unused(disk, options.force).with_context(|| format!("{} is not taken", disk.display()))?;
     }

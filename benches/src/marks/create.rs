@@ -38,7 +38,7 @@ impl Mark for Create {
         let bare = Bare::start(site.disk(1)?)?;
         let lvm = Lvm::start(site.disk(2)?)?;
         let mut findings = Findings::default();
-        let warm = match warm(site) {
+        let warm = match warm(site, &daemon) {
             Ok(warm) => Some(warm),
             Err(error) => {
                 findings.notes.push(format!("not measured with spare volumes: {error:#}"));
@@ -75,11 +75,11 @@ impl Mark for Create {
     }
 }
 
-/// A daemon whose pool keeps spare volumes ready.
-fn warm(site: &Site) -> Result<Daemon> {
-    let daemon = Daemon::start(site.disk(3)?, Options { who: WARM, ..Options::default() })?;
-    daemon.ask("POST", &format!("pools/{}/tank/set", daemon.vg()), &json!({"spares": 16}))?;
-    Ok(daemon)
+/// A pool of the same daemon that keeps spare volumes ready.
+fn warm(site: &Site, daemon: &Daemon) -> Result<Daemon> {
+    let warm = daemon.beside(site.disk(3)?, WARM)?;
+    warm.ask("POST", &format!("pools/{}/tank/set", warm.vg()), &json!({"spares": 16}))?;
+    Ok(warm)
 }
 
 fn rows(site: &Site, volumes: usize) -> Vec<Row> {

@@ -16,7 +16,7 @@ use crate::{process, timed};
 /// What fio is asked to reach on the same disk is the bound.
 const FIO: &str = "fio";
 const DEPTHS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// A daemon that may not use io_uring.
+/// The daemon without io_uring.
 const PLAIN: &str = "volumed, pread and pwrite";
 
 #[derive(Debug)]
@@ -30,24 +30,19 @@ impl Mark for Moving {
         "How fast are blocks wiped and copied, beside what the disk can do?"
     }
     fn needs(&self) -> Needs {
-        Needs { disks: 3, mib_each: 6 << 10, memory_mib: 2048 }
+        Needs { disks: 2, mib_each: 6 << 10, memory_mib: 2048 }
     }
     fn run(&self, site: &Site) -> Result<Findings> {
         let mib: u64 = if site.smoke { 64 } else { 1024 };
-        // The third disk is the tools': it is like the others, and nobody's label stands on it.
-        let tools = site.disk(2)?;
+        // The second disk is the tools': it is like the other, and nobody's label stands on it.
+        let tools = site.disk(1)?;
         tools.clean();
         // As fast as it goes: nobody else uses these disks.
-        let start = |disk, who, io: &str| {
-            let config = format!("move_share = 100\nio = \"{io}\"\n");
-            // Its pool is not used here, and three volumes have to fit beside it.
-            Daemon::start(disk, Options { who, config, pool_mib: 512, ..Options::default() })
-        };
-        let ours = start(site.disk(0)?, OURS, "auto")?;
-        let plain = start(site.disk(1)?, PLAIN_NAME, "plain")?;
-        for daemon in [&ours, &plain] {
-            make(daemon, "source", mib)?;
-        }
+        let config = |io: &str| format!("move_share = 100\nio = \"{io}\"\n");
+        // Its pool is not used here, and three volumes have to fit beside it.
+        let options = Options { config: config("auto"), pool_mib: 512, ..Options::default() };
+        let mut daemon = Daemon::start(site.disk(0)?, options)?;
+        make(&daemon, "source", mib)?;
         let rate = |what: &str| Row::new(what, Unit::BytesPerSecond);
         let mut wipe = rate("wipe").aiming([Aim::at_least(0.97, FIO), Aim::better(2.0, "dd")]);
         let mut copy = rate("copy").aiming([Aim::at_least(0.97, FIO), Aim::better(2.0, "dd")]);
@@ -58,9 +53,9 @@ impl Mark for Moving {
             for who in turns(&[OURS, PLAIN, FIO, "dd", "blkdiscard -z"], round) {
                 match who {
                     OURS | PLAIN => {
-                        let daemon = if who == OURS { &ours } else { &plain };
+                        daemon.restart_with(&config(if who == OURS { "auto" } else { "plain" }))?;
                         let before = process::processor(daemon.pid())?;
-                        let (time, ()) = timed(|| make(daemon, "new", mib))?;
+                        let (time, ()) = timed(|| make(&daemon, "new", mib))?;
                         wipe.of(who).add(round, bytes / time.as_secs_f64());
                         let used = process::processor(daemon.pid())? - before;
                         work.of(who).add(round, used / (mib as f64 / 1024.0));
@@ -113,9 +108,6 @@ impl Mark for Moving {
         Ok(Findings { tables, notes, ..Findings::default() })
     }
 }
-
-/// Of its group: names have no blanks.
-const PLAIN_NAME: &str = "plain";
 
 /// A thick volume: wiped when this returns.
 fn make(daemon: &Daemon, name: &str, mib: u64) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,30 +39,53 @@ impl Default for Options {
     }
 }
 
-/// A daemon of its own, with a volume group and a pool on one disk. It ends with this; what it made stays until the disk is cleaned.
+/// A volume group and a pool on one disk, and the daemon that has them. That ends with the last of its groups; what it made stays until
+/// the disks are cleaned.
 #[derive(Debug)]
 pub struct Daemon {
     options: Options,
-    child: Child,
+    process: Arc<Process>,
     disk: Disk,
     client: Client,
-    dir: tempfile::TempDir,
-    /// The group: daemons of one run are told apart by it.
+    /// The group: those of one run are told apart by it.
     vg: String,
     crowd: AtomicUsize,
+}
+
+/// A daemon at work: a machine has one.
+#[derive(Debug)]
+struct Process {
+    dir: tempfile::TempDir,
+    child: Mutex<Child>,
+    /// Of all groups.
+    disks: Mutex<Vec<Disk>>,
 }
 
 impl Daemon {
     /// # Errors
     /// It cannot be started, does not become ready, or refuses the disk.
     pub fn start(disk: &Disk, options: Options) -> Result<Self> {
-        disk.clean();
         let dir = tempfile::tempdir()?;
+        let child = Mutex::new(launch(dir.path(), &options)?);
+        let process = Arc::new(Process { dir, child, disks: Mutex::default() });
+        process.wait_until_ready()?;
+        Self::on(process, disk, options)
+    }
+
+    /// Another group of the same daemon, on another disk.
+    ///
+    /// # Errors
+    /// The disk is refused.
+    pub fn beside(&self, disk: &Disk, who: &'static str) -> Result<Self> {
+        Self::on(Arc::clone(&self.process), disk, Options { who, ..self.options.clone() })
+    }
+
+    fn on(process: Arc<Process>, disk: &Disk, options: Options) -> Result<Self> {
+        disk.clean();
         let vg = format!("bench-{}", options.who);
-        let child = launch(dir.path(), &options)?;
-        let client = Client::new(&dir.path().join("run/control.sock"), options.connections);
-        let mut daemon = Self { options, child, disk: disk.clone(), client, dir, vg, crowd: AtomicUsize::new(0) };
-        daemon.wait_until_ready()?;
+        let client = Client::new(&process.socket(), options.connections);
+        process.disks.lock().unwrap_or_else(PoisonError::into_inner).push(disk.clone());
+        let daemon = Self { options, process, disk: disk.clone(), client, vg, crowd: AtomicUsize::new(0) };
         daemon.ask("POST", "vgs", &json!({"name": daemon.vg, "devices": [disk.node], "wipe": true}))?;
         let mut pool = json!({
             "vg": daemon.vg, "name": "tank", "size": format!("{}M", daemon.options.pool_mib),
@@ -83,38 +107,26 @@ impl Daemon {
     /// # Errors
     /// It does not end, or does not come up.
     pub fn restart(&mut self) -> Result<Duration> {
-        self.end()?;
+        self.process.end()?;
         let begin = Instant::now();
-        self.child = launch(self.dir.path(), &self.options)?;
+        let child = launch(self.process.dir.path(), &self.options)?;
+        *self.process.child.lock().unwrap_or_else(PoisonError::into_inner) = child;
         self.client = Client::new(&self.socket(), self.options.connections);
-        self.wait_until_ready()?;
+        self.process.wait_until_ready()?;
         Ok(begin.elapsed())
     }
 
-    fn end(&mut self) -> Result<()> {
-        vol_tests::tool::signal(self.child.id(), "TERM");
-        let begin = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            ensure!(begin.elapsed() < PATIENCE, "volumed does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let begin = Instant::now();
-        while !matches!(self.client.request("GET", "status", &Value::Null), Ok((200, _))) {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("volumed ended at once: {status}\n{}", self.log());
-            }
-            ensure!(begin.elapsed() < PATIENCE, "volumed is not ready\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+    /// The same with other lines of its configuration.
+    ///
+    /// # Errors
+    /// As of [`Daemon::restart`].
+    pub fn restart_with(&mut self, config: &str) -> Result<Duration> {
+        config.clone_into(&mut self.options.config);
+        self.restart()
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.child.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 
     pub fn vg(&self) -> &str {
@@ -122,18 +134,11 @@ impl Daemon {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("run/control.sock")
+        self.process.socket()
     }
 
     pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The end of its log.
-    pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+        self.process.dir.path()
     }
 
     /// A request that must be granted.
@@ -170,7 +175,7 @@ fn launch(dir: &Path, options: &Options) -> Result<Child> {
     let at = dir.display();
     let metrics = options.metrics.unwrap_or("off");
     let text = format!(
-        "run_dir = \"{at}/run\"\nstate_dir = \"{at}/state\"\nmetrics_listen = \"{metrics}\"\n{}",
+        "run_dir = \"{at}/run\"\nstate_dir = \"{at}/state\"\nmetrics_listen = \"{metrics}\"\nruntimes.docker_socket = \"off\"\n{}",
         options.config
     );
     let config = dir.join("volumed.toml");
@@ -183,13 +188,52 @@ fn launch(dir: &Path, options: &Options) -> Result<Child> {
     command.spawn().context("volumed cannot be started: is it on the PATH?")
 }
 
-impl Drop for Daemon {
+impl Process {
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/control.sock")
+    }
+
+    fn end(&self) -> Result<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        vol_tests::tool::signal(child.id(), "TERM");
+        let begin = Instant::now();
+        while child.try_wait()?.is_none() {
+            ensure!(begin.elapsed() < PATIENCE, "volumed does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let client = Client::new(&self.socket(), Connections::OneForEach);
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = Instant::now();
+        while !matches!(client.request("GET", "status", &Value::Null), Ok((200, _))) {
+            if let Some(status) = child.try_wait()? {
+                bail!("volumed ended at once: {status}\n{}", self.log());
+            }
+            ensure!(begin.elapsed() < PATIENCE, "volumed is not ready\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// The end of its log.
+    fn log(&self) -> String {
+        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         if self.end().is_err() {
-            _ = self.child.kill();
-            _ = self.child.wait();
+            let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+            _ = child.kill();
+            _ = child.wait();
         }
-        self.disk.clean();
+        self.disks.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(Disk::clean);
     }
 }
 
