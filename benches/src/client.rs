@@ -48,6 +48,16 @@ impl Client {
     /// # Errors
     /// Nobody answers, or what is answered is no HTTP.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let (status, bytes) = self.bytes(method, path, body)?;
+        let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
+        Ok((status, answer))
+    }
+
+    /// One request: status and answer, as it came.
+    ///
+    /// # Errors
+    /// Nobody answers, or what is answered is no HTTP.
+    pub fn bytes(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Vec<u8>)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let connection = if self.how == Connections::Kept { "keep-alive" } else { "close" };
         let text = format!(
@@ -65,7 +75,7 @@ impl Client {
         self.exchange(BufReader::new(stream), &text)
     }
 
-    fn exchange(&self, mut stream: BufReader<UnixStream>, text: &str) -> Result<(u16, Value)> {
+    fn exchange(&self, mut stream: BufReader<UnixStream>, text: &str) -> Result<(u16, Vec<u8>)> {
         stream.get_mut().write_all(text.as_bytes())?;
         let (status, length) = head_of(&mut stream)?;
         let mut bytes = vec![0; length];
@@ -73,8 +83,7 @@ impl Client {
         if self.how == Connections::Kept {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         }
-        let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
-        Ok((status, answer))
+        Ok((status, bytes))
     }
 }
 

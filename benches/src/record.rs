@@ -66,13 +66,15 @@ impl Record {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         _ = writeln!(text, "### {}\n\n{}.", self.machine.runner, self.machine.line());
-        let versions: Vec<&str> = self.machine.versions.values().map(String::as_str).collect();
+        let versions: Vec<String> =
+            self.machine.versions.iter().map(|(name, version)| format!("{name}: {version}")).collect();
         _ = writeln!(
             text,
-            "{} rounds, {} samples a round; {:.0} s. {}",
+            "{} rounds, {} samples a round; {:.0} s; commit {}. {}.",
             self.rounds,
             self.samples,
             self.took_seconds,
+            self.commit.as_deref().unwrap_or("unknown"),
             versions.join("; ")
         );
         for table in &self.tables {

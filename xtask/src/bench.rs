@@ -58,6 +58,9 @@ pub struct Options {
     /// How many volumes there are besides, in turn: 0,1000,10000
     #[arg(long)]
     volumes: Option<String>,
+    /// What a reader of the records has to know of this machine, such as what else it does meanwhile
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
     /// As little as shows that it still runs; nothing that it says counts
     #[arg(long)]
     smoke: bool,
@@ -188,6 +191,7 @@ fn arguments(options: &Options, needs: &Needs, runner: &str) -> Vec<String> {
         ("--rounds", options.rounds.map(|count| count.to_string())),
         ("--samples", options.samples.map(|count| count.to_string())),
         ("--volumes", options.volumes.clone()),
+        ("--note", options.note.clone()),
         ("--commit", commit()),
     ];
     for (key, value) in given {
@@ -345,10 +349,11 @@ mod tests {
     #[test]
     fn the_tool_is_told_what_was_asked_for() {
         let known = parse(LISTED).unwrap();
-        let given = options(&["churn", "--rounds", "7", "--smoke"]);
+        let given = options(&["churn", "--rounds", "7", "--note", "builds beside it", "--smoke"]);
         let told = arguments(&given, &known[0], "uml");
         assert_eq!(told[..4], ["run", "churn", "--runner", "uml"]);
         assert!(told.contains(&"--smoke".to_owned()) && told.join(" ").contains("--rounds 7"), "{told:?}");
+        assert!(told.windows(2).any(|two| two == ["--note", "builds beside it"]), "{told:?}");
         assert!(!told.contains(&"--samples".to_owned()));
     }
 

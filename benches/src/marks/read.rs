@@ -49,7 +49,7 @@ impl Mark for Read {
             }
             tables.push(Table::new(format!("At {volumes} volumes"), vec![one, all]));
         }
-        let note = "lvm2 is `lvs`, a process for each question; volumed is asked over one connection that is kept";
+        let note = "lvm2 is `lvs`, a process for each question; volumed is asked over one connection that is kept; what either says is not taken apart";
         Ok(Findings { tables, notes: vec![note.to_owned()], ..Findings::default() })
     }
 }

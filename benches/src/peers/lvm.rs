@@ -148,7 +148,7 @@ impl Peer for Lvm {
         lvm(&["lvs", "--reportformat", "json", &path(name)]).map(|_| true)
     }
     fn list(&self) -> Result<Option<usize>> {
-        let said = lvm(&["lvs", "--noheadings", "-o", "name", VG])?;
-        Ok(Some(said.lines().count()))
+        let said = lvm(&["lvs", "--reportformat", "json", VG])?;
+        Ok(Some(said.matches("\"lv_name\"").count()))
     }
 }

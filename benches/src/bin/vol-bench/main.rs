@@ -76,6 +76,9 @@ struct Run {
     /// As little as shows that it still runs; nothing that it says counts
     #[arg(long)]
     smoke: bool,
+    /// What a reader of the record has to know of the machine, such as what else it did meanwhile
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
     /// What the repository is at, for the record
     #[arg(long)]
     commit: Option<String>,
@@ -176,7 +179,8 @@ fn one(mark: &dyn Mark, site: &Site, options: &Run) -> Result<Record> {
         notes: Vec::new(),
     };
     let begin = Instant::now();
-    let findings = mark.run(site)?;
+    let mut findings = mark.run(site)?;
+    findings.notes.extend(options.note.clone());
     Ok(Record { took_seconds: begin.elapsed().as_secs_f64(), ..record }.with(findings))
 }
 
