@@ -44,7 +44,7 @@ enum Task {
         /// What `run` has written
         #[arg(required = true)]
         records: Vec<PathBuf>,
-        /// A folder for a page and a picture of each benchmark, and for counters.json; else all is printed
+        /// A folder for a page and a picture of each benchmark, its records, and counters.json; else all is printed
         #[arg(long)]
         into: Option<PathBuf>,
     },
@@ -224,6 +224,9 @@ fn report(files: &[PathBuf], into: Option<&Path>) -> Result<()> {
         let file = dir.join(format!("{}.md", mark.name()));
         fs::write(&file, page(&own, drawn.then_some(picture.as_str())))
             .with_context(|| format!("cannot write {}", file.display()))?;
+        for record in &own {
+            record.save(&dir.join(format!("{}-{}.json", record.mark, record.machine.runner)))?;
+        }
         // Counts are the same wherever they are counted: the first machine's stand for all.
         if let Some(first) = own.iter().find(|record| !record.counts.is_empty()) {
             let json = serde_json::to_string_pretty(&first.counts)?;
