@@ -78,7 +78,7 @@ impl Mark for DataPath {
                     continue;
                 }
                 for (at, (chunk, rows)) in thin.iter_mut().enumerate() {
-                    let made = thin_volume(who, disk, *chunk)?;
+                    let made = thin_volume(who, disk, chunk)?;
                     let writes =
                         |size| Job { node: &made.node, rw: "randwrite", block: 4096, depth: 8, jobs: 1, size, seconds };
                     let part = (VOLUME_MIB << 20) / 2;
