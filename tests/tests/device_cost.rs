@@ -3,21 +3,16 @@
 
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use vol_benches::counters::{Count, differences, markdown};
+use vol_benches::disk::Disk;
+use vol_benches::marks::counters;
+use vol_benches::table::OURS;
 use vol_tests::dying::{End, Hand, Side};
 use vol_tests::{Machine, wire};
 
 /// How many volumes there are when it is counted for the second time.
 const CROWD: usize = 1000;
-
-/// What reached a disk: writes, bytes, flushes. Field numbers: `Documentation/admin-guide/iostats.rst`.
-fn disk_counters(disk: &str) -> [u64; 3] {
-    let node = fs::canonicalize(disk).unwrap();
-    let stat = Path::new("/sys/class/block").join(node.file_name().unwrap()).join("stat");
-    let text = fs::read_to_string(stat).unwrap();
-    let all: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    [all[4], all[6] * 512, all.get(15).copied().unwrap_or(0)]
-}
 
 /// Minor page faults of all children that a process has waited for (`proc_pid_stat(5)`, `cminflt`): no program can start without one.
 fn faults_of_children(pid: u32) -> u64 {
@@ -73,27 +68,12 @@ impl Site {
         let effects: Vec<String> = self.hand.effects().iter().map(kind).collect();
         assert_eq!(effects, expected, "{what}: {:?}", self.hand.effects());
     }
-
-    /// What reaches the disk. The least of three: something else may be written meanwhile, and never makes it less.
-    fn disk(&self, mut work: impl FnMut(&Site, usize)) -> [u64; 3] {
-        const TIMES: usize = 10;
-        let mut least = [u64::MAX; 3];
-        for round in 0..3 {
-            let before = disk_counters(self.m.disk(0));
-            (0..TIMES).for_each(|n| work(self, round * TIMES + n));
-            let now = disk_counters(self.m.disk(0));
-            for at in 0..3 {
-                least[at] = least[at].min((now[at] - before[at]).div_ceil(TIMES as u64));
-            }
-        }
-        least
-    }
 }
 
 const COMMIT: &str = "durable write";
 
 #[test]
-fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
+fn requests_make_a_fixed_number_of_changes_and_start_no_process() {
     let Some(mut m) = Machine::with("undelete_window = \"1h\"\n") else { return };
     let hand = Hand::new(m.path("orders"));
     m.kill9();
@@ -111,7 +91,6 @@ fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
     site.ask("POST", "snapshots", &json!({"vg": vg, "volume": "base", "name": "first"}));
     // That it is done is written with the next commit.
     let thin = |message| [COMMIT, message, "dm message set_transaction_id"];
-    let mut costs: Vec<[[u64; 3]; 4]> = Vec::new();
     for crowd in [0, CROWD] {
         let names: Vec<usize> = (0..crowd).collect();
         std::thread::scope(|scope| {
@@ -138,26 +117,6 @@ fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
         site.effects("delete for good", &thin("dm message delete"), |site| {
             _ = site.ask("DELETE", &at("w?now=true"), &Value::Null)
         });
-
-        let taken = |text: &str| json!({"vg": vg, "volume": "base", "name": text});
-        costs.push([
-            site.disk(|site, n| site.create(&format!("c{crowd}-{n}"), "none")),
-            site.disk(|site, n| _ = site.ask("POST", "snapshots", &taken(&format!("c{crowd}-{n}")))),
-            site.disk(|site, n| _ = site.ask("DELETE", &at(&format!("c{crowd}-{n}")), &Value::Null)),
-            site.disk(|site, n| {
-                _ = site.ask("DELETE", &format!("snapshots/{vg}/base/c{crowd}-{n}?now=true"), &Value::Null);
-            }),
-        ]);
-    }
-    for (crowd, cost) in [0, CROWD].iter().zip(&costs) {
-        println!("at {crowd} volumes [writes, bytes, flushes]: create, snapshot, delete, delete for good: {cost:?}");
-        let [create, snapshot, delete, for_good] = cost;
-        // One commit of a block; the pool's two: data, metadata, superblock each, as the kernel does for a bare message.
-        assert_eq!([create[2], snapshot[2], for_good[2]], [7; 3], "flushes at {crowd} volumes");
-        assert_eq!(*delete, [1, 4096, 1], "an acknowledged deletion at {crowd} volumes");
-        for (what, one) in [("create", create), ("snapshot", snapshot), ("delete for good", for_good)] {
-            assert!(one[1] <= 64 << 10, "{what} at {crowd} volumes writes {} bytes", one[1]);
-        }
     }
     // What does start a process is mkfs, and the witness sees it.
     let before = faults_of_children(site.m.pid());
@@ -165,4 +124,43 @@ fn requests_cost_a_fixed_number_of_calls_and_flushes_and_no_process() {
     assert!(faults_of_children(site.m.pid()) > before, "mkfs was not seen");
     assert_eq!(children(site.m.pid()).len(), 1, "the guard and no other");
     site.ask("POST", &at("base/detach"), &Value::Null);
+}
+
+/// The record, as `vol-bench` wrote it.
+const ON_RECORD: &str = include_str!("../../docs/performance/counters.json");
+
+#[test]
+fn requests_cost_the_writes_flushes_ioctls_and_uevents_that_are_on_record() {
+    // Its disks alone: the benchmark's daemon is another.
+    let Some(mut m) = Machine::start() else { return };
+    m.kill9();
+    let on_record: Vec<Count> = serde_json::from_str(ON_RECORD).unwrap();
+    let disk = Disk::of(m.disk(0)).unwrap();
+    let volumes = [0, CROWD];
+    let found = counters::of_volumed(&disk, &volumes, &on_record).unwrap();
+    println!("{}", markdown(&found));
+    let wrong = differences(&on_record, &found, OURS);
+    assert!(
+        wrong.is_empty(),
+        "operations cost other than docs/performance/counters.json says:\n{}\n\
+         Is that meant, then `cargo xtask bench counters --runner uml --publish` renews it, and docs/performance.md may have to be read again.",
+        wrong.join("\n")
+    );
+    // Whatever is on record: what follows from the design holds at any number of volumes.
+    let of = |what: &str, volumes: usize, name: &str| {
+        let one = found.iter().find(|one| one.what == what && one.volumes == volumes);
+        one.expect(what).counts.get(name).copied().unwrap_or(0)
+    };
+    for volumes in volumes {
+        // One commit of a block; the pool's two: data, metadata, superblock each, as the kernel does for a bare message.
+        for what in ["create", "snapshot of an active volume", "delete for good"] {
+            assert_eq!((of(what, volumes, "commits"), of(what, volumes, "flushes")), (1, 7), "{what} at {volumes}");
+            assert!(of(what, volumes, "bytes") <= 64 << 10, "{what} at {volumes}");
+        }
+        let delete = ["writes", "bytes", "flushes"].map(|name| of("delete", volumes, name));
+        assert_eq!(delete, [1, 4096, 1], "an acknowledged deletion at {volumes} volumes");
+        for what in ["activate", "deactivate", "read"] {
+            assert_eq!(of(what, volumes, "commits"), 0, "{what} at {volumes}");
+        }
+    }
 }

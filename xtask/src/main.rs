@@ -1,6 +1,7 @@
 //! `cargo xtask`: project automation. Builds without any system library; installs what the other commands need.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cmd;
 mod deb;
 mod demo;
@@ -44,6 +45,8 @@ enum Task {
     Proof(proof::Options),
     /// Show the main job with a running commentary, in the lab
     Demo(demo::Options),
+    /// Measure volumed beside bare ioctls and LVM2, in guests of both kernels or on disks of this machine (docs/performance.md)
+    Bench(bench::Options),
     /// Look for inputs that break what the fuzz targets claim, with cargo-fuzz (docs/fuzzing.md)
     Fuzz(fuzz::Options),
     /// Make the Debian package; its path is printed (docs/install.md)
@@ -75,6 +78,7 @@ fn main() {
         Task::Test(options) => test::main(&options),
         Task::Proof(options) => proof::main(&options),
         Task::Demo(options) => demo::main(&options),
+        Task::Bench(options) => bench::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Deb(options) => deb::main(&options),
         Task::Image(options) => image::main(&options),
