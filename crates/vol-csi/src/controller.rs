@@ -90,13 +90,38 @@ pub fn create_volume(
     reachable(&settings, request.accessibility_requirements.as_ref())?;
     let made = match source {
         None => {
-            let room = volumes.room(&params)?;
+            let room = volumes.room(&params).map_err(scheduled_anew)?;
             let size = range.choose(params.size.or(settings.size).unwrap_or(SIZE_DEFAULT), room.grain)?;
+            holds(params.fs, size)?;
             volumes.create(&name, &Wanted { room, size, params, ephemeral: false })?
         }
         Some(source) => from_source(volumes, &name, present, (source, &params), range)?,
     };
     Ok((told(&made), true))
+}
+
+/// Another machine may have the pool that this one lacks: a provisioner that hears of `RESOURCE_EXHAUSTED` has the pod scheduled anew.
+fn scheduled_anew(refused: Refused) -> Refused {
+    match refused.error.code {
+        ErrorCode::NotFound => Refused::new(Code::ResourceExhausted, refused.error),
+        _ => refused,
+    }
+}
+
+/// That a file system can be as large or small.
+///
+/// # Errors
+/// `OUT_OF_RANGE`.
+pub(crate) fn holds(fs: Option<FsKind>, size: Bytes) -> Result<(), Refused> {
+    match fs {
+        Some(fs) if size < fs.size_min() || size > fs.size_max() => Err(Refused::out_of_range(format!(
+            "{} is not made of {size}: it takes {} to {}",
+            fs.as_str(),
+            fs.size_min(),
+            fs.size_max()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The id of what a volume is to be made from.
@@ -117,6 +142,10 @@ fn from_source(
     range: Range,
 ) -> Result<Volume, Refused> {
     let id = source_id(source)?;
+    if ids::is_path(id) {
+        return Err(Refused::invalid(format!("{id}: a volume is made from another one by that one's whole id, not by its path"))
+            .with_hint("each machine may have a volume of this path: name it by the id that volctl volume show tells"));
+    }
     let found = match &source.r#type {
         Some(Content::Snapshot(_)) => volumes.find_snapshot(id)?.map(Source::Snapshot),
         _ => volumes.find(id)?.map(Source::Volume),
@@ -283,6 +312,7 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
             let asked = capability.fs.map_or("", |fs| fs.as_str());
             Err(Refused::invalid(format!("volume {path} has the file system {}, not {asked}", fs.as_str())))
         }
+        (Some(fs), false) => capability.flags.of(fs).map_err(|error| Refused::invalid(format!("mount_flags: {error}"))),
         _ => Ok(()),
     }
 }

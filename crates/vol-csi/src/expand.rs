@@ -75,7 +75,7 @@ fn grow(volumes: &dyn Volumes, volume: Volume, range: Range) -> Result<(Volume, 
 /// Answers `ControllerExpandVolume`; whether it was smaller. File systems in use grow with their volume, others when they are mounted.
 ///
 /// A volume of another machine grows there: whoever asks is told to ask that machine (`NodeExpandVolume`). So one instance that asks
-/// for all machines does, wherever it runs.
+/// for all machines does, wherever it runs. So it is with a volume that is named by its path: each machine may have one.
 ///
 /// # Errors
 /// `OUT_OF_RANGE` if there is no room for it: a smaller size may be asked for then.
@@ -91,13 +91,17 @@ pub fn controller_expand(
     if range == Range::default() {
         return Err(Refused::invalid("capacity_range says neither required_bytes nor limit_bytes"));
     }
+    let there = || {
+        let capacity_bytes = i64::try_from(range.required).unwrap_or(i64::MAX);
+        Ok((ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: true }, false))
+    };
+    // One of this path may be another machine's as well, and this one is asked for all.
+    if ids::is_path(id) {
+        return there();
+    }
     let Some(volume) = volumes.find(id)? else {
         let settings = volumes.settings();
-        if ids::is_elsewhere(id, &settings.node) {
-            let capacity_bytes = i64::try_from(range.required).unwrap_or(i64::MAX);
-            return Ok((ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: true }, false));
-        }
-        return Err(no_such(id));
+        return if ids::is_elsewhere(id, &settings.node) { there() } else { Err(no_such(id)) };
     };
     if request.volume_capability.is_some() {
         fits(&volume, &Capability::read(request.volume_capability.as_ref())?)?;
@@ -140,13 +144,17 @@ pub(crate) fn not_there(volume: &Volume, at: &str) -> Refused {
 /// Answers `ControllerModifyVolume`; whether anything was otherwise.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT`, or `FAILED_PRECONDITION` for a volume of another machine, and nothing is changed.
+/// `INVALID_ARGUMENT`, or `FAILED_PRECONDITION` for a volume of another machine or one that is named by its path, and nothing is changed.
 pub fn modify(
     volumes: &dyn Volumes,
     request: &ControllerModifyVolumeRequest,
 ) -> Result<(ControllerModifyVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
     let mutable = Mutable::read(&request.mutable_parameters)?;
+    if ids::is_path(id) {
+        return Err(Refused::precondition(format!("{id} is a path, and each machine may have a volume of this path"))
+            .with_hint("change it with volctl on its machine, or name it by its whole id in the PersistentVolume"));
+    }
     let Some(volume) = volumes.find(id)? else {
         // It is there, so that it cannot be found would be a reason to give up.
         not_elsewhere(volumes, id)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::controller::no_such;
+use crate::controller::{no_such, not_elsewhere};
 use crate::csi::group_controller_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse, DeleteVolumeGroupSnapshotRequest,
@@ -71,7 +71,10 @@ pub fn create(
         return Ok((CreateVolumeGroupSnapshotResponse { group_snapshot }, false));
     }
     let found = |id: &&str| volumes.find(limits::id("source_volume_ids", id)?)?.ok_or_else(|| no_such(id));
-    let of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
+    let mut of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
+    // With the mark and without it is the same one.
+    of.sort_by(|a, b| a.id.cmp(&b.id));
+    of.dedup_by(|a, b| a.id == b.id);
     let mut made = volumes.take(&of, &name, true)?;
     made.sort_by(|a, b| a.id.cmp(&b.id));
     let group_snapshot = Some(group(&settings, name.as_str(), &made));
@@ -101,6 +104,9 @@ pub fn delete(
 ) -> Result<(DeleteVolumeGroupSnapshotResponse, bool), Refused> {
     let id = limits::id("group_snapshot_id", &request.group_snapshot_id)?;
     let all = members(volumes, id)?;
+    if all.is_empty() {
+        not_elsewhere(volumes, id)?;
+    }
     // Those that are named and gone were deleted by a request before this one.
     let there = |id: &&String| volumes.find_snapshot(id).is_ok_and(|found| found.is_some());
     let named: Vec<String> = request.snapshot_ids.iter().filter(there).cloned().collect();

@@ -9,7 +9,7 @@ use vol_types::MountOptions;
 
 use crate::block;
 use crate::capability::Capability;
-use crate::controller::{fits, no_such};
+use crate::controller::{holds, fits, no_such};
 use crate::csi::node_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     NodeGetCapabilitiesResponse, NodeGetInfoResponse, NodePublishVolumeRequest, NodePublishVolumeResponse,
@@ -202,10 +202,13 @@ fn publish_ephemeral(
             let room = volumes.room(&params)?;
             let usual = params.size.or(volumes.settings().size).unwrap_or(SIZE_DEFAULT);
             let size = Range::default().choose(usual, room.grain)?;
+            holds(params.fs, size)?;
             volumes.create(&name, &Wanted { room, size, params, ephemeral: true })?
         }
     };
-    if let Some((other, _)) = volume.mounts.iter().find(|(other, _)| other != at) {
+    // What is shown of it in a container (`subPath`) is a mount of its own: it says nothing of where the pod wants it.
+    let other = volume.mounts.iter().find(|_| volume.mounted_at(at).is_none());
+    if let Some((other, _)) = other {
         return Err(Refused::precondition(format!("volume {} is of another pod: it is at {other}", volume.path)));
     }
     let changed = volumes.mount(&volume, at, read_only, &capability.flags)?;

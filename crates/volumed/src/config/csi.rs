@@ -16,8 +16,8 @@ pub const DRIVER: &str = "csi.volumed.io";
 pub const KUBELET_DIR: &str = "/var/lib/kubelet";
 /// Longest name of a driver in bytes (the interface's bound).
 const DRIVER_MAX: usize = 63;
-/// Longest name of a node in bytes: that a volume id may be made of it as well.
-const NODE_MAX: usize = 192;
+/// Longest name of a node in bytes: it is the value of a label of Kubernetes.
+const NODE_MAX: usize = 63;
 
 /// The version of the interface that is served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +90,8 @@ pub(super) fn read(file: &File, run_dir: &Path) -> Result<Csi, String> {
     };
     let driver = file.driver.as_deref().unwrap_or(DRIVER);
     let node = file.node.as_deref().filter(|node| !node.is_empty());
-    if let Some(node) = node.filter(|node| node.len() > NODE_MAX || node.chars().any(char::is_control)) {
-        return Err(format!("csi.node: {node:?} has more than {NODE_MAX} bytes, or control characters"));
+    if let Some(node) = node.filter(|node| !is_node(node)) {
+        return Err(format!("csi.node: {node:?} is no name of a node: at most {NODE_MAX} letters, digits, '-', '_' and '.', the first and the last one a letter or a digit"));
     }
     let size = file.size.as_deref().map(parse_bytes).transpose();
     let pool = file.pool.as_deref().map(PoolChoice::parse).transpose();
@@ -112,13 +112,22 @@ pub(super) fn read(file: &File, run_dir: &Path) -> Result<Csi, String> {
     })
 }
 
-/// A domain name that begins and ends with a letter.
+/// Whether it may be the value of a label of Kubernetes.
+fn is_node(name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.len() <= NODE_MAX
+        && ends(name.chars().next())
+        && ends(name.chars().last())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// A domain name in small letters that begins and ends with a letter.
 fn good_driver(name: &str) -> Result<&str, String> {
     let label = |label: &str| {
-        let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
     };
-    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphabetic());
+    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase());
     if name.len() <= DRIVER_MAX
         && letter(name.chars().next())
         && letter(name.chars().last())
@@ -127,7 +136,7 @@ fn good_driver(name: &str) -> Result<&str, String> {
         return Ok(name);
     }
     Err(format!(
-        "csi.driver: {name:?} is no domain name of at most {DRIVER_MAX} bytes that begins and ends with a letter, such as {DRIVER}"
+        "csi.driver: {name:?} is no domain name in small letters of at most {DRIVER_MAX} bytes that begins and ends with a letter, such as {DRIVER}"
     ))
 }
 

@@ -17,7 +17,7 @@ use vol_csi::{
     Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
 };
 use vol_docker::PoolChoice;
-use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumeId, VolumePath};
+use vol_types::{Bytes, FsKind, MountOptions, Name, Reserve, SnapshotPath, VolumeId, VolumePath};
 
 use super::places::Places;
 use crate::api::{Backend, Change, OfVolume};
@@ -155,8 +155,9 @@ fn labels((key, name): (&str, &CsiName), params: &Params) -> BTreeMap<String, St
     labels
 }
 
-/// The largest volume that could be made in a pool: within what it may promise, and nothing if it makes none at all.
-fn promised(pool: &PoolInfo) -> u64 {
+/// The largest volume that could be made in a pool: within what it may promise, and nothing if it makes none at all. What is set aside
+/// for it has to be free now, as the planner wants it (`vol_core::plan::reserve::fits`).
+fn promised(pool: &PoolInfo, reserve: Reserve) -> u64 {
     let limit = u128::from(pool.size_bytes) * u128::from(pool.overcommit_limit_percent) / 100;
     let left = u64::try_from(limit.saturating_sub(u128::from(pool.virtual_bytes))).unwrap_or(u64::MAX);
     let free = pool.used_bytes.map_or(u64::MAX, |used| pool.size_bytes.saturating_sub(used));
@@ -168,7 +169,20 @@ fn promised(pool: &PoolInfo) -> u64 {
     if u128::from(reach) <= kept || free == 0 || metadata || pool.in_repair || pool.health == Health::Failed {
         return 0;
     }
-    left / pool.chunk_size_bytes.max(1) * pool.chunk_size_bytes
+    let apart = u64::try_from(kept).map_or(0, |kept| free.saturating_sub(kept));
+    let largest = match reserve {
+        Reserve::None => left,
+        Reserve::Full => left.min(apart),
+        Reserve::Bytes(bytes) if bytes.get() > apart => 0,
+        Reserve::Bytes(_) => left,
+    };
+    largest / pool.chunk_size_bytes.max(1) * pool.chunk_size_bytes
+}
+
+/// The most extents that are given to a thick volume: as many as the largest metadata of a pool are left alone (ADR 0013).
+fn without_spare(free: u64, available: u64, metadata: impl Iterator<Item = u64>, extent: u64) -> u64 {
+    let spare = metadata.map(|bytes| bytes.div_ceil(extent.max(1))).max().unwrap_or(0);
+    available.min(free.saturating_sub(spare))
 }
 
 /// How many stripes there are, and the most extents that they could have together, each on a disk of its own; free extents by disk.
@@ -276,12 +290,20 @@ impl Volumes for CsiVolumes {
         Ok(match pool {
             Some(pool) => {
                 let info = self.backend.pool(&vol_types::PoolPath { vg, pool })?;
-                Room { vg: vg_text, grain: info.chunk_size_bytes, available: promised(&info), pool: Some(info.name) }
+                // What makes no sense is refused where parameters are read.
+                let reserve = params.reserve.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Reserve::None);
+                let available = promised(&info, reserve);
+                Room { vg: vg_text, grain: info.chunk_size_bytes, available, pool: Some(info.name) }
             }
             None => {
                 let extent = self.backend.vg(&vg)?.extent_size_bytes;
-                let mut free: Vec<u64> = self.backend.pvs(Some(&vg))?.iter().map(|pv| pv.free_extents).collect();
+                let pvs = self.backend.pvs(Some(&vg))?;
+                let mut free: Vec<u64> = pvs.iter().filter(|pv| pv.present).map(|pv| pv.free_extents).collect();
+                let all = free.iter().fold(0, |all: u64, one| all.saturating_add(*one));
                 let (stripes, available) = striped(&mut free, params.stripes.unwrap_or(1));
+                let pools = self.backend.pools(Some(&vg))?;
+                let available = without_spare(all, available, pools.iter().map(|pool| pool.metadata_size_bytes), extent);
+                let available = available / stripes.max(1) * stripes;
                 let size = |extents: u64| extents.saturating_mul(extent);
                 Room { vg: vg_text, pool: None, grain: size(stripes), available: size(available) }
             }
