@@ -93,9 +93,10 @@ pub fn create_volume(
             let room = volumes.room(&params).map_err(scheduled_anew)?;
             let size = range.choose(params.size.or(settings.size).unwrap_or(SIZE_DEFAULT), room.grain)?;
             holds(params.fs, size)?;
+            flags_of(params.fs, &capabilities)?;
             volumes.create(&name, &Wanted { room, size, params, ephemeral: false })?
         }
-        Some(source) => from_source(volumes, &name, present, (source, &params), range)?,
+        Some(source) => from_source(volumes, &name, present, (source, &params, &capabilities), range)?,
     };
     Ok((told(&made), true))
 }
@@ -124,6 +125,18 @@ pub(crate) fn holds(fs: Option<FsKind>, size: Bytes) -> Result<(), Refused> {
     }
 }
 
+/// That the flags of each mount are options of its file system.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`.
+pub(crate) fn flags_of(fs: Option<FsKind>, capabilities: &[Capability]) -> Result<(), Refused> {
+    let Some(fs) = fs else { return Ok(()) };
+    capabilities
+        .iter()
+        .try_for_each(|one| one.flags.of(fs))
+        .map_err(|error| Refused::invalid(format!("mount_flags: {error}")))
+}
+
 /// The id of what a volume is to be made from.
 fn source_id(source: &VolumeContentSource) -> Result<&str, Refused> {
     match &source.r#type {
@@ -138,13 +151,15 @@ fn from_source(
     volumes: &dyn Volumes,
     name: &CsiName,
     present: Option<Volume>,
-    (source, params): (&VolumeContentSource, &Params),
+    (source, params, capabilities): (&VolumeContentSource, &Params, &[Capability]),
     range: Range,
 ) -> Result<Volume, Refused> {
     let id = source_id(source)?;
     if ids::is_path(id) {
-        return Err(Refused::invalid(format!("{id}: a volume is made from another one by that one's whole id, not by its path"))
-            .with_hint("each machine may have a volume of this path: name it by the id that volctl volume show tells"));
+        return Err(Refused::invalid(format!(
+            "{id}: a volume is made from another one by that one's whole id, not by its path"
+        ))
+        .with_hint("each machine may have a volume of this path: name it by the id that volctl volume show tells"));
     }
     let found = match &source.r#type {
         Some(Content::Snapshot(_)) => volumes.find_snapshot(id)?.map(Source::Snapshot),
@@ -164,6 +179,7 @@ fn from_source(
         let (has, asked) = (kind(source.fs()), kind(params.fs));
         return Err(Refused::invalid(format!("{path} has {has}, and the volume is asked for with {asked}")));
     }
+    flags_of(source.fs(), capabilities)?;
     if params.pool.is_some() {
         let room = volumes.room(params)?;
         let asked = room.pool.map_or(String::new(), |pool| format!("{}/{pool}", room.vg));
@@ -178,6 +194,7 @@ fn from_source(
     if range.limit > 0 && range.limit < source.size() {
         return Err(Refused::out_of_range(format!("{path} has {}, more than limit_bytes", Bytes(source.size()))));
     }
+    holds(source.fs(), Bytes(range.required.max(source.size())))?;
     let made = match present {
         Some(present) if present.ready => present,
         _ => volumes.clone_of(&source, name, params)?,
@@ -317,11 +334,15 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
     }
 }
 
-/// That an id of nothing that is here is not that of something on another machine, which alone can do anything about it.
+/// That an id of nothing that is here is not that of something on another machine, which alone can do anything about it, nor of something
+/// on disks of this one that are away.
+///
+/// # Errors
+/// `FAILED_PRECONDITION`, `UNAVAILABLE`: both are asked again.
 pub(crate) fn not_elsewhere(volumes: &dyn Volumes, id: &str) -> Result<(), Refused> {
     let node = volumes.settings().node;
     if !ids::is_elsewhere(id, &node) {
-        return Ok(());
+        return volumes.not_away(id);
     }
     Err(Refused::precondition(format!("{id:?} was made on another machine, and is not on this one, which is {node}"))
         .with_hint("ask the driver of its machine; if that is gone for good with its disks, nothing is left to be done, and the object can go"))
@@ -388,9 +409,11 @@ pub fn get_capacity(volumes: &dyn Volumes, request: &GetCapacityRequest) -> Resu
         other => other?,
     };
     let least = params.fs.map_or(room.grain, |fs| fs.size_min().get());
+    let largest =
+        params.fs.map_or(room.available, |fs| room.available.min(fs.size_max().get() / room.grain.max(1) * room.grain));
     Ok(GetCapacityResponse {
         available_capacity: bytes(room.available),
-        maximum_volume_size: Some(bytes(room.available)),
+        maximum_volume_size: Some(bytes(largest)),
         minimum_volume_size: Some(bytes(least)),
     })
 }

@@ -6,7 +6,7 @@ use tonic::Code;
 use vol_types::{Bytes, Reserve, near};
 
 use crate::capability::Capability;
-use crate::controller::{fits, no_such, not_elsewhere};
+use crate::controller::{fits, holds, no_such, not_elsewhere};
 use crate::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
@@ -69,6 +69,9 @@ fn grow(volumes: &dyn Volumes, volume: Volume, range: Range) -> Result<(Volume, 
         true => Bytes(volume.size),
         false => range.choose(Bytes(volume.size), volumes.grain(&volume)?)?,
     };
+    if size.get() > volume.size {
+        holds(volume.fs, size)?;
+    }
     volumes.grow(&volume, size).map_err(final_code)
 }
 

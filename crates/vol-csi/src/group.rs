@@ -61,8 +61,12 @@ pub fn create(
     let settings = volumes.settings();
     let present = members(volumes, &ids::of_group(name.as_str(), &settings.node))?;
     if !present.is_empty() {
-        let own = |id: &&str| ids::parse(id).map_or_else(|| (*id).to_owned(), |(id, _)| id.to_owned());
-        let asked: BTreeSet<String> = sources.iter().map(own).collect();
+        // Of a volume that is gone the id alone is left.
+        let own = |id: &&str| match ids::parse(id) {
+            Some((id, _)) => Ok(id.to_owned()),
+            None => Ok(volumes.find(id)?.map_or_else(|| (*id).to_owned(), |volume| volume.id)),
+        };
+        let asked = sources.iter().map(own).collect::<Result<BTreeSet<String>, Refused>>()?;
         let has: BTreeSet<String> = present.iter().map(|one| one.source.clone()).collect();
         if asked != has {
             return Err(Refused::exists(format!("there is a group snapshot {name} already, of other volumes")));

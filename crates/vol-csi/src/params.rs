@@ -131,9 +131,6 @@ impl Params {
             return Err(Refused::invalid("parameter mount-options: ro is not of a class to say")
                 .with_hint("ask for the access mode ReadOnlyMany, or mount it with readOnly: true"));
         }
-        for one in capabilities.iter().filter(|one| !one.block) {
-            one.flags.of(made).map_err(|error| Refused::invalid(format!("mount_flags: {error}")))?;
-        }
         if !block {
             MkfsOptions::parse(made, &mkfs_options)
                 .map_err(|error| Refused::invalid(format!("parameter mkfs-options: {error}")))?;

@@ -121,7 +121,10 @@ pub fn list_snapshots(volumes: &dyn Volumes, request: &ListSnapshotsRequest) -> 
         all.retain(|one| one.id == id);
     }
     if !request.source_volume_id.is_empty() {
-        let id = of(&request.source_volume_id);
+        let id = match ids::is_path(&request.source_volume_id) {
+            true => volumes.find(&request.source_volume_id)?.map_or_else(String::new, |volume| volume.id),
+            false => of(&request.source_volume_id),
+        };
         all.retain(|one| one.source == id);
     }
     let (page, next_token) = page(&all, request.max_entries, &request.starting_token, |one| &one.id)?;

@@ -19,8 +19,10 @@ pub const SIZE_DEFAULT: Bytes = Bytes::gib(10);
 pub struct Settings {
     /// What the driver is called: a domain name, at most 63 bytes.
     pub driver: String,
-    /// What this machine is called; at most 192 bytes.
+    /// What this machine is called: the value of a label of Kubernetes, at most 63 bytes.
     pub node: String,
+    /// Somebody said so; else it is the host name.
+    pub node_given: bool,
     /// Below it a volume may be mounted: absolute, without a `/` at its end.
     pub kubelet_dir: String,
     /// [`SIZE_DEFAULT`] if absent.
@@ -187,6 +189,11 @@ pub trait Volumes {
     fn find(&self, id: &str) -> Result<Option<Volume>, Refused>;
     /// As [`Volumes::find`], with where it is mounted just now, for who decides by it.
     fn find_now(&self, id: &str) -> Result<Option<Volume>, Refused>;
+    /// That nothing of this machine that is away just now can be what is called so, of what is not found.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` with the volume group that is not open.
+    fn not_away(&self, id: &str) -> Result<(), Refused>;
     /// Those that have a name at an orchestrator, by their ids.
     fn list(&self) -> Result<Vec<Volume>, Refused>;
     fn room(&self, params: &Params) -> Result<Room, Refused>;

@@ -13,4 +13,4 @@ mod volumes;
 
 pub use desk::{Desk, router};
 pub use socket::{Socket, open};
-pub use volumes::Shared;
+pub use volumes::{Shared, node_of};

@@ -48,6 +48,7 @@ pub(super) fn changed<H: HostMut + 'static, T, I>(
     Ok(match done {
         Done::Planned(planned) => Changed::Planned(plan(&planned)),
         Done::Changed(_) => {
+            backend.known.see(&backend.engine);
             Changed::Done(Outcome { changed: true, object: Some(object()?), warnings: missed_copies(backend, vg) })
         }
         Done::Unchanged(_) => Changed::Done(Outcome::unchanged(Some(object()?))),
@@ -123,7 +124,17 @@ pub fn create_vg<H: HostMut + 'static>(
 
 pub fn delete_vg<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name, dry_run: bool) -> Change<VgInfo> {
     let was = backend.vg(vg)?;
-    changed(backend, vg, backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?, || Ok(was))
+    let id = backend.open_vg(vg)?.id;
+    // First, for a daemon that ends half way takes the group apart at its next start, and would remember it for good. What is open all
+    // the same is seen again.
+    if !dry_run {
+        backend.known.forget(id);
+    }
+    let done = backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?;
+    if !dry_run {
+        backend.known.forget(id);
+    }
+    changed(backend, vg, done, || Ok(was))
 }
 
 pub fn init<H: HostMut + 'static>(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use vol_api::{
     ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, Problem, ResizeVolume,
     SetVolume, SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
@@ -21,7 +21,7 @@ use vol_types::{Bytes, FsKind, MountOptions, Name, Reserve, SnapshotPath, Volume
 
 use super::places::Places;
 use crate::api::{Backend, Change, OfVolume};
-use crate::config::{Config, CsiVersion as Version};
+use crate::config::{Config, Csi, CsiVersion as Version};
 use crate::runtimes::place::{self, Say};
 use crate::runtimes::turns::Turns;
 
@@ -34,6 +34,10 @@ const SAY: Say = Say {
 
 /// The value of [`LABEL_ON_DELETE`].
 const PURGE: &str = "purge";
+/// As much of an id is said.
+const ID_SHOWN: usize = 128;
+/// Requests that wait for space to be wiped or copied, at once. Each has one of the turns in which all changes are made, for minutes.
+const FILLS_MAX: usize = 16;
 /// Answers in parts at once.
 const STREAMS_MAX: usize = 16;
 /// What is kept of changed parts for one stream at a time: 512 KiB.
@@ -44,6 +48,8 @@ pub struct Shared {
     pub turns: Turns,
     /// Answers in parts that may be under way at once.
     pub streams: Arc<Semaphore>,
+    /// Changes of thick volumes that may be under way at once.
+    pub fills: Semaphore,
     places: Places,
 }
 
@@ -51,19 +57,30 @@ impl Shared {
     /// With what was noted below `run_dir` since the boot.
     pub fn new(run_dir: &Path) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { turns: Turns::default(), streams, places: Places::open(run_dir) }
+        Self { turns: Turns::default(), streams, fills: Semaphore::new(FILLS_MAX), places: Places::open(run_dir) }
     }
+}
+
+/// What the machine is called: by its configuration, else its host name.
+fn node(csi: &Csi) -> String {
+    let of_host = || match nix::sys::utsname::uname() {
+        Ok(system) => system.nodename().to_string_lossy().into_owned(),
+        Err(_) => String::new(),
+    };
+    csi.node.clone().unwrap_or_else(of_host)
+}
+
+/// What the machine is called in ids that are told; `None` where nobody is served.
+pub fn node_of(csi: &Csi) -> Option<String> {
+    csi.socket.is_some().then(|| node(csi))
 }
 
 /// The configuration as the interface sees it.
 pub fn settings(config: &Config) -> Settings {
-    let node = || match nix::sys::utsname::uname() {
-        Ok(system) => system.nodename().to_string_lossy().into_owned(),
-        Err(_) => "localhost".to_owned(),
-    };
     Settings {
         driver: config.csi.driver.clone(),
-        node: config.csi.node.clone().unwrap_or_else(node),
+        node: node(&config.csi),
+        node_given: config.csi.node.is_some(),
         kubelet_dir: config.csi.kubelet_dir.clone(),
         size: config.csi.size,
         max_volumes: i64::from(config.csi.max_volumes),
@@ -201,6 +218,17 @@ impl CsiVolumes {
         Self { backend, shared, config }
     }
 
+    /// The right to make or extend a thick volume, which takes as long as its space takes to be wiped or copied.
+    ///
+    /// # Errors
+    /// `ABORTED` while too many do: asked again, it is its turn some time, and others are not kept waiting meanwhile.
+    fn may_fill(&self) -> Result<SemaphorePermit<'_>, Refused> {
+        self.shared.fills.try_acquire().map_err(|_| {
+            let message = format!("{FILLS_MAX} thick volumes are being wiped or copied for an orchestrator; this one has its turn after them");
+            ApiError::new(ErrorCode::Busy, message).into()
+        })
+    }
+
     /// Tries the names that it may have, until one is free.
     fn under_a_free_name(
         &self,
@@ -276,6 +304,33 @@ impl Volumes for CsiVolumes {
         Ok(Some(Volume { mounts, attached, ..volume }))
     }
 
+    fn not_away(&self, id: &str) -> Result<(), Refused> {
+        let uuid = vol_csi::ids::parse(id).map(|(id, _)| id);
+        let path = id.parse::<VolumePath>().ok();
+        if uuid.is_none() && path.is_none() {
+            return Ok(());
+        }
+        let mut absent = self.backend.absent_vgs()?;
+        if let Some(path) = path {
+            absent.retain(|vg| vg.name.as_deref().is_none_or(|name| name == path.vg.as_str()));
+        }
+        let Some(first) = absent.first() else { return Ok(()) };
+        // What is kept after its deletion is known to be deleted.
+        if self.backend.deleted(None)?.iter().any(|kept| Some(kept.id.as_str()) == uuid) {
+            return Ok(());
+        }
+        let id: String = id.chars().take(ID_SHOWN).collect();
+        let others = match absent.len() {
+            1 => String::new(),
+            several => format!(", and {} more are not open", several - 1),
+        };
+        let error = ApiError::new(
+            ErrorCode::NotReady,
+            format!("{id:?} may be in a volume group that is not open: {}{others}", first.message),
+        );
+        Err(error.with_hint(first.hint.clone()).into())
+    }
+
     fn list(&self) -> Result<Vec<Volume>, Refused> {
         let mut all = self.backend.volumes_labelled(LABEL_NAME, None)?;
         all.retain(|one| one.state == ObjectState::Ready);
@@ -302,7 +357,8 @@ impl Volumes for CsiVolumes {
                 let all = free.iter().fold(0, |all: u64, one| all.saturating_add(*one));
                 let (stripes, available) = striped(&mut free, params.stripes.unwrap_or(1));
                 let pools = self.backend.pools(Some(&vg))?;
-                let available = without_spare(all, available, pools.iter().map(|pool| pool.metadata_size_bytes), extent);
+                let available =
+                    without_spare(all, available, pools.iter().map(|pool| pool.metadata_size_bytes), extent);
                 let available = available / stripes.max(1) * stripes;
                 let size = |extents: u64| extents.saturating_mul(extent);
                 Room { vg: vg_text, pool: None, grain: size(stripes), available: size(available) }
@@ -313,6 +369,7 @@ impl Volumes for CsiVolumes {
     fn create(&self, name: &CsiName, wanted: &Wanted) -> Result<Volume, Refused> {
         let Wanted { room, size, params, ephemeral } = wanted;
         let key = if *ephemeral { LABEL_EPHEMERAL } else { LABEL_NAME };
+        let _turn = if params.thin { None } else { Some(self.may_fill()?) };
         self.under_a_free_name(&room.vg, (key, name), |candidate| {
             let request = CreateVolume {
                 vg: room.vg.clone(),
@@ -341,6 +398,7 @@ impl Volumes for CsiVolumes {
                 (path.volume, Some(path.snapshot.to_string()))
             }
         };
+        let _turn = if source.pool().is_empty() { Some(self.may_fill()?) } else { None };
         self.under_a_free_name(volume.vg.as_str(), (LABEL_NAME, name), |candidate| {
             let request = CloneVolume {
                 vg: volume.vg.to_string(),
@@ -375,6 +433,8 @@ impl Volumes for CsiVolumes {
     }
 
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<(Volume, bool), Refused> {
+        let fills = volume.pool.is_empty() && size.get() > volume.size;
+        let _turn = if fills { Some(self.may_fill()?) } else { None };
         let request = ResizeVolume { size: size.get().to_string(), ..ResizeVolume::default() };
         let (info, changed) = done(self.backend.resize_volume(&path_of(volume)?, request, false))?;
         Ok((shown(&info), changed))

@@ -1,0 +1,112 @@
+//! Volume groups whose disks are away: what is in them is not gone.
+
+use vol_engine::host::HostRead as _;
+
+use super::*;
+
+impl Driver {
+    fn unplug(&self) {
+        self.host.remove_disk("/dev/sda");
+        self.host.remove_disk("/dev/sdb");
+    }
+    fn plug(&self) {
+        self.host.reattach("/dev/sda");
+        self.host.reattach("/dev/sdb");
+    }
+    /// What is asked to be deleted, or staged, answers so.
+    async fn each(&self, id: &str, snapshot: &str, group: &str) -> [Option<Code>; 4] {
+        let code = |answer: Result<(), Status>| answer.err().map(|status| status.code());
+        [
+            code(self.delete(id).await),
+            code(self.unsnap(snapshot).await),
+            code(self.ungroup(group, vec![]).await),
+            code(self.stage(to_stage(id, usual())).await),
+        ]
+    }
+    fn remembered(&self) -> Vec<std::path::PathBuf> {
+        let files = std::fs::read_dir(self.dir.path().join("volume-groups")).unwrap();
+        files.map(|file| file.unwrap().path()).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_disks_that_are_away_is_not_said_to_be_deleted_until_they_are_back() {
+    let driver = Driver::start();
+    let (id, kept) = (driver.made("pvc-1").await, driver.made("pvc-2").await);
+    let snapshot = driver.snap(&id, "s").await.unwrap().snapshot_id;
+    let group = driver.group("g", &[&kept]).await.unwrap().group_snapshot_id;
+    driver.unplug();
+    let driver = driver.again();
+    for _ in 0..2 {
+        let answers = driver.each(&id, &snapshot, &group).await;
+        assert_eq!(answers, [Some(Code::Unavailable); 4]);
+    }
+    let refused = driver.delete(&id).await.unwrap_err();
+    for word in ["volume group data", "none of its disks is there", "volctl pv scan", "rm /"] {
+        assert!(refused.message().contains(word), "{word}: {}", refused.message());
+    }
+    assert_eq!(code(driver.delete("data/pvc-1").await), Code::Unavailable);
+    // Nothing of that group can be called so.
+    driver.delete("other/pvc-1").await.unwrap();
+    driver.delete("no such id").await.unwrap();
+    driver.plug();
+    let driver = driver.again();
+    driver.unsnap(&snapshot).await.unwrap();
+    driver.ungroup(&group, vec![]).await.unwrap();
+    for _ in 0..2 {
+        driver.delete(&id).await.unwrap();
+    }
+    assert_eq!(driver.listed().await, [kept]);
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_opened_is_told_of_with_the_reason() {
+    let driver = Driver::start();
+    let id = driver.made("pvc-1").await;
+    // Its metadata are on the majority of the disks.
+    driver.host.remove_disk("/dev/sda");
+    let driver = driver.again();
+    let refused = match driver.backend.vgs().unwrap().is_empty() {
+        true => driver.delete(&id).await.unwrap_err(),
+        // It is open without that disk, and the volume is found.
+        false => return,
+    };
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("cannot be opened"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn a_group_that_was_deleted_or_that_a_person_gave_up_is_forgotten() {
+    let driver = Driver::start();
+    let id = driver.made("pvc-1").await;
+    assert_eq!(driver.remembered().len(), 1);
+    driver.unplug();
+    let driver = driver.again();
+    assert_eq!(code(driver.delete(&id).await), Code::Unavailable);
+    for file in driver.remembered() {
+        std::fs::remove_file(file).unwrap();
+    }
+    driver.delete(&id).await.unwrap();
+    driver.plug();
+    let driver = driver.again();
+    assert_eq!(driver.remembered().len(), 1, "it is known again");
+    driver.delete(&id).await.unwrap();
+    done(driver.backend.delete_pool(&crate::backend::tests::pool("data/tank"), false));
+    done(driver.backend.delete_vg(&crate::backend::tests::name("data"), false));
+    assert_eq!(driver.remembered(), Vec::<std::path::PathBuf>::new());
+    driver.delete(&id).await.unwrap();
+    assert!(driver.host.path_exists(Path::new("/dev/sda")).unwrap());
+}
+
+#[tokio::test]
+async fn what_is_kept_after_its_deletion_is_known_to_be_deleted_whatever_is_away() {
+    let driver = Driver::start();
+    driver.backend.keep_deleted(Some(std::time::Duration::from_secs(3600)));
+    let id = driver.made("pvc-1").await;
+    driver.delete(&id).await.unwrap();
+    let strange = driver.dir.path().join("volume-groups/6c7e5d3a-0000-4000-8000-000000000000");
+    std::fs::write(strange, "other").unwrap();
+    driver.delete(&id).await.unwrap();
+    let unknown = vol_csi::ids::told("6c7e5d3a-0000-4000-8000-000000000001", "n1");
+    assert_eq!(code(driver.delete(&unknown).await), Code::Unavailable);
+}
