@@ -159,7 +159,9 @@ fn from_source(
         return Err(Refused::invalid(format!(
             "{id}: a volume is made from another one by that one's whole id, not by its path"
         ))
-        .with_hint("each machine may have a volume of this path: name it by the id that volctl volume show tells"));
+        .with_hint(
+            "each machine may have a volume of this path: name it by the handle that `volctl volume show` tells",
+        ));
     }
     let found = match &source.r#type {
         Some(Content::Snapshot(_)) => volumes.find_snapshot(id)?.map(Source::Snapshot),
@@ -171,6 +173,7 @@ fn from_source(
             let error = ApiError::new(ErrorCode::NoSpace, "what the volume is to be made from is on another machine");
             return Err(Refused::new(Code::ResourceExhausted, error));
         }
+        volumes.not_away(id)?;
         return Err(Refused::not_found("there is no such snapshot or volume to make the volume from"));
     };
     let path = source.path();

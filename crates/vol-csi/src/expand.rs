@@ -156,7 +156,7 @@ pub fn modify(
     let mutable = Mutable::read(&request.mutable_parameters)?;
     if ids::is_path(id) {
         return Err(Refused::precondition(format!("{id} is a path, and each machine may have a volume of this path"))
-            .with_hint("change it with volctl on its machine, or name it by its whole id in the PersistentVolume"));
+            .with_hint("change it with volctl on its machine, or name it in the PersistentVolume by the handle that `volctl volume show` tells"));
     }
     let Some(volume) = volumes.find(id)? else {
         // It is there, so that it cannot be found would be a reason to give up.

@@ -66,7 +66,10 @@ pub fn create_snapshot(
             Err(Refused::exists(format!("there is a snapshot {name} already, of another volume: {}", present.path)))
         };
     }
-    let volume = volume.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volume else {
+        volumes.not_away(id)?;
+        return Err(no_such(id));
+    };
     if settings.v1_13 {
         reachable(&settings, request.accessibility_requirements.as_ref())?;
     }

@@ -6,6 +6,7 @@
 mod desk;
 mod places;
 mod registration;
+mod room;
 mod socket;
 #[cfg(test)]
 mod tests;

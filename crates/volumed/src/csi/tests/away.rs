@@ -52,6 +52,11 @@ async fn what_is_on_disks_that_are_away_is_not_said_to_be_deleted_until_they_are
         assert!(refused.message().contains(word), "{word}: {}", refused.message());
     }
     assert_eq!(code(driver.delete("data/pvc-1").await), Code::Unavailable);
+    assert_eq!(code(driver.snap(&id, "t").await), Code::Unavailable);
+    let source = volume_content_source::SnapshotSource { snapshot_id: snapshot.clone() };
+    let source = VolumeContentSource { r#type: Some(volume_content_source::Type::Snapshot(source)) };
+    let from = CreateVolumeRequest { volume_content_source: Some(source), ..asked("from", GIB) };
+    assert_eq!(code(driver.create(from).await), Code::Unavailable);
     // Nothing of that group can be called so.
     driver.delete("other/pvc-1").await.unwrap();
     driver.delete("no such id").await.unwrap();

@@ -38,7 +38,7 @@ async fn what_is_asked_of_one_machine_for_all_is_done_to_no_path() {
     let modify = ControllerModifyVolumeRequest { volume_id: PATH.into(), mutable_parameters };
     let refused = driver.wire().await.controller().controller_modify_volume(modify).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(refused.message().contains("whole id"), "{}", refused.message());
+    assert!(refused.message().contains("handle"), "{}", refused.message());
     assert_eq!(driver.backend.volume(&volume(PATH)).unwrap().reserve_bytes, 0);
     let source = |r#type| CreateVolumeRequest {
         volume_content_source: Some(VolumeContentSource { r#type: Some(r#type) }),
@@ -83,7 +83,7 @@ async fn what_its_own_machine_is_asked_is_done_to_a_path_as_to_an_id() {
     assert_eq!(driver.snap(PATH, "s").await.unwrap(), snapshot);
     assert_eq!(driver.snap(&whole, "s").await.unwrap(), snapshot, "it is the same volume");
     let of = ListSnapshotsRequest { source_volume_id: PATH.into(), ..Default::default() };
-    assert_eq!(driver.snapshots(of).await.unwrap(), [snapshot.clone()]);
+    assert_eq!(driver.snapshots(of).await.unwrap(), std::slice::from_ref(&snapshot));
     let of = ListSnapshotsRequest { source_volume_id: "data/none".into(), ..Default::default() };
     assert_eq!(driver.snapshots(of).await.unwrap(), []);
     driver.unsnap(&snapshot.snapshot_id).await.unwrap();
