@@ -10,8 +10,8 @@ use vol_csi::health::Ill;
 use vol_csi::metadata::{Parts, Stream};
 use vol_csi::stats::Usage;
 use vol_csi::{
-    CsiName, Mutable, Params, Placed, Refused, Room, Rpc, Settings, Snapshot as Known, Source, Volume as Here, Volumes,
-    Wanted, controller, expand, group, health, identity, ids, metadata, node, snapshot, stats,
+    CsiName, Kind, Mutable, Params, Placed, Refused, Room, Rpc, Settings, Snapshot as Known, Source, Volume as Here,
+    Volumes, Wanted, controller, expand, group, health, identity, ids, metadata, node, snapshot, stats,
 };
 use vol_types::label::LABEL_VALUE_MAX;
 use vol_types::{Bytes, FsKind, MountOptions};
@@ -277,7 +277,7 @@ impl Volumes for Fake {
         let is = |one: &&Here| one.id == own || one.path == id || (one.ephemeral && one.name.as_deref() == Some(id));
         Ok(self.volumes.borrow().iter().find(is).cloned())
     }
-    fn not_away(&self, _: &str) -> Result<(), Refused> {
+    fn not_away(&self, _: Kind, _: &str) -> Result<(), Refused> {
         Ok(())
     }
     fn find_now(&self, id: &str) -> Result<Option<Here>, Refused> {

@@ -382,7 +382,7 @@ def _(ask, volumes):
     answer = ask.five("ControllerExpandVolume", volume_id=path, capacity_range={"required_bytes": 2 * GIB})
     ask.so(answer.node_expansion_required, "its machine is to be asked")
     ask.same(node.told(one)["size_bytes"], GIB, "size")
-    ask.refused("FAILED_PRECONDITION", "ControllerModifyVolume", volume_id=path, mutable_parameters={"reserve": "none"})
+    ask.refused("INVALID_ARGUMENT", "ControllerModifyVolume", volume_id=path, mutable_parameters={"reserve": "none"})
     source = {"volume": {"volume_id": path}}
     ask.refused(INVALID, "CreateVolume", **volume(named("from"), volume_content_source=source))
     place = volumes.stage(one)

@@ -15,7 +15,7 @@ use crate::csi::{
     controller_get_volume_response, list_volumes_response, validate_volume_capabilities_response,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::{CsiName, Mutable, Params, Range, Refused, Settings, Source, Volume, Volumes, Wanted, ids, limits};
+use crate::{CsiName, Kind, Mutable, Params, Range, Refused, Settings, Source, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `ControllerGetCapabilities`.
 pub fn capabilities(settings: &Settings) -> ControllerGetCapabilitiesResponse {
@@ -173,7 +173,11 @@ fn from_source(
             let error = ApiError::new(ErrorCode::NoSpace, "what the volume is to be made from is on another machine");
             return Err(Refused::new(Code::ResourceExhausted, error));
         }
-        volumes.not_away(id)?;
+        let kind = match &source.r#type {
+            Some(Content::Snapshot(_)) => Kind::Snapshot,
+            _ => Kind::Volume,
+        };
+        volumes.not_away(kind, id)?;
         return Err(Refused::not_found("there is no such snapshot or volume to make the volume from"));
     };
     let path = source.path();
@@ -197,7 +201,10 @@ fn from_source(
     if range.limit > 0 && range.limit < source.size() {
         return Err(Refused::out_of_range(format!("{path} has {}, more than limit_bytes", Bytes(source.size()))));
     }
-    holds(source.fs(), Bytes(range.required.max(source.size())))?;
+    // An exact copy is as its source is.
+    if range.required > source.size() {
+        holds(source.fs(), Bytes(range.required))?;
+    }
     let made = match present {
         Some(present) if present.ready => present,
         _ => volumes.clone_of(&source, name, params)?,
@@ -268,7 +275,7 @@ pub fn delete_volume(
 ) -> Result<(DeleteVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
     let Some(volume) = volumes.find_now(id)? else {
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Volume, id)?;
         return Ok((DeleteVolumeResponse {}, false));
     };
     if volume.protected {
@@ -341,11 +348,11 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
 /// on disks of this one that are away.
 ///
 /// # Errors
-/// `FAILED_PRECONDITION`, `UNAVAILABLE`: both are asked again.
-pub(crate) fn not_elsewhere(volumes: &dyn Volumes, id: &str) -> Result<(), Refused> {
+/// `FAILED_PRECONDITION`, `UNAVAILABLE`, `ABORTED`: all are asked again.
+pub(crate) fn not_elsewhere(volumes: &dyn Volumes, kind: Kind, id: &str) -> Result<(), Refused> {
     let node = volumes.settings().node;
     if !ids::is_elsewhere(id, &node) {
-        return volumes.not_away(id);
+        return volumes.not_away(kind, id);
     }
     Err(Refused::precondition(format!("{id:?} was made on another machine, and is not on this one, which is {node}"))
         .with_hint("ask the driver of its machine; if that is gone for good with its disks, nothing is left to be done, and the object can go"))

@@ -11,7 +11,7 @@ use crate::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
 };
-use crate::{Range, Refused, Volume, Volumes, ids, limits};
+use crate::{Kind, Range, Refused, Volume, Volumes, ids, limits};
 
 /// Every mutable parameter, with what it takes.
 pub const MUTABLE: &[(&str, &str)] = &[("reserve", "a size, full, or none")];
@@ -104,7 +104,11 @@ pub fn controller_expand(
     }
     let Some(volume) = volumes.find(id)? else {
         let settings = volumes.settings();
-        return if ids::is_elsewhere(id, &settings.node) { there() } else { Err(no_such(id)) };
+        if ids::is_elsewhere(id, &settings.node) {
+            return there();
+        }
+        volumes.not_away(Kind::Volume, id)?;
+        return Err(no_such(id));
     };
     if request.volume_capability.is_some() {
         fits(&volume, &Capability::read(request.volume_capability.as_ref())?)?;
@@ -125,7 +129,10 @@ pub fn node_expand(
     let id = limits::id("volume_id", &request.volume_id)?;
     let at = limits::id("volume_path", &request.volume_path)?;
     let range = Range::read(request.capacity_range.as_ref())?;
-    let volume = volumes.find_now(id)?.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volumes.find_now(id)? else {
+        volumes.not_away(Kind::Volume, id)?;
+        return Err(no_such(id));
+    };
     let place = at.strip_suffix('/').unwrap_or(at);
     let staged = || volumes.placed(place).is_some_and(|noted| noted.volume == volume.id && volume.attached.is_some());
     if volume.mounted_at(place).is_none() && !staged() {
@@ -147,7 +154,7 @@ pub(crate) fn not_there(volume: &Volume, at: &str) -> Refused {
 /// Answers `ControllerModifyVolume`; whether anything was otherwise.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT`, or `FAILED_PRECONDITION` for a volume of another machine or one that is named by its path, and nothing is changed.
+/// `INVALID_ARGUMENT`, also for a volume that is named by its path, or `FAILED_PRECONDITION` for one of another machine; nothing is changed.
 pub fn modify(
     volumes: &dyn Volumes,
     request: &ControllerModifyVolumeRequest,
@@ -155,12 +162,12 @@ pub fn modify(
     let id = limits::id("volume_id", &request.volume_id)?;
     let mutable = Mutable::read(&request.mutable_parameters)?;
     if ids::is_path(id) {
-        return Err(Refused::precondition(format!("{id} is a path, and each machine may have a volume of this path"))
+        return Err(Refused::invalid(format!("{id} is a path, and each machine may have a volume of this path"))
             .with_hint("change it with volctl on its machine, or name it in the PersistentVolume by the handle that `volctl volume show` tells"));
     }
     let Some(volume) = volumes.find(id)? else {
         // It is there, so that it cannot be found would be a reason to give up.
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Volume, id)?;
         return Err(no_such(id));
     };
     let changed = volumes.modify(&volume, &mutable)?;

@@ -10,7 +10,7 @@ use crate::csi::{
     GroupControllerGetCapabilitiesResponse, GroupControllerServiceCapability, VolumeGroupSnapshot,
 };
 use crate::snapshot::{deletable, no_parameters, told};
-use crate::{CsiName, Refused, Settings, Snapshot, Volume, Volumes, ids, limits};
+use crate::{CsiName, Kind, Refused, Settings, Snapshot, Volume, Volumes, ids, limits};
 
 /// Most volumes of one group: they are suspended together.
 const GROUP_MAX: usize = 64;
@@ -74,7 +74,13 @@ pub fn create(
         let group_snapshot = Some(group(&settings, name.as_str(), &present));
         return Ok((CreateVolumeGroupSnapshotResponse { group_snapshot }, false));
     }
-    let found = |id: &&str| volumes.find(limits::id("source_volume_ids", id)?)?.ok_or_else(|| no_such(id));
+    let found = |id: &&str| match volumes.find(limits::id("source_volume_ids", id)?)? {
+        Some(volume) => Ok(volume),
+        None => {
+            not_elsewhere(volumes, Kind::Volume, id)?;
+            Err(no_such(id))
+        }
+    };
     let mut of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
     // With the mark and without it is the same one.
     of.sort_by(|a, b| a.id.cmp(&b.id));
@@ -109,7 +115,7 @@ pub fn delete(
     let id = limits::id("group_snapshot_id", &request.group_snapshot_id)?;
     let all = members(volumes, id)?;
     if all.is_empty() {
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Group, id)?;
     }
     // Those that are named and gone were deleted by a request before this one.
     let there = |id: &&String| volumes.find_snapshot(id).is_ok_and(|found| found.is_some());

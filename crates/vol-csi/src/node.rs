@@ -17,7 +17,7 @@ use crate::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::{CsiName, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
+use crate::{CsiName, Kind, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `NodeGetCapabilities`.
 pub fn capabilities(settings: &Settings) -> NodeGetCapabilitiesResponse {
@@ -151,7 +151,7 @@ pub fn stage(
 /// The volume, complete.
 fn found(volumes: &dyn Volumes, id: &str) -> Result<Volume, Refused> {
     let Some(volume) = volumes.find_now(id)? else {
-        volumes.not_away(id)?;
+        volumes.not_away(Kind::Volume, id)?;
         return Err(no_such(id));
     };
     if volume.ready {

@@ -9,7 +9,7 @@ use crate::csi::{
     CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, GetSnapshotRequest,
     GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse, Snapshot as Told, list_snapshots_response,
 };
-use crate::{CsiName, Refused, Settings, Snapshot, Volumes, ids, limits};
+use crate::{CsiName, Kind, Refused, Settings, Snapshot, Volumes, ids, limits};
 
 /// What the snapshotter adds by itself.
 const OF_SNAPSHOTTER: &str = "csi.storage.k8s.io/";
@@ -67,7 +67,7 @@ pub fn create_snapshot(
         };
     }
     let Some(volume) = volume else {
-        volumes.not_away(id)?;
+        volumes.not_away(Kind::Volume, id)?;
         return Err(no_such(id));
     };
     if settings.v1_13 {
@@ -89,7 +89,7 @@ pub fn delete_snapshot(
 ) -> Result<(DeleteSnapshotResponse, bool), Refused> {
     let id = limits::id("snapshot_id", &request.snapshot_id)?;
     let Some(snapshot) = volumes.find_snapshot(id)? else {
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Snapshot, id)?;
         return Ok((DeleteSnapshotResponse {}, false));
     };
     if let Some(group) = &snapshot.group {

@@ -9,7 +9,7 @@ use vol_core::VolumeName;
 use vol_core::plan::mount::MountAs;
 use vol_engine::host::HostMut;
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done};
-use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePath, limit};
+use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VgId, VolumePath, limit};
 
 use super::EngineBackend;
 use super::error::from_engine;
@@ -130,7 +130,11 @@ pub fn delete_vg<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name, dr
     if !dry_run {
         backend.known.forget(id);
     }
-    let done = backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?;
+    let done = backend.engine.delete_vg(vg, dry_run).map_err(from_engine);
+    if done.is_err() {
+        backend.known.see(&backend.engine);
+    }
+    let done = done?;
     if !dry_run {
         backend.known.forget(id);
     }
@@ -152,7 +156,15 @@ pub fn init<H: HostMut + 'static>(
         extent_size: limit::EXTENT_SIZE_DEFAULT,
         metadata_copies: METADATA_COPIES_DEFAULT,
     };
-    let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine)?;
+    let before = backend.known.ids();
+    let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine);
+    if done.is_err() {
+        // The group was there until its pool could not be made, and may have been seen.
+        let open: Vec<_> = backend.engine.vgs().iter().map(|vg| vg.id).collect();
+        let gone = |id: &VgId| !before.contains(id) && !open.contains(id);
+        backend.known.ids().into_iter().filter(gone).for_each(|id| backend.known.forget(id));
+    }
+    let done = done?;
     changed(backend, &vg, done, || {
         Ok(InitInfo {
             vg: backend.vg(&vg)?,

@@ -4,14 +4,14 @@
 //! the state directory, called as the id of the group, with its name in it. A person who knows that disks will not come back removes its
 //! file, which counts at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vol_engine::Engine;
 use vol_engine::host::HostMut;
+use vol_engine::{Engine, OpenVg};
 use vol_types::{Name, VgId};
 
 use crate::api::AbsentVg;
@@ -31,67 +31,112 @@ const UNOPENED: [&str; 3] = ["vg-unreadable", "vg-name-twice", "pv-newer"];
 pub struct Known {
     /// `None`: nothing is written down.
     dir: Option<PathBuf>,
-    /// What was written down, or is to be, by this daemon.
-    noted: Mutex<BTreeMap<VgId, Name>>,
+    /// Those that are open, and those that could not be written down. Held for moments only.
+    noted: Mutex<BTreeMap<VgId, Noted>>,
+    /// The right to change the files. The state directory may hang: who only asks does not wait for it, and who changes a group waits
+    /// only if that group is to be written down.
+    files: Mutex<()>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Noted {
+    name: Name,
+    written: bool,
 }
 
 impl Known {
     /// Those that the state directory tells of.
     pub fn open(state_dir: &Path) -> Self {
-        Self { dir: Some(state_dir.join(DIR)), noted: Mutex::default() }
+        Self { dir: Some(state_dir.join(DIR)), ..Self::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<VgId, Name>> {
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<VgId, Noted>> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what is open now. Costs nothing where all is remembered already.
+    /// Remembers what is open now and was not seen before. Costs nothing where all is remembered already.
     pub fn see<H: HostMut>(&self, engine: &Engine<H>) {
-        // Looked at under the lock: what is forgotten meanwhile is forgotten afterwards.
-        let mut noted = self.lock();
-        for vg in engine.vgs() {
-            let name = vg.read(|catalog| catalog.vg().state.is_whole().then(|| catalog.vg().name.clone()));
-            let Some(name) = name else { continue };
-            if noted.get(&vg.id) == Some(&name) {
-                continue;
-            }
-            if let Some(dir) = &self.dir
-                && let Err(error) = state_file::replace(&dir.join(vg.id.to_string()), name.as_str().as_bytes(), true)
-            {
-                tracing::warn!(dir = %dir.display(), %error, "volume group {name} cannot be remembered: if its disks go, nothing tells of it");
-            }
-            noted.insert(vg.id, name);
+        self.write_down(engine, false);
+    }
+
+    /// As [`Known::see`], and what could not be written down is tried again.
+    pub fn see_again<H: HostMut>(&self, engine: &Engine<H>) {
+        self.write_down(engine, true);
+    }
+
+    fn write_down<H: HostMut>(&self, engine: &Engine<H>, again: bool) {
+        if self.unwritten(engine, again).is_empty() {
+            return;
         }
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at again under the lock: what was forgotten meanwhile is not open any more.
+        for (id, name) in self.unwritten(engine, again) {
+            let written = match &self.dir {
+                None => Ok(false),
+                Some(dir) => {
+                    state_file::replace(&dir.join(id.to_string()), name.as_str().as_bytes(), true).map(|_| true)
+                }
+            };
+            let (written, failed) = (matches!(written, Ok(true)), written.err());
+            let before = self.noted().insert(id, Noted { name: name.clone(), written });
+            if let (Some(error), None) = (failed, before) {
+                tracing::warn!(%error, "volume group {name} cannot be written down in the state directory: after a restart nothing tells of it while its disks are away");
+            }
+        }
+    }
+
+    /// What is open and is still to be remembered.
+    fn unwritten<H: HostMut>(&self, engine: &Engine<H>, again: bool) -> Vec<(VgId, Name)> {
+        let whole = |vg: &Arc<OpenVg>| {
+            vg.read(|catalog| catalog.vg().state.is_whole().then(|| (vg.id, catalog.vg().name.clone())))
+        };
+        let vgs = engine.vgs();
+        let mut noted = self.noted();
+        keep_open(&mut noted, &vgs.iter().map(|vg| vg.id).collect::<Vec<_>>());
+        let is_done = |(id, name): &(VgId, Name)| {
+            noted.get(id).is_some_and(|one| one.name == *name && (one.written || !again || self.dir.is_none()))
+        };
+        vgs.iter().filter_map(whole).filter(|one| !is_done(one)).collect()
     }
 
     /// It is deleted, or about to be; what is open all the same is seen again.
     pub fn forget(&self, id: VgId) {
-        let mut noted = self.lock();
-        noted.remove(&id);
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.noted().remove(&id);
         if let Some(dir) = &self.dir
-            && let Err(error) = fs::remove_file(dir.join(id.to_string()))
-            && error.kind() != ErrorKind::NotFound
+            && let Err(error) = state_file::remove(&dir.join(id.to_string()))
         {
             tracing::warn!(dir = %dir.display(), %error, "volume group {id} cannot be forgotten");
         }
     }
 
+    /// Those that are noted now.
+    pub fn ids(&self) -> BTreeSet<VgId> {
+        self.noted().keys().copied().collect()
+    }
+
     fn all(&self) -> io::Result<Vec<Remembered>> {
-        let noted = self.lock();
-        match &self.dir {
-            Some(dir) => read(dir),
-            None => Ok(noted.iter().map(|(id, name)| (*id, name.to_string(), None)).collect()),
+        let mut all = self.dir.as_deref().map_or_else(|| Ok(Vec::new()), read)?;
+        let noted = self.noted();
+        let unwritten = noted.iter().filter(|(_, one)| !one.written);
+        for (id, one) in unwritten {
+            if !all.iter().any(|(known, ..)| known == id) {
+                all.push((*id, one.name.to_string(), None));
+            }
         }
+        Ok(all)
     }
 
     /// Those that are remembered, or that some disk tells of, and that are not open now.
     pub fn absent<H: HostMut>(&self, engine: &Engine<H>) -> io::Result<Vec<AbsentVg>> {
         let mut told: Vec<_> = engine.scan_problems().into_iter().filter(|one| UNOPENED.contains(&one.code)).collect();
-        let all = self.all()?;
         let open: Vec<_> = engine.vgs().iter().map(|vg| vg.id).collect();
+        // Who is told of it may remove its file.
+        keep_open(&mut self.noted(), &open);
+        let all = self.all()?;
         let absent = all.into_iter().filter(|(id, ..)| !open.contains(id)).map(|(id, name, file)| {
-            let why = told.iter().position(|problem| problem.message.contains(&id.to_string()));
-            let (message, back) = match why.map(|at| told.swap_remove(at)) {
+            let why = told.extract_if(.., |problem| problem.message.contains(&id.to_string())).collect::<Vec<_>>();
+            let (message, back) = match why.into_iter().next() {
                 Some(problem) => (problem.message, problem.hint),
                 None => (
                     format!("volume group {name} ({id}) was on this machine, and none of its disks is there"),
@@ -107,6 +152,12 @@ impl Known {
         absent.extend(told.into_iter().map(|one| AbsentVg { name: None, message: one.message, hint: one.hint }));
         Ok(absent)
     }
+}
+
+/// What was written down and is open no longer is noted no longer: if it is opened again, it is written again, for somebody may have
+/// removed its file.
+fn keep_open(noted: &mut BTreeMap<VgId, Noted>, open: &[VgId]) {
+    noted.retain(|id, one| !one.written || open.contains(id));
 }
 
 /// The id and name of a group, and the file that says so.

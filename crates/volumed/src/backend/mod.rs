@@ -204,7 +204,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             }
             drop(burst);
             engine.refresh();
-            known.see(&engine);
+            known.see_again(&engine);
             if engine.has_unfinished_fills() {
                 fill.poke();
             }

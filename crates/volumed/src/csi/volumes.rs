@@ -13,8 +13,8 @@ use vol_csi::health::Ill;
 use vol_csi::metadata::Parts;
 use vol_csi::stats::Usage;
 use vol_csi::{
-    CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params,
-    Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
+    CsiName, Kind, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Mutable,
+    Params, Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
 };
 use vol_docker::PoolChoice;
 use vol_types::{Bytes, FsKind, MountOptions, Name, Reserve, SnapshotPath, VolumeId, VolumePath};
@@ -189,17 +189,17 @@ impl CsiVolumes {
         })
     }
 
-    /// That its group was not opened since it was looked for.
-    fn still_not_there(&self, id: &str) -> Result<(), Refused> {
-        let own = vol_csi::ids::parse(id).map(|(id, _)| id);
-        let in_group = |one: &Snapshot| one.group.as_deref().map(vol_csi::ids::group).as_deref() == own;
-        let is_there = self.find(id)?.is_some()
-            || self.find_snapshot(id)?.is_some()
-            || (own.is_some() && self.snapshots()?.iter().any(in_group));
-        if is_there {
-            return Err(ApiError::new(ErrorCode::Busy, "its volume group was opened just now: ask again").into());
+    /// What has this id now.
+    fn kind_of(&self, id: &str) -> Result<Option<Kind>, Refused> {
+        if self.find(id)?.is_some() {
+            return Ok(Some(Kind::Volume));
         }
-        Ok(())
+        if self.find_snapshot(id)?.is_some() {
+            return Ok(Some(Kind::Snapshot));
+        }
+        let Some((own, _)) = vol_csi::ids::parse(id) else { return Ok(None) };
+        let is_of_it = |one: &Snapshot| one.group.as_deref().is_some_and(|group| vol_csi::ids::group(group) == own);
+        Ok(self.snapshots()?.iter().any(is_of_it).then_some(Kind::Group))
     }
 
     /// Tries the names that it may have, until one is free.
@@ -277,7 +277,7 @@ impl Volumes for CsiVolumes {
         Ok(Some(Volume { mounts, attached, ..volume }))
     }
 
-    fn not_away(&self, id: &str) -> Result<(), Refused> {
+    fn not_away(&self, kind: Kind, id: &str) -> Result<(), Refused> {
         let uuid = vol_csi::ids::parse(id).map(|(id, _)| id);
         let path = id.parse::<VolumePath>().ok();
         if uuid.is_none() && path.is_none() {
@@ -287,7 +287,15 @@ impl Volumes for CsiVolumes {
         if let Some(path) = path {
             absent.retain(|vg| vg.name.as_deref().is_none_or(|name| name == path.vg.as_str()));
         }
-        let Some(first) = absent.first() else { return self.still_not_there(id) };
+        // After that: a group may have been opened since the id was looked for.
+        match self.kind_of(id)? {
+            Some(now) if now == kind => {
+                return Err(ApiError::new(ErrorCode::Busy, "its volume group was opened just now: ask again").into());
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let Some(first) = absent.first() else { return Ok(()) };
         // What is kept after its deletion is known to be deleted.
         if self.backend.deleted(None)?.iter().any(|kept| Some(kept.id.as_str()) == uuid) {
             return Ok(());

@@ -122,3 +122,45 @@ async fn what_is_kept_after_its_deletion_is_known_to_be_deleted_whatever_is_away
     let unknown = vol_csi::ids::told("6c7e5d3a-0000-4000-8000-000000000001", "n1");
     assert_eq!(code(driver.delete(&unknown).await), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn an_id_of_another_kind_is_nobodys_whatever_is_away() {
+    let driver = Driver::start();
+    let id = driver.made("pvc-1").await;
+    let snapshot = driver.snap(&id, "s").await.unwrap().snapshot_id;
+    let group = driver.group("g", &[&id]).await.unwrap().group_snapshot_id;
+    for other_group_is_away in [false, true] {
+        if other_group_is_away {
+            let file = driver.dir.path().join("volume-groups/0b0e5f0c-8c3f-4d2a-9a0f-1f2e3d4c5b6a");
+            std::fs::write(file, "other").unwrap();
+            assert_eq!(code(driver.delete("6c7e5f0c-8c3f-4d2a-9a0f-1f2e3d4c5b6a").await), Code::Unavailable);
+        }
+        driver.unsnap(&id).await.unwrap();
+        driver.unsnap(&group).await.unwrap();
+        driver.delete(&snapshot).await.unwrap();
+        driver.delete(&group).await.unwrap();
+        driver.ungroup(&id, vec![]).await.unwrap();
+        driver.ungroup(&snapshot, vec![]).await.unwrap();
+        assert_eq!(code(driver.snap(&snapshot, "t").await), Code::NotFound);
+        assert_eq!(code(driver.stage(to_stage(&snapshot, usual())).await), Code::NotFound);
+        assert_eq!(code(driver.expand(&snapshot, Some((2 * GIB, 0))).await), Code::NotFound);
+        let source = volume_content_source::SnapshotSource { snapshot_id: id.clone() };
+        let source = VolumeContentSource { r#type: Some(volume_content_source::Type::Snapshot(source)) };
+        let from = CreateVolumeRequest { volume_content_source: Some(source), ..asked("from", GIB) };
+        assert_eq!(code(driver.create(from).await), Code::NotFound);
+    }
+    assert_eq!(driver.listed().await, [id.clone()]);
+    driver.unsnap(&snapshot).await.unwrap();
+    driver.ungroup(&group, vec![]).await.unwrap();
+    driver.delete(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_away_is_neither_grown_nor_taken_with_others_nor_given_up() {
+    let driver = Driver::start();
+    let id = driver.made("pvc-1").await;
+    driver.unplug();
+    let driver = driver.again();
+    assert_eq!(code(driver.expand(&id, Some((2 * GIB, 0))).await), Code::Unavailable);
+    assert_eq!(code(driver.group("g", &[&id]).await), Code::Unavailable);
+}

@@ -37,7 +37,7 @@ async fn what_is_asked_of_one_machine_for_all_is_done_to_no_path() {
     let mutable_parameters = BTreeMap::from([("reserve".to_owned(), "64M".to_owned())]);
     let modify = ControllerModifyVolumeRequest { volume_id: PATH.into(), mutable_parameters };
     let refused = driver.wire().await.controller().controller_modify_volume(modify).await.unwrap_err();
-    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("handle"), "{}", refused.message());
     assert_eq!(driver.backend.volume(&volume(PATH)).unwrap().reserve_bytes, 0);
     let source = |r#type| CreateVolumeRequest {

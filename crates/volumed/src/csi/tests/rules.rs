@@ -189,8 +189,10 @@ async fn capacity_is_what_could_be_made_and_what_is_told_can_be() {
     let elsewhere = Topology { segments };
     let request = GetCapacityRequest { accessible_topology: Some(elsewhere.clone()), ..Default::default() };
     assert_eq!(capacity(request).await.available_capacity, 0);
-    for pool in ["nix", "nix/tank", "data/nix"] {
-        let parameters = BTreeMap::from([("pool".to_owned(), pool.to_owned())]);
+    let (thin, thick) = ("yes", "no");
+    for (pool, kind) in [("nix", thin), ("nix/tank", thin), ("data/nix", thin), ("nix", thick), ("nix/tank", thick)] {
+        let parameters = [("pool", pool), ("thin", kind)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let parameters = BTreeMap::from(parameters);
         let nowhere = GetCapacityRequest { parameters: parameters.clone(), ..Default::default() };
         assert_eq!(capacity(nowhere).await.available_capacity, 0);
         let there = driver.create(CreateVolumeRequest { parameters, ..asked("there", GIB) }).await;
