@@ -10,8 +10,8 @@ use vol_csi::health::Ill;
 use vol_csi::metadata::{Parts, Stream};
 use vol_csi::stats::Usage;
 use vol_csi::{
-    CsiName, Mutable, Params, Placed, Refused, Room, Rpc, Settings, Snapshot as Known, Source, Volume as Here, Volumes,
-    Wanted, controller, expand, group, health, identity, ids, metadata, node, snapshot, stats,
+    CsiName, Kind, Mutable, Params, Placed, Refused, Room, Rpc, Settings, Snapshot as Known, Source, Volume as Here,
+    Volumes, Wanted, controller, expand, group, health, identity, ids, metadata, node, snapshot, stats,
 };
 use vol_types::label::LABEL_VALUE_MAX;
 use vol_types::{Bytes, FsKind, MountOptions};
@@ -91,7 +91,10 @@ pub fn csi_request(data: &[u8]) -> bool {
             twice(&fake, body, |_, _: &GroupControllerGetCapabilitiesRequest| Ok(group::capabilities()))
         }
         Rpc::CreateVolumeGroupSnapshot => twice(&fake, body, |v, q| Ok(group::create(v, q)?.0)),
-        Rpc::DeleteVolumeGroupSnapshot => twice(&fake, body, |v, q| Ok(group::delete(v, q)?.0)),
+        Rpc::DeleteVolumeGroupSnapshot => twice(&fake, body, |v, q: &DeleteVolumeGroupSnapshotRequest| {
+            let deleted = group::delete(v, q);
+            Ok(answer_of(deleted, &q.group_snapshot_id)?.0)
+        }),
         Rpc::GetVolumeGroupSnapshot => twice(&fake, body, |v, q| group::get(v, q)),
         Rpc::GetMetadataAllocated => twice(&fake, body, |v, q: &GetMetadataAllocatedRequest| {
             let answer: Vec<GetMetadataAllocatedResponse> = told(v, metadata::allocated(v, q)?)?;
@@ -112,7 +115,7 @@ pub fn csi_request(data: &[u8]) -> bool {
         Rpc::NodeGetCapabilities => {
             twice(&fake, body, |v, _: &NodeGetCapabilitiesRequest| Ok(node::capabilities(&v.settings())))
         }
-        Rpc::NodeGetInfo => twice(&fake, body, |v, _: &NodeGetInfoRequest| Ok(node::info(&v.settings()))),
+        Rpc::NodeGetInfo => twice(&fake, body, |v, _: &NodeGetInfoRequest| node::info(&v.settings())),
         Rpc::ControllerListVolumeHealth => twice(&fake, body, |v, q: &ControllerListVolumeHealthRequest| {
             let answer = health::list(v, q)?;
             assert!(q.max_entries == 0 || answer.entries.len() as i64 <= i64::from(q.max_entries));
@@ -257,6 +260,7 @@ impl Volumes for Fake {
         Settings {
             driver: "csi.volumed.io".into(),
             node: NODE.into(),
+            node_given: false,
             kubelet_dir: KUBELET.into(),
             size: None,
             max_volumes: 0,
@@ -272,6 +276,9 @@ impl Volumes for Fake {
         let own = ids::parse(id).map_or(id, |(id, _)| id);
         let is = |one: &&Here| one.id == own || one.path == id || (one.ephemeral && one.name.as_deref() == Some(id));
         Ok(self.volumes.borrow().iter().find(is).cloned())
+    }
+    fn not_away(&self, _: Kind, _: &str) -> Result<(), Refused> {
+        Ok(())
     }
     fn find_now(&self, id: &str) -> Result<Option<Here>, Refused> {
         self.find(id)

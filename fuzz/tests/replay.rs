@@ -21,7 +21,7 @@ const FLOORS: &[(&str, usize, usize, usize)] = &[
     ("api_body", 47, 400, 150),
     ("backup_json", 10, 400, 10),
     ("engine_request", 13, 400, 500),
-    ("csi_request", 36, 400, 500),
+    ("csi_request", 39, 400, 500),
     ("thin_metadata", 14, 400, 250),
     ("uevent", 6, 400, 350),
     ("words", 45, 400, 1600),

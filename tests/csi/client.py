@@ -22,7 +22,9 @@ def _made(descriptor):
 
 # Name of an RPC: its path, and the classes of request and answer.
 RPCS = {}
-for _service in ("Identity", "Controller", "GroupController", "Node"):
+# Those that answer in parts: `call` gives all of them in a list.
+STREAMS = {"GetMetadataAllocated", "GetMetadataDelta"}
+for _service in ("Identity", "Controller", "GroupController", "SnapshotMetadata", "Node"):
     for _method in _pool.FindServiceByName(f"csi.v1.{_service}").methods:
         _path = f"/csi.v1.{_service}/{_method.name}"
         RPCS[_method.name] = (_path, _made(_method.input_type), _made(_method.output_type))
@@ -61,9 +63,11 @@ class Client:
         """One call; `more` are bytes behind the request's own. Raises Refused."""
         path, request, answer = RPCS[rpc]
         Client.asked[rpc] = Client.asked.get(rpc, 0) + 1
-        call = self.channel.unary_unary(path, lambda one: one.SerializeToString() + more, answer.FromString)
+        kind = self.channel.unary_stream if rpc in STREAMS else self.channel.unary_unary
+        call = kind(path, lambda one: one.SerializeToString() + more, answer.FromString)
         try:
-            return call(request(**fields), timeout=seconds, wait_for_ready=True)
+            answered = call(request(**fields), timeout=seconds, wait_for_ready=True)
+            return list(answered) if rpc in STREAMS else answered
         except grpc.RpcError as error:
             raise Refused(rpc, error) from None
 

@@ -140,6 +140,8 @@ def _(ask, volumes):
         ask.same(volumes.made(size=required, limit=limit).capacity_bytes, size, f"size for {required} to {limit}")
     for required, limit in ((2 * GIB, GIB), (GIB + 1, GIB + 2), (1, 1)):
         ask.refused("OUT_OF_RANGE", "CreateVolume", **volume(named("range"), required, limit))
+    for fs, size in (("ext4", 1 << 20), ("xfs", 299 << 20), ("btrfs", 127 << 20), ("ext4", (1 << 60) + GIB)):
+        ask.refused("OUT_OF_RANGE", "CreateVolume", **volume(named("range"), size, caps=[capability(fs=fs)]))
     for required, limit in ((-1, 0), (GIB, -1)):
         ask.refused(INVALID, "CreateVolume", **volume(named("range"), required, limit))
 
@@ -259,7 +261,7 @@ for _mode in (mode for mode in node.MODES if mode != "UNKNOWN"):
 def _(ask, volumes):
     one = volumes.made().volume_id
     for wrong in ({}, {"access_mode": {"mode": 1}}, {"mount": {}}, capability("UNKNOWN"), capability(fs="zfs"),
-                  {**CAP, "access_mode": {"mode": 99}}, capability(flags=["loop"]), capability(group="1000")):
+                  {**CAP, "access_mode": {"mode": 99}}, capability(flags=["loop"]), capability(flags=["autodefrag"]), capability(group="1000")):
         ask.refused(INVALID, "CreateVolume", **volume(named("cap"), caps=[wrong]))
         ask.refused(INVALID, "NodeStageVolume", **stage(one, wrong))
         answer = ask.five("ValidateVolumeCapabilities", volume_id=one, volume_capabilities=[wrong])
@@ -323,6 +325,9 @@ def _(ask, volumes):
     ask.same(ask.ask("GetCapacity", accessible_topology=here).available_capacity, most, "capacity here")
     ask.same(ask.five("GetCapacity", accessible_topology=elsewhere).available_capacity, 0, "capacity elsewhere")
     ask.same(ask.five("GetCapacity", parameters={"pool": "none"}).available_capacity, 0, "capacity of no pool")
+    ask.refused("RESOURCE_EXHAUSTED", "CreateVolume", **volume(named("none"), parameters={"pool": "none"}))
+    ask.same(ask.five("GetCapacity", parameters={"reserve": "1P"}).maximum_volume_size.value, 0, "capacity with too much set aside")
+    ask.so(0 < ask.five("GetCapacity", parameters={"reserve": "full"}).maximum_volume_size.value < most, "capacity with all set aside")
     ask.refused(INVALID, "GetCapacity", parameters={"pol": "x"})
     ask.refused("RESOURCE_EXHAUSTED", "CreateVolume", **volume(named("most"), most + CHUNK))
     one = volumes.made(size=most, caps=[capability(block=True)])
@@ -368,6 +373,54 @@ def _(ask, volumes):
     ask.refused("FAILED_PRECONDITION", "ControllerModifyVolume", volume_id=other, mutable_parameters={"reserve": "none"})
 
 
+@rule("a volume that is named by its path is changed by no machine but its own", "ids")
+def _(ask, volumes):
+    one = volumes.made().volume_id
+    told = node.told(one)
+    ask.same(told["csi_handle"], one, "the handle that volctl tells")
+    path = f"{told['vg']}/{told['name']}"
+    answer = ask.five("ControllerExpandVolume", volume_id=path, capacity_range={"required_bytes": 2 * GIB})
+    ask.so(answer.node_expansion_required, "its machine is to be asked")
+    ask.same(node.told(one)["size_bytes"], GIB, "size")
+    ask.refused("INVALID_ARGUMENT", "ControllerModifyVolume", volume_id=path, mutable_parameters={"reserve": "none"})
+    source = {"volume": {"volume_id": path}}
+    ask.refused(INVALID, "CreateVolume", **volume(named("from"), volume_content_source=source))
+    place = volumes.stage(one)
+    grown = ask.five("NodeExpandVolume", volume_id=path, volume_path=place, capacity_range={"required_bytes": 2 * GIB})
+    ask.same(grown.capacity_bytes, 2 * GIB, "size")
+
+
+@rule("a backup hears of everything that has changed between two snapshots", "1.10")
+def _(ask, volumes):
+    one, other = volumes.made().volume_id, volumes.made().volume_id
+    place = volumes.stage(one)
+    node.write(place, "before", "a" * (4 << 20))
+    base = volumes.snapshot(one).snapshot_id
+    node.write(place, "after", "b" * (4 << 20))
+    target_ = volumes.snapshot(one).snapshot_id
+
+    def ranges(answers):
+        found = [(part.byte_offset, part.size_bytes) for answer in answers for part in answer.block_metadata]
+        for (at, size), (follows, _) in zip(found, found[1:]):
+            ask.so(at + size <= follows, f"ranges ascend: {at} and {size}, then {follows}")
+        ask.so(all(at % CHUNK == 0 and size > 0 for at, size in found), "whole chunks")
+        ask.so(all(answer.volume_capacity_bytes == GIB for answer in answers), "the size of the volume")
+        return sum(size for _, size in found)
+
+    used = ranges(ask.five("GetMetadataAllocated", snapshot_id=target_))
+    delta = {"base_snapshot_id": base, "target_snapshot_id": target_}
+    changed = ranges(ask.five("GetMetadataDelta", **delta))
+    ask.so(4 << 20 <= changed < used, f"{changed} of {used} have changed")
+    ask.same(ranges(ask.five("GetMetadataDelta", base_snapshot_id=base, target_snapshot_id=base)), 0, "of one and the same")
+    single = ask.ask("GetMetadataAllocated", snapshot_id=target_, max_results=1)
+    ask.so(all(len(part.block_metadata) <= 1 for part in single) and ranges(single) == used, "one range for each message")
+    ask.so(ranges(ask.ask("GetMetadataAllocated", snapshot_id=target_, starting_offset=GIB // 2)) < used, "from the middle on")
+    ask.refused("OUT_OF_RANGE", "GetMetadataAllocated", snapshot_id=target_, starting_offset=GIB + 1)
+    ask.refused("NOT_FOUND", "GetMetadataAllocated", snapshot_id="none")
+    ask.refused(INVALID, "GetMetadataAllocated", snapshot_id="")
+    ask.refused(INVALID, "GetMetadataDelta", **{**delta, "base_snapshot_id": volumes.snapshot(other).snapshot_id})
+
+
 @check("what version 1.13 adds is UNIMPLEMENTED unless it is configured", "1.3")
 def _(ask):
     for rpc in ("ControllerListVolumeHealth", "ControllerGetVolumeHealth", "NodeGetVolumeHealth", "NodeGetStorageHealth"):
@@ -378,7 +431,8 @@ def _(ask):
 def _(ask, volumes):
     said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters={"topolvm.io/device-class": "ssd"}))
     ask.so("pool" in said.message, said.message)
-    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "lots"}, {"size": "ten"}, {"mkfs-options": "-d"}):
+    for parameters in ({"thin": "maybe"}, {"fs": "zfs"}, {"reserve": "lots"}, {"size": "ten"}, {"mkfs-options": "-d"},
+                       {"mount-options": "ro"}):
         said = ask.refused(INVALID, "CreateVolume", **volume(named("class"), parameters=parameters))
         ask.so(next(iter(parameters)) in said.message, said.message)
     volumes.made(parameters={"csi.storage.k8s.io/pvc/name": "db", "csi.storage.k8s.io/pvc/namespace": "prod",

@@ -350,8 +350,10 @@ mod tests {
         for name in records {
             fs::write(state.join(name), "{}\n").unwrap();
         }
+        fs::create_dir(state.join("volume-groups")).unwrap();
+        fs::write(state.join("volume-groups/6c7e5d3a-0000-4000-8000-000000000000"), "data").unwrap();
         let said = purge();
-        for name in records {
+        for name in records.into_iter().chain(["volume-groups"]) {
             assert!(!state.join(name).exists() && !said.contains(name), "{name}: {said}");
         }
         for file in [state.join("demo.img"), state.join("unlisted.img"), elsewhere.clone(), state.join("backing-files")]

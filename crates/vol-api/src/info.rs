@@ -349,6 +349,9 @@ pub struct VolumeInfo {
     /// Container engines that need it now.
     #[serde(default)]
     pub references: Vec<crate::VolumeRefs>,
+    /// The `volumeHandle` of a PersistentVolume of it; `null` where no orchestrator is served.
+    #[serde(default)]
+    pub csi_handle: Option<String>,
     pub health: Health,
     pub problems: Vec<Problem>,
 }

@@ -15,7 +15,7 @@ use crate::csi::{
     controller_get_volume_response, list_volumes_response, validate_volume_capabilities_response,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::{CsiName, Mutable, Params, Range, Refused, Settings, Source, Volume, Volumes, Wanted, ids, limits};
+use crate::{CsiName, Kind, Mutable, Params, Range, Refused, Settings, Source, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `ControllerGetCapabilities`.
 pub fn capabilities(settings: &Settings) -> ControllerGetCapabilitiesResponse {
@@ -90,13 +90,51 @@ pub fn create_volume(
     reachable(&settings, request.accessibility_requirements.as_ref())?;
     let made = match source {
         None => {
-            let room = volumes.room(&params)?;
+            let room = volumes.room(&params).map_err(scheduled_anew)?;
             let size = range.choose(params.size.or(settings.size).unwrap_or(SIZE_DEFAULT), room.grain)?;
+            holds(params.fs, size)?;
+            flags_of(params.fs, &capabilities)?;
             volumes.create(&name, &Wanted { room, size, params, ephemeral: false })?
         }
-        Some(source) => from_source(volumes, &name, present, (source, &params), range)?,
+        Some(source) => from_source(volumes, &name, present, (source, &params, &capabilities), range)?,
     };
     Ok((told(&made), true))
+}
+
+/// Another machine may have the pool that this one lacks: a provisioner that hears of `RESOURCE_EXHAUSTED` has the pod scheduled anew.
+fn scheduled_anew(refused: Refused) -> Refused {
+    match refused.error.code {
+        ErrorCode::NotFound => Refused::new(Code::ResourceExhausted, refused.error),
+        _ => refused,
+    }
+}
+
+/// That a file system can be as large or small.
+///
+/// # Errors
+/// `OUT_OF_RANGE`.
+pub(crate) fn holds(fs: Option<FsKind>, size: Bytes) -> Result<(), Refused> {
+    match fs {
+        Some(fs) if size < fs.size_min() || size > fs.size_max() => Err(Refused::out_of_range(format!(
+            "{} is not made of {size}: it takes {} to {}",
+            fs.as_str(),
+            fs.size_min(),
+            fs.size_max()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// That the flags of each mount are options of its file system.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`.
+pub(crate) fn flags_of(fs: Option<FsKind>, capabilities: &[Capability]) -> Result<(), Refused> {
+    let Some(fs) = fs else { return Ok(()) };
+    capabilities
+        .iter()
+        .try_for_each(|one| one.flags.of(fs))
+        .map_err(|error| Refused::invalid(format!("mount_flags: {error}")))
 }
 
 /// The id of what a volume is to be made from.
@@ -113,10 +151,18 @@ fn from_source(
     volumes: &dyn Volumes,
     name: &CsiName,
     present: Option<Volume>,
-    (source, params): (&VolumeContentSource, &Params),
+    (source, params, capabilities): (&VolumeContentSource, &Params, &[Capability]),
     range: Range,
 ) -> Result<Volume, Refused> {
     let id = source_id(source)?;
+    if ids::is_path(id) {
+        return Err(Refused::invalid(format!(
+            "{id}: a volume is made from another one by that one's whole id, not by its path"
+        ))
+        .with_hint(
+            "each machine may have a volume of this path: name it by the handle that `volctl volume show` tells",
+        ));
+    }
     let found = match &source.r#type {
         Some(Content::Snapshot(_)) => volumes.find_snapshot(id)?.map(Source::Snapshot),
         _ => volumes.find(id)?.map(Source::Volume),
@@ -127,6 +173,11 @@ fn from_source(
             let error = ApiError::new(ErrorCode::NoSpace, "what the volume is to be made from is on another machine");
             return Err(Refused::new(Code::ResourceExhausted, error));
         }
+        let kind = match &source.r#type {
+            Some(Content::Snapshot(_)) => Kind::Snapshot,
+            _ => Kind::Volume,
+        };
+        volumes.not_away(kind, id)?;
         return Err(Refused::not_found("there is no such snapshot or volume to make the volume from"));
     };
     let path = source.path();
@@ -135,6 +186,7 @@ fn from_source(
         let (has, asked) = (kind(source.fs()), kind(params.fs));
         return Err(Refused::invalid(format!("{path} has {has}, and the volume is asked for with {asked}")));
     }
+    flags_of(source.fs(), capabilities)?;
     if params.pool.is_some() {
         let room = volumes.room(params)?;
         let asked = room.pool.map_or(String::new(), |pool| format!("{}/{pool}", room.vg));
@@ -148,6 +200,10 @@ fn from_source(
     }
     if range.limit > 0 && range.limit < source.size() {
         return Err(Refused::out_of_range(format!("{path} has {}, more than limit_bytes", Bytes(source.size()))));
+    }
+    // An exact copy is as its source is.
+    if range.required > source.size() {
+        holds(source.fs(), Bytes(range.required))?;
     }
     let made = match present {
         Some(present) if present.ready => present,
@@ -219,7 +275,7 @@ pub fn delete_volume(
 ) -> Result<(DeleteVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
     let Some(volume) = volumes.find_now(id)? else {
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Volume, id)?;
         return Ok((DeleteVolumeResponse {}, false));
     };
     if volume.protected {
@@ -283,15 +339,20 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
             let asked = capability.fs.map_or("", |fs| fs.as_str());
             Err(Refused::invalid(format!("volume {path} has the file system {}, not {asked}", fs.as_str())))
         }
+        (Some(fs), false) => capability.flags.of(fs).map_err(|error| Refused::invalid(format!("mount_flags: {error}"))),
         _ => Ok(()),
     }
 }
 
-/// That an id of nothing that is here is not that of something on another machine, which alone can do anything about it.
-pub(crate) fn not_elsewhere(volumes: &dyn Volumes, id: &str) -> Result<(), Refused> {
+/// That an id of nothing that is here is not that of something on another machine, which alone can do anything about it, nor of something
+/// on disks of this one that are away.
+///
+/// # Errors
+/// `FAILED_PRECONDITION`, `UNAVAILABLE`, `ABORTED`: all are asked again.
+pub(crate) fn not_elsewhere(volumes: &dyn Volumes, kind: Kind, id: &str) -> Result<(), Refused> {
     let node = volumes.settings().node;
     if !ids::is_elsewhere(id, &node) {
-        return Ok(());
+        return volumes.not_away(kind, id);
     }
     Err(Refused::precondition(format!("{id:?} was made on another machine, and is not on this one, which is {node}"))
         .with_hint("ask the driver of its machine; if that is gone for good with its disks, nothing is left to be done, and the object can go"))
@@ -358,9 +419,11 @@ pub fn get_capacity(volumes: &dyn Volumes, request: &GetCapacityRequest) -> Resu
         other => other?,
     };
     let least = params.fs.map_or(room.grain, |fs| fs.size_min().get());
+    let largest =
+        params.fs.map_or(room.available, |fs| room.available.min(fs.size_max().get() / room.grain.max(1) * room.grain));
     Ok(GetCapacityResponse {
         available_capacity: bytes(room.available),
-        maximum_volume_size: Some(bytes(room.available)),
+        maximum_volume_size: Some(bytes(largest)),
         minimum_volume_size: Some(bytes(least)),
     })
 }

@@ -6,12 +6,12 @@ use tonic::Code;
 use vol_types::{Bytes, Reserve, near};
 
 use crate::capability::Capability;
-use crate::controller::{fits, no_such, not_elsewhere};
+use crate::controller::{fits, holds, no_such, not_elsewhere};
 use crate::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
 };
-use crate::{Range, Refused, Volume, Volumes, ids, limits};
+use crate::{Kind, Range, Refused, Volume, Volumes, ids, limits};
 
 /// Every mutable parameter, with what it takes.
 pub const MUTABLE: &[(&str, &str)] = &[("reserve", "a size, full, or none")];
@@ -69,13 +69,16 @@ fn grow(volumes: &dyn Volumes, volume: Volume, range: Range) -> Result<(Volume, 
         true => Bytes(volume.size),
         false => range.choose(Bytes(volume.size), volumes.grain(&volume)?)?,
     };
+    if size.get() > volume.size {
+        holds(volume.fs, size)?;
+    }
     volumes.grow(&volume, size).map_err(final_code)
 }
 
 /// Answers `ControllerExpandVolume`; whether it was smaller. File systems in use grow with their volume, others when they are mounted.
 ///
 /// A volume of another machine grows there: whoever asks is told to ask that machine (`NodeExpandVolume`). So one instance that asks
-/// for all machines does, wherever it runs.
+/// for all machines does, wherever it runs. So it is with a volume that is named by its path: each machine may have one.
 ///
 /// # Errors
 /// `OUT_OF_RANGE` if there is no room for it: a smaller size may be asked for then.
@@ -91,12 +94,20 @@ pub fn controller_expand(
     if range == Range::default() {
         return Err(Refused::invalid("capacity_range says neither required_bytes nor limit_bytes"));
     }
+    let there = || {
+        let capacity_bytes = i64::try_from(range.required).unwrap_or(i64::MAX);
+        Ok((ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: true }, false))
+    };
+    // One of this path may be another machine's as well, and this one is asked for all.
+    if ids::is_path(id) {
+        return there();
+    }
     let Some(volume) = volumes.find(id)? else {
         let settings = volumes.settings();
         if ids::is_elsewhere(id, &settings.node) {
-            let capacity_bytes = i64::try_from(range.required).unwrap_or(i64::MAX);
-            return Ok((ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: true }, false));
+            return there();
         }
+        volumes.not_away(Kind::Volume, id)?;
         return Err(no_such(id));
     };
     if request.volume_capability.is_some() {
@@ -118,7 +129,10 @@ pub fn node_expand(
     let id = limits::id("volume_id", &request.volume_id)?;
     let at = limits::id("volume_path", &request.volume_path)?;
     let range = Range::read(request.capacity_range.as_ref())?;
-    let volume = volumes.find_now(id)?.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volumes.find_now(id)? else {
+        volumes.not_away(Kind::Volume, id)?;
+        return Err(no_such(id));
+    };
     let place = at.strip_suffix('/').unwrap_or(at);
     let staged = || volumes.placed(place).is_some_and(|noted| noted.volume == volume.id && volume.attached.is_some());
     if volume.mounted_at(place).is_none() && !staged() {
@@ -140,16 +154,20 @@ pub(crate) fn not_there(volume: &Volume, at: &str) -> Refused {
 /// Answers `ControllerModifyVolume`; whether anything was otherwise.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT`, or `FAILED_PRECONDITION` for a volume of another machine, and nothing is changed.
+/// `INVALID_ARGUMENT`, also for a volume that is named by its path, or `FAILED_PRECONDITION` for one of another machine; nothing is changed.
 pub fn modify(
     volumes: &dyn Volumes,
     request: &ControllerModifyVolumeRequest,
 ) -> Result<(ControllerModifyVolumeResponse, bool), Refused> {
     let id = limits::id("volume_id", &request.volume_id)?;
     let mutable = Mutable::read(&request.mutable_parameters)?;
+    if ids::is_path(id) {
+        return Err(Refused::invalid(format!("{id} is a path, and each machine may have a volume of this path"))
+            .with_hint("change it with volctl on its machine, or name it in the PersistentVolume by the handle that `volctl volume show` tells"));
+    }
     let Some(volume) = volumes.find(id)? else {
         // It is there, so that it cannot be found would be a reason to give up.
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Volume, id)?;
         return Err(no_such(id));
     };
     let changed = volumes.modify(&volume, &mutable)?;

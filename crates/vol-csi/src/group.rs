@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::controller::no_such;
+use crate::controller::{no_such, not_elsewhere};
 use crate::csi::group_controller_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse, DeleteVolumeGroupSnapshotRequest,
@@ -10,7 +10,7 @@ use crate::csi::{
     GroupControllerGetCapabilitiesResponse, GroupControllerServiceCapability, VolumeGroupSnapshot,
 };
 use crate::snapshot::{deletable, no_parameters, told};
-use crate::{CsiName, Refused, Settings, Snapshot, Volume, Volumes, ids, limits};
+use crate::{CsiName, Kind, Refused, Settings, Snapshot, Volume, Volumes, ids, limits};
 
 /// Most volumes of one group: they are suspended together.
 const GROUP_MAX: usize = 64;
@@ -61,8 +61,12 @@ pub fn create(
     let settings = volumes.settings();
     let present = members(volumes, &ids::of_group(name.as_str(), &settings.node))?;
     if !present.is_empty() {
-        let own = |id: &&str| ids::parse(id).map_or_else(|| (*id).to_owned(), |(id, _)| id.to_owned());
-        let asked: BTreeSet<String> = sources.iter().map(own).collect();
+        // Of a volume that is gone the id alone is left.
+        let own = |id: &&str| match ids::parse(id) {
+            Some((id, _)) => Ok(id.to_owned()),
+            None => Ok(volumes.find(id)?.map_or_else(|| (*id).to_owned(), |volume| volume.id)),
+        };
+        let asked = sources.iter().map(own).collect::<Result<BTreeSet<String>, Refused>>()?;
         let has: BTreeSet<String> = present.iter().map(|one| one.source.clone()).collect();
         if asked != has {
             return Err(Refused::exists(format!("there is a group snapshot {name} already, of other volumes")));
@@ -70,8 +74,17 @@ pub fn create(
         let group_snapshot = Some(group(&settings, name.as_str(), &present));
         return Ok((CreateVolumeGroupSnapshotResponse { group_snapshot }, false));
     }
-    let found = |id: &&str| volumes.find(limits::id("source_volume_ids", id)?)?.ok_or_else(|| no_such(id));
-    let of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
+    let found = |id: &&str| match volumes.find(limits::id("source_volume_ids", id)?)? {
+        Some(volume) => Ok(volume),
+        None => {
+            not_elsewhere(volumes, Kind::Volume, id)?;
+            Err(no_such(id))
+        }
+    };
+    let mut of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
+    // With the mark and without it is the same one.
+    of.sort_by(|a, b| a.id.cmp(&b.id));
+    of.dedup_by(|a, b| a.id == b.id);
     let mut made = volumes.take(&of, &name, true)?;
     made.sort_by(|a, b| a.id.cmp(&b.id));
     let group_snapshot = Some(group(&settings, name.as_str(), &made));
@@ -101,6 +114,9 @@ pub fn delete(
 ) -> Result<(DeleteVolumeGroupSnapshotResponse, bool), Refused> {
     let id = limits::id("group_snapshot_id", &request.group_snapshot_id)?;
     let all = members(volumes, id)?;
+    if all.is_empty() {
+        not_elsewhere(volumes, Kind::Group, id)?;
+    }
     // Those that are named and gone were deleted by a request before this one.
     let there = |id: &&String| volumes.find_snapshot(id).is_ok_and(|found| found.is_some());
     let named: Vec<String> = request.snapshot_ids.iter().filter(there).cloned().collect();

@@ -139,6 +139,7 @@ mod tests {
         let settings = Settings {
             driver: "d".to_owned(),
             node: "n1".to_owned(),
+            node_given: true,
             kubelet_dir: "/k".to_owned(),
             size: None,
             max_volumes: 0,

@@ -3,6 +3,8 @@
 //! The mark tells, of something that is not here, that it may be elsewhere: a volume that is to be made from it is then wanted on another
 //! machine, which is no reason to give up. It is not looked at for what is here, for disks move.
 
+use vol_types::VolumePath;
+
 /// Hexadecimal digits of a mark.
 const MARK_DIGITS: usize = 8;
 
@@ -44,6 +46,11 @@ pub fn parse(text: &str) -> Option<(&str, Option<&str>)> {
 /// Whether it is the id of something that another machine made.
 pub fn is_elsewhere(text: &str, node: &str) -> bool {
     parse(text).and_then(|(_, mark)| mark).is_some_and(|told| told != mark(node))
+}
+
+/// Whether it is `VG/VOLUME`, which several machines may have. What is asked of one machine for all of them is not done to it.
+pub fn is_path(text: &str) -> bool {
+    text.parse::<VolumePath>().is_ok()
 }
 
 #[cfg(test)]

@@ -38,4 +38,4 @@ pub use params::{
 };
 pub use rpc::Rpc;
 pub use size::Range;
-pub use volumes::{Placed, Room, SIZE_DEFAULT, Settings, Snapshot, Source, Volume, Volumes, Wanted};
+pub use volumes::{Kind, Placed, Room, SIZE_DEFAULT, Settings, Snapshot, Source, Volume, Volumes, Wanted};

@@ -9,7 +9,7 @@ use vol_types::MountOptions;
 
 use crate::block;
 use crate::capability::Capability;
-use crate::controller::{fits, no_such};
+use crate::controller::{fits, flags_of, holds, no_such};
 use crate::csi::node_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     NodeGetCapabilitiesResponse, NodeGetInfoResponse, NodePublishVolumeRequest, NodePublishVolumeResponse,
@@ -17,7 +17,7 @@ use crate::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::{CsiName, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
+use crate::{CsiName, Kind, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `NodeGetCapabilities`.
 pub fn capabilities(settings: &Settings) -> NodeGetCapabilitiesResponse {
@@ -33,13 +33,41 @@ pub fn capabilities(settings: &Settings) -> NodeGetCapabilitiesResponse {
     NodeGetCapabilitiesResponse { capabilities: all.into_iter().chain(health).map(one).collect() }
 }
 
+/// Host names that say nothing of which machine it is.
+const NO_NAMES: [&str; 5] = ["", "(none)", "localhost", "localhost.localdomain", "localhost6"];
+
+/// Whether a node may be called so: it is the value of a label of Kubernetes.
+pub fn is_node_name(name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.len() <= NODE_MAX
+        && ends(name.chars().next())
+        && ends(name.chars().last())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// Longest name of a node in bytes.
+pub const NODE_MAX: usize = 63;
+
 /// Answers `NodeGetInfo`.
-pub fn info(settings: &Settings) -> NodeGetInfoResponse {
-    NodeGetInfoResponse {
+///
+/// # Errors
+/// `FAILED_PRECONDITION` if the machine has no name that tells it from others: the driver is not registered then.
+pub fn info(settings: &Settings) -> Result<NodeGetInfoResponse, Refused> {
+    let node = &settings.node;
+    if !settings.node_given && (NO_NAMES.contains(&node.as_str()) || !is_node_name(node)) {
+        return Err(Refused::precondition(format!(
+            "this machine's host name is {node:?}, by which no orchestrator can tell it from others"
+        ))
+        .with_hint(
+            "set node in [csi] of /etc/volumed/volumed.toml to the name of its Node object, and restart volumed; a host name that was set \
+             since volumed began is seen after a restart as well",
+        ));
+    }
+    Ok(NodeGetInfoResponse {
         node_id: settings.node.clone(),
         max_volumes_per_node: settings.max_volumes,
         accessible_topology: Some(settings.topology()),
-    }
+    })
 }
 
 /// A place that was named, below the directory that is the orchestrator's.
@@ -122,7 +150,10 @@ pub fn stage(
 
 /// The volume, complete.
 fn found(volumes: &dyn Volumes, id: &str) -> Result<Volume, Refused> {
-    let volume = volumes.find_now(id)?.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volumes.find_now(id)? else {
+        volumes.not_away(Kind::Volume, id)?;
+        return Err(no_such(id));
+    };
     if volume.ready {
         return Ok(volume);
     }
@@ -202,10 +233,15 @@ fn publish_ephemeral(
             let room = volumes.room(&params)?;
             let usual = params.size.or(volumes.settings().size).unwrap_or(SIZE_DEFAULT);
             let size = Range::default().choose(usual, room.grain)?;
+            holds(params.fs, size)?;
+            flags_of(params.fs, std::slice::from_ref(capability))?;
             volumes.create(&name, &Wanted { room, size, params, ephemeral: true })?
         }
     };
-    if let Some((other, _)) = volume.mounts.iter().find(|(other, _)| other != at) {
+    // What is shown of it in a container (`subPath`) is a mount of its own: it says nothing of where the pod wants it.
+    if volume.mounted_at(at).is_none()
+        && let Some((other, _)) = volume.mounts.first()
+    {
         return Err(Refused::precondition(format!("volume {} is of another pod: it is at {other}", volume.path)));
     }
     let changed = volumes.mount(&volume, at, read_only, &capability.flags)?;
@@ -282,4 +318,40 @@ pub fn unstage(
     let changed = volumes.unmount(&volume, at)?;
     volumes.note(at, None);
     Ok((NodeUnstageVolumeResponse {}, changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tonic::Code;
+
+    use super::*;
+
+    fn called(node: &str, node_given: bool) -> Settings {
+        Settings {
+            driver: "csi.volumed.io".to_owned(),
+            node: node.to_owned(),
+            node_given,
+            kubelet_dir: "/var/lib/kubelet".to_owned(),
+            size: None,
+            max_volumes: 0,
+            v1_13: false,
+            profiles: BTreeMap::new(),
+            version: "1",
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_name_of_its_own_is_not_registered_until_it_is_given_one() {
+        for node in ["", "(none)", "localhost", "localhost.localdomain", "-n1", "n_", "a b", &"n".repeat(64)] {
+            let refused = info(&called(node, false)).unwrap_err();
+            assert_eq!(refused.code, Code::FailedPrecondition, "{node}");
+            assert!(refused.error.hint.is_some_and(|hint| hint.contains("[csi]")), "{node}");
+        }
+        for (node, given) in [("n1", false), ("n1.example.org", false), ("N_1", false), ("localhost", true)] {
+            assert_eq!(info(&called(node, given)).unwrap().node_id, node);
+        }
+        assert!(is_node_name(&"n".repeat(NODE_MAX)));
+    }
 }

@@ -127,6 +127,10 @@ impl Params {
         let mount_options = MountOptions::parse(Some(made), get("mount-options").unwrap_or_default());
         let mount_options =
             mount_options.map_err(|error| Refused::invalid(format!("parameter mount-options: {error}")))?;
+        if mount_options.has("ro") {
+            return Err(Refused::invalid("parameter mount-options: ro is not of a class to say")
+                .with_hint("ask for the access mode ReadOnlyMany, or mount it with readOnly: true"));
+        }
         if !block {
             MkfsOptions::parse(made, &mkfs_options)
                 .map_err(|error| Refused::invalid(format!("parameter mkfs-options: {error}")))?;
@@ -335,6 +339,7 @@ mod tests {
             (&[("reserve", "lots")], None, "reserve takes"),
             (&[("reserve", "1G"), ("thin", "no")], None, "its own already"),
             (&[("mount-options", "loop")], None, "mount-options"),
+            (&[("mount-options", "ro")], None, "ReadOnlyMany"),
             (&[("mkfs-options", "-d")], None, "mkfs-options"),
             (&[("size", "ten")], None, "parameter size"),
             (&[("stripes", "2")], None, "only a thick volume"),

@@ -9,7 +9,7 @@ use crate::csi::{
     CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, GetSnapshotRequest,
     GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse, Snapshot as Told, list_snapshots_response,
 };
-use crate::{CsiName, Refused, Settings, Snapshot, Volumes, ids, limits};
+use crate::{CsiName, Kind, Refused, Settings, Snapshot, Volumes, ids, limits};
 
 /// What the snapshotter adds by itself.
 const OF_SNAPSHOTTER: &str = "csi.storage.k8s.io/";
@@ -66,7 +66,10 @@ pub fn create_snapshot(
             Err(Refused::exists(format!("there is a snapshot {name} already, of another volume: {}", present.path)))
         };
     }
-    let volume = volume.ok_or_else(|| no_such(id))?;
+    let Some(volume) = volume else {
+        volumes.not_away(Kind::Volume, id)?;
+        return Err(no_such(id));
+    };
     if settings.v1_13 {
         reachable(&settings, request.accessibility_requirements.as_ref())?;
     }
@@ -86,7 +89,7 @@ pub fn delete_snapshot(
 ) -> Result<(DeleteSnapshotResponse, bool), Refused> {
     let id = limits::id("snapshot_id", &request.snapshot_id)?;
     let Some(snapshot) = volumes.find_snapshot(id)? else {
-        not_elsewhere(volumes, id)?;
+        not_elsewhere(volumes, Kind::Snapshot, id)?;
         return Ok((DeleteSnapshotResponse {}, false));
     };
     if let Some(group) = &snapshot.group {
@@ -121,7 +124,10 @@ pub fn list_snapshots(volumes: &dyn Volumes, request: &ListSnapshotsRequest) -> 
         all.retain(|one| one.id == id);
     }
     if !request.source_volume_id.is_empty() {
-        let id = of(&request.source_volume_id);
+        let id = match ids::is_path(&request.source_volume_id) {
+            true => volumes.find(&request.source_volume_id)?.map_or_else(String::new, |volume| volume.id),
+            false => of(&request.source_volume_id),
+        };
         all.retain(|one| one.source == id);
     }
     let (page, next_token) = page(&all, request.max_entries, &request.starting_token, |one| &one.id)?;

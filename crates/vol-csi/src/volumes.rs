@@ -19,8 +19,10 @@ pub const SIZE_DEFAULT: Bytes = Bytes::gib(10);
 pub struct Settings {
     /// What the driver is called: a domain name, at most 63 bytes.
     pub driver: String,
-    /// What this machine is called; at most 192 bytes.
+    /// What this machine is called: the value of a label of Kubernetes, at most 63 bytes.
     pub node: String,
+    /// Somebody said so; else it is the host name.
+    pub node_given: bool,
     /// Below it a volume may be mounted: absolute, without a `/` at its end.
     pub kubelet_dir: String,
     /// [`SIZE_DEFAULT`] if absent.
@@ -177,6 +179,15 @@ pub struct Placed {
     pub how: String,
 }
 
+/// What an id is to be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Volume,
+    Snapshot,
+    /// A group snapshot.
+    Group,
+}
+
 /// What the daemon does. Changes of one volume are made one after another by whoever calls.
 pub trait Volumes {
     /// The configuration of the moment.
@@ -187,6 +198,12 @@ pub trait Volumes {
     fn find(&self, id: &str) -> Result<Option<Volume>, Refused>;
     /// As [`Volumes::find`], with where it is mounted just now, for who decides by it.
     fn find_now(&self, id: &str) -> Result<Option<Volume>, Refused>;
+    /// That nothing of this kind that is away just now can be what is called so, of what is not found. What has the id and is of
+    /// another kind is not away.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` with the volume group that is not open; `ABORTED` if it was opened just now.
+    fn not_away(&self, kind: Kind, id: &str) -> Result<(), Refused>;
     /// Those that have a name at an orchestrator, by their ids.
     fn list(&self) -> Result<Vec<Volume>, Refused>;
     fn room(&self, params: &Params) -> Result<Room, Refused>;

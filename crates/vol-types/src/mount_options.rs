@@ -70,8 +70,7 @@ impl MountOptions {
             let (key, value) = one.split_once('=').map_or((one, None), |(key, value)| (key, Some(value)));
             let Some((key, kind, of)) = KNOWN.iter().find(|known| known.0 == key) else { return Err(unknown(fs, key)) };
             if fs.is_some_and(|fs| !of.contains(&fs)) {
-                let of: Vec<_> = of.iter().map(|fs| fs.as_str()).collect();
-                return Err(MountOptionError(format!("{key} is an option of {}", of.join(" and "))));
+                return Err(not_of(key, of));
             }
             let wrong = |what: &str| MountOptionError(format!("{key}: {what}"));
             match (kind, value) {
@@ -127,6 +126,18 @@ impl MountOptions {
         Ok(self)
     }
 
+    /// That all of them are options of this file system.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn of(&self, fs: FsKind) -> Result<(), MountOptionError> {
+        let others = self.0.iter().filter_map(|(key, _)| KNOWN.iter().find(|known| known.0 == *key));
+        match others.into_iter().find(|known| !known.2.contains(&fs)) {
+            None => Ok(()),
+            Some((key, _, of)) => Err(not_of(key, of)),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -139,6 +150,11 @@ impl MountOptions {
         let is_mounts = |key: &str| KNOWN.iter().any(|(known, kind, _)| *known == key && *kind == Kind::Mount);
         self.0.iter().filter(move |(key, _)| !is_mounts(key)).map(|(key, value)| (*key, value.as_deref()))
     }
+}
+
+fn not_of(key: &str, of: &[FsKind]) -> MountOptionError {
+    let of: Vec<_> = of.iter().map(|fs| fs.as_str()).collect();
+    MountOptionError(format!("{key} is an option of {}", of.join(" and ")))
 }
 
 fn unknown(fs: Option<FsKind>, key: &str) -> MountOptionError {

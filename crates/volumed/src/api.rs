@@ -26,7 +26,7 @@ mod targets;
 
 pub use life::Life;
 pub use refs::Refs;
-pub use targets::{OfVolume, Targets};
+pub use targets::{AbsentVg, OfVolume, Targets};
 
 /// A read's answer.
 pub type Read<T> = Result<T, ApiError>;

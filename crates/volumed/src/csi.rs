@@ -6,6 +6,7 @@
 mod desk;
 mod places;
 mod registration;
+mod room;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -13,4 +14,4 @@ mod volumes;
 
 pub use desk::{Desk, router};
 pub use socket::{Socket, open};
-pub use volumes::Shared;
+pub use volumes::{Shared, node_of};

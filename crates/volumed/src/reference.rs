@@ -67,7 +67,8 @@ pub const REFERENCE: &[Key] = &[
         "state_dir",
         "\"/var/lib/volumed\"",
         false,
-        "The list of backing files to attach at start; absolute path. Nothing in it is needed to bring a volume group back.",
+        "The list of backing files to attach at start, what is remembered of requests, and the volume groups that were open; absolute \
+         path. Nothing in it is needed to bring a volume group back.",
     ),
     key("run_dir", "\"/run/volumed\"", false, "Lock and control socket; absolute path."),
     key(
@@ -161,7 +162,7 @@ pub const REFERENCE: &[Key] = &[
         "csi.driver",
         "\"csi.volumed.io\"",
         false,
-        "What the driver is called: a domain name of at most 63 bytes that begins and ends with a letter. It stands in each \
+        "What the driver is called: a domain name in small letters, of at most 63 bytes, that begins and ends with a letter. It stands in each \
          PersistentVolume, so it is to stay as it is once there are any.",
     ),
     Key {
@@ -169,7 +170,8 @@ pub const REFERENCE: &[Key] = &[
         value: "\"worker-3\"",
         is_default: false,
         live: false,
-        meaning: "What this machine is called in the cluster's topology. Its host name unless given.",
+        meaning: "What this machine is called in the cluster's topology: at most 63 letters, digits, -, _ and ., the first and the \
+                  last one a letter or digit. The host name that it had when volumed began unless given.",
     },
     key(
         "csi.kubelet_dir",

@@ -39,6 +39,18 @@ pub fn replace(path: &Path, bytes: &[u8], named: bool) -> io::Result<File> {
     written().inspect_err(|_| _ = fs::remove_file(&temporary))
 }
 
+/// Removes a file, for good also after a power cut. One that is not there is removed.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 /// Makes durable what a directory calls its files; and the directory's own name, in case that it was just made.
 fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()?;

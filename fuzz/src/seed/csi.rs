@@ -90,6 +90,17 @@ pub fn requests(add: Add<'_>) {
     let modify =
         ControllerModifyVolumeRequest { volume_id: volume_id(), mutable_parameters: map(&[("reserve", "full")]) };
     say("modify", Rpc::ControllerModifyVolume, modify.encode_to_vec());
+    let path = || "data/pvc-1".to_owned();
+    let expand = ControllerExpandVolumeRequest { volume_id: path(), capacity_range: range(), volume_capability: None };
+    say("expand-path", Rpc::ControllerExpandVolume, expand.encode_to_vec());
+    let modify = ControllerModifyVolumeRequest { volume_id: path(), mutable_parameters: map(&[("reserve", "full")]) };
+    say("modify-path", Rpc::ControllerModifyVolume, modify.encode_to_vec());
+    let twice = CreateVolumeGroupSnapshotRequest {
+        name: "weekly".into(),
+        source_volume_ids: vec![volume_id(), path()],
+        ..Default::default()
+    };
+    say("group-twice", Rpc::CreateVolumeGroupSnapshot, twice.encode_to_vec());
     let group = CreateVolumeGroupSnapshotRequest {
         name: "nightly".into(),
         source_volume_ids: vec![volume_id()],

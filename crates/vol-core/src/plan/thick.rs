@@ -284,11 +284,11 @@ pub fn copy(
 fn not_written_to(kernel: &Kernel, source: &Volume, path: &str) -> Result<(), Refusal> {
     match kernel.dm.get(&Device::Volume(source.id)) {
         Some(info) if !info.read_only => {
-            let (is, how) = match kernel.mounts_of(Device::Volume(source.id)).first() {
-                Some(mount) => (
-                    format!("mounted at {}", mount.target.display()),
-                    format!("unmount it first: `volctl volume unmount {path}`"),
-                ),
+            let mounts = kernel.mounts_of(Device::Volume(source.id));
+            let (is, how) = match mounts.first() {
+                Some(mount) => {
+                    (format!("mounted at {}", mount.target.display()), volume::how_to_unmount(&mounts, path))
+                }
                 None => ("attached".to_owned(), format!("detach it first: `volctl volume detach {path}`")),
             };
             Err(Refusal::busy(format!("cannot copy {path}: it is {is}, and could change meanwhile")).hint(how))

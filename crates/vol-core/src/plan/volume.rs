@@ -7,6 +7,7 @@ use vol_types::{
 
 use crate::catalog::{Catalog, VolumeName};
 use crate::dm::{Device, Table};
+use crate::observed::Mount;
 use crate::plan::thin::{Batch, ThinChange};
 use crate::plan::{Kernel, Plan, agreement, pool, pool_of, reserve, thick, writable_pool};
 use crate::refusal::{Refusal, RefusalCode};
@@ -376,9 +377,24 @@ pub fn not_in_use(kernel: &Kernel, device: Device, path: &str, verb: &str) -> Re
         return Ok(());
     }
     let at: Vec<_> = mounts.iter().map(|mount| mount.target.display().to_string()).collect();
-    let noun = if path.contains('@') { "snapshot" } else { "volume" };
     Err(Refusal::busy(format!("cannot {verb} {path}: it is mounted at {}", at.join(", ")))
-        .hint(format!("unmount it first: `volctl {noun} unmount {path}`")))
+        .hint(how_to_unmount(&mounts, path)))
+}
+
+/// How it comes that something is not mounted any more. Whatever directory a kubelet has, places of its volumes are called alike in it.
+pub(super) fn how_to_unmount(mounts: &[&Mount], path: &str) -> String {
+    let of_kubelet = |mount: &&Mount| {
+        mount
+            .target
+            .components()
+            .any(|part| matches!(part.as_os_str().to_str(), Some("kubernetes.io~csi" | "kubernetes.io")))
+    };
+    if mounts.iter().any(of_kubelet) {
+        return "delete the pods that use it, and Kubernetes unmounts it; what a kubelet left behind that is gone, `umount` takes away"
+            .to_owned();
+    }
+    let noun = if path.contains('@') { "snapshot" } else { "volume" };
+    format!("unmount it first: `volctl {noun} unmount {path}`")
 }
 
 /// Refuses a raw volume that is attached. Who attached it may open it at any moment; nobody else can know that it is not

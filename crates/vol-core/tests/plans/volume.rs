@@ -130,6 +130,23 @@ fn what_is_mounted_is_not_deleted() {
         (refusal.code, refusal.message.as_str()),
         (RefusalCode::Busy, "cannot delete data/pg: it is mounted at /srv/pg")
     );
+    assert_eq!(refusal.hint.as_deref(), Some("unmount it first: `volctl volume unmount data/pg`"));
+}
+
+#[test]
+fn what_a_kubelet_has_mounted_is_not_proposed_to_be_unmounted_by_hand() {
+    let catalog = vg_with_volume();
+    let pg = catalog.volumes().next().unwrap();
+    for at in [
+        "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/pv/mount",
+        "/var/snap/kubelet/plugins/kubernetes.io/csi/csi.volumed.io/5f/globalmount",
+    ] {
+        let mut kernel = kernel(&catalog, 1);
+        mounted(&mut kernel, pg.id, at);
+        let intent = IntentId::from_uuid(uuid(32));
+        let refusal = volume::delete(&catalog, &kernel, &Batch::default(), pg, intent).unwrap_err();
+        assert!(refusal.hint.as_deref().is_some_and(|hint| hint.starts_with("delete the pods")), "{refusal:?}");
+    }
 }
 
 fn take_snapshot(catalog: &Catalog, kernel: &Kernel) -> vol_core::Plan {

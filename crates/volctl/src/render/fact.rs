@@ -221,6 +221,7 @@ pub fn volume_facts(volume: &VolumeInfo, format: Format) -> String {
             ("device", or_unknown(volume.device.as_deref())),
             ("mounted at", mounts_text(&volume.mounts)),
             ("needed by", volume_refs_text(&volume.references)),
+            ("CSI volume handle", or_unknown(volume.csi_handle.as_deref())),
             ("snapshots", volume.snapshot_count.to_string()),
             ("clone of", volume.clone_of.as_ref().map_or(UNKNOWN.to_owned(), clone_text)),
             ("labels", labels_text(&volume.labels)),

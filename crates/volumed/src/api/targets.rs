@@ -16,10 +16,23 @@ pub struct OfVolume {
     pub volume: VolumeId,
 }
 
+/// A volume group of this machine that is not open: its disks are away, or it could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentVg {
+    /// `None`: not known.
+    pub name: Option<String>,
+    /// Which it is, and why it is not open.
+    pub message: String,
+    /// How it comes back, and how it is forgotten.
+    pub hint: String,
+}
+
 /// The rules of [`super::Backend`] hold.
 pub trait Targets {
     /// The volume of this id, if there is one.
     fn volume_by_id(&self, id: VolumeId) -> Read<Option<VolumeInfo>>;
+    /// Groups of this machine that are not open: what is in one of them is not found, and not gone.
+    fn absent_vgs(&self) -> Read<Vec<AbsentVg>>;
     /// The snapshot of this id, if there is one.
     fn snapshot_by_id(&self, id: VolumeId) -> Read<Option<OfVolume>>;
     /// Those that have this label; with a value, only those with just that.

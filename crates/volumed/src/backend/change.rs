@@ -9,7 +9,7 @@ use vol_core::VolumeName;
 use vol_core::plan::mount::MountAs;
 use vol_engine::host::HostMut;
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done};
-use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePath, limit};
+use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VgId, VolumePath, limit};
 
 use super::EngineBackend;
 use super::error::from_engine;
@@ -48,6 +48,7 @@ pub(super) fn changed<H: HostMut + 'static, T, I>(
     Ok(match done {
         Done::Planned(planned) => Changed::Planned(plan(&planned)),
         Done::Changed(_) => {
+            backend.known.see(&backend.engine);
             Changed::Done(Outcome { changed: true, object: Some(object()?), warnings: missed_copies(backend, vg) })
         }
         Done::Unchanged(_) => Changed::Done(Outcome::unchanged(Some(object()?))),
@@ -123,7 +124,21 @@ pub fn create_vg<H: HostMut + 'static>(
 
 pub fn delete_vg<H: HostMut + 'static>(backend: &EngineBackend<H>, vg: &Name, dry_run: bool) -> Change<VgInfo> {
     let was = backend.vg(vg)?;
-    changed(backend, vg, backend.engine.delete_vg(vg, dry_run).map_err(from_engine)?, || Ok(was))
+    let id = backend.open_vg(vg)?.id;
+    // First, for a daemon that ends half way takes the group apart at its next start, and would remember it for good. What is open all
+    // the same is seen again.
+    if !dry_run {
+        backend.known.forget(id);
+    }
+    let done = backend.engine.delete_vg(vg, dry_run).map_err(from_engine);
+    if done.is_err() {
+        backend.known.see(&backend.engine);
+    }
+    let done = done?;
+    if !dry_run {
+        backend.known.forget(id);
+    }
+    changed(backend, vg, done, || Ok(was))
 }
 
 pub fn init<H: HostMut + 'static>(
@@ -141,7 +156,15 @@ pub fn init<H: HostMut + 'static>(
         extent_size: limit::EXTENT_SIZE_DEFAULT,
         metadata_copies: METADATA_COPIES_DEFAULT,
     };
-    let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine)?;
+    let before = backend.known.ids();
+    let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine);
+    if done.is_err() {
+        // The group was there until its pool could not be made, and may have been seen.
+        let open: Vec<_> = backend.engine.vgs().iter().map(|vg| vg.id).collect();
+        let gone = |id: &VgId| !before.contains(id) && !open.contains(id);
+        backend.known.ids().into_iter().filter(gone).for_each(|id| backend.known.forget(id));
+    }
+    let done = done?;
     changed(backend, &vg, done, || {
         Ok(InitInfo {
             vg: backend.vg(&vg)?,

@@ -294,6 +294,7 @@ pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<F
         check_fs: volume.check_fs,
         subdir: volume.subdir.as_ref().map(ToString::to_string),
         references: Vec::new(),
+        csi_handle: None,
         health: health_of(&problems, false),
         problems,
     }

@@ -30,6 +30,7 @@ mod error;
 mod fs;
 mod info;
 mod jobs;
+mod known;
 mod life;
 mod measure;
 mod membership;
@@ -102,6 +103,10 @@ pub struct EngineBackend<H: HostMut> {
     mounts_dir: PathBuf,
     /// Below it volumes are mounted for pods.
     kubelet_dir: PathBuf,
+    /// What this machine is called in ids that an orchestrator is told; `None`: none asks here.
+    csi_node: Option<String>,
+    /// Groups that were open here.
+    known: Arc<known::Known>,
     /// Kept as long as the disks may be written to.
     _only: Option<RunLock>,
 }
@@ -121,6 +126,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             references: Arc::new(References::in_memory(&facts.boot_id)),
             mounts_dir: PathBuf::from(refs::MOUNTS_DIR),
             kubelet_dir: PathBuf::from(crate::config::KUBELET_DIR),
+            csi_node: None,
+            known: Arc::default(),
             facts,
             window: Arc::default(),
             volume_metrics: VolumeMetrics::default(),
@@ -159,6 +166,20 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
+    /// Remembers in `state_dir` which groups were open, and begins with those that are.
+    #[must_use]
+    pub fn remembering_groups(self, state_dir: &Path) -> Self {
+        let known = known::Known::open(state_dir);
+        known.see(&self.engine);
+        Self { known: Arc::new(known), ..self }
+    }
+
+    /// Tells the handles of volumes in an orchestrator that knows the machine by this name.
+    #[must_use]
+    pub fn called_in_csi(self, node: Option<String>) -> Self {
+        Self { csi_node: node, ..self }
+    }
+
     /// Which volumes have samples of their own.
     #[must_use]
     pub fn measuring_volumes(self, volume_metrics: VolumeMetrics) -> Self {
@@ -170,6 +191,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let (engine, process, fill) = (self.engine.clone(), self.process.clone(), self.fill.clone());
         let (facts, listener) = (self.facts.clone(), self.listener.clone());
         let (references, not_attached) = (self.references.clone(), self.not_attached.clone());
+        let known = self.known.clone();
         process.look();
         let burst = Mutex::new(Burst::default());
         let work = move |_: &dyn Fn() -> bool| {
@@ -182,6 +204,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
             }
             drop(burst);
             engine.refresh();
+            known.see_again(&engine);
             if engine.has_unfinished_fills() {
                 fill.poke();
             }
@@ -272,7 +295,8 @@ impl<H: HostMut + 'static> EngineBackend<H> {
 
     fn shown(&self, catalog: &vol_core::Catalog, view: &vol_engine::View, volume: &vol_types::Volume) -> VolumeInfo {
         let references = refs::of_volume(&self.references, volume.id);
-        VolumeInfo { references, ..info::volume(catalog, view, volume, self.engine.filling(volume.id)) }
+        let csi_handle = self.csi_node.as_deref().map(|node| vol_csi::ids::told(&volume.id.to_string(), node));
+        VolumeInfo { references, csi_handle, ..info::volume(catalog, view, volume, self.engine.filling(volume.id)) }
     }
 
     fn snapshot_info(&self, path: &SnapshotPath) -> Read<SnapshotInfo> {

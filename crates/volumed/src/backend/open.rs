@@ -55,6 +55,8 @@ pub fn open<H: HostMut + 'static>(
         .attaching(at_boot)
         .counting(references, config.run_dir.join(crate::runtimes::MOUNTS))
         .beside_kubelet(std::path::PathBuf::from(&config.csi.kubelet_dir))
+        .called_in_csi(crate::csi::node_of(&config.csi))
+        .remembering_groups(&config.state_dir)
         .holding(only);
     backend.attach_at_boot();
     backend.start_refreshing().context("the refreshing thread")?;

@@ -15,7 +15,7 @@ use super::EngineBackend;
 use super::change::{changed, mounts_are_seen, volume_name};
 use super::error::from_engine;
 use super::info;
-use crate::api::{Backend as _, Change, OfVolume, Read, Targets};
+use crate::api::{AbsentVg, Backend as _, Change, OfVolume, Read, Targets};
 
 fn of_volume(catalog: &Catalog, view: &View, snapshot: &Volume) -> Option<OfVolume> {
     let of = snapshot.snapshot.as_ref().filter(|_| snapshot.state == VolumeState::Ready)?.of;
@@ -32,6 +32,12 @@ impl<H: HostMut + 'static> Targets for EngineBackend<H> {
                 is.then(|| self.shown(catalog, &view, volume))
             })
         }))
+    }
+
+    fn absent_vgs(&self) -> Read<Vec<AbsentVg>> {
+        self.known.absent(&self.engine).map_err(|error| {
+            ApiError::new(ErrorCode::Io, format!("which volume groups this machine had cannot be read: {error}"))
+        })
     }
 
     fn snapshot_by_id(&self, id: VolumeId) -> Read<Option<OfVolume>> {

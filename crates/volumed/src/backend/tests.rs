@@ -1,6 +1,7 @@
 //! The backend over a simulated machine: requests of the API in, answers of the API out.
 
 mod degraded;
+mod known;
 mod life;
 mod main_job;
 mod measured;

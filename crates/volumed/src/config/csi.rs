@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Table;
+use vol_csi::node::{NODE_MAX, is_node_name};
 use vol_docker::PoolChoice;
 use vol_types::{Bytes, near, parse_bytes};
 
@@ -16,8 +17,6 @@ pub const DRIVER: &str = "csi.volumed.io";
 pub const KUBELET_DIR: &str = "/var/lib/kubelet";
 /// Longest name of a driver in bytes (the interface's bound).
 const DRIVER_MAX: usize = 63;
-/// Longest name of a node in bytes: that a volume id may be made of it as well.
-const NODE_MAX: usize = 192;
 
 /// The version of the interface that is served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +89,10 @@ pub(super) fn read(file: &File, run_dir: &Path) -> Result<Csi, String> {
     };
     let driver = file.driver.as_deref().unwrap_or(DRIVER);
     let node = file.node.as_deref().filter(|node| !node.is_empty());
-    if let Some(node) = node.filter(|node| node.len() > NODE_MAX || node.chars().any(char::is_control)) {
-        return Err(format!("csi.node: {node:?} has more than {NODE_MAX} bytes, or control characters"));
+    if let Some(node) = node.filter(|node| !is_node_name(node)) {
+        return Err(format!(
+            "csi.node: {node:?} is no name of a node: at most {NODE_MAX} letters, digits, '-', '_' and '.', the first and the last one a letter or a digit"
+        ));
     }
     let size = file.size.as_deref().map(parse_bytes).transpose();
     let pool = file.pool.as_deref().map(PoolChoice::parse).transpose();
@@ -112,13 +113,13 @@ pub(super) fn read(file: &File, run_dir: &Path) -> Result<Csi, String> {
     })
 }
 
-/// A domain name that begins and ends with a letter.
+/// A domain name in small letters that begins and ends with a letter.
 fn good_driver(name: &str) -> Result<&str, String> {
     let label = |label: &str| {
-        let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
     };
-    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphabetic());
+    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase());
     if name.len() <= DRIVER_MAX
         && letter(name.chars().next())
         && letter(name.chars().last())
@@ -127,7 +128,7 @@ fn good_driver(name: &str) -> Result<&str, String> {
         return Ok(name);
     }
     Err(format!(
-        "csi.driver: {name:?} is no domain name of at most {DRIVER_MAX} bytes that begins and ends with a letter, such as {DRIVER}"
+        "csi.driver: {name:?} is no domain name in small letters of at most {DRIVER_MAX} bytes that begins and ends with a letter, such as {DRIVER}"
     ))
 }
 
@@ -183,6 +184,7 @@ mod tests {
             ("[csi]\ndriver = \"csi.volumed.1\"", "csi.driver"),
             ("[csi]\ndriver = \"-x\"", "csi.driver"),
             ("[csi]\ndriver = \"a..b\"", "csi.driver"),
+            ("[csi]\ndriver = \"CSI.volumed.io\"", "small letters"),
             ("[csi]\nkubelet_dir = \"/\"", "csi.kubelet_dir"),
             ("[csi]\nkubelet_dir = \"/a/../b\"", "csi.kubelet_dir"),
             ("[csi]\nkubelet_dir = \"a\"", "csi.kubelet_dir"),
@@ -194,7 +196,12 @@ mod tests {
             let told = Config::parse(text).unwrap_err();
             assert!(told.contains(why), "{text}: {told}");
         }
-        let long = format!("[csi]\nnode = \"{}\"", "n".repeat(193));
-        assert!(Config::parse(&long).unwrap_err().contains("csi.node"));
+        for name in ["n".repeat(64), "-n".into(), "n.".into(), "a b".into(), "größe".into()] {
+            let told = Config::parse(&format!("[csi]\nnode = \"{name}\"")).unwrap_err();
+            assert!(told.contains("csi.node"), "{told}");
+        }
+        for name in ["n".repeat(63), "N_1.example-a".into()] {
+            assert_eq!(Config::parse(&format!("[csi]\nnode = \"{name}\"")).unwrap().csi.node, Some(name));
+        }
     }
 }

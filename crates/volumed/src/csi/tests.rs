@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::server::{Front, Limits, serve_grpc};
 use crate::settings::Settings;
 
+mod away;
 mod block;
 mod copies;
 mod deaths;
@@ -30,6 +31,7 @@ mod kubelet;
 mod life;
 mod metadata;
 mod parameters;
+mod paths;
 mod rules;
 
 const GIB: i64 = 1 << 30;
@@ -89,7 +91,8 @@ impl Driver {
         let shared = Arc::new(Shared::new(dir.path()));
         let desk = Desk { front: Arc::clone(&front), shared: Arc::clone(&shared) };
         tokio::spawn(serve_grpc(listener, router(&Arc::new(desk)), Arc::clone(&front), lookup, stopped));
-        let backend = Arc::new(start(&host));
+        let backend = start(&host).remembering_groups(dir.path()).called_in_csi(Some("n1".to_owned()));
+        let backend = Arc::new(backend);
         Self { dir, host, backend, front, shared, user, _stop: stop }
     }
 

@@ -4,24 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use vol_api::{
-    ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, Health, ObjectState, PoolInfo, Problem, ResizeVolume,
-    SetVolume, SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
+    ApiError, Changed, CloneVolume, CreateVolume, ErrorCode, ObjectState, Problem, ResizeVolume, SetVolume,
+    SnapshotGroup, SnapshotName, VolumeInfo, from_rfc3339, parse_field,
 };
 use vol_csi::health::Ill;
 use vol_csi::metadata::Parts;
 use vol_csi::stats::Usage;
 use vol_csi::{
-    CsiName, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Mutable, Params,
-    Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
+    CsiName, Kind, LABEL_EPHEMERAL, LABEL_GROUP, LABEL_NAME, LABEL_ON_DELETE, LABEL_RECORD, LABEL_SNAPSHOT, Mutable,
+    Params, Placed, Refused, Room, Settings, Snapshot, Source, Volume, Volumes, Wanted,
 };
 use vol_docker::PoolChoice;
-use vol_types::{Bytes, FsKind, MountOptions, Name, SnapshotPath, VolumeId, VolumePath};
+use vol_types::{Bytes, FsKind, MountOptions, Name, Reserve, SnapshotPath, VolumeId, VolumePath};
 
 use super::places::Places;
+use super::room::{promised, striped, without_spare};
 use crate::api::{Backend, Change, OfVolume};
-use crate::config::{Config, CsiVersion as Version};
+use crate::config::{Config, Csi, CsiVersion as Version};
 use crate::runtimes::place::{self, Say};
 use crate::runtimes::turns::Turns;
 
@@ -34,6 +35,10 @@ const SAY: Say = Say {
 
 /// The value of [`LABEL_ON_DELETE`].
 const PURGE: &str = "purge";
+/// As much of an id is said.
+const ID_SHOWN: usize = 128;
+/// Requests that wait for space to be wiped or copied, at once. Each has one of the turns in which all changes are made, for minutes.
+const FILLS_MAX: usize = 16;
 /// Answers in parts at once.
 const STREAMS_MAX: usize = 16;
 /// What is kept of changed parts for one stream at a time: 512 KiB.
@@ -44,6 +49,8 @@ pub struct Shared {
     pub turns: Turns,
     /// Answers in parts that may be under way at once.
     pub streams: Arc<Semaphore>,
+    /// Changes of thick volumes that may be under way at once.
+    pub fills: Semaphore,
     places: Places,
 }
 
@@ -51,19 +58,30 @@ impl Shared {
     /// With what was noted below `run_dir` since the boot.
     pub fn new(run_dir: &Path) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { turns: Turns::default(), streams, places: Places::open(run_dir) }
+        Self { turns: Turns::default(), streams, fills: Semaphore::new(FILLS_MAX), places: Places::open(run_dir) }
     }
+}
+
+/// What the machine is called: by its configuration, else its host name.
+fn node(csi: &Csi) -> String {
+    let of_host = || match nix::sys::utsname::uname() {
+        Ok(system) => system.nodename().to_string_lossy().into_owned(),
+        Err(_) => String::new(),
+    };
+    csi.node.clone().unwrap_or_else(of_host)
+}
+
+/// What the machine is called in ids that are told; `None` where nobody is served.
+pub fn node_of(csi: &Csi) -> Option<String> {
+    csi.socket.is_some().then(|| node(csi))
 }
 
 /// The configuration as the interface sees it.
 pub fn settings(config: &Config) -> Settings {
-    let node = || match nix::sys::utsname::uname() {
-        Ok(system) => system.nodename().to_string_lossy().into_owned(),
-        Err(_) => "localhost".to_owned(),
-    };
     Settings {
         driver: config.csi.driver.clone(),
-        node: config.csi.node.clone().unwrap_or_else(node),
+        node: node(&config.csi),
+        node_given: config.csi.node.is_some(),
         kubelet_dir: config.csi.kubelet_dir.clone(),
         size: config.csi.size,
         max_volumes: i64::from(config.csi.max_volumes),
@@ -155,36 +173,33 @@ fn labels((key, name): (&str, &CsiName), params: &Params) -> BTreeMap<String, St
     labels
 }
 
-/// The largest volume that could be made in a pool: within what it may promise, and nothing if it makes none at all.
-fn promised(pool: &PoolInfo) -> u64 {
-    let limit = u128::from(pool.size_bytes) * u128::from(pool.overcommit_limit_percent) / 100;
-    let left = u64::try_from(limit.saturating_sub(u128::from(pool.virtual_bytes))).unwrap_or(u64::MAX);
-    let free = pool.used_bytes.map_or(u64::MAX, |used| pool.size_bytes.saturating_sub(used));
-    let reach = free.saturating_add(pool.growable_bytes);
-    let kept = u128::from(pool.size_bytes) * u128::from(pool.reserve_percent) / 100 + u128::from(pool.set_aside_bytes);
-    // As the planner refuses, see `vol_core::plan::pool::has_room`.
-    let metadata =
-        pool.metadata_used_bytes.is_some_and(|used| u128::from(used) * 10 >= u128::from(pool.metadata_size_bytes) * 9);
-    if u128::from(reach) <= kept || free == 0 || metadata || pool.in_repair || pool.health == Health::Failed {
-        return 0;
-    }
-    left / pool.chunk_size_bytes.max(1) * pool.chunk_size_bytes
-}
-
-/// How many stripes there are, and the most extents that they could have together, each on a disk of its own; free extents by disk.
-fn striped(free: &mut [u64], stripes: u16) -> (u64, u64) {
-    let stripes = u64::from(stripes.max(1));
-    if stripes == 1 {
-        return (1, free.iter().fold(0, |all, one| all.saturating_add(*one)));
-    }
-    free.sort_unstable_by(|a, b| b.cmp(a));
-    let least = usize::try_from(stripes).ok().and_then(|stripes| free.get(stripes.saturating_sub(1)));
-    (stripes, least.copied().unwrap_or(0).saturating_mul(stripes))
-}
-
 impl CsiVolumes {
     pub fn new(backend: Arc<dyn Backend>, shared: Arc<Shared>, config: Config) -> Self {
         Self { backend, shared, config }
+    }
+
+    /// The right to make or extend a thick volume, which takes as long as its space takes to be wiped or copied.
+    ///
+    /// # Errors
+    /// `ABORTED` while too many do: asked again, it is its turn some time, and others are not kept waiting meanwhile.
+    fn may_fill(&self) -> Result<SemaphorePermit<'_>, Refused> {
+        self.shared.fills.try_acquire().map_err(|_| {
+            let message = format!("{FILLS_MAX} thick volumes are being wiped or copied for an orchestrator; this one has its turn after them");
+            ApiError::new(ErrorCode::Busy, message).into()
+        })
+    }
+
+    /// What has this id now.
+    fn kind_of(&self, id: &str) -> Result<Option<Kind>, Refused> {
+        if self.find(id)?.is_some() {
+            return Ok(Some(Kind::Volume));
+        }
+        if self.find_snapshot(id)?.is_some() {
+            return Ok(Some(Kind::Snapshot));
+        }
+        let Some((own, _)) = vol_csi::ids::parse(id) else { return Ok(None) };
+        let is_of_it = |one: &Snapshot| one.group.as_deref().is_some_and(|group| vol_csi::ids::group(group) == own);
+        Ok(self.snapshots()?.iter().any(is_of_it).then_some(Kind::Group))
     }
 
     /// Tries the names that it may have, until one is free.
@@ -262,6 +277,41 @@ impl Volumes for CsiVolumes {
         Ok(Some(Volume { mounts, attached, ..volume }))
     }
 
+    fn not_away(&self, kind: Kind, id: &str) -> Result<(), Refused> {
+        let uuid = vol_csi::ids::parse(id).map(|(id, _)| id);
+        let path = id.parse::<VolumePath>().ok();
+        if uuid.is_none() && path.is_none() {
+            return Ok(());
+        }
+        let mut absent = self.backend.absent_vgs()?;
+        if let Some(path) = path {
+            absent.retain(|vg| vg.name.as_deref().is_none_or(|name| name == path.vg.as_str()));
+        }
+        // After that: a group may have been opened since the id was looked for.
+        match self.kind_of(id)? {
+            Some(now) if now == kind => {
+                return Err(ApiError::new(ErrorCode::Busy, "its volume group was opened just now: ask again").into());
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let Some(first) = absent.first() else { return Ok(()) };
+        // What is kept after its deletion is known to be deleted.
+        if self.backend.deleted(None)?.iter().any(|kept| Some(kept.id.as_str()) == uuid) {
+            return Ok(());
+        }
+        let id: String = id.chars().take(ID_SHOWN).collect();
+        let others = match absent.len() {
+            1 => String::new(),
+            several => format!(", and {} more are not open", several - 1),
+        };
+        let error = ApiError::new(
+            ErrorCode::NotReady,
+            format!("{id:?} may be in a volume group that is not open: {}{others}", first.message),
+        );
+        Err(error.with_hint(first.hint.clone()).into())
+    }
+
     fn list(&self) -> Result<Vec<Volume>, Refused> {
         let mut all = self.backend.volumes_labelled(LABEL_NAME, None)?;
         all.retain(|one| one.state == ObjectState::Ready);
@@ -276,12 +326,21 @@ impl Volumes for CsiVolumes {
         Ok(match pool {
             Some(pool) => {
                 let info = self.backend.pool(&vol_types::PoolPath { vg, pool })?;
-                Room { vg: vg_text, grain: info.chunk_size_bytes, available: promised(&info), pool: Some(info.name) }
+                // What makes no sense is refused where parameters are read.
+                let reserve = params.reserve.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Reserve::None);
+                let available = promised(&info, reserve);
+                Room { vg: vg_text, grain: info.chunk_size_bytes, available, pool: Some(info.name) }
             }
             None => {
                 let extent = self.backend.vg(&vg)?.extent_size_bytes;
-                let mut free: Vec<u64> = self.backend.pvs(Some(&vg))?.iter().map(|pv| pv.free_extents).collect();
+                let pvs = self.backend.pvs(Some(&vg))?;
+                let mut free: Vec<u64> = pvs.iter().filter(|pv| pv.present).map(|pv| pv.free_extents).collect();
+                let all = free.iter().fold(0, |all: u64, one| all.saturating_add(*one));
                 let (stripes, available) = striped(&mut free, params.stripes.unwrap_or(1));
+                let pools = self.backend.pools(Some(&vg))?;
+                let available =
+                    without_spare(all, available, pools.iter().map(|pool| pool.metadata_size_bytes), extent);
+                let available = available / stripes.max(1) * stripes;
                 let size = |extents: u64| extents.saturating_mul(extent);
                 Room { vg: vg_text, pool: None, grain: size(stripes), available: size(available) }
             }
@@ -291,6 +350,7 @@ impl Volumes for CsiVolumes {
     fn create(&self, name: &CsiName, wanted: &Wanted) -> Result<Volume, Refused> {
         let Wanted { room, size, params, ephemeral } = wanted;
         let key = if *ephemeral { LABEL_EPHEMERAL } else { LABEL_NAME };
+        let _turn = if params.thin { None } else { Some(self.may_fill()?) };
         self.under_a_free_name(&room.vg, (key, name), |candidate| {
             let request = CreateVolume {
                 vg: room.vg.clone(),
@@ -319,6 +379,7 @@ impl Volumes for CsiVolumes {
                 (path.volume, Some(path.snapshot.to_string()))
             }
         };
+        let _turn = if source.pool().is_empty() { Some(self.may_fill()?) } else { None };
         self.under_a_free_name(volume.vg.as_str(), (LABEL_NAME, name), |candidate| {
             let request = CloneVolume {
                 vg: volume.vg.to_string(),
@@ -353,6 +414,8 @@ impl Volumes for CsiVolumes {
     }
 
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<(Volume, bool), Refused> {
+        let fills = volume.pool.is_empty() && size.get() > volume.size;
+        let _turn = if fills { Some(self.may_fill()?) } else { None };
         let request = ResizeVolume { size: size.get().to_string(), ..ResizeVolume::default() };
         let (info, changed) = done(self.backend.resize_volume(&path_of(volume)?, request, false))?;
         Ok((shown(&info), changed))

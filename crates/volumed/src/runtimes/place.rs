@@ -77,9 +77,18 @@ fn group(choice: Option<&PoolChoice>, vgs: &[Name], pools: &[(Name, Name)], say:
     };
     found.ok_or_else(|| {
         let all: Vec<_> = vgs.iter().map(Name::as_str).collect();
-        match all.as_slice() {
-            [] => ApiError::not_found("there is no volume group yet to make the volume in")
+        let is_nowhere = match choice {
+            Some(PoolChoice::Both(vg, _)) => !vgs.contains(vg),
+            Some(PoolChoice::Either(name)) => !vgs.contains(name) && pools.iter().all(|(_, pool)| pool != name),
+            None => false,
+        };
+        match (all.as_slice(), choice) {
+            ([], _) => ApiError::not_found("there is no volume group yet to make the volume in")
                 .with_hint("make one from a disk: volctl init /dev/DISK"),
+            (_, Some(PoolChoice::Both(name, _) | PoolChoice::Either(name))) if is_nowhere => {
+                ApiError::not_found(format!("pool: there is no volume group or pool {name}"))
+                    .with_hint(format!("there are the groups {}", all.join(", ")))
+            }
             _ => ApiError::invalid(format!("{}: which volume group the volume is to lie in is not clear", say.thick))
                 .with_hint(format!("{}; there are {}", say.group, all.join(", "))),
         }

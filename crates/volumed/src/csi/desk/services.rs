@@ -225,7 +225,7 @@ impl Node for Desk {
         self.told(Rpc::NodeGetCapabilities, &request, |settings| Ok(node::capabilities(settings)))
     }
     async fn node_get_info(&self, request: Request<NodeGetInfoRequest>) -> Answer<NodeGetInfoResponse> {
-        self.told(Rpc::NodeGetInfo, &request, |settings| Ok(node::info(settings)))
+        self.told(Rpc::NodeGetInfo, &request, node::info)
     }
     async fn node_get_volume_health(
         &self,

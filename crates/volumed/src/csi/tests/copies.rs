@@ -15,7 +15,7 @@ impl Driver {
         let request = DeleteSnapshotRequest { snapshot_id: id.into() };
         self.wire().await.controller().delete_snapshot(request).await.map(drop)
     }
-    async fn snapshots(&self, request: ListSnapshotsRequest) -> Result<Vec<Snapshot>, Status> {
+    pub(super) async fn snapshots(&self, request: ListSnapshotsRequest) -> Result<Vec<Snapshot>, Status> {
         let answer = self.wire().await.controller().list_snapshots(request).await?;
         Ok(answer.into_inner().entries.into_iter().map(|entry| entry.snapshot.unwrap()).collect())
     }
@@ -25,17 +25,21 @@ impl Driver {
         let answer = self.wire().await.group_controller().create_volume_group_snapshot(request).await?;
         Ok(answer.into_inner().group_snapshot.unwrap())
     }
-    async fn ungroup(&self, id: &str, snapshot_ids: Vec<String>) -> Result<(), Status> {
+    pub(super) async fn ungroup(&self, id: &str, snapshot_ids: Vec<String>) -> Result<(), Status> {
         let request = DeleteVolumeGroupSnapshotRequest { group_snapshot_id: id.into(), snapshot_ids };
         self.wire().await.group_controller().delete_volume_group_snapshot(request).await.map(drop)
     }
-    async fn expand(&self, id: &str, range: Option<(i64, i64)>) -> Result<ControllerExpandVolumeResponse, Status> {
+    pub(super) async fn expand(
+        &self,
+        id: &str,
+        range: Option<(i64, i64)>,
+    ) -> Result<ControllerExpandVolumeResponse, Status> {
         let range = range.map(|(required_bytes, limit_bytes)| CapacityRange { required_bytes, limit_bytes });
         let request =
             ControllerExpandVolumeRequest { volume_id: id.into(), capacity_range: range, ..Default::default() };
         Ok(self.wire().await.controller().controller_expand_volume(request).await?.into_inner())
     }
-    async fn expand_here(&self, id: &str, at: &str, required: i64) -> Result<i64, Status> {
+    pub(super) async fn expand_here(&self, id: &str, at: &str, required: i64) -> Result<i64, Status> {
         let request = NodeExpandVolumeRequest {
             volume_id: id.into(),
             volume_path: at.into(),

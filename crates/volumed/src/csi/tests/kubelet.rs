@@ -3,6 +3,8 @@
 use vol_csi::registration::registration_client::RegistrationClient;
 use vol_csi::registration::{InfoRequest, RegistrationStatus};
 
+use vol_engine::host::HostRead as _;
+
 use super::*;
 use crate::access::PeerLookup;
 use crate::csi::registration;
@@ -63,6 +65,30 @@ async fn a_volume_lives_and_dies_with_its_pod_also_over_a_crash() {
 }
 
 #[tokio::test]
+async fn what_a_container_is_shown_of_a_pods_volume_is_no_other_pods() {
+    let driver = Driver::start();
+    let id = format!("csi-{}", "6a".repeat(32));
+    driver.publish(inline(&id, "web-0", &[("size", "256M")])).await.unwrap();
+    // As the kubelet does for `subPath`; it comes before the pod's own place in an alphabet.
+    let dev =
+        driver.host.mounts().unwrap().into_iter().find(|one| one.target == Path::new(&target("web-0"))).unwrap().dev;
+    let sub = format!("{KUBELET}/pods/web-0/volume-subpaths/scratch/shell/0");
+    driver.host.add_path(&sub);
+    driver.host.foreign_mount(dev, &sub, "ext4");
+    assert_eq!(driver.host.mounts().unwrap().iter().filter(|one| one.dev == dev).count(), 2);
+    for _ in 0..2 {
+        driver.publish(inline(&id, "web-0", &[("size", "256M")])).await.unwrap();
+    }
+    assert_eq!(code(driver.publish(inline(&id, "web-1", &[])).await), Code::FailedPrecondition, "another pod's");
+    let flags = mount("", &["autodefrag"], Mode::SingleNodeWriter);
+    let wrong = NodePublishVolumeRequest { volume_capability: Some(flags), ..inline("csi-1", "web-2", &[]) };
+    assert_eq!(code(driver.publish(wrong).await), Code::InvalidArgument, "a flag of btrfs");
+    let small = inline("csi-1", "web-2", &[("size", "1M")]);
+    assert_eq!(code(driver.publish(small).await), Code::OutOfRange);
+    assert_eq!(driver.backend.volumes(None).unwrap().len(), 1, "nothing was made");
+}
+
+#[tokio::test]
 async fn a_volume_is_not_taken_from_under_its_pods_by_hand() {
     let driver = Driver::start();
     let id = driver.made("pvc-1").await;
@@ -71,6 +97,13 @@ async fn a_volume_is_not_taken_from_under_its_pods_by_hand() {
     let refused = driver.backend.unmount_volume(&volume("data/pvc-1"), false).unwrap_err();
     assert_eq!(refused.code, vol_api::ErrorCode::Busy);
     assert!(refused.message.contains("in use by Kubernetes"), "{refused}");
+    // Nor is it proposed for what it stands in the way of.
+    let refused = driver.backend.delete_volume(&volume("data/pvc-1"), false, false).unwrap_err();
+    let hint = refused.hint.unwrap_or_default();
+    assert!(
+        refused.code == vol_api::ErrorCode::Busy && hint.contains("delete the pods") && !hint.contains("volctl"),
+        "{hint}"
+    );
     assert_eq!(driver.mounts(&id).len(), 2);
 }
 

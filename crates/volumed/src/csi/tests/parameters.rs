@@ -66,6 +66,76 @@ async fn a_striped_volume_is_as_large_as_its_disks_allow() {
     assert_eq!(driver.host.violations(), Vec::<String>::new());
 }
 
+/// What `GetCapacity` says with these parameters.
+async fn capacity(driver: &Driver, parameters: &[(&str, &str)]) -> i64 {
+    let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let request = GetCapacityRequest { parameters, ..Default::default() };
+    let told = driver.wire().await.controller().get_capacity(request).await.unwrap().into_inner();
+    told.maximum_volume_size.unwrap()
+}
+
+/// That a volume of the size that is told can be made, and none that is larger by `grain`.
+async fn is_the_largest(driver: &Driver, parameters: &[(&str, &str)], grain: i64) {
+    let largest = capacity(driver, parameters).await;
+    assert!(largest > 0, "{parameters:?}");
+    let of = |name: &str, size| CreateVolumeRequest {
+        capacity_range: Some(CapacityRange { required_bytes: size, limit_bytes: 0 }),
+        ..class(name, parameters)
+    };
+    assert_eq!(code(driver.create(of("larger", largest + grain)).await), Code::ResourceExhausted, "{parameters:?}");
+    let id = driver.create(of("largest", largest)).await.unwrap().volume_id;
+    driver.delete(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn capacity_counts_what_would_be_set_aside() {
+    let driver = Driver::start();
+    let plain = capacity(&driver, &[]).await;
+    assert!(capacity(&driver, &[("reserve", "full")]).await < plain, "of the pool's own space alone");
+    is_the_largest(&driver, &[("reserve", "full")], 64 << 10).await;
+    assert_eq!(capacity(&driver, &[("reserve", "64M")]).await, plain);
+    assert_eq!(capacity(&driver, &[("reserve", "1T")]).await, 0, "so much is not there");
+    driver.create(class("kept", &[("reserve", "256M")])).await.unwrap();
+    is_the_largest(&driver, &[("reserve", "full")], 64 << 10).await;
+    assert_eq!(driver.host.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn capacity_of_thick_volumes_is_without_what_is_kept_for_pools_and_without_disks_that_are_missing() {
+    let driver = with_profiles();
+    let extent =
+        i64::try_from(driver.backend.vg(&crate::backend::tests::name("data")).unwrap().extent_size_bytes).unwrap();
+    is_the_largest(&driver, &[("thin", "no")], extent).await;
+    is_the_largest(&driver, &[("thin", "no"), ("stripes", "2")], 2 * extent).await;
+    let both = capacity(&driver, &[("thin", "no")]).await;
+    let pvs = driver.backend.pvs(None).unwrap();
+    let away = pvs.iter().map(|pv| pv.free_extents).min().unwrap();
+    driver.host.remove_disk("/dev/sdb");
+    crate::backend::tests::refresh(&driver.backend);
+    let one = capacity(&driver, &[("thin", "no")]).await;
+    assert!(0 < one && one <= both - i64::try_from(away).unwrap() * extent, "{one} of {both}");
+    assert_eq!(capacity(&driver, &[("thin", "no"), ("stripes", "2")]).await, 0);
+}
+
+#[tokio::test]
+async fn thick_volumes_that_are_wiped_leave_turns_to_others() {
+    let driver = with_profiles();
+    let thick = class("thick", &[("thin", "no")]);
+    let held: Vec<_> = std::iter::from_fn(|| driver.shared.fills.try_acquire().ok()).collect();
+    assert!(!held.is_empty() && held.len() < 64, "fewer than all changes together: {}", held.len());
+    assert_eq!(code(driver.create(thick.clone()).await), Code::Aborted, "it is asked for again");
+    let thin = driver.made("thin").await;
+    driver.expand(&thin, Some((2 * GIB, 0))).await.unwrap();
+    drop(held);
+    let id = driver.create(thick.clone()).await.unwrap().volume_id;
+    let held: Vec<_> = std::iter::from_fn(|| driver.shared.fills.try_acquire().ok()).collect();
+    assert_eq!(driver.create(thick).await.unwrap().volume_id, id, "it is there");
+    assert_eq!(code(driver.expand(&id, Some((GIB, 0))).await), Code::Aborted);
+    driver.delete(&id).await.unwrap();
+    drop(held);
+    assert_eq!(driver.host.violations(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_is_to_be_purged_cannot_be_taken_back_and_its_space_is_free_at_once() {
     let driver = Driver::start();

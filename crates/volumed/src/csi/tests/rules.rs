@@ -34,6 +34,27 @@ async fn what_is_missing_or_makes_no_sense_is_an_invalid_argument() {
             "flag",
         ),
         (CreateVolumeRequest { volume_capabilities: vec![mount("", &[], Mode::Unknown)], ..asked("x", GIB) }, "mode"),
+        (
+            CreateVolumeRequest {
+                parameters: [("mount-options".into(), "noatime,ro".into())].into(),
+                ..asked("x", GIB)
+            },
+            "not of a class to say",
+        ),
+        (
+            CreateVolumeRequest {
+                volume_capabilities: vec![mount("xfs", &["autodefrag"], Mode::SingleNodeWriter)],
+                ..asked("x", GIB)
+            },
+            "a flag of btrfs",
+        ),
+        (
+            CreateVolumeRequest {
+                volume_capabilities: vec![mount("", &["compress=zstd"], Mode::SingleNodeWriter)],
+                ..asked("x", GIB)
+            },
+            "of btrfs too",
+        ),
     ] {
         assert_eq!(code(driver.create(request).await), Code::InvalidArgument, "{why}");
     }
@@ -47,6 +68,7 @@ async fn what_is_missing_or_makes_no_sense_is_an_invalid_argument() {
         NodeStageVolumeRequest { staging_target_path: String::new(), ..to_stage(&id, usual()) },
         NodeStageVolumeRequest { volume_capability: None, ..to_stage(&id, usual()) },
         to_stage(&id, mount("xfs", &[], Mode::SingleNodeWriter)),
+        to_stage(&id, mount("", &["autodefrag"], Mode::SingleNodeWriter)),
     ] {
         assert_eq!(code(driver.stage(request).await), Code::InvalidArgument);
     }
@@ -131,6 +153,26 @@ async fn sizes_are_exact_or_out_of_range() {
 }
 
 #[tokio::test]
+async fn a_size_that_no_file_system_has_is_out_of_range() {
+    let driver = Driver::start();
+    let mib = 1 << 20;
+    let with = |fs: &str, size| CreateVolumeRequest {
+        volume_capabilities: vec![mount(fs, &[], Mode::SingleNodeMultiWriter)],
+        ..asked("x", size)
+    };
+    for (fs, size) in [("ext4", mib), ("xfs", 299 * mib), ("btrfs", 127 * mib), ("ext4", (1 << 60) + mib)] {
+        assert_eq!(code(driver.create(with(fs, size)).await), Code::OutOfRange, "{fs} {size}");
+    }
+    let id = driver.create(with("xfs", 300 * mib)).await.unwrap().volume_id;
+    driver.delete(&id).await.unwrap();
+    let id = driver.made("ext4").await;
+    assert_eq!(code(driver.expand(&id, Some(((1 << 60) + mib, 0))).await), Code::OutOfRange);
+    let capacity = GetCapacityRequest { parameters: [("fs".into(), "xfs".into())].into(), ..Default::default() };
+    let capacity = driver.wire().await.controller().get_capacity(capacity).await.unwrap().into_inner();
+    assert_eq!(capacity.minimum_volume_size, Some(300 * mib));
+}
+
+#[tokio::test]
 async fn capacity_is_what_could_be_made_and_what_is_told_can_be() {
     let driver = Driver::start();
     let capacity = async |request: GetCapacityRequest| {
@@ -147,8 +189,15 @@ async fn capacity_is_what_could_be_made_and_what_is_told_can_be() {
     let elsewhere = Topology { segments };
     let request = GetCapacityRequest { accessible_topology: Some(elsewhere.clone()), ..Default::default() };
     assert_eq!(capacity(request).await.available_capacity, 0);
-    let nowhere = GetCapacityRequest { parameters: [("pool".into(), "nix".into())].into(), ..Default::default() };
-    assert_eq!(capacity(nowhere).await.available_capacity, 0);
+    let (thin, thick) = ("yes", "no");
+    for (pool, kind) in [("nix", thin), ("nix/tank", thin), ("data/nix", thin), ("nix", thick), ("nix/tank", thick)] {
+        let parameters = [("pool", pool), ("thin", kind)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let parameters = BTreeMap::from(parameters);
+        let nowhere = GetCapacityRequest { parameters: parameters.clone(), ..Default::default() };
+        assert_eq!(capacity(nowhere).await.available_capacity, 0);
+        let there = driver.create(CreateVolumeRequest { parameters, ..asked("there", GIB) }).await;
+        assert_eq!(code(there), Code::ResourceExhausted, "another machine may have {pool}");
+    }
     let wanted = TopologyRequirement { requisite: vec![elsewhere], preferred: vec![] };
     let request = CreateVolumeRequest { accessibility_requirements: Some(wanted), ..asked("there", GIB) };
     assert_eq!(code(driver.create(request).await), Code::ResourceExhausted, "so that the pod is scheduled anew");

@@ -150,6 +150,9 @@ impl Targets for Fake {
     fn volume_by_id(&self, _: VolumeId) -> Read<Option<VolumeInfo>> {
         Ok(None)
     }
+    fn absent_vgs(&self) -> Read<Vec<crate::api::AbsentVg>> {
+        Ok(Vec::new())
+    }
     fn snapshot_by_id(&self, _: VolumeId) -> Read<Option<OfVolume>> {
         Ok(None)
     }
