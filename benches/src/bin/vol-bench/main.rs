@@ -1,9 +1,11 @@
 //! Runs benchmarks on disks that may be destroyed, and makes pages and pictures of what they found. `cargo xtask bench` runs it in guests
 //! or on this machine; by hand, as root:
 //!
-//!     vol-bench list
-//!     VOLUMED_TEST_DISKS=/dev/sdx,/dev/sdy vol-bench run read --into DIR
-//!     vol-bench report DIR/*.json
+//! ```text
+//! vol-bench list
+//! VOLUMED_TEST_DISKS=/dev/sdx,/dev/sdy vol-bench run read --into DIR
+//! vol-bench report DIR/*.json
+//! ```
 #![forbid(unsafe_code)]
 
 use std::fs;

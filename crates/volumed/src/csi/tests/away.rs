@@ -149,7 +149,7 @@ async fn an_id_of_another_kind_is_nobodys_whatever_is_away() {
         let from = CreateVolumeRequest { volume_content_source: Some(source), ..asked("from", GIB) };
         assert_eq!(code(driver.create(from).await), Code::NotFound);
     }
-    assert_eq!(driver.listed().await, [id.clone()]);
+    assert_eq!(driver.listed().await, std::slice::from_ref(&id));
     driver.unsnap(&snapshot).await.unwrap();
     driver.ungroup(&group, vec![]).await.unwrap();
     driver.delete(&id).await.unwrap();
