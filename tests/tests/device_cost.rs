@@ -130,7 +130,7 @@ fn requests_make_a_fixed_number_of_changes_and_start_no_process() {
 const ON_RECORD: &str = include_str!("../../docs/performance/counters.json");
 
 #[test]
-fn requests_cost_the_writes_flushes_ioctls_and_uevents_that_are_on_record() {
+fn requests_cost_the_flushes_commits_ioctls_and_uevents_that_are_on_record() {
     // Its disks alone: the benchmark's daemon is another.
     let Some(mut m) = Machine::start() else { return };
     m.kill9();

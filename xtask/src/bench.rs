@@ -16,6 +16,8 @@ use std::process::{Command, Stdio};
 
 /// Where tables and pictures are published.
 const PUBLISHED: &str = "docs/performance";
+/// Where a daemon of this machine remembers its volume groups.
+const REMEMBERED: &str = "/var/lib/volumed/volume-groups";
 /// A guest that takes longer than this is stuck.
 const UML_SECONDS: u64 = 3 * 3600;
 /// Under emulation everything takes ten times as long.
@@ -123,6 +125,11 @@ pub fn main(options: &Options) -> Result<i32> {
     let dir = target_dir().join("bench");
     let records = dir.join("records");
     fs::create_dir_all(&records)?;
+    if options.on_host {
+        // All of them, before anything is lost on one.
+        has_no_groups(Path::new("/sys/block"), Path::new(REMEMBERED))?;
+        are_unused(&options.disks, options.force)?;
+    }
     let mut made = Vec::new();
     let mut all_run = true;
     let machines: Vec<Option<Runner>> =
@@ -268,9 +275,7 @@ fn on_host(options: &Options, needs: &Needs, records: &Path, program: &Path) -> 
     let disks = options.disks.get(..needs.disks);
     let disks =
         disks.with_context(|| format!("{} disks are needed, {} are named", needs.disks, options.disks.len()))?;
-    for disk in disks {
-        is_unused(disk, options.force).with_context(|| format!("{} is not taken", disk.display()))?;
-    }
+    are_unused(disks, options.force)?;
     let named: Vec<String> = disks.iter().map(|disk| disk.display().to_string()).collect();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = [target_dir().join("release")].into_iter().chain(std::env::split_paths(&path));
@@ -279,6 +284,31 @@ fn on_host(options: &Options, needs: &Needs, records: &Path, program: &Path) -> 
     bench.env("VOLUMED_TEST_DISKS", named.join(",")).env("PATH", std::env::join_paths(folders)?);
     eprintln!("bench: {} on this machine; what is on {} is lost", needs.name, named.join(", "));
     run(bench.stdin(Stdio::null()))
+}
+
+/// The daemon that is measured takes up every volume group of the machine, and goes by another configuration than theirs: what was deleted
+/// and is kept for weeks would be gone after a day. So it is not started beside any.
+fn has_no_groups(devices: &Path, remembered: &Path) -> Result<()> {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let uuid = |device: &fs::DirEntry| fs::read_to_string(device.path().join("dm/uuid")).unwrap_or_default();
+    let active = entries(devices).any(|device| uuid(&device).starts_with("VOLUMED-"));
+    ensure!(
+        !active && entries(remembered).next().is_none(),
+        "this machine has volume groups of volumed, which a benchmark's daemon would take up: measure in the lab, or on a machine without any ({} and the uuids of device-mapper devices tell of them)",
+        remembered.display()
+    );
+    Ok(())
+}
+
+fn are_unused(disks: &[PathBuf], force: bool) -> Result<()> {
+    let mut seen = Vec::new();
+    for disk in disks {
+        is_unused(disk, force).with_context(|| format!("{} is not taken", disk.display()))?;
+        let real = fs::canonicalize(disk)?;
+        ensure!(!seen.contains(&real), "{} is named twice", real.display());
+        seen.push(real);
+    }
+    Ok(())
 }
 
 /// Nobody has it mounted or stacked upon, and nothing is on it unless that is said to be all right.
@@ -361,6 +391,23 @@ mod tests {
     fn both_kernels_unless_told() {
         assert_eq!(options(&[]).runner.runners().len(), 2);
         assert_eq!(options(&["--runner", "uml"]).runner.runners(), [Runner::Uml]);
+    }
+
+    #[test]
+    fn a_machine_with_volume_groups_is_not_measured_on() {
+        let dir = std::env::temp_dir().join(format!("volumed-bench-{}", std::process::id()));
+        let (devices, remembered) = (dir.join("block"), dir.join("volume-groups"));
+        assert!(has_no_groups(&devices, &remembered).is_ok());
+        fs::create_dir_all(devices.join("dm-0/dm")).unwrap();
+        fs::write(devices.join("dm-0/dm/uuid"), "LVM-x").unwrap();
+        fs::create_dir_all(&remembered).unwrap();
+        assert!(has_no_groups(&devices, &remembered).is_ok());
+        fs::write(devices.join("dm-0/dm/uuid"), "VOLUMED-x").unwrap();
+        assert!(has_no_groups(&devices, &remembered).is_err());
+        fs::remove_dir_all(&devices).unwrap();
+        fs::write(remembered.join("6c7e5f0c"), "data").unwrap();
+        assert!(has_no_groups(&devices, &remembered).is_err());
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl History {
         self.latest = Some((at, used.get()));
     }
 
+    /// When it was looked at last.
+    pub fn latest_at(&self) -> Option<Duration> {
+        self.latest.map(|(at, _)| at)
+    }
+
     /// Bytes a second that are being written just now, as seen over the last ten seconds.
     pub fn present_rate(&self) -> u64 {
         let rate = self.latest.and_then(|latest| self.moment.rate(latest, 20));

@@ -216,6 +216,9 @@ impl OpenVg {
             let lease = self.leases().of(pool.id);
             let Some(mut held) = lease.try_take() else { continue };
             any = true;
+            // Who had the lease a moment ago may have held the metadata snapshot when the pool was asked.
+            let now = if at_start { None } else { host.pool_status(&Device::Pool(pool.id).uuid()).ok() };
+            let status = now.as_ref().unwrap_or(status);
             let contents = look(host, pool.id, status, &mut held, at_start);
             drop(held);
             let found = contents.inspect(|contents| self.note_reserved(&pool, contents));

@@ -67,21 +67,22 @@ const fn used(pool: &Pool, usage: &PoolUsage) -> Bytes {
 
 impl Spaces {
     /// Takes account of what the kernel says of the active pools, and says what readers see of that. `asked`: whether it has just been
-    /// asked about this one; what it said some time ago is no news of how fast the pool fills.
+    /// asked about this one, at that time; what it said some time ago, or before what is known already, is no news of how fast the pool
+    /// fills.
     pub fn look(
         &mut self,
         catalog: &Catalog,
         (kernel, asked): (&Kernel, impl Fn(PoolId) -> bool),
         missing: &[PvId],
-        now: Duration,
+        asked_at: Duration,
     ) -> BTreeMap<PoolId, PoolSpace> {
         self.0.retain(|id, _| catalog.pool(*id).is_some());
         let mut seen = BTreeMap::new();
         for pool in catalog.pools() {
             let Some(PoolStatus::Working(usage)) = kernel.pools.get(&pool.id) else { continue };
             let space = self.0.entry(pool.id).or_default();
-            if asked(pool.id) {
-                space.history.add(now, used(pool, usage));
+            if asked(pool.id) && space.history.latest_at().is_none_or(|latest| latest <= asked_at) {
+                space.history.add(asked_at, used(pool, usage));
             }
             let written = &reserve::as_written(catalog, kernel, pool, usage);
             let demand = grow::demand(catalog, missing, pool, written, space.history.ahead());

@@ -454,9 +454,10 @@ impl OpenVg {
     /// Puts everything in order that can be; `true` if nothing is left over. What fails is set aside and tried again at the
     /// next change.
     pub(crate) fn recover<H: HostMut + ?Sized>(&self, host: &H, session: &mut Session) -> bool {
-        self.outdate_look();
         self.renew_lame(host, session);
         let done = self.recover_all(host, session);
+        // At its end: a look that begins meanwhile sees the middle of it. It is shown with the session, which is held here.
+        self.outdate_look();
         self.left_over.store(!done, Ordering::Relaxed);
         done
     }

@@ -1,6 +1,6 @@
 //! What readers see besides the catalog, and when it is brought up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use crate::host::{HostMut, HostResult};
 use crate::observe::{self, Interest, Look, Mapped};
 use crate::space::{self, PoolSpace};
 use crate::store::StoreCounters;
+
+/// A look at the kernel that took longer than this is not shown: its first part is of long ago.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,24 +91,24 @@ impl OpenVg {
     pub(crate) fn refresh_with<H: HostMut + ?Sized>(&self, host: &H, session: &Session) {
         // Before the look: what is seen is no older than this.
         let now = host.uptime();
-        self.since_the_look().note(None);
         let looked = self.observe_with_mapped(host);
-        self.show_all(host, session, looked, now);
+        self.show_all(session, (looked, now), |_| true);
+        // What a look that began meanwhile saw is older than what is shown.
+        self.since_the_look().note(None);
     }
 
-    fn show_all<H: HostMut + ?Sized>(
+    fn show_all(
         &self,
-        host: &H,
         session: &Session,
-        looked: HostResult<(Kernel, Mapped)>,
-        at: Duration,
+        (looked, at): (HostResult<(Kernel, Mapped)>, Duration),
+        asked: impl Fn(PoolId) -> bool,
     ) {
         let looked_at = if looked.is_ok() { Some(at) } else { self.view().looked_at };
         let (kernel, mapped) = match looked {
             Ok((kernel, mapped)) => (Ok(kernel), mapped),
             Err(error) => (Err(error), Mapped::new()),
         };
-        self.show(host, session, (kernel, looked_at), mapped, |_| true);
+        self.show(session, (kernel, looked_at), mapped, (at, asked));
     }
 
     /// A look at the kernel begins, which is not held up by changes and holds none up: from here on it is noted what they concern.
@@ -135,8 +138,11 @@ impl OpenVg {
             return self.refresh_with(host, session);
         }
         let since = std::mem::take(&mut *self.since_the_look());
+        let mut kept = BTreeSet::new();
         let (looked, at) = match (look, since.concerned) {
-            (Some(Ok(look)), Concerned::Some(concerned)) => {
+            // One that hung for long is of a time of which nothing is to be shown any more.
+            (Some(Ok(look)), Concerned::Some(concerned)) if now.saturating_sub(look.at) <= LOOK_MAX => {
+                kept.clone_from(&concerned.pools);
                 let merged = self.read(|catalog| look.of(catalog)).and_then(|(mut kernel, mut mapped)| {
                     let view = self.view();
                     concerned.keep((&view.kernel, &view.mapped), &mut kernel, &mut mapped);
@@ -154,7 +160,7 @@ impl OpenVg {
             self.compare_again(host, session, &mut kernel);
             (kernel, mapped)
         });
-        self.show_all(host, session, looked, at);
+        self.show_all(session, (looked, at), |pool| !kept.contains(&pool));
     }
 
     /// As [`OpenVg::refresh_with`], after a change that went well and concerned these alone: of the rest is shown what was seen last.
@@ -166,7 +172,7 @@ impl OpenVg {
             self.read(|catalog| interest.is_enough(catalog) && Interest::in_volumes(catalog, volumes).is_some())
         };
         let Some(interest) = interest.filter(enough) else { return self.refresh_with(host, session) };
-        self.since_the_look().note(Some(interest));
+        let now = host.uptime();
         let before = self.view();
         let (mut kernel, mut mapped) = (before.kernel.clone(), before.mapped.clone());
         let looked = observe::look_again(host, interest, &mut kernel, &mut mapped).and_then(|()| {
@@ -178,16 +184,16 @@ impl OpenVg {
             kernel.away = self.away();
             Ok(kernel)
         });
-        self.show(host, session, (looked, before.looked_at), mapped, |pool| interest.pools.contains(&pool));
+        self.show(session, (looked, before.looked_at), mapped, (now, |pool| interest.pools.contains(&pool)));
+        self.since_the_look().note(Some(interest));
     }
 
-    fn show<H: HostMut + ?Sized>(
+    fn show(
         &self,
-        host: &H,
         session: &Session,
         (kernel, looked_at): (HostResult<Kernel>, Option<Duration>),
         mapped: Mapped,
-        asked: impl Fn(PoolId) -> bool,
+        (asked_at, asked): (Duration, impl Fn(PoolId) -> bool),
     ) {
         if let (Some(bell), Some(store)) = (self.bell.get(), &session.store)
             && store.wants_checkpoint()
@@ -210,7 +216,7 @@ impl OpenVg {
         let claimed = self.claimed();
         problems.extend(self.read(|catalog| find_problems(catalog, &kernel, &missing, session, &opening, &claimed)));
         problems.extend(self.read(|catalog| audit::problems(catalog, &kernel, &self.audits())));
-        let space = self.read(|catalog| self.spaces().look(catalog, (&kernel, asked), &missing, host.uptime()));
+        let space = self.read(|catalog| self.spaces().look(catalog, (&kernel, asked), &missing, asked_at));
         problems.extend(self.read(|catalog| space::problems(catalog, &kernel, &space)));
         let view = View {
             mapped,
