@@ -104,7 +104,8 @@ pub fn count(
     let rounds = if known.is_some() { ROUNDS_MOST } else { ROUNDS };
     for round in 0..rounds {
         let halves = u32::try_from(round / ROUNDS_OF_A_LENGTH).unwrap_or(u32::MAX);
-        let times = times.checked_shr(halves).unwrap_or(0).max(1);
+        // Two at least: what each second one costs more is found with two.
+        let times = times.checked_shr(halves).unwrap_or(0).max(times.min(2));
         let names: Vec<String> = (0..times).map(|n| format!("n{volumes}-{round}-{n}")).collect();
         names.iter().try_for_each(|name| (operation.before)(peer, name))?;
         peer.settle()?;

@@ -223,8 +223,9 @@ impl Site {
 
 /// Without what differs between two worlds that are the same.
 fn timeless(mut value: Value) -> Value {
-    const VOLATILE: [&str; 14] = [
+    const VOLATILE: [&str; 15] = [
         "id",
+        "csi_handle",
         "fs_uuid",
         "created_at",
         "sequence",

@@ -289,11 +289,16 @@ fn on_host(options: &Options, needs: &Needs, records: &Path, program: &Path) -> 
 /// The daemon that is measured takes up every volume group of the machine, and goes by another configuration than theirs: what was deleted
 /// and is kept for weeks would be gone after a day. So it is not started beside any.
 fn has_no_groups(devices: &Path, remembered: &Path) -> Result<()> {
-    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let entries = |dir: &Path| match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => {
+            found.and_then(Iterator::collect::<std::io::Result<Vec<_>>>).with_context(|| dir.display().to_string())
+        }
+    };
     let uuid = |device: &fs::DirEntry| fs::read_to_string(device.path().join("dm/uuid")).unwrap_or_default();
-    let active = entries(devices).any(|device| uuid(&device).starts_with("VOLUMED-"));
+    let active = entries(devices)?.iter().any(|device| uuid(device).starts_with("VOLUMED-"));
     ensure!(
-        !active && entries(remembered).next().is_none(),
+        !active && entries(remembered)?.is_empty(),
         "this machine has volume groups of volumed, which a benchmark's daemon would take up: measure in the lab, or on a machine without any ({} and the uuids of device-mapper devices tell of them)",
         remembered.display()
     );

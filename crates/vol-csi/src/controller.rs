@@ -188,7 +188,11 @@ fn from_source(
     }
     flags_of(source.fs(), capabilities)?;
     if params.pool.is_some() {
-        let room = volumes.room(params)?;
+        // Not that there is nothing to make it from.
+        let room = volumes.room(params).map_err(|refused| match refused.code {
+            Code::NotFound => Refused::new(Code::InvalidArgument, refused.error),
+            _ => refused,
+        })?;
         let asked = room.pool.map_or(String::new(), |pool| format!("{}/{pool}", room.vg));
         if asked != source.pool() {
             return Err(Refused::invalid(format!(

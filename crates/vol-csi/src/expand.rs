@@ -121,7 +121,7 @@ pub fn controller_expand(
 /// Answers `NodeExpandVolume`; whether it was smaller.
 ///
 /// # Errors
-/// `NOT_FOUND` if it is not at the path that is named.
+/// `NOT_FOUND` if it is not at the path that is named, `UNAVAILABLE` if it may be on disks that are away.
 pub fn node_expand(
     volumes: &dyn Volumes,
     request: &NodeExpandVolumeRequest,

@@ -44,7 +44,7 @@ fn group(settings: &Settings, name: &str, all: &[Snapshot]) -> VolumeGroupSnapsh
 /// Answers `CreateVolumeGroupSnapshot`; whether it was made now.
 ///
 /// # Errors
-/// `ALREADY_EXISTS` if the group of this name has other volumes, `NOT_FOUND` without one of them; nothing is made then.
+/// `ALREADY_EXISTS` if the group of this name has other volumes, `NOT_FOUND` without one of them, `UNAVAILABLE` if one may be on disks that are away; nothing is made then.
 pub fn create(
     volumes: &dyn Volumes,
     request: &CreateVolumeGroupSnapshotRequest,
@@ -77,7 +77,7 @@ pub fn create(
     let found = |id: &&str| match volumes.find(limits::id("source_volume_ids", id)?)? {
         Some(volume) => Ok(volume),
         None => {
-            not_elsewhere(volumes, Kind::Volume, id)?;
+            volumes.not_away(Kind::Volume, id)?;
             Err(no_such(id))
         }
     };

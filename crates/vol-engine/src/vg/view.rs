@@ -19,7 +19,7 @@ use crate::observe::{self, Interest, Look, Mapped};
 use crate::space::{self, PoolSpace};
 use crate::store::StoreCounters;
 
-/// A look at the kernel that took longer than this is not shown: its first part is of long ago.
+/// A look at the kernel that is older than this when its turn comes is not shown.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// Something that is not as it should be.
@@ -138,10 +138,15 @@ impl OpenVg {
             return self.refresh_with(host, session);
         }
         let since = std::mem::take(&mut *self.since_the_look());
+        if let (Some(Ok(look)), Concerned::Some(_)) = (look, &since.concerned)
+            && now.saturating_sub(look.at) > LOOK_MAX
+        {
+            // Something hung: what was seen is of long ago, and another look now would hang with the session. The age of the view tells.
+            return;
+        }
         let mut kept = BTreeSet::new();
         let (looked, at) = match (look, since.concerned) {
-            // One that hung for long is of a time of which nothing is to be shown any more.
-            (Some(Ok(look)), Concerned::Some(concerned)) if now.saturating_sub(look.at) <= LOOK_MAX => {
+            (Some(Ok(look)), Concerned::Some(concerned)) => {
                 kept.clone_from(&concerned.pools);
                 let merged = self.read(|catalog| look.of(catalog)).and_then(|(mut kernel, mut mapped)| {
                     let view = self.view();
@@ -184,8 +189,10 @@ impl OpenVg {
             kernel.away = self.away();
             Ok(kernel)
         });
+        let good = looked.is_ok();
         self.show(session, (looked, before.looked_at), mapped, (now, |pool| interest.pools.contains(&pool)));
-        self.since_the_look().note(Some(interest));
+        // What was not seen is not to be put in the place of what the timer sees.
+        self.since_the_look().note(Some(interest).filter(|_| good));
     }
 
     fn show(

@@ -9,7 +9,7 @@ use vol_core::VolumeName;
 use vol_core::plan::mount::MountAs;
 use vol_engine::host::HostMut;
 use vol_engine::{CreatePool, CreateVg, CreateVolume, Done};
-use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VgId, VolumePath, limit};
+use vol_types::{Bytes, FsKind, Name, PoolPath, SizeSpec, SnapshotPath, VolumePath, limit};
 
 use super::EngineBackend;
 use super::error::from_engine;
@@ -156,13 +156,10 @@ pub fn init<H: HostMut + 'static>(
         extent_size: limit::EXTENT_SIZE_DEFAULT,
         metadata_copies: METADATA_COPIES_DEFAULT,
     };
-    let before = backend.known.ids();
+    let before = backend.known.files();
     let done = backend.engine.init(&wanted, &pool, dry_run).map_err(from_engine);
     if done.is_err() {
-        // The group was there until its pool could not be made, and may have been seen.
-        let open: Vec<_> = backend.engine.vgs().iter().map(|vg| vg.id).collect();
-        let gone = |id: &VgId| !before.contains(id) && !open.contains(id);
-        backend.known.ids().into_iter().filter(gone).for_each(|id| backend.known.forget(id));
+        backend.known.forget_unmade(&backend.engine, &before, &vg);
     }
     let done = done?;
     changed(backend, &vg, done, || {

@@ -33,8 +33,7 @@ pub struct Known {
     dir: Option<PathBuf>,
     /// Those that are open, and those that could not be written down. Held for moments only.
     noted: Mutex<BTreeMap<VgId, Noted>>,
-    /// The right to change the files. The state directory may hang: who only asks does not wait for it, and who changes a group waits
-    /// only if that group is to be written down.
+    /// The right to change the files. The state directory may hang: who changes a group waits only if that group is to be written down.
     files: Mutex<()>,
 }
 
@@ -70,19 +69,24 @@ impl Known {
         }
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked at again under the lock: what was forgotten meanwhile is not open any more.
-        for (id, name) in self.unwritten(engine, again) {
-            let written = match &self.dir {
-                None => Ok(false),
-                Some(dir) => {
-                    state_file::replace(&dir.join(id.to_string()), name.as_str().as_bytes(), true).map(|_| true)
+        let unwritten = self.unwritten(engine, again);
+        // At once: whoever changes another group does not wait for this one, and what is asked is answered with it.
+        let fresh: Vec<bool> = unwritten.iter().map(|(id, name)| self.note(*id, name, false)).collect();
+        let Some(dir) = &self.dir else { return };
+        for ((id, name), fresh) in unwritten.into_iter().zip(fresh) {
+            match state_file::replace(&dir.join(id.to_string()), name.as_str().as_bytes(), true) {
+                Ok(_) => _ = self.note(id, &name, true),
+                Err(error) if fresh => {
+                    tracing::warn!(%error, "volume group {name} cannot be written down in the state directory: after a restart nothing tells of it while its disks are away");
                 }
-            };
-            let (written, failed) = (matches!(written, Ok(true)), written.err());
-            let before = self.noted().insert(id, Noted { name: name.clone(), written });
-            if let (Some(error), None) = (failed, before) {
-                tracing::warn!(%error, "volume group {name} cannot be written down in the state directory: after a restart nothing tells of it while its disks are away");
+                Err(_) => {}
             }
         }
+    }
+
+    /// Whether it was not noted before.
+    fn note(&self, id: VgId, name: &Name, written: bool) -> bool {
+        self.noted().insert(id, Noted { name: name.clone(), written }).is_none()
     }
 
     /// What is open and is still to be remembered.
@@ -110,9 +114,25 @@ impl Known {
         }
     }
 
-    /// Those that are noted now.
-    pub fn ids(&self) -> BTreeSet<VgId> {
-        self.noted().keys().copied().collect()
+    /// The files that are there, by the ids of their groups.
+    pub fn files(&self) -> BTreeSet<VgId> {
+        let all = self.dir.as_deref().map_or_else(|| Ok(Vec::new()), read).unwrap_or_default();
+        all.into_iter().map(|(id, ..)| id).collect()
+    }
+
+    /// A group of this name that was to be made came to nothing, and was open until then: it may have been seen. What was written down
+    /// before stays.
+    pub fn forget_unmade<H: HostMut>(&self, engine: &Engine<H>, before: &BTreeSet<VgId>, name: &Name) {
+        let all = {
+            // A write that is under way ends before.
+            let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            self.all().unwrap_or_default()
+        };
+        // Looked at after that: what is open now was not the one.
+        let open: Vec<_> = engine.vgs().iter().map(|vg| vg.id).collect();
+        let unmade =
+            all.iter().filter(|(id, called, _)| called == name.as_str() && !before.contains(id) && !open.contains(id));
+        unmade.for_each(|(id, ..)| self.forget(*id));
     }
 
     fn all(&self) -> io::Result<Vec<Remembered>> {
@@ -143,9 +163,10 @@ impl Known {
                     "attach its disks: they are taken up by themselves, or with `volctl pv scan`".to_owned(),
                 ),
             };
-            let gone = file.map_or(String::new(), |file| {
-                format!("; if they will never come back: rm {}, and it is forgotten", file.display())
-            });
+            let gone = match file {
+                Some(file) => format!("; if they will never come back: rm {}, and it is forgotten", file.display()),
+                None => "; if they will never come back: restart volumed, and it is forgotten".to_owned(),
+            };
             AbsentVg { name: Some(name).filter(|name| !name.is_empty()), message, hint: format!("{back}{gone}") }
         });
         let mut absent: Vec<_> = absent.collect();
