@@ -23,6 +23,7 @@ mod routes;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

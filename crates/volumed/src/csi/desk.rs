@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use vol_api::{ApiError, ErrorCode};
 use vol_csi::csi::controller_server::ControllerServer;
@@ -87,6 +88,10 @@ type Answer<R> = Result<Response<R>, Status>;
 type Reads<Q, R> = fn(&dyn Volumes, &Q) -> Result<R, Refused>;
 /// What answers one that changes something, and whether it did.
 type Changes<Q, R> = fn(&dyn Volumes, &Q) -> Result<(R, bool), Refused>;
+
+/// What a request does, and whether anything is not as it was before; what is answered goes another way, so that all around it is compiled
+/// once for all requests.
+type Work = Box<dyn FnOnce(&CsiVolumes) -> Result<bool, Refused> + Send>;
 
 impl Desk {
     fn settings(&self) -> Settings {
@@ -177,8 +182,27 @@ impl Desk {
     {
         let mut operation = self.begin(rpc, &request)?;
         let request = request.into_inner();
-        let About { object, turn: of } = about(&request);
+        let About { object, turn } = about(&request);
         operation.about(object);
+        let (to, mut answer) = oneshot::channel();
+        let work: Work = Box::new(move |volumes| {
+            let (answer, changed) = work(volumes, &request)?;
+            // Nobody waits for it when the client has gone.
+            let _ = to.send(answer);
+            Ok(changed)
+        });
+        self.carry_out(rpc, operation, turn, work).await?;
+        answer.try_recv().map(Response::new).map_err(|_| failed_half_way())
+    }
+
+    /// Does the work, in its turn if it has one. Once begun it goes on when its client waits no longer: asked again, it is found done.
+    async fn carry_out(
+        &self,
+        rpc: Rpc,
+        mut operation: Operation,
+        of: Option<String>,
+        work: Work,
+    ) -> Result<(), Status> {
         let not_ready = |operation: Operation, why: &str| {
             let error = ApiError::new(ErrorCode::NotReady, why);
             operation.refused(&error);
@@ -198,14 +222,13 @@ impl Desk {
             None
         };
         let volumes = CsiVolumes::new(backend, Arc::clone(&self.shared), self.front.config());
-        // What was begun goes on when its client waits no longer: asked again, it is found done.
         let late = Late::new(operation.late());
         let shared = Arc::clone(&self.shared);
         let job = tokio::task::spawn_blocking(move || {
             let result = match of {
-                None => work(&volumes, &request),
+                None => work(&volumes),
                 Some(key) => match shared.turns.take_within(key, TURN_MAX) {
-                    Some(_turn) => work(&volumes, &request),
+                    Some(_turn) => work(&volumes),
                     None => {
                         Err(ApiError::new(ErrorCode::Busy, "another request about the same volume is under way").into())
                     }
@@ -213,20 +236,21 @@ impl Desk {
             };
             drop(turn);
             operation.end(match &result {
-                Ok((_, true)) if rpc.is_change() => Outcome::Changed { warnings: 0 },
-                Ok(_) if rpc.is_change() => Outcome::Unchanged { warnings: 0 },
-                other => Outcome::of_read(&other.as_ref().map(drop).map_err(|refused| refused.error.clone())),
+                Ok(true) if rpc.is_change() => Outcome::Changed { warnings: 0 },
+                Ok(false) if rpc.is_change() => Outcome::Unchanged { warnings: 0 },
+                other => Outcome::of_read(&other.as_ref().map_err(|refused| refused.error.clone())),
             });
             result
         });
         let ended = job.await;
         late.defuse();
         match ended {
-            Ok(Ok((answer, _))) => Ok(Response::new(answer)),
-            Ok(Err(refused)) => Err(refused.into()),
-            Err(_) => {
-                Err(Status::internal("volumed has a defect here: the request failed half way; its log has the details"))
-            }
+            Ok(result) => Ok(result.map(drop)?),
+            Err(_) => Err(failed_half_way()),
         }
     }
+}
+
+fn failed_half_way() -> Status {
+    Status::internal("volumed has a defect here: the request failed half way; its log has the details")
 }

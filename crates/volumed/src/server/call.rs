@@ -12,20 +12,21 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinError;
 use vol_api::{ApiError, ErrorCode, REQUEST_BODY_MAX_BYTES};
 
 use super::endpoint::Endpoint;
 use super::keys::{self, Begin, Key, Ticket};
-use super::operation::{self, Named, Operation, OperationId, Outcome};
-use super::reply::{Refusal, json, response};
+use super::operation::{self, Operation, OperationId, Outcome};
+use super::reply::{Refusal, response};
 use super::target::Target;
+use super::work::{Begun, Changing, Done, Reading, Work};
 use super::{Front, lines};
 use crate::access::{Peer, Role};
-use crate::api::{Backend, Change, Read};
+use crate::api::Backend;
 
 /// Names the operation in the daemon's log and events.
 const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
@@ -135,7 +136,7 @@ pub struct NoQuery {}
 pub struct ChangeQuery {
     /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// For deletions.
@@ -144,10 +145,10 @@ pub struct ChangeQuery {
 pub struct DeleteQuery {
     /// For good, without a time in which it can be taken back.
     #[serde(default)]
-    now: bool,
+    pub(super) now: bool,
     /// Nothing is changed; the answer is the plan that would run.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 impl Call {
@@ -183,39 +184,21 @@ impl Call {
     }
 
     /// Answers a read that needs this role, no body.
-    pub async fn read_as<T, Q, R>(
-        mut self,
-        needed: Role,
-        ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static,
-    ) -> Response
-    where
-        T: Target,
-        Q: DeserializeOwned + Send + 'static,
-        R: Serialize,
-    {
-        let answer = self.look(needed, ask).await.map_err(Refusal::from);
+    pub async fn read(mut self, needed: Role, reading: Reading) -> Response {
+        let answer = self.look(needed, &reading).await.map_err(Refusal::from);
         self.respond(answer)
     }
 
-    async fn look<T, Q, R>(
-        &mut self,
-        needed: Role,
-        ask: impl FnOnce(&dyn Backend, T, Q) -> Read<R> + Send + 'static,
-    ) -> Result<Vec<u8>, ApiError>
-    where
-        T: Target,
-        Q: DeserializeOwned + Send + 'static,
-        R: Serialize,
-    {
+    async fn look(&mut self, needed: Role, reading: &Reading) -> Result<Vec<u8>, ApiError> {
         self.front.access().check(&self.peer, needed)?;
-        let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
+        let work = reading(self)?;
         let backend = self.front.backend()?;
         let operation = self.hand_over()?;
         let late = operation.late();
         let job = tokio::task::spawn_blocking(move || {
-            let result = ask(&*backend, target, query);
-            operation.end(Outcome::of_read(&result));
-            json(&result?)
+            let Done { outcome, answer } = work(&*backend);
+            operation.end(outcome);
+            answer
         });
         finish(self.front.limits.read, late, job).await
     }
@@ -264,7 +247,7 @@ impl Call {
     ) -> Result<(T, Q, Arc<dyn Backend>, OwnedSemaphorePermit), ApiError> {
         let front = &self.front;
         front.access().check(&self.peer, needed)?;
-        let (target, query) = (T::from_params(&self.params)?, self.query::<Q>()?);
+        let (target, query) = (self.target::<T>()?, self.query::<Q>()?);
         let backend = front.backend()?;
         let class = if self.peer.credentials.uid == 0 { &front.root_followers } else { &front.followers };
         let slot = Arc::clone(class).try_acquire_owned().map_err(|_| {
@@ -274,70 +257,21 @@ impl Call {
         Ok((target, query, backend, slot))
     }
 
-    /// Answers a change that has a body.
-    pub async fn change_with<T, B, R>(
-        mut self,
-        needed: Role,
-        act: impl FnOnce(&dyn Backend, T, B, bool) -> Change<R> + Send + 'static,
-    ) -> Response
-    where
-        T: Target,
-        B: DeserializeOwned + Named + Send + 'static,
-        R: Serialize,
-    {
-        let answer = async {
-            self.front.access().check(&self.peer, needed)?;
-            let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
-            let bytes = self.read_body().await?;
-            let body: B = parse_body(&bytes)?;
-            if let Some(operation) = &mut self.operation {
-                operation.about(body.object());
-            }
-            Ok(self.carry_out(move |backend| act(backend, target, body, dry_run), dry_run, &bytes).await?)
-        };
-        let answer = answer.await;
+    /// Answers a change.
+    pub async fn change(mut self, needed: Role, changing: Changing) -> Response {
+        let answer = self.change_as(needed, &changing).await;
         self.respond(answer)
     }
 
-    /// Answers a deletion, which may be asked for at once (`?now=true`); no body.
-    pub async fn delete<T, R>(
-        mut self,
-        needed: Role,
-        act: impl FnOnce(&dyn Backend, T, bool, bool) -> Change<R> + Send + 'static,
-    ) -> Response
-    where
-        T: Target,
-        R: Serialize,
-    {
-        let answer = async {
-            self.front.access().check(&self.peer, needed)?;
-            let (target, query) = (T::from_params(&self.params)?, self.query::<DeleteQuery>()?);
-            self.no_body().await?;
-            let DeleteQuery { now, dry_run } = query;
-            Ok(self.carry_out(move |backend| act(backend, target, now, dry_run), dry_run, &[]).await?)
-        };
-        let answer = answer.await;
-        self.respond(answer)
-    }
-
-    /// Answers a change that has no body.
-    pub async fn change<T, R>(
-        mut self,
-        needed: Role,
-        act: impl FnOnce(&dyn Backend, T, bool) -> Change<R> + Send + 'static,
-    ) -> Response
-    where
-        T: Target,
-        R: Serialize,
-    {
-        let answer = async {
-            self.front.access().check(&self.peer, needed)?;
-            let (target, dry_run) = (T::from_params(&self.params)?, self.query::<ChangeQuery>()?.dry_run);
-            self.no_body().await?;
-            Ok(self.carry_out(move |backend| act(backend, target, dry_run), dry_run, &[]).await?)
-        };
-        let answer = answer.await;
-        self.respond(answer)
+    async fn change_as(&mut self, needed: Role, changing: &Changing) -> Result<Vec<u8>, Refusal> {
+        self.front.access().check(&self.peer, needed)?;
+        let Begun { dry_run, of_body } = changing(self)?;
+        let body = self.read_body().await?;
+        let (work, object) = of_body(&body)?;
+        if let Some(operation) = &mut self.operation {
+            operation.about(object);
+        }
+        Ok(self.carry_out(work, dry_run, &body).await?)
     }
 
     /// The operation, for the work that ends it.
@@ -368,14 +302,13 @@ impl Call {
         answer
     }
 
-    async fn no_body(&mut self) -> Result<(), Refusal> {
-        if self.read_body().await?.is_empty() {
-            return Ok(());
-        }
-        Err(ApiError::invalid("this request takes no body").into())
+    /// What its path names.
+    pub fn target<T: Target>(&self) -> Result<T, ApiError> {
+        T::from_params(&self.params)
     }
 
-    fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {
+    /// What its query says.
+    pub fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {
         match Query::<Q>::try_from_uri(&self.uri) {
             Ok(Query(query)) => Ok(query),
             Err(rejection) => {
@@ -390,13 +323,8 @@ impl Call {
         read_limited(std::mem::take(&mut self.body), self.body_max, self.front.limits.body).await
     }
 
-    /// Runs `act` when it is its turn. Once begun it runs to its end, even if the client goes away.
-    async fn carry_out<R: Serialize>(
-        &mut self,
-        act: impl FnOnce(&dyn Backend) -> Change<R> + Send + 'static,
-        dry_run: bool,
-        body: &[u8],
-    ) -> Result<Vec<u8>, ApiError> {
+    /// Does the work when it is its turn. Once begun it runs to its end, even if the client goes away.
+    async fn carry_out(&mut self, work: Work, dry_run: bool, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         if let Some(operation) = &mut self.operation {
             operation.set_dry_run(dry_run);
         }
@@ -418,10 +346,9 @@ impl Call {
         operation.has_turn(asked.elapsed());
         let late = operation.late();
         let job = tokio::task::spawn_blocking(move || {
-            let result = act(&*backend);
+            let Done { outcome, answer } = work(&*backend);
             drop(turn);
-            operation.end(Outcome::of_change(&result));
-            let answer = result.and_then(|changed| json(&changed));
+            operation.end(outcome);
             if let Some(ticket) = ticket {
                 ticket.end(&answer);
             }
@@ -528,17 +455,4 @@ async fn finish(
 fn too_long(limit: Duration) -> ApiError {
     ApiError::new(ErrorCode::Timeout, format!("it takes longer than {} s", limit.as_secs()))
         .with_hint("a change goes on in the background: look at the object again later")
-}
-
-fn parse_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, ApiError> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(ApiError::invalid("this request needs a JSON body").with_hint("see docs/control-api.md"));
-    }
-    // serde reads a list as the values of a type in their order; nobody is to rely on that order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(
-            ApiError::invalid("body: a list, where an object belongs: {…}").with_hint("see docs/control-api.md")
-        );
-    }
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("body: {error}")))
 }

@@ -1,5 +1,6 @@
 //! The router of the list of endpoints.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,12 +12,13 @@ use tokio::sync::mpsc;
 use vol_api::ApiError;
 
 use super::Front;
-use super::call::{Call, NoQuery};
+use super::call::Call;
 use super::endpoint::{Answer, Api, Asked, Endpoint, Verb};
 use super::operation::Named;
 use super::reply::Refusal;
-use super::routes;
 use super::target::Target;
+use super::work::{Changing, Reading};
+use super::{routes, work};
 use crate::api::{Backend, Change, Read};
 
 /// All endpoints, and an error for everything else.
@@ -26,20 +28,29 @@ pub fn router(front: Arc<Front>) -> Router {
     routes.0.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(front)
 }
 
+/// Answers the requests of one endpoint. One type for all of them, so that what axum does with it is compiled once.
+type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
+type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
 struct Routes(Router<Arc<Front>>);
 
 impl Routes {
-    fn add<F, A>(&mut self, endpoint: &Endpoint, answer: F)
-    where
-        F: Fn(Call) -> A + Clone + Send + Sync + 'static,
-        A: Future<Output = Response> + Send + 'static,
-    {
+    fn add(&mut self, endpoint: Endpoint, handler: Handler) {
+        let answer = move |call: Call| handler(call.at(&endpoint));
         let route = match endpoint.verb {
             Verb::Get => routing::get(answer),
             Verb::Post => routing::post(answer),
             Verb::Delete => routing::delete(answer),
         };
         self.0 = std::mem::take(&mut self.0).route(endpoint.path, route);
+    }
+
+    fn reads(&mut self, endpoint: Endpoint, reading: Reading) {
+        self.add(endpoint, Arc::new(move |call| Box::pin(call.read(endpoint.role, Arc::clone(&reading)))));
+    }
+
+    fn changes(&mut self, endpoint: Endpoint, changing: Changing) {
+        self.add(endpoint, Arc::new(move |call| Box::pin(call.change(endpoint.role, Arc::clone(&changing)))));
     }
 }
 
@@ -49,7 +60,7 @@ impl Api for Routes {
         endpoint: Endpoint,
         ask: impl Fn(&dyn Backend, T, Q) -> Read<R> + Clone + Send + Sync + 'static,
     ) {
-        self.add(&endpoint, move |call| call.at(&endpoint).read_as(endpoint.role, ask.clone()));
+        self.reads(endpoint, work::read(ask));
     }
 
     fn read_with_front<R: Answer>(
@@ -57,14 +68,11 @@ impl Api for Routes {
         endpoint: Endpoint,
         ask: impl Fn(&Front, &dyn Backend) -> Read<R> + Clone + Send + Sync + 'static,
     ) {
-        self.add(&endpoint, move |call| {
-            let (front, ask) = (call.front(), ask.clone());
-            call.at(&endpoint).read_as(endpoint.role, move |b, (), NoQuery {}| ask(&front, b))
-        });
+        self.reads(endpoint, work::read_with_front(ask));
     }
 
     fn fixed(&mut self, endpoint: Endpoint, text: &'static str) {
-        self.add(&endpoint, move |call| call.at(&endpoint).fixed(endpoint.role, text));
+        self.add(endpoint, Arc::new(move |call| Box::pin(call.fixed(endpoint.role, text))));
     }
 
     fn stream<R, T, Q, O, S, W>(
@@ -79,7 +87,7 @@ impl Api for Routes {
         S: FnOnce(mpsc::Sender<Bytes>) -> W + Send + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
-        self.add(&endpoint, move |call| call.at(&endpoint).lines(endpoint.role, open.clone()));
+        self.add(endpoint, Arc::new(move |call| Box::pin(call.lines(endpoint.role, open.clone()))));
     }
 
     fn change<T: Target, R: Answer>(
@@ -87,7 +95,7 @@ impl Api for Routes {
         endpoint: Endpoint,
         act: impl Fn(&dyn Backend, T, bool) -> Change<R> + Clone + Send + Sync + 'static,
     ) {
-        self.add(&endpoint, move |call| call.at(&endpoint).change(endpoint.role, act.clone()));
+        self.changes(endpoint, work::change(act));
     }
 
     fn change_with<T: Target, B: Asked + Named, R: Answer>(
@@ -95,7 +103,7 @@ impl Api for Routes {
         endpoint: Endpoint,
         act: impl Fn(&dyn Backend, T, B, bool) -> Change<R> + Clone + Send + Sync + 'static,
     ) {
-        self.add(&endpoint, move |call| call.at(&endpoint).change_with(endpoint.role, act.clone()));
+        self.changes(endpoint, work::change_with(act));
     }
 
     fn delete<T: Target, R: Answer>(
@@ -103,7 +111,7 @@ impl Api for Routes {
         endpoint: Endpoint,
         act: impl Fn(&dyn Backend, T, bool, bool) -> Change<R> + Clone + Send + Sync + 'static,
     ) {
-        self.add(&endpoint, move |call| call.at(&endpoint).delete(endpoint.role, act.clone()));
+        self.changes(endpoint, work::delete(act));
     }
 }
 
