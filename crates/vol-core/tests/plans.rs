@@ -8,6 +8,7 @@ mod plans {
     mod mount;
     mod pool;
     mod recover;
+    mod thick;
     mod vg;
     mod volume;
 }

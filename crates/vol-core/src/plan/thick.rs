@@ -490,7 +490,12 @@ pub fn finish(
     if !is_filling(catalog, one) {
         return Ok(plan);
     }
-    plan.title = format!("hand out {}/{}", catalog.vg().name, one.name);
+    let path = format!("{}/{}", catalog.vg().name, one.name);
+    plan.title = format!("hand out {path}");
+    if matches!(one.content, Content::Formatting { .. }) {
+        // A mkfs that was cut short is recovery's to discard: what it left must not be formatted again, nor handed out.
+        return Err(Refusal::new(RefusalCode::Refused, format!("{path} was never formatted to the end")));
+    }
     take_down(kernel, one, &mut plan);
     let capacity = thick.capacity(catalog.vg().extent_size);
     let segments = append(&[], &thick.segments, thick.stripes);
