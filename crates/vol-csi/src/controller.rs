@@ -163,9 +163,9 @@ fn from_source(
             "each machine may have a volume of this path: name it by the handle that `volctl volume show` tells",
         ));
     }
-    let found = match &source.r#type {
-        Some(Content::Snapshot(_)) => volumes.find_snapshot(id)?.map(Source::Snapshot),
-        _ => volumes.find(id)?.map(Source::Volume),
+    let (kind, found) = match &source.r#type {
+        Some(Content::Snapshot(_)) => (Kind::Snapshot, volumes.find_snapshot(id)?.map(Source::Snapshot)),
+        _ => (Kind::Volume, volumes.find(id)?.map(Source::Volume)),
     };
     let Some(source) = found else {
         let settings = volumes.settings();
@@ -173,10 +173,6 @@ fn from_source(
             let error = ApiError::new(ErrorCode::NoSpace, "what the volume is to be made from is on another machine");
             return Err(Refused::new(Code::ResourceExhausted, error));
         }
-        let kind = match &source.r#type {
-            Some(Content::Snapshot(_)) => Kind::Snapshot,
-            _ => Kind::Volume,
-        };
         volumes.not_away(kind, id)?;
         return Err(Refused::not_found("there is no such snapshot or volume to make the volume from"));
     };
@@ -343,8 +339,7 @@ pub fn fits(volume: &Volume, capability: &Capability) -> Result<(), Refused> {
             let asked = capability.fs.map_or("", |fs| fs.as_str());
             Err(Refused::invalid(format!("volume {path} has the file system {}, not {asked}", fs.as_str())))
         }
-        (Some(fs), false) => capability.flags.of(fs).map_err(|error| Refused::invalid(format!("mount_flags: {error}"))),
-        _ => Ok(()),
+        (fs, _) => flags_of(fs, std::slice::from_ref(capability)),
     }
 }
 
@@ -360,6 +355,11 @@ pub(crate) fn not_elsewhere(volumes: &dyn Volumes, kind: Kind, id: &str) -> Resu
     }
     Err(Refused::precondition(format!("{id:?} was made on another machine, and is not on this one, which is {node}"))
         .with_hint("ask the driver of its machine; if that is gone for good with its disks, nothing is left to be done, and the object can go"))
+}
+
+/// What is said of a volume that was not found: that there is none of this id, or that it may be on disks of this machine that are away.
+pub(crate) fn missing(volumes: &dyn Volumes, id: &str) -> Refused {
+    volumes.not_away(Kind::Volume, id).err().unwrap_or_else(|| no_such(id))
 }
 
 /// There is none of this id.

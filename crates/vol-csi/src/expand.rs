@@ -6,7 +6,7 @@ use tonic::Code;
 use vol_types::{Bytes, Reserve, near};
 
 use crate::capability::Capability;
-use crate::controller::{fits, holds, no_such, not_elsewhere};
+use crate::controller::{fits, holds, missing, no_such, not_elsewhere};
 use crate::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, NodeExpandVolumeRequest, NodeExpandVolumeResponse,
@@ -107,8 +107,7 @@ pub fn controller_expand(
         if ids::is_elsewhere(id, &settings.node) {
             return there();
         }
-        volumes.not_away(Kind::Volume, id)?;
-        return Err(no_such(id));
+        return Err(missing(volumes, id));
     };
     if request.volume_capability.is_some() {
         fits(&volume, &Capability::read(request.volume_capability.as_ref())?)?;
@@ -129,10 +128,7 @@ pub fn node_expand(
     let id = limits::id("volume_id", &request.volume_id)?;
     let at = limits::id("volume_path", &request.volume_path)?;
     let range = Range::read(request.capacity_range.as_ref())?;
-    let Some(volume) = volumes.find_now(id)? else {
-        volumes.not_away(Kind::Volume, id)?;
-        return Err(no_such(id));
-    };
+    let volume = volumes.find_now(id)?.ok_or_else(|| missing(volumes, id))?;
     let place = at.strip_suffix('/').unwrap_or(at);
     let staged = || volumes.placed(place).is_some_and(|noted| noted.volume == volume.id && volume.attached.is_some());
     if volume.mounted_at(place).is_none() && !staged() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::controller::{no_such, not_elsewhere};
+use crate::controller::{missing, not_elsewhere};
 use crate::csi::group_controller_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse, DeleteVolumeGroupSnapshotRequest,
@@ -74,13 +74,7 @@ pub fn create(
         let group_snapshot = Some(group(&settings, name.as_str(), &present));
         return Ok((CreateVolumeGroupSnapshotResponse { group_snapshot }, false));
     }
-    let found = |id: &&str| match volumes.find(limits::id("source_volume_ids", id)?)? {
-        Some(volume) => Ok(volume),
-        None => {
-            volumes.not_away(Kind::Volume, id)?;
-            Err(no_such(id))
-        }
-    };
+    let found = |id: &&str| volumes.find(limits::id("source_volume_ids", id)?)?.ok_or_else(|| missing(volumes, id));
     let mut of: Vec<Volume> = sources.iter().map(found).collect::<Result<_, _>>()?;
     // With the mark and without it is the same one.
     of.sort_by(|a, b| a.id.cmp(&b.id));

@@ -9,7 +9,7 @@ use vol_types::MountOptions;
 
 use crate::block;
 use crate::capability::Capability;
-use crate::controller::{fits, flags_of, holds, no_such};
+use crate::controller::{fits, flags_of, holds, missing};
 use crate::csi::node_service_capability::{Rpc as Ability, Type, rpc};
 use crate::csi::{
     NodeGetCapabilitiesResponse, NodeGetInfoResponse, NodePublishVolumeRequest, NodePublishVolumeResponse,
@@ -17,7 +17,7 @@ use crate::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
 use crate::volumes::SIZE_DEFAULT;
-use crate::{CsiName, Kind, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
+use crate::{CsiName, Params, Placed, Range, Refused, Settings, Volume, Volumes, Wanted, ids, limits};
 
 /// Answers `NodeGetCapabilities`.
 pub fn capabilities(settings: &Settings) -> NodeGetCapabilitiesResponse {
@@ -150,10 +150,7 @@ pub fn stage(
 
 /// The volume, complete.
 fn found(volumes: &dyn Volumes, id: &str) -> Result<Volume, Refused> {
-    let Some(volume) = volumes.find_now(id)? else {
-        volumes.not_away(Kind::Volume, id)?;
-        return Err(no_such(id));
-    };
+    let volume = volumes.find_now(id)?.ok_or_else(|| missing(volumes, id))?;
     if volume.ready {
         return Ok(volume);
     }

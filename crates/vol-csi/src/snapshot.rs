@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 
-use crate::controller::{no_such, not_elsewhere, page, reachable};
+use crate::controller::{missing, not_elsewhere, page, reachable};
 use crate::csi::{
     CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, GetSnapshotRequest,
     GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse, Snapshot as Told, list_snapshots_response,
@@ -66,10 +66,7 @@ pub fn create_snapshot(
             Err(Refused::exists(format!("there is a snapshot {name} already, of another volume: {}", present.path)))
         };
     }
-    let Some(volume) = volume else {
-        volumes.not_away(Kind::Volume, id)?;
-        return Err(no_such(id));
-    };
+    let volume = volume.ok_or_else(|| missing(volumes, id))?;
     if settings.v1_13 {
         reachable(&settings, request.accessibility_requirements.as_ref())?;
     }
