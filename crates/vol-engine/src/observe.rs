@@ -23,6 +23,7 @@ pub type Mapped = BTreeMap<VolumeId, Sectors>;
 /// A device of ours as a look at all of them found it.
 #[derive(Debug)]
 struct Seen {
+    uuid: String,
     /// `None`: its uuid has our prefix, and makes no sense.
     device: Option<Device>,
     /// `Err`: a pool that does not say how it is.
@@ -59,10 +60,10 @@ impl Look {
         Ok((kernel, mapped))
     }
 
-    /// What nobody owns of it.
-    pub fn not_owned(&self, owned: impl Fn(Device) -> bool) -> Vec<DmInfo> {
+    /// The uuids of what nobody owns of it, also of what did not say how it is.
+    pub fn not_owned(&self, owned: impl Fn(Device) -> bool) -> Vec<String> {
         let strays = self.devices.iter().filter(|seen| !seen.device.is_some_and(&owned));
-        strays.filter_map(|seen| Some(seen.found.as_ref().ok()?.0.clone())).collect()
+        strays.map(|seen| seen.uuid.clone()).collect()
     }
 }
 
@@ -82,7 +83,7 @@ fn look_at<H: HostRead + ?Sized>(host: &H, wanted: impl Fn(Option<Device>) -> bo
             other => other,
         };
         // It may be gone since it was listed.
-        devices.extend(found.transpose().map(|found| Seen { device, found }));
+        devices.extend(found.transpose().map(|found| Seen { uuid, device, found }));
     }
     Ok(devices)
 }

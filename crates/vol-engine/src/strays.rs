@@ -17,29 +17,31 @@ const SHOWN: usize = 64;
 impl<H: HostMut> Engine<H> {
     /// Looks, unless VGs are being found, made or taken apart: then devices have no owner for a moment.
     pub(crate) fn look_for_stray_devices(&self, look: &Look) {
-        let owned = |device| self.is_owned(device);
-        match self.membership.try_lock() {
-            Ok(_guard) => self.tell_strays(look.not_owned(owned)),
-            Err(TryLockError::Poisoned(_guard)) => self.tell_strays(look.not_owned(owned)),
-            Err(TryLockError::WouldBlock) => {}
-        }
+        let _guard = match self.membership.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.tell_strays(look.not_owned(self.owns()));
     }
 
-    fn is_owned(&self, device: Device) -> bool {
-        self.vgs().iter().any(|vg| vg.read(|catalog| owner(catalog, device).is_some()))
+    /// Whether a device belongs to a VG that is open now.
+    fn owns(&self) -> impl Fn(Device) -> bool + use<H> {
+        let vgs = self.vgs();
+        move |device| vgs.iter().any(|vg| vg.read(|catalog| owner(catalog, device).is_some()))
     }
 
     /// As [`Engine::look_for_stray_devices`], for who holds the membership.
     pub(crate) fn find_stray_devices(&self) {
         // What cannot be listed is told by each VG's own view.
-        let Ok(devices) = self.host().dm_devices() else { return };
-        let owned = |info: &DmInfo| Device::from_uuid(&info.uuid).is_some_and(|device| self.is_owned(device));
-        self.tell_strays(devices.into_iter().filter(|info| !owned(info)).collect());
+        let Ok(uuids) = self.host().dm_uuids() else { return };
+        let owns = self.owns();
+        self.tell_strays(uuids.into_iter().filter(|uuid| !Device::from_uuid(uuid).is_some_and(&owns)).collect());
     }
 
-    fn tell_strays(&self, mut strays: Vec<DmInfo>) {
+    fn tell_strays(&self, uuids: Vec<String>) {
         // A deletion takes the device away first and its record after: what has no record now must still be there.
-        strays.retain(|info| matches!(self.host().dm_device(&info.uuid), Ok(Some(_))));
+        let strays: Vec<DmInfo> = uuids.iter().filter_map(|uuid| self.host().dm_device(uuid).ok().flatten()).collect();
         let mounts = if strays.is_empty() { Vec::new() } else { self.host().mounts().unwrap_or_default() };
         let mut problems: Vec<Problem> = strays
             .iter()

@@ -57,19 +57,14 @@ pub struct View {
 }
 
 /// What the changes concerned that ended since a look at the kernel began.
-#[derive(Debug, Default)]
-pub(super) struct SinceTheLook {
-    concerned: Concerned,
-}
-
 #[derive(Debug)]
-enum Concerned {
+pub(super) enum SinceTheLook {
     Some(Interest),
     /// It may have been anything.
     All,
 }
 
-impl Default for Concerned {
+impl Default for SinceTheLook {
     fn default() -> Self {
         Self::Some(Interest::default())
     }
@@ -78,10 +73,9 @@ impl Default for Concerned {
 impl SinceTheLook {
     /// `None`: anything.
     fn note(&mut self, interest: Option<&Interest>) {
-        let before = std::mem::take(&mut self.concerned);
-        self.concerned = match (before, interest) {
-            (Concerned::Some(before), Some(interest)) => Concerned::Some(before.with(interest.clone())),
-            _ => Concerned::All,
+        *self = match (std::mem::take(self), interest) {
+            (Self::Some(before), Some(interest)) => Self::Some(before.with(interest.clone())),
+            _ => Self::All,
         };
     }
 }
@@ -138,15 +132,15 @@ impl OpenVg {
             return self.refresh_with(host, session);
         }
         let since = std::mem::take(&mut *self.since_the_look());
-        if let (Some(Ok(look)), Concerned::Some(_)) = (look, &since.concerned)
+        if let (Some(Ok(look)), SinceTheLook::Some(_)) = (look, &since)
             && now.saturating_sub(look.at) > LOOK_MAX
         {
             // Something hung: what was seen is of long ago, and another look now would hang with the session. The age of the view tells.
             return;
         }
         let mut kept = BTreeSet::new();
-        let (looked, at) = match (look, since.concerned) {
-            (Some(Ok(look)), Concerned::Some(concerned)) => {
+        let (looked, at) = match (look, since) {
+            (Some(Ok(look)), SinceTheLook::Some(concerned)) => {
                 kept.clone_from(&concerned.pools);
                 let merged = self.read(|catalog| look.of(catalog)).and_then(|(mut kernel, mut mapped)| {
                     let view = self.view();
@@ -158,7 +152,7 @@ impl OpenVg {
                 });
                 (merged, look.at)
             }
-            (Some(Err(error)), Concerned::Some(_)) => (Err(error.clone()), now),
+            (Some(Err(error)), SinceTheLook::Some(_)) => (Err(error.clone()), now),
             _ => (self.observe_with_mapped(host), now),
         };
         let looked = looked.map(|(mut kernel, mapped)| {
