@@ -70,7 +70,10 @@ fn uevents() -> Result<u64> {
 }
 
 /// Processes and threads that were begun since the machine started (`proc_stat(5)`): none may begin by itself meanwhile.
-fn processes() -> Result<u64> {
+///
+/// # Errors
+/// `/proc/stat` does not tell.
+pub fn processes() -> Result<u64> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().find_map(|line| line.strip_prefix("processes "));
     line.and_then(|count| count.trim().parse().ok()).context("the number of processes")

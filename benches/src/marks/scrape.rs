@@ -12,7 +12,7 @@ use crate::client::Connections;
 use crate::peer::{DISK_MIB, Peer, by_clients};
 use crate::peers::{Daemon, Options};
 use crate::table::{Aim, OURS, Row, Table, Unit};
-use crate::{at_rest, process, timed};
+use crate::{at_rest, counters, process, timed};
 
 const METRICS: &str = "127.0.0.1:19713";
 const MIB: f64 = 1_048_576.0;
@@ -92,7 +92,7 @@ fn idle(site: &Site, daemon: &Daemon, volumes: usize, seconds: u64) -> Result<Ve
         wakeups.of(OURS).add(round, after.0.saturating_sub(before.0) as f64 / seconds as f64);
         work.of(OURS).add(round, 100.0 * (after.1 - before.1) / seconds as f64);
         calls.of(OURS).add(round, after.2.saturating_sub(before.2) as f64 / seconds as f64);
-        let (flushes, processes) = (daemon.disk().written()?.flushes, processes());
+        let (flushes, processes) = (daemon.disk().written()?.flushes, counters::processes()?);
         for _ in 0..seconds.min(10) {
             let (time, page) = timed(|| Ok(get(METRICS, "/metrics")?))?;
             scrape.of(OURS).add_time(round, time);
@@ -100,7 +100,7 @@ fn idle(site: &Site, daemon: &Daemon, volumes: usize, seconds: u64) -> Result<Ve
             std::thread::sleep(Duration::from_secs(1).saturating_sub(time));
         }
         commits.of(OURS).add(round, daemon.disk().written()?.flushes.saturating_sub(flushes) as f64);
-        begun.of(OURS).add(round, self::processes().saturating_sub(processes) as f64);
+        begun.of(OURS).add(round, counters::processes()?.saturating_sub(processes) as f64);
         memory.of(OURS).add(round, resident(daemon, "Rss")?);
         heap.of(OURS).add(round, resident(daemon, "Anonymous")?);
         threads.of(OURS).add(round, fs::read_dir(format!("/proc/{}/task", daemon.pid()))?.count() as f64);
@@ -113,11 +113,4 @@ fn idle(site: &Site, daemon: &Daemon, volumes: usize, seconds: u64) -> Result<Ve
 /// Bytes of the daemon's memory, by the name that `/proc/PID/smaps_rollup` has for them.
 fn resident(daemon: &Daemon, which: &str) -> Result<f64> {
     Ok(process::memory(daemon.pid())?.get(which).copied().unwrap_or(0) as f64)
-}
-
-/// As `counters` counts them: the machine's.
-fn processes() -> u64 {
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().find_map(|line| line.strip_prefix("processes "));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

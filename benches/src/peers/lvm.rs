@@ -42,10 +42,11 @@ impl Lvm {
         // Its usual metadata area ends at some 1,500 volumes.
         lvm(&["pvcreate", "-qq", "-ff", "-y", "--metadatasize", "128m", &disk.node])?;
         lvm(&["vgcreate", "-qq", VG, &disk.node])?;
+        // From here on it is taken down whatever happens.
+        let one = Self { disk: disk.clone(), crowd: AtomicUsize::new(0) };
         let (size, metadata, pool) = (format!("{pool_mib}M"), format!("{METADATA_MIB}M"), path("tank"));
         let kind = ["lvcreate", "-qq", "-y", "--type", "thin-pool", "-c", "64k"];
         lvm(&[&kind[..], &["-L", &size, "--poolmetadatasize", &metadata, "-n", "tank", VG]].concat())?;
-        let one = Self { disk: disk.clone(), crowd: AtomicUsize::new(0) };
         let size = format!("{SIZE_MIB}M");
         lvm(&["lvcreate", "-qq", "-y", "-V", &size, "--thinpool", &pool, "-n", "base"])?;
         Ok(one)
