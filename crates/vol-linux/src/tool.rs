@@ -35,8 +35,8 @@ const PREZEROED_SINCE: (u32, u32) = (1, 47);
 /// How long a program may take to tell its version.
 const VERSION_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes a file system on a dm device, all of which reads as zeroes, and flushes it. Never forces: every one of these programs refuses a device that is in
-/// use, and XFS's and btrfs's one that already has a file system.
+/// Makes a file system on a dm device, all of which reads as zeroes, and flushes it. Never forces: every one of these programs refuses
+/// a device that is in use, and XFS's and btrfs's one that already has a file system.
 pub(crate) fn mkfs(dev: DevNumber, dm_uuid: &str, fs: FsKind, fs_uuid: Uuid, options: &MkfsOptions) -> HostResult<()> {
     let node = dm::node(dev);
     let what = format!("mkfs.{} on {}", fs.as_str(), node.display());

@@ -80,8 +80,9 @@ fn ask(control: BorrowedFd<'_>, prefix: &str, size: usize) -> Result<(u32, Vec<u
     let mut buffer = vec![0_u64; size.div_ceil(8)];
     let op = nix::request_code_readwrite!(sys::DM_IOCTL, LIST_DEVICES, HEADER);
     count::one(&count::LIST_DEVICES);
-    // SAFETY: the buffer has `size` bytes, at least a header's, is aligned for one, and is ours alone. The kernel reads the header and
-    // writes at most `data_size` bytes, which is `size`. Every bit pattern is valid for the header's integer fields.
+    // SAFETY: the buffer has at least `size` bytes, all of them written, of which `size` is at least a header's; it is aligned for one, and
+    // is ours alone. The kernel reads at most `data_size` bytes of it, which is `size` (`copy_params`), and writes as many at most. Every
+    // bit pattern is valid for the header's integer fields.
     let (flags, end) = unsafe {
         let header_at = buffer.as_mut_ptr().cast::<sys::dm_ioctl>();
         header_at.write(header);
