@@ -11,6 +11,7 @@ pub mod commit;
 pub mod counters;
 pub mod create;
 pub mod datapath;
+pub mod delta;
 pub mod isolation;
 pub mod mounted;
 pub mod moving;
@@ -97,6 +98,7 @@ pub fn all() -> Vec<Box<dyn Mark>> {
         Box::new(datapath::DataPath),
         Box::new(moving::Moving),
         Box::new(isolation::Isolation),
+        Box::new(delta::Delta),
         Box::new(scrape::Scrape),
     ]
 }
