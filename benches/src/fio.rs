@@ -74,6 +74,17 @@ impl Job<'_> {
         parse(&program::run("fio", &arguments)?, self.rw)
     }
 
+    /// As [`Job::run`], of the part that begins at this byte.
+    ///
+    /// # Errors
+    /// Those of [`Job::run`].
+    pub fn run_at(&self, offset: u64) -> Result<Done> {
+        let mut arguments = self.arguments();
+        arguments.push(format!("--offset={offset}"));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        parse(&program::run("fio", &arguments)?, self.rw)
+    }
+
     /// Begins it, for something else to be done meanwhile.
     ///
     /// # Errors

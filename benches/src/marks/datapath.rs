@@ -1,9 +1,10 @@
-//! What reads and writes reach: the raw disk, volumed's volumes, LVM2's, with chunks of the same size.
+//! What reads and writes reach: volumed's volumes and LVM2's, each beside the disk that it lies on.
 //!
-//! Everything lies on one disk, one after the other, because two disks are never alike: for each way the disk is made anew. Rounds
-//! therefore go over all ways in turn, and a round takes as long as making all of them.
+//! A disk is not twice alike, from one minute to the next nor from one place to another. So nobody is compared with what was measured
+//! long before: within each round everybody does the same for a few seconds, one after the other, and *raw* is the very part of the disk that
+//! the volume lies on.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Findings, Mark, Needs, Site};
@@ -16,8 +17,10 @@ use crate::table::{Aim, OURS, Row, Table, Unit};
 
 /// Of each volume that is measured.
 const VOLUME_MIB: u64 = 1024;
-/// The disk itself.
+/// Where volumed's volume lies.
 const RAW: &str = "raw";
+/// Where LVM2's lies.
+const RAW_OF_LVM2: &str = "raw, lvm2's disk";
 const CHUNKS: [&str; 3] = ["64K", "256K", "1M"];
 
 /// What is done to a volume.
@@ -27,16 +30,18 @@ struct Load {
     rw: &'static str,
     block: u64,
     depth: u32,
-    jobs: u32,
 }
 
 const LOADS: [Load; 5] = [
-    Load { name: "4 KiB random reads, depth 1", rw: "randread", block: 4096, depth: 1, jobs: 1 },
-    Load { name: "4 KiB random reads, depth 32", rw: "randread", block: 4096, depth: 32, jobs: 1 },
-    Load { name: "4 KiB random writes, depth 1", rw: "randwrite", block: 4096, depth: 1, jobs: 1 },
-    Load { name: "4 KiB random writes, depth 32", rw: "randwrite", block: 4096, depth: 32, jobs: 1 },
-    Load { name: "1 MiB writes in order, depth 8", rw: "write", block: 1 << 20, depth: 8, jobs: 1 },
+    Load { name: "4 KiB random reads, depth 1", rw: "randread", block: 4096, depth: 1 },
+    Load { name: "4 KiB random reads, depth 32", rw: "randread", block: 4096, depth: 32 },
+    Load { name: "4 KiB random writes, depth 1", rw: "randwrite", block: 4096, depth: 1 },
+    Load { name: "4 KiB random writes, depth 32", rw: "randwrite", block: 4096, depth: 32 },
+    Load { name: "1 MiB writes in order, depth 8", rw: "write", block: 1 << 20, depth: 8 },
 ];
+/// What takes chunks of the pool.
+const TAKES: Load = Load { name: "4 KiB random, depth 8", rw: "randwrite", block: 4096, depth: 8 };
+const FILL: Load = Load { name: "all of it", rw: "write", block: 1 << 20, depth: 8 };
 
 #[derive(Debug)]
 pub struct DataPath;
@@ -49,174 +54,192 @@ impl Mark for DataPath {
         "What do reads and writes of volumes reach, beside the raw disk and LVM2's?"
     }
     fn needs(&self) -> Needs {
-        Needs { disks: 1, mib_each: 6 << 10, memory_mib: 2048 }
+        Needs { disks: 2, mib_each: 6 << 10, memory_mib: 2048 }
     }
     fn run(&self, site: &Site) -> Result<Findings> {
-        let disk = site.disk(0)?;
-        let seconds = if site.smoke { 1 } else { 10 };
-        let mut linear: Vec<Row> = LOADS.iter().map(linear_row).collect();
-        let mut thin: Vec<(&'static str, Vec<Row>)> =
-            CHUNKS.iter().map(|chunk| (*chunk, LOADS.iter().map(thin_row).collect())).collect();
-        let mut first: Vec<Row> = CHUNKS
-            .iter()
-            .flat_map(|chunk| ["first write", "write after a snapshot"].map(|what| (what, *chunk)))
-            .map(|(what, chunk)| {
-                Row::new(format!("{what}, 4 KiB random, depth 8, chunks of {chunk}"), Unit::PerSecond)
-                    .aiming([Aim::at_least(1.0, "lvm2")])
-            })
-            .collect();
-        for round in 0..site.rounds {
-            for who in turns(&[RAW, OURS, "lvm2"], round) {
-                let node = linear_volume(who, disk)?;
-                measure(&node.node, seconds, who, round, &mut linear)?;
-                drop(node);
-                if who == RAW {
-                    // For thin volumes the same disk counts.
-                    for (_, rows) in &mut thin {
-                        copy(&linear, rows, round);
-                    }
-                    continue;
-                }
-                for (at, (chunk, rows)) in thin.iter_mut().enumerate() {
-                    let made = thin_volume(who, disk, chunk)?;
-                    let writes =
-                        |size| Job { node: &made.node, rw: "randwrite", block: 4096, depth: 8, jobs: 1, size, seconds };
-                    let part = (VOLUME_MIB << 20) / 2;
-                    add(&mut first, at * 2, who, round, writes(part).run()?.per_second);
-                    // All of it is there from here on.
-                    Job {
-                        node: &made.node,
-                        rw: "write",
-                        block: 1 << 20,
-                        depth: 8,
-                        jobs: 1,
-                        size: VOLUME_MIB << 20,
-                        seconds: 0,
-                    }
-                    .run()?;
-                    measure(&made.node, seconds, who, round, rows)?;
-                    made.snapshot()?;
-                    add(&mut first, at * 2 + 1, who, round, writes(part).run()?.per_second);
-                }
+        let seconds = if site.smoke { 1 } else { 3 };
+        let mut tables = vec![Table::new("Linear volumes", both(site, None, seconds, &mut Vec::new())?)];
+        let mut takes = Vec::new();
+        for chunk in CHUNKS {
+            let rows = both(site, Some(chunk), seconds, &mut takes)?;
+            tables.push(Table::new(format!("Thin volumes that are written in whole, chunks of {chunk}"), rows));
+        }
+        tables.push(Table::new("Writes that take chunks", takes));
+        let notes = vec![
+            format!("{VOLUME_MIB} MiB each, {seconds} s for each load; zeroing of new chunks is on for both"),
+            "raw: the same part of the same disk, read and written past the volume that lies on it".to_owned(),
+        ];
+        Ok(Findings { tables, notes, ..Findings::default() })
+    }
+}
+
+/// Volumes of one kind, ours and LVM2's, each on a disk of its own: thin ones in a pool with such chunks, or linear ones.
+fn both(site: &Site, chunk: Option<&'static str>, seconds: u32, takes: &mut Vec<Row>) -> Result<Vec<Row>> {
+    let (ours, lvm2) = (Ours::start(site.disk(0)?, chunk)?, Lvm2::start(site.disk(1)?, chunk)?);
+    let (our_node, lvm2_node) = &(ours.volume("data")?, lvm2.volume("data")?);
+    let (raw, raw_of_lvm2) = (below(our_node)?, below(lvm2_node)?);
+    let ways = [
+        (OURS, our_node.as_str(), 0),
+        (RAW, raw.0.as_str(), raw.1),
+        ("lvm2", lvm2_node.as_str(), 0),
+        (RAW_OF_LVM2, raw_of_lvm2.0.as_str(), raw_of_lvm2.1),
+    ];
+    for node in [our_node, lvm2_node] {
+        job(node, FILL, 0).run()?;
+    }
+    let times = if chunk.is_none() { 0.97 } else { 0.9 };
+    let aims = [Aim::at_least(times, RAW), Aim::at_least(1.0, "lvm2")];
+    let mut rows: Vec<Row> =
+        LOADS.iter().map(|load| Row::new(load.name, Unit::PerSecond).aiming(aims.clone())).collect();
+    for round in 0..site.rounds {
+        for (load, row) in LOADS.iter().zip(&mut rows) {
+            for (who, node, at) in turns(&ways, round) {
+                row.of(who).add(round, job(node, *load, seconds).run_at(at)?.per_second);
             }
         }
-        let mut tables = vec![Table::new("Linear volumes", linear)];
-        tables.extend(thin.into_iter().map(|(chunk, rows)| {
-            Table::new(format!("Thin volumes that are written in whole, chunks of {chunk}"), rows)
-        }));
-        tables.push(Table::new("Writes that take chunks", first));
-        let note = format!("{VOLUME_MIB} MiB each, {seconds} s for each load; zeroing of new chunks is on for both");
-        Ok(Findings { tables, notes: vec![note], ..Findings::default() })
     }
-}
-
-fn linear_row(load: &Load) -> Row {
-    Row::new(load.name, Unit::PerSecond).aiming([Aim::at_least(0.97, RAW), Aim::at_least(1.0, "lvm2")])
-}
-
-fn thin_row(load: &Load) -> Row {
-    Row::new(load.name, Unit::PerSecond).aiming([Aim::at_least(0.9, RAW), Aim::at_least(1.0, "lvm2")])
-}
-
-fn add(rows: &mut [Row], at: usize, who: &str, round: usize, value: f64) {
-    if let Some(row) = rows.get_mut(at) {
-        row.of(who).add(round, value);
-    }
-}
-
-/// What the raw disk reached in this round is what thin volumes are compared with too.
-fn copy(from: &[Row], to: &mut [Row], round: usize) {
-    for (from, to) in from.iter().zip(to) {
-        if let Some(value) = from.by.get(RAW).and_then(|samples| samples.of_round(round)) {
-            to.of(RAW).add(round, value);
+    let Some(chunk) = chunk else { return Ok(rows) };
+    let mut parts = ["first write", "write after a snapshot"].map(|what| {
+        Row::new(format!("{what}, {}, chunks of {chunk}", TAKES.name), Unit::PerSecond)
+            .aiming([Aim::at_least(1.0, "lvm2")])
+    });
+    ours.delete("data", false)?;
+    lvm2.delete("data", false)?;
+    for round in 0..site.rounds {
+        let name = format!("data{round}");
+        let (our_node, lvm2_node) = &(ours.volume(&name)?, lvm2.volume(&name)?);
+        let fresh = [(OURS, our_node.as_str()), ("lvm2", lvm2_node.as_str())];
+        let [first, after] = &mut parts;
+        for (who, node) in turns(&fresh, round) {
+            first.of(who).add(round, job(node, TAKES, seconds).run()?.per_second);
         }
+        for (_, node) in fresh {
+            job(node, FILL, 0).run()?;
+        }
+        ours.snapshot(&name)?;
+        lvm2.snapshot(&name)?;
+        for (who, node) in turns(&fresh, round) {
+            after.of(who).add(round, job(node, TAKES, seconds).run()?.per_second);
+        }
+        ours.delete(&name, true)?;
+        lvm2.delete(&name, true)?;
+    }
+    takes.extend(parts);
+    Ok(rows)
+}
+
+fn job(node: &str, load: Load, seconds: u32) -> Job<'_> {
+    let Load { rw, block, depth, .. } = load;
+    Job { node, rw, block, depth, jobs: 1, size: VOLUME_MIB << 20, seconds }
+}
+
+/// The disk below a volume, and the byte on it at which the volume, or the data of its pool, begins: `dmsetup table`, down to what is no
+/// dm device.
+fn below(node: &str) -> Result<(String, u64)> {
+    let table = run("dmsetup", &["table", node])?;
+    let line = table.lines().next().context("no table")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let word = |at: usize| words.get(at).copied().with_context(|| format!("{node}: {line}"));
+    let device = |number: &str| {
+        Ok::<_, anyhow::Error>(std::fs::canonicalize(format!("/dev/block/{number}"))?.display().to_string())
+    };
+    match word(2)? {
+        "linear" => {
+            let sectors: u64 = word(1)?.parse()?;
+            ensure!(sectors * 512 >= VOLUME_MIB << 20, "{node} does not lie in one piece: {line}");
+            let (on, at) = (device(word(3)?)?, word(4)?.parse::<u64>()? * 512);
+            ensure!(!on.starts_with("/dev/dm-"), "{node} lies on {on}, which is no disk");
+            Ok((on, at))
+        }
+        "thin" => below(&device(word(3)?)?),
+        "thin-pool" => below(&device(word(4)?)?),
+        other => bail!("{node}: what lies below {other} is not known"),
     }
 }
 
-fn measure(node: &str, seconds: u32, who: &str, round: usize, rows: &mut [Row]) -> Result<()> {
-    for (load, row) in LOADS.iter().zip(rows) {
-        let Load { rw, block, depth, jobs, .. } = *load;
-        let done = Job { node, rw, block, depth, jobs, size: VOLUME_MIB << 20, seconds }.run()?;
-        row.of(who).add(round, done.per_second);
+/// volumed on one disk.
+struct Ours {
+    daemon: Daemon,
+    thick: bool,
+}
+
+impl Ours {
+    fn start(disk: &Disk, chunk: Option<&'static str>) -> Result<Self> {
+        let pool_mib = if chunk.is_some() { 3 * VOLUME_MIB } else { 512 };
+        let daemon = Daemon::start(disk, Options { chunk, pool_mib, ..Options::default() })?;
+        Ok(Self { daemon, thick: chunk.is_none() })
     }
-    Ok(())
-}
 
-/// A volume, and what keeps it there.
-struct Made {
-    node: String,
-    by: By,
-}
+    /// A new volume's node.
+    fn volume(&self, name: &str) -> Result<String> {
+        let size = format!("{VOLUME_MIB}M");
+        let wanted = json!({"vg": self.daemon.vg(), "name": name, "size": size, "fs": "none", "thick": self.thick});
+        self.daemon.ask("POST", "volumes", &wanted)?;
+        self.daemon.ask("POST", &self.daemon.of(name, "/attach"), &Value::Null)?;
+        self.daemon.node(name)
+    }
 
-enum By {
-    Nobody,
-    Volumed(Box<Daemon>),
-    Lvm2(Disk),
+    fn snapshot(&self, name: &str) -> Result<()> {
+        let wanted = json!({"vg": self.daemon.vg(), "volume": name, "name": "before"});
+        self.daemon.ask("POST", "snapshots", &wanted).map(drop)
+    }
+
+    fn delete(&self, name: &str, with_snapshot: bool) -> Result<()> {
+        if with_snapshot {
+            let snapshot = format!("snapshots/{}/{name}/before?now=true", self.daemon.vg());
+            self.daemon.ask("DELETE", &snapshot, &Value::Null)?;
+        }
+        self.daemon.ask("POST", &self.daemon.of(name, "/detach"), &Value::Null)?;
+        self.daemon.ask("DELETE", &self.daemon.of(name, "?now=true"), &Value::Null).map(drop)
+    }
 }
 
 const LVM_VG: &str = "bench-data";
 
-impl Made {
-    fn snapshot(&self) -> Result<()> {
-        match &self.by {
-            By::Nobody => Ok(()),
-            By::Volumed(daemon) => {
-                let wanted = json!({"vg": daemon.vg(), "volume": "data", "name": "before"});
-                daemon.ask("POST", "snapshots", &wanted).map(drop)
-            }
-            By::Lvm2(_) => {
-                run("lvm", &["lvcreate", "-qq", "-y", "-s", "-n", "before", &format!("{LVM_VG}/data")]).map(drop)
-            }
+/// LVM2 on one disk.
+struct Lvm2 {
+    disk: Disk,
+    thin: bool,
+}
+
+impl Lvm2 {
+    fn start(disk: &Disk, chunk: Option<&str>) -> Result<Self> {
+        disk.clean();
+        run("lvm", &["pvcreate", "-qq", "-ff", "-y", &disk.node])?;
+        run("lvm", &["vgcreate", "-qq", LVM_VG, &disk.node])?;
+        // From here on it is taken down whatever happens.
+        let made = Self { disk: disk.clone(), thin: chunk.is_some() };
+        if let Some(chunk) = chunk {
+            let size = format!("{}M", 3 * VOLUME_MIB);
+            let pool = ["lvcreate", "-qq", "-y", "--type", "thin-pool", "-L", &size, "-c", chunk, "-n", "tank", LVM_VG];
+            run("lvm", &pool)?;
         }
+        Ok(made)
+    }
+
+    fn volume(&self, name: &str) -> Result<String> {
+        let (size, pool) = (format!("{VOLUME_MIB}M"), format!("{LVM_VG}/tank"));
+        let (thin, linear) = (["-V", &size, "--thinpool", &pool], ["-L", &size, LVM_VG]);
+        let what = if self.thin { &thin[..] } else { &linear[..] };
+        run("lvm", &[&["lvcreate", "-qq", "-y", "-Wn", "-n", name][..], what].concat())?;
+        Ok(format!("/dev/{LVM_VG}/{name}"))
+    }
+
+    fn snapshot(&self, name: &str) -> Result<()> {
+        let (new, of) = (format!("{name}-before"), format!("{LVM_VG}/{name}"));
+        run("lvm", &["lvcreate", "-qq", "-y", "-s", "-n", &new, &of]).map(drop)
+    }
+
+    fn delete(&self, name: &str, with_snapshot: bool) -> Result<()> {
+        let (own, snapshot) = (format!("{LVM_VG}/{name}"), format!("{LVM_VG}/{name}-before"));
+        let both: &[&str] = if with_snapshot { &[&snapshot, &own] } else { &[&own] };
+        run("lvm", &[&["lvremove", "-qq", "-f"], both].concat()).map(drop)
     }
 }
 
-impl Drop for Made {
+impl Drop for Lvm2 {
     fn drop(&mut self) {
-        if let By::Lvm2(disk) = &self.by {
-            crate::program::succeeds("lvm", &["vgchange", "-qq", "-an", LVM_VG]);
-            disk.clean();
-        }
+        crate::program::succeeds("lvm", &["vgchange", "-qq", "-an", LVM_VG]);
+        self.disk.clean();
     }
-}
-
-fn linear_volume(who: &str, disk: &Disk) -> Result<Made> {
-    match who {
-        RAW => {
-            disk.clean();
-            Ok(Made { node: disk.node.clone(), by: By::Nobody })
-        }
-        OURS => volume(Daemon::start(disk, Options::default())?, true),
-        _ => lvm2(disk, &["-L", &format!("{VOLUME_MIB}M"), "-n", "data", LVM_VG], None),
-    }
-}
-
-fn thin_volume(who: &str, disk: &Disk, chunk: &'static str) -> Result<Made> {
-    if who == OURS {
-        return volume(Daemon::start(disk, Options { chunk: Some(chunk), ..Options::default() })?, false);
-    }
-    let size = format!("{VOLUME_MIB}M");
-    lvm2(disk, &["-V", &size, "--thinpool", &format!("{LVM_VG}/tank"), "-n", "data"], Some(chunk))
-}
-
-fn volume(daemon: Daemon, thick: bool) -> Result<Made> {
-    let size = format!("{VOLUME_MIB}M");
-    let wanted = json!({"vg": daemon.vg(), "name": "data", "size": size, "fs": "none", "thick": thick});
-    daemon.ask("POST", "volumes", &wanted)?;
-    daemon.ask("POST", &daemon.of("data", "/attach"), &Value::Null)?;
-    Ok(Made { node: daemon.node("data")?, by: By::Volumed(Box::new(daemon)) })
-}
-
-fn lvm2(disk: &Disk, volume: &[&str], chunk: Option<&str>) -> Result<Made> {
-    disk.clean();
-    run("lvm", &["pvcreate", "-qq", "-ff", "-y", &disk.node])?;
-    run("lvm", &["vgcreate", "-qq", LVM_VG, &disk.node])?;
-    // From here on it is taken down whatever happens.
-    let made = Made { node: format!("/dev/{LVM_VG}/data"), by: By::Lvm2(disk.clone()) };
-    if let Some(chunk) = chunk {
-        let pool = ["lvcreate", "-qq", "-y", "--type", "thin-pool", "-L", "2G", "-c", chunk, "-n", "tank", LVM_VG];
-        run("lvm", &pool)?;
-    }
-    run("lvm", &[&["lvcreate", "-qq", "-y", "-Wn"][..], volume].concat())?;
-    Ok(made)
 }
