@@ -1,7 +1,7 @@
 //! What moving blocks costs besides the moving: slices, each with its flush, and commits of our metadata.
 
 use vol_engine::moving::Pace;
-use vol_engine::{CloneVolume, CreateThick, Engine};
+use vol_engine::{CreateThick, Engine};
 use vol_sim::{EffectKind, SimHost};
 use vol_types::*;
 
