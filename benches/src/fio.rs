@@ -69,9 +69,7 @@ impl Job<'_> {
     /// # Errors
     /// fio is not there, fails, or says something else than it used to.
     pub fn run(&self) -> Result<Done> {
-        let arguments = self.arguments();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        parse(&program::run("fio", &arguments)?, self.rw)
+        self.run_with(None)
     }
 
     /// As [`Job::run`], of the part that begins at this byte.
@@ -79,8 +77,20 @@ impl Job<'_> {
     /// # Errors
     /// Those of [`Job::run`].
     pub fn run_at(&self, offset: u64) -> Result<Done> {
+        self.run_with(Some(format!("--offset={offset}")))
+    }
+
+    /// As [`Job::run`], with what was written made durable at the end, and that within its time.
+    ///
+    /// # Errors
+    /// Those of [`Job::run`].
+    pub fn run_durable(&self) -> Result<Done> {
+        self.run_with(Some("--end_fsync=1".to_owned()))
+    }
+
+    fn run_with(&self, more: Option<String>) -> Result<Done> {
         let mut arguments = self.arguments();
-        arguments.push(format!("--offset={offset}"));
+        arguments.extend(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         parse(&program::run("fio", &arguments)?, self.rw)
     }

@@ -106,6 +106,8 @@ pub struct Engine<H> {
     /// How hard the disks may be worked in the background.
     pub(crate) pace: RwLock<crate::moving::Pace>,
     pub(crate) moved: crate::moving::MovedCount,
+    /// How much was moved at once where.
+    pub(crate) fitted: crate::moving::Fitted,
     pub(crate) jobs: crate::jobs::Jobs,
     /// Below it mount points are the daemon's own.
     pub(crate) own_mounts: RwLock<Option<PathBuf>>,
@@ -143,6 +145,7 @@ impl<H: HostMut> Engine<H> {
             progress: Arc::default(),
             pace: RwLock::default(),
             moved: crate::moving::MovedCount::default(),
+            fitted: crate::moving::Fitted::default(),
             jobs: crate::jobs::Jobs::default(),
             own_mounts: RwLock::default(),
         }

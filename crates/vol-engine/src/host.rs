@@ -162,8 +162,8 @@ impl fmt::Display for ThinSnapshot {
 }
 
 /// Most bytes that [`HostMut::wipe_slice`] and [`HostMut::copy_slice`] move in one call: what a call costs is bounded, and whoever
-/// asked can stop or rest after it.
-pub const SLICE_MAX: u64 = 64 << 20;
+/// asked can stop or rest after it. So large that on a fast disk, too, a slice takes long beside its flush.
+pub const SLICE_MAX: u64 = 256 << 20;
 
 /// How a range came to read as zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,9 @@
 //! the move or ends it is heard between two. What was moved is durable after each slice, so whoever began the move may note how far it
 //! has come and go on there after a crash; a slice that was under way is moved again. See docs/moving-blocks.md.
 
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use vol_types::Bytes;
@@ -16,6 +17,8 @@ use crate::host::{DmEnd, HostError, HostErrorKind, HostMut, HostResult, SLICE_MA
 
 /// The least that is moved at once.
 pub const SLICE_MIN: u64 = 1 << 20;
+/// Of so many sets of disks is remembered which slices fitted them.
+const FITTED_MAX: usize = 256;
 /// What is moved first, before it is known how fast the disk is.
 const SLICE_FIRST: u64 = 4 << 20;
 /// How long a slice is to take.
@@ -41,6 +44,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// The most that is moved at once: with a rate, what that allows in a second; a multiple of 4096.
+    fn most(self) -> u64 {
+        self.rate.map_or(SLICE_MAX, |rate| (rate.get() & !4095).clamp(SLICE_MIN, SLICE_MAX))
+    }
+
     /// How long to rest after `len` bytes that took this long.
     pub fn rest(self, len: u64, took: Duration) -> Duration {
         let share = self.share.clamp(1, 100);
@@ -154,6 +162,27 @@ impl MovedCount {
     }
 }
 
+/// What is done, and the disks that it is done on.
+type Where = (bool, BTreeSet<String>);
+
+/// Slices that took their time on some disks. A move on the same ones begins with that, instead of finding it out anew.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted(Mutex<BTreeMap<Where, u64>>);
+
+impl Fitted {
+    fn of(&self, place: &Where) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(place).copied()
+    }
+
+    fn note(&self, place: &Where, slice: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= FITTED_MAX && !all.contains_key(place) {
+            all.clear();
+        }
+        all.insert(place.clone(), slice);
+    }
+}
+
 /// How much to move at once, after so much took this long.
 fn next_slice(len: u64, took: Duration) -> u64 {
     let next = if took < SLICE_TIME / 2 {
@@ -194,23 +223,44 @@ impl<H: HostMut> Engine<H> {
         done: &mut dyn FnMut(&Progress) -> Result<(), EngineError>,
     ) -> Result<Progress, EngineError> {
         let mut progress = Progress { at, end, discarded: Bytes(0), offloaded: Bytes(0), written: Bytes(0) };
-        let mut slice = SLICE_FIRST;
+        let place = self.place_of(task);
+        let mut slice = place.as_ref().and_then(|place| self.fitted.of(place)).unwrap_or(SLICE_FIRST);
         while !progress.is_done() && go_on() {
-            let len = slice.min(end - progress.at);
+            let len = slice.min(self.pace().most()).min(end - progress.at);
             let begun = self.host().uptime();
             let how = self.move_slice(task, progress.at, len)?;
             let took = self.host().uptime().saturating_sub(begun);
+            tracing::debug!(at = progress.at, len, ?took, by = how.as_str(), "a slice was moved");
             progress.count(len, how);
             self.moved.count(task, len, how);
             done(&progress)?;
-            if len == slice {
-                slice = next_slice(slice, took);
+            // One that was cut short tells nothing, unless even it took too long.
+            if len == slice || took > SLICE_TIME * 2 {
+                slice = next_slice(len, took);
+                if let Some(place) = &place {
+                    self.fitted.note(place, slice);
+                }
             }
             if !progress.is_done() {
                 self.rest(self.pace().rest(len, took), go_on);
             }
         }
         Ok(progress)
+    }
+
+    /// Which disks the devices of a task stand on, by their numbers; `None` if that cannot be told.
+    fn place_of(&self, task: &Task) -> Option<Where> {
+        let (copies, devices) = match task {
+            Task::Wipe { device } => (false, vec![device]),
+            Task::Copy { from, to } => (true, vec![from, to]),
+        };
+        let mut disks = BTreeSet::new();
+        for device in devices {
+            for line in self.host().dm_table(device).ok()? {
+                disks.extend(line.params.split(' ').filter(|word| word.contains(':')).map(str::to_owned));
+            }
+        }
+        Some((copies, disks))
     }
 
     /// Lets time pass, in naps.
@@ -278,6 +328,15 @@ mod tests {
         let pace = Pace { share: 50, rate: Some(Bytes::mib(10)) };
         assert_eq!(pace.rest(1 << 20, MS(90)), MS(90), "the share asks for more than the rate");
         assert_eq!(Pace { share: 100, rate: Some(Bytes(u64::MAX)) }.rest(u64::MAX, MS(1)), MS(999));
+    }
+
+    #[test]
+    fn with_a_rate_no_slice_is_more_than_a_second_of_it() {
+        let most = |rate| Pace { share: 100, rate }.most();
+        assert_eq!(most(None), SLICE_MAX);
+        assert_eq!(most(Some(Bytes(u64::MAX))), SLICE_MAX);
+        assert_eq!(most(Some(Bytes(10_000_000))), 10_000_000 / 4096 * 4096);
+        assert_eq!(most(Some(Bytes(1))), SLICE_MIN);
     }
 
     #[test]

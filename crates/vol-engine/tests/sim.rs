@@ -25,6 +25,7 @@ mod sim {
     mod members;
     mod memory;
     mod mount_points;
+    mod move_cost;
     mod moving;
     mod owed;
     mod parallel;

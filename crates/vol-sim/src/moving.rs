@@ -116,7 +116,7 @@ impl World {
             return fail(HostErrorKind::Changed, what, "another device");
         }
         if len == 0 || len > SLICE_MAX || !offset.is_multiple_of(ALIGN) || !len.is_multiple_of(ALIGN) {
-            return fail(HostErrorKind::Invalid, what, "no slice: a multiple of 4096, and at most 64 MiB");
+            return fail(HostErrorKind::Invalid, what, "no slice: a multiple of 4096, and at most 256 MiB");
         }
         let size = self.dm.get(&dev.minor).map_or(0, |device| device.sectors() * SECTOR);
         if offset.checked_add(len).is_none_or(|end| end > size) {

@@ -301,3 +301,37 @@ fn how_it_was_wiped_is_told() {
         assert!(second(&host) == expected(&wipe()));
     }
 }
+
+#[test]
+fn a_move_begins_with_the_slice_that_fitted_the_same_disks_before() {
+    let host = host();
+    let engine = Engine::new(host.clone());
+    let slices = |engine: &Engine<SimHost>, task: &Task| {
+        let count = Cell::new(0);
+        let counted = engine.move_blocks(task, 0, LEN, &|| true, &mut |_| {
+            count.set(count.get() + 1);
+            Ok(())
+        });
+        assert!(counted.unwrap().is_done());
+        count.get()
+    };
+    assert_eq!(slices(&engine, &wipe()), 3);
+    assert_eq!(slices(&engine, &wipe()), 1, "what fitted is not found out anew");
+    // Another volume on the same disks, but something else that is done to them.
+    assert_eq!(slices(&engine, &Task::Wipe { device: device(1).uuid() }), 1);
+    assert_eq!(slices(&engine, &copy()), 3);
+    assert_eq!(slices(&engine, &copy()), 1);
+    // Other disks are found out about, and a daemon that was started anew knows nothing.
+    let on = host.open_read("/dev/sda".as_ref()).unwrap().identity().dev;
+    let table = vec![TargetLine {
+        start: Sectors(0),
+        len: Sectors(LEN / 512),
+        target: "linear".to_owned(),
+        params: format!("{on} {}", START * 8 / 512),
+    }];
+    let (name, uuid) = (device(3).name(), device(3).uuid());
+    host.dm_create(&DmCreate { name, uuid, table, read_only: false, private: true, link: None }).unwrap();
+    assert_eq!(slices(&engine, &Task::Wipe { device: device(3).uuid() }), 3);
+    assert_eq!(slices(&Engine::new(host.clone()), &wipe()), 3);
+    assert_eq!(host.violations(), Vec::<String>::new());
+}

@@ -52,6 +52,8 @@ pub(crate) trait BlockIo: Send + Sync {
     fn copy(&self, from: &Arc<File>, to: &Arc<File>, offset: u64, len: u64) -> io::Result<()>;
     /// Whether nothing but zeroes is read there.
     fn is_zero(&self, file: &Arc<File>, offset: u64, len: u64) -> io::Result<bool>;
+    /// Whether nothing but zeroes is read in the 4096 bytes at each of these places.
+    fn are_zero(&self, file: &Arc<File>, places: &[u64]) -> io::Result<bool>;
     /// Makes all completed writes durable. Asks the kernel once: a flush that failed is not repeated here.
     fn flush(&self, file: &Arc<File>) -> io::Result<()>;
     /// All side by side; one answer per write, in order.
@@ -84,6 +86,9 @@ impl BlockIo for Uring {
             Err(e) if mover::is_not_zero(&e) => Ok(false),
             other => other.map(|()| true),
         }
+    }
+    fn are_zero(&self, file: &Arc<File>, places: &[u64]) -> io::Result<bool> {
+        self.rings.are_zero(file, places).unwrap_or_else(|| self.plain.are_zero(file, places))
     }
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {
         self.mover.run(file, mover::Task::Flush)

@@ -9,6 +9,8 @@
 //! and registered anew in the same ring. A job that has none and finds none, because jobs on disks that hang have them all, is given memory of its own for one chunk
 //! at a time: those disks hold up nobody else. Jobs are bounded by their callers, who wait.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -175,7 +177,7 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool) {
         }
     }
     while running.join_next().await.is_some() {}
-    if let Some(Moving { pool, registered: true }) = shared {
+    if let Some(Moving { pool, registered: true, .. }) = shared {
         let _ = pool.unregister();
     }
 }
@@ -184,6 +186,8 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, register: bool) {
 #[derive(Clone)]
 struct Moving {
     pool: Rc<FixedBufPool<Buffer>>,
+    /// Where those buffers begin that hold nothing but zeroes: they need not be filled with them again.
+    zeroes: Rc<RefCell<BTreeSet<*const u8>>>,
     registered: bool,
 }
 
@@ -210,7 +214,7 @@ impl Moving {
                 .register()
                 .inspect_err(|error| tracing::info!(%error, "blocks are moved without registered buffers"))
                 .is_ok();
-        Ok(Self { pool, registered })
+        Ok(Self { pool, zeroes: Rc::default(), registered })
     }
 
     async fn perform(&self, file: &File, task: Task) -> io::Result<()> {
@@ -275,7 +279,8 @@ impl Moving {
                     }
                 },
             };
-            let chunk = Chunk { file: Rc::clone(file), registered: self.registered, position, size };
+            let zeroes = Rc::clone(&self.zeroes);
+            let chunk = Chunk { file: Rc::clone(file), zeroes, registered: self.registered, position, size };
             let start = usize::try_from(at).unwrap_or(usize::MAX);
             chunks.spawn_local(chunk.run(memory, part.clone(), start, permit));
             at = at.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
@@ -293,6 +298,7 @@ impl Moving {
 /// `size` bytes at `position`.
 struct Chunk {
     file: Rc<tokio_uring::fs::File>,
+    zeroes: Rc<RefCell<BTreeSet<*const u8>>>,
     registered: bool,
     position: u64,
     size: usize,
@@ -332,12 +338,23 @@ impl DerefMut for Memory {
 impl Chunk {
     async fn run(self, mut memory: Memory, part: Part, start: usize, _permit: OwnedSemaphorePermit) -> io::Result<()> {
         let range = start..start.saturating_add(self.size);
+        match &mut memory {
+            // In whole, whatever part of it is needed now.
+            Memory::Pool(buffer) if matches!(part, Part::Zero) => {
+                if self.zeroes.borrow_mut().insert(buffer.as_ptr()) {
+                    buffer.fill(0);
+                }
+            }
+            Memory::Pool(buffer) => drop(self.zeroes.borrow_mut().remove(&buffer.as_ptr())),
+            // Made for this chunk, or for nothing.
+            Memory::Own(_) => {}
+        }
         match part {
             Part::Write(data) => match (memory.get_mut(..self.size), data.get(range)) {
                 (Some(to), Some(from)) => to.copy_from_slice(from),
                 _ => return Err(gone()),
             },
-            Part::Zero => memory.get_mut(..self.size).unwrap_or_default().fill(0),
+            Part::Zero => {}
             Part::Copy(from) => memory = self.transfer(&from, Way::Read, memory).await?,
             Part::Check => {
                 let memory = self.transfer(&self.file, Way::Read, memory).await?;

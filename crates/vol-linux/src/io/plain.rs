@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use super::buffer::{ALIGN, Buffer};
 use super::{BlockIo, Durable, all_zero};
 
 /// How much is moved by one call.
@@ -71,6 +71,17 @@ impl BlockIo for Plain {
             Ok(())
         })?;
         Ok(zero)
+    }
+
+    fn are_zero(&self, file: &Arc<File>, places: &[u64]) -> io::Result<bool> {
+        let mut block = Buffer::zeroed(ALIGN)?;
+        for place in places {
+            file.read_exact_at(&mut block, *place)?;
+            if !all_zero(&block) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn flush(&self, file: &Arc<File>) -> io::Result<()> {

@@ -14,6 +14,8 @@
 //! Files are not registered: a registered file stays open in the kernel until the ring lets go of it, and a disk that is to be
 //! detached would still be busy; what it would save, looking up a descriptor, is nothing beside a flush.
 
+mod places;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;

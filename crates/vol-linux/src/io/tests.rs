@@ -61,6 +61,41 @@ fn zeroing_clears_exactly_the_range() {
 }
 
 #[test]
+fn zeroes_are_written_whatever_the_memory_held_before() {
+    for (name, io) in backends() {
+        let ((_a, from), (_b, to)) = (file(), file());
+        for round in 0..4 {
+            // Through all of the memory.
+            io.write(&to, 0, &pattern(9 << 20, round)).unwrap();
+            io.zero(&to, 4096, 9 << 20).unwrap();
+            assert!(io.is_zero(&to, 4096, 9 << 20).unwrap(), "{name}: {round}, after a write");
+            io.copy(&from, &to, 0, 9 << 20).unwrap();
+            assert!(!io.is_zero(&to, 0, 9 << 20).unwrap(), "{name}");
+            io.zero(&to, 0, (9 << 20) + 4096).unwrap();
+            assert!(io.is_zero(&to, 0, (9 << 20) + 4096).unwrap(), "{name}: {round}, after a copy");
+        }
+    }
+}
+
+#[test]
+fn blocks_here_and_there_are_zero_only_if_each_of_them_is() {
+    for (name, io) in backends() {
+        let (_dir, file) = file();
+        io.zero(&file, 0, 15 << 20).unwrap();
+        // More than a ring holds at a time, in entries and in memory.
+        let mut places: Vec<u64> = (0..300).map(|at| at * 12288).collect();
+        assert!(io.are_zero(&file, &places).unwrap() && io.are_zero(&file, &[]).unwrap(), "{name}");
+        for (at, place) in [(0, 15 << 20), (150, (15 << 20) + 4096), (299, (16 << 20) - 4096)] {
+            let before = std::mem::replace(&mut places[at], place);
+            assert!(!io.are_zero(&file, &places).unwrap(), "{name}: {at}");
+            places[at] = before;
+        }
+        places.push(16 << 20);
+        assert!(io.are_zero(&file, &places).is_err(), "{name}: past the end");
+    }
+}
+
+#[test]
 fn every_durable_write_has_its_own_answer_in_order() {
     for (name, io) in backends() {
         let (_dir, good) = file();
@@ -268,6 +303,18 @@ fn rings_are_few_however_many_commit_at_once() {
     let (made, idle) = rings.rings();
     println!("{made} rings are left, {without:?} of 960 commits found none");
     assert!(made == idle && made <= 4, "{made} rings, {idle} idle");
+}
+
+#[test]
+fn of_blocks_here_and_there_a_hundred_are_read_with_two_calls_of_the_kernel() {
+    let (rings, _) = match ring::Rings::start(true) {
+        Ok(started) => started,
+        Err(e) => return println!("skipped: io_uring is refused: {e}"),
+    };
+    let (_dir, file) = file();
+    let places: Vec<u64> = (0..100).map(|at| at << 16).collect();
+    let [enters, entries, _] = counted(&rings, || assert!(!rings.are_zero(&file, &places).unwrap().unwrap()));
+    assert_eq!((enters, entries), (2, 100));
 }
 
 #[test]

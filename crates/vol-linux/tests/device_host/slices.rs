@@ -14,6 +14,7 @@ use crate::support::{Bench, guard_command, linear};
 
 on_every_path!(
     a_discard_that_reads_as_zeroes_is_enough,
+    a_device_that_discards_and_zeroes_is_let_zero,
     a_discard_that_leaves_old_data_is_found_out_and_remembered,
     a_device_that_zeroes_is_let_do_it,
     what_zeroed_once_is_still_looked_at,
@@ -86,13 +87,25 @@ fn wipe_middle(bench: &Bench, info: &DmInfo, (offset, len): (u64, u64), all: u64
 
 fn a_discard_that_reads_as_zeroes_is_enough(io: IoChoice) {
     let Some(bench) = bench(io) else { return };
-    let (info, _) = bench.over(&bench.disk(Bytes::mib(16)));
+    // It discards and does not zero.
+    let pool = bench.pool(Bytes::mib(64));
+    let info = pool.volume(1, Bytes::mib(16));
     fill(&bench, &info, 16 * MIB, 0x20);
-    if !has(&info, "discard_max_bytes") {
-        return println!("skipped: files here cannot be discarded");
-    }
+    assert!(has(&info, "discard_max_bytes") && !has(&info, "write_zeroes_max_bytes"));
     assert_eq!(wipe_middle(&bench, &info, (4 * MIB, 8 * MIB), 16 * MIB, 0x20), WipeMethod::Discarded);
-    assert_eq!(bench.host.wipe_slice(info.dev, &info.uuid, 0, 4096).unwrap(), WipeMethod::Discarded);
+    assert_eq!(bench.host.wipe_slice(info.dev, &info.uuid, 0, 64 << 10).unwrap(), WipeMethod::Discarded);
+}
+
+/// Zeroes are promised of it, and little of it has to be read.
+fn a_device_that_discards_and_zeroes_is_let_zero(io: IoChoice) {
+    let Some(bench) = bench(io) else { return };
+    let (info, _) = bench.over(&bench.disk(Bytes::mib(16)));
+    if !has(&info, "discard_max_bytes") || !has(&info, "write_zeroes_max_bytes") {
+        return println!("skipped: files here cannot be discarded and zeroed");
+    }
+    fill(&bench, &info, 16 * MIB, 0x40);
+    assert_eq!(wipe_middle(&bench, &info, (4 * MIB, 8 * MIB), 16 * MIB, 0x40), WipeMethod::Offloaded);
+    assert_eq!(bench.host.wipe_slice(info.dev, &info.uuid, 0, 4096).unwrap(), WipeMethod::Offloaded);
 }
 
 fn a_discard_that_leaves_old_data_is_found_out_and_remembered(io: IoChoice) {
