@@ -8,7 +8,8 @@ use vol_types::Selector;
 use super::*;
 
 fn written(backend: &Sim, selector: &str) -> String {
-    let rows = backend.volume_rows(None, selector.parse::<Selector>().unwrap()).unwrap();
+    let selector = if selector.is_empty() { Selector::default() } else { selector.parse().unwrap() };
+    let rows = backend.volume_rows(None, selector).unwrap();
     serde_json::to_string(&rows).unwrap()
 }
 
