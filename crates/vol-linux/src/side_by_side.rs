@@ -46,7 +46,11 @@ mod tests {
         };
         all(vec![piece(), piece()]);
         assert_eq!(done.load(Ordering::SeqCst), 2);
-        let more = || -> Box<dyn FnOnce() + Send + '_> { Box::new(|| drop(done.fetch_add(1, Ordering::SeqCst))) };
+        let more = || -> Box<dyn FnOnce() + Send + '_> {
+            Box::new(|| {
+                done.fetch_add(1, Ordering::SeqCst);
+            })
+        };
         all((0..100).map(|_| more()).collect());
         assert_eq!(done.load(Ordering::SeqCst), 102);
     }
