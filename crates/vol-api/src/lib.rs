@@ -30,7 +30,7 @@ pub use info::*;
 pub use outcome::{Changed, Outcome, Plan, PlanStep};
 pub use refs::*;
 pub use request::*;
-pub use time::{from_rfc3339, rfc3339};
+pub use time::{from_rfc3339, push_rfc3339, rfc3339};
 pub use usage::*;
 
 /// The version that stands in every path and in [`Status::api_version`].

@@ -11,8 +11,10 @@ use vol_types::{
 
 use crate::dm;
 
+mod build;
 mod index;
 
+pub use build::Builder;
 use index::Index;
 pub use index::Members;
 
@@ -25,9 +27,15 @@ pub struct VolumeName {
 
 impl VolumeName {
     pub fn of(volume: &Volume) -> Self {
+        let (volume, snapshot) = Self::halves(volume);
+        Self { volume: volume.clone(), snapshot: snapshot.cloned() }
+    }
+
+    /// What [`VolumeName::of`] is made of; the halves are in the same order as the names.
+    pub const fn halves(volume: &Volume) -> (&Name, Option<&Name>) {
         match &volume.snapshot {
-            None => Self { volume: volume.name.clone(), snapshot: None },
-            Some(snapshot) => Self { volume: snapshot.of_name.clone(), snapshot: Some(volume.name.clone()) },
+            None => (&volume.name, None),
+            Some(snapshot) => (&snapshot.of_name, Some(&volume.name)),
         }
     }
 }
@@ -77,21 +85,10 @@ impl Catalog {
     }
 
     /// From a checkpoint; `None` unless it holds exactly one VG.
-    pub fn from_objects(sequence: u64, objects: Vec<Object>) -> Option<Self> {
-        let mut vgs = objects.iter().filter_map(|object| match object {
-            Object::Vg(vg) => Some(vg.clone()),
-            _ => None,
-        });
-        let vg = vgs.next()?;
-        if vgs.next().is_some() {
-            return None;
-        }
-        let mut catalog = Self::new(vg);
-        for object in objects {
-            catalog.apply(Change::Put(object));
-        }
-        catalog.sequence = sequence;
-        Some(catalog)
+    pub fn from_objects(sequence: u64, objects: impl IntoIterator<Item = Object>) -> Option<Self> {
+        let mut builder = Builder::default();
+        objects.into_iter().for_each(|object| builder.add(object));
+        builder.build(sequence)
     }
 
     /// All objects in the order of their keys: the content of a checkpoint.

@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vol_types::{Backing, Bytes, Content, Extents, PoolState, Segment, Thick, Volume, VolumeState, limit};
+use vol_types::{Backing, Bytes, Content, Extents, Name, PoolState, Segment, Thick, Volume, VolumeState, limit};
 
 use crate::catalog::{Catalog, VolumeName};
 
@@ -55,24 +55,42 @@ fn segments(catalog: &Catalog, found: &mut Vec<String>) {
 }
 
 fn names(catalog: &Catalog, found: &mut Vec<String>) {
-    let mut seen = BTreeSet::new();
-    for pool in catalog.pools() {
-        if !seen.insert(VolumeName { volume: pool.name.clone(), snapshot: None }) {
-            found.push(format!("CAT-2: two pools are named {}", pool.name));
+    // Sorted, equal ones stand beside each other: a set of a hundred thousand names would be a second index of them.
+    let mut pools: Vec<&Name> = catalog.pools().map(|pool| &pool.name).collect();
+    pools.sort();
+    for two in pools.windows(2) {
+        if let [one, other] = two
+            && one == other
+        {
+            found.push(format!("CAT-2: two pools are named {other}"));
         }
     }
-    for volume in catalog.volumes().filter(|volume| volume.state.has_name()) {
-        let name = VolumeName::of(volume);
-        if !seen.insert(name.clone()) {
-            found.push(format!("CAT-2: the name {name} is used twice"));
+    let of_volumes = catalog.volumes().filter(|volume| volume.state.has_name()).map(VolumeName::halves);
+    let mut names: Vec<_> = of_volumes.map(|name| (name.0.beginning(), name)).collect();
+    names.sort_unstable();
+    for two in names.windows(2) {
+        if let [(_, one), (_, other)] = two
+            && one == other
+        {
+            used_twice(*other, found);
         }
+    }
+    for (_, name) in
+        names.iter().filter(|(_, (volume, snapshot))| snapshot.is_none() && pools.binary_search(volume).is_ok())
+    {
+        used_twice(*name, found);
     }
 }
 
+fn used_twice((volume, snapshot): (&Name, Option<&Name>), found: &mut Vec<String>) {
+    let name = VolumeName { volume: volume.clone(), snapshot: snapshot.cloned() };
+    found.push(format!("CAT-2: the name {name} is used twice"));
+}
+
 fn thin(catalog: &Catalog, found: &mut Vec<String>) {
-    let mut ids = BTreeSet::new();
+    let mut ids = Vec::with_capacity(catalog.volumes().size_hint().0);
     for volume in catalog.volumes() {
-        let name = VolumeName::of(volume);
+        let name = Named(volume);
         match &volume.backing {
             Backing::Thick(thick) => self::thick(catalog, volume, thick, found),
             Backing::Thin { pool, thin_id } => {
@@ -83,9 +101,7 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
                 if *thin_id >= pool.next_thin_id {
                     found.push(format!("CAT-3: thin id {thin_id} of {name} was never handed out"));
                 }
-                if !ids.insert((pool.id, *thin_id)) {
-                    found.push(format!("CAT-3: thin id {thin_id} of {name} has two volumes"));
-                }
+                ids.push((pool.id, *thin_id, name));
                 if volume.size.is_zero() || !volume.size.get().is_multiple_of(pool.chunk_size.get().max(1)) {
                     found.push(format!("CAT-5: the size of {name} is not a multiple of its pool's chunk size"));
                 }
@@ -101,6 +117,15 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
         let copied = volume.snapshot.is_some() || volume.clone_of.is_some();
         if formatted && !copied && volume.state == VolumeState::Creating {
             found.push(format!("CAT-6: {name} is formatted but still being created"));
+        }
+    }
+    // As with the names; in the order of the volumes where they are equal.
+    ids.sort_by_key(|(pool, thin_id, _)| (*pool, *thin_id));
+    for two in ids.windows(2) {
+        if let [(pool, thin_id, _), (other, the_same, name)] = two
+            && (pool, thin_id) == (other, the_same)
+        {
+            found.push(format!("CAT-3: thin id {thin_id} of {name} has two volumes"));
         }
     }
     for intent in catalog.intents() {
@@ -128,8 +153,18 @@ fn thin(catalog: &Catalog, found: &mut Vec<String>) {
     }
 }
 
+/// A volume's name where one is to be told: it is put together only then.
+#[derive(Clone, Copy)]
+struct Named<'a>(&'a Volume);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        VolumeName::of(self.0).fmt(f)
+    }
+}
+
 fn thick(catalog: &Catalog, volume: &Volume, thick: &Thick, found: &mut Vec<String>) {
-    let name = VolumeName::of(volume);
+    let name = Named(volume);
     let extent = catalog.vg().extent_size;
     let mut wrong = |what: &str| found.push(format!("CAT-11: the thick volume {name} {what}"));
     let rows = thick.segments.chunks(usize::from(thick.stripes).max(1));
@@ -182,3 +217,6 @@ fn vg(catalog: &Catalog, found: &mut Vec<String>) {
         found.push("CAT-7: the VG has more than 2^64 bytes".to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,7 +261,7 @@ impl<H: HostMut> Engine<H> {
             Some(_) => begun_catalog(copies, new, name)?,
             None => {
                 let told = agreed(copies, old)?;
-                let objects = told.objects().into_iter().map(|object| renamed(new, name, object)).collect();
+                let objects = told.objects().into_iter().map(|object| renamed(new, name, object));
                 Catalog::from_objects(told.sequence(), objects)
                     .ok_or_else(|| Refusal::invalid("the copies hold no volume group"))?
             }

@@ -170,7 +170,8 @@ impl<H: HostMut> Engine<H> {
     }
 
     pub fn vg(&self, name: &Name) -> Result<Arc<OpenVg>, Refusal> {
-        self.vgs().into_iter().find(|vg| vg.read(|catalog| catalog.vg().name == *name)).ok_or_else(|| {
+        let vgs = self.vgs.read().unwrap_or_else(PoisonError::into_inner);
+        vgs.values().find(|vg| vg.read(|catalog| catalog.vg().name == *name)).cloned().ok_or_else(|| {
             Refusal::not_found(format!("there is no volume group {name}"))
                 .hint("`volctl vg list` shows the volume groups; `volctl pv scan` looks for new disks")
         })

@@ -370,6 +370,11 @@ pub trait HostRead: Send + Sync {
     fn dm_calls(&self) -> Vec<(&'static str, u64)>;
     /// Lets time pass, for what goes away by itself.
     fn pause(&self, time: Duration);
+    /// Does pieces of work that wait for different disks, side by side where the host can, and returns when all are done. The simulator
+    /// does them in their order, so that a run can be repeated.
+    fn side_by_side(&self, work: Vec<Box<dyn FnOnce() + Send + '_>>) {
+        work.into_iter().for_each(|piece| piece());
+    }
 
     /// Nodes of all block devices that may carry a PV. Never our own dm devices (what a user wrote inside a volume is not
     /// looked at), nor empty, ram, zram, optical or floppy devices.

@@ -362,6 +362,11 @@ impl<H: HostMut> Engine<H> {
         self.fills.under_way().get(&id).copied().flatten()
     }
 
+    /// All volumes that somebody fills now, with how far they are.
+    pub fn all_filling(&self) -> BTreeMap<VolumeId, Fill> {
+        self.fills.under_way().iter().filter_map(|(id, fill)| Some((*id, (*fill)?))).collect()
+    }
+
     /// Whether there is something for [`Engine::fill_unfinished`] that nobody is at now.
     pub fn has_unfinished_fills(&self) -> bool {
         self.vgs().iter().any(|vg| {

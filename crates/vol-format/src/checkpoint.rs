@@ -261,29 +261,45 @@ pub fn decode_payload(header: &Header, payload: &[u8]) -> Result<Checkpoint, Che
 
 /// As [`decode_payload`], for a reader with this access: one that will not write skips what may be skipped.
 pub fn decode_payload_for(access: Access, header: &Header, payload: &[u8]) -> Result<Checkpoint, CheckpointError> {
-    let found = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-    let short = CheckpointError::PayloadLength { expected: header.payload_len, found };
-    let len = usize::try_from(header.payload_len).ok();
-    let Some(payload) = len.and_then(|len| payload.get(..len)) else { return Err(short) };
+    let payload = announced(header, payload)?;
     if payload_hash(payload) != header.payload_hash {
         return Err(CheckpointError::PayloadHash);
     }
-    let objects = read_objects(payload, header.object_count, access)?;
+    let mut objects = Vec::new();
+    read_objects(payload, header.object_count, access, |object| objects.push(object))?;
     Ok(Checkpoint { sequence: header.sequence, hash: header.hash, log_position: header.log_position, objects })
 }
 
-fn read_objects(payload: &[u8], count: u64, access: Access) -> Result<Vec<Object>, Malformed> {
+/// Hands over, in the order of their keys, the objects of a payload whose hash was compared with the header's before: it is not computed a
+/// second time, and no list of them is made. After an error those that were handed over are worth nothing.
+pub fn objects_of_proven(header: &Header, payload: &[u8], take: impl FnMut(Object)) -> Result<(), CheckpointError> {
+    Ok(read_objects(announced(header, payload)?, header.object_count, Access::ReadWrite, take)?)
+}
+
+/// As much of `payload` as the header says.
+fn announced<'a>(header: &Header, payload: &'a [u8]) -> Result<&'a [u8], CheckpointError> {
+    let found = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+    let len = usize::try_from(header.payload_len).ok();
+    len.and_then(|len| payload.get(..len)).ok_or(CheckpointError::PayloadLength { expected: header.payload_len, found })
+}
+
+fn read_objects(payload: &[u8], count: u64, access: Access, mut take: impl FnMut(Object)) -> Result<(), Malformed> {
     use vol_types::Change::{Delete, Put};
     let mut reader = Reader::new(payload, "objects of a checkpoint");
-    let mut objects: Vec<Object> = Vec::new();
+    let mut last = None;
     for _ in 0..count {
         match read_change(&mut reader, access)? {
-            Some(Put(object)) if objects.last().is_none_or(|last| last.key() < object.key()) => objects.push(object),
-            Some(Put(_)) => return Err(Malformed { what: "order of a checkpoint's objects" }),
+            Some(Put(object)) => {
+                let key = object.key();
+                if last.replace(key).is_some_and(|last| last >= key) {
+                    return Err(Malformed { what: "order of a checkpoint's objects" });
+                }
+                take(object);
+            }
             Some(Delete(_)) => return Err(Malformed { what: "deletion in a checkpoint" }),
             None => {}
         }
     }
     // FMT-2: padding to a block, and no more than that.
-    if reader.rest().len() < BLOCK && is_zero(reader.rest()) { Ok(objects) } else { Err(reader.malformed()) }
+    if reader.rest().len() < BLOCK && is_zero(reader.rest()) { Ok(()) } else { Err(reader.malformed()) }
 }

@@ -28,7 +28,7 @@ use crate::io::{BlockIo, IoChoice, choose};
 use crate::slice::Slices;
 use crate::sysfs::SysDevice;
 use crate::uevent::Uevents;
-use crate::{error, files, fs, mount, mount_point, mountinfo, node_mount, proc, thin, tool};
+use crate::{error, files, fs, mount, mount_point, mountinfo, node_mount, proc, side_by_side, thin, tool};
 
 /// How the real host is set up.
 #[derive(Clone, Debug)]
@@ -116,6 +116,10 @@ impl HostRead for LinuxHost {
 
     fn pause(&self, time: std::time::Duration) {
         std::thread::sleep(time);
+    }
+
+    fn side_by_side(&self, work: Vec<Box<dyn FnOnce() + Send + '_>>) {
+        side_by_side::all(work);
     }
 
     fn io_backend(&self) -> IoBackend {

@@ -21,6 +21,7 @@ mod mountinfo;
 mod node_mount;
 mod peer;
 mod proc;
+mod side_by_side;
 mod slice;
 mod sysfs;
 mod thin;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest name in bytes.
 pub const NAME_MAX: usize = 128;
@@ -24,9 +25,9 @@ pub enum NameError {
     BadForm { text: String, form: &'static str },
 }
 
-/// A valid name.
+/// A valid name. A clone shares the text: what is found by its name has it in memory once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Checks `text` against the rules of this module.
@@ -38,13 +39,23 @@ impl Name {
         if !first.is_ascii_alphanumeric() {
             return Err(NameError::BadStart(first));
         }
-        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-            Some(bad) => Err(NameError::BadCharacter(bad)),
-            None => Ok(Self(text.to_owned())),
+        // Bytes first: a group that is opened has a hundred thousand of them, and next to none is bad.
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+            && let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+        {
+            return Err(NameError::BadCharacter(bad));
         }
+        Ok(Self(Arc::from(text)))
     }
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The first sixteen bytes as a number. Names whose numbers differ are in the order of the numbers; of equal numbers nothing is said.
+    /// Sorting by it first spares most looks at the texts, which are anywhere in memory.
+    pub fn beginning(&self) -> u128 {
+        let bytes = self.0.as_bytes().iter().chain(std::iter::repeat(&0)).take(16);
+        bytes.fold(0, |number, byte| (number << 8) | u128::from(*byte))
     }
 
     /// The names that something may get whose name elsewhere is any text, the best one first: its own if that is a legal one, and one

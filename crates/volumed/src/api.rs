@@ -16,16 +16,18 @@ use vol_api::{
     Problem, Purged, PvCheck, PvInfo, ReduceVg, RenameVg, ResizeVolume, RestoreVg, ScanInfo, ScanRequest, SetPool,
     SnapshotInfo, Status, TrimInfo, VgInfo, VolumeInfo, WipePv,
 };
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath};
+use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumeId, VolumePath};
 
 use crate::metrics::Page;
 
 mod life;
 mod refs;
+mod rows;
 mod targets;
 
 pub use life::Life;
 pub use refs::Refs;
+pub use rows::VolumeRows;
 pub use targets::{AbsentVg, OfVolume, Targets};
 
 /// A read's answer.
@@ -93,6 +95,8 @@ pub trait Backend: Life + Refs + Targets + Send + Sync + 'static {
     fn pools(&self, vg: Option<&Name>) -> Read<Vec<PoolInfo>>;
     fn pool(&self, pool: &PoolPath) -> Read<PoolInfo>;
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>>;
+    /// The same whose labels fit, not made as a list: each is shown when the answer is written.
+    fn volume_rows(&self, vg: Option<&Name>, selector: Selector) -> Read<VolumeRows>;
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo>;
     /// The volumes that have this label; with a value, only those with just that.
     fn volumes_labelled(&self, key: &str, value: Option<&str>) -> Read<Vec<VolumeInfo>> {

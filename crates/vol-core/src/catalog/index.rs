@@ -42,7 +42,27 @@ pub struct Index {
 }
 
 impl Index {
+    /// Adds volumes to an index that has none: names are sorted once instead of each being put in its place.
+    pub fn add_all<'a>(&mut self, volumes: impl ExactSizeIterator<Item = &'a Volume>) {
+        let mut names = Vec::with_capacity(volumes.len());
+        for volume in volumes {
+            if self.add_but_name(volume) {
+                names.push((VolumeName::halves(volume).0.beginning(), VolumeName::of(volume), volume.id));
+            }
+        }
+        // Stable: of a name given twice the later volume counts, as when they are added one by one.
+        names.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        self.names = names.into_iter().map(|(_, name, id)| (name, id)).collect();
+    }
+
     pub fn add(&mut self, volume: &Volume) {
+        if self.add_but_name(volume) {
+            self.names.insert(VolumeName::of(volume), volume.id);
+        }
+    }
+
+    /// Whether it has its name.
+    fn add_but_name(&mut self, volume: &Volume) -> bool {
         // A thick volume that is being filled is not left over by anything: it goes on by itself.
         let filling = volume.thick().is_some()
             && volume.state == VolumeState::Creating
@@ -57,10 +77,9 @@ impl Index {
             self.members.entry(pool).or_default().kept += 1;
         }
         if !volume.state.has_name() {
-            return;
+            return false;
         }
-        self.names.insert(VolumeName::of(volume), volume.id);
-        let Some(pool) = volume.pool() else { return };
+        let Some(pool) = volume.pool() else { return true };
         let members = self.members.entry(pool).or_default();
         match &volume.snapshot {
             None => {
@@ -73,6 +92,7 @@ impl Index {
                 self.snapshots.entry(snapshot.of).or_default().insert(volume.id);
             }
         }
+        true
     }
 
     pub fn remove(&mut self, volume: &Volume) {

@@ -51,11 +51,11 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
             }
         }
     }
-    let mut ours = BTreeSet::new();
+    // In the order of the ids, as the pool's own are: both are gone through from one end to the other.
+    let mut ours: Vec<_> = catalog.volumes_of(pool.id).filter_map(|volume| Some((volume.thin_id()?, volume))).collect();
+    ours.sort_by_key(|(thin_id, _)| *thin_id);
     let mut lost = BTreeSet::new();
-    for volume in catalog.volumes_of(pool.id) {
-        let Some(thin_id) = volume.thin_id() else { continue };
-        ours.insert(thin_id);
+    for &(thin_id, volume) in &ours {
         // Behind the swap, what the intent made is there, though only the kernel says so yet. What was to be formatted and never was
         // is taken back anyway.
         let made = making.get(&thin_id).is_some_and(|from| contents.transaction_id > *from);
@@ -67,7 +67,7 @@ pub fn compare(catalog: &Catalog, pool: &Pool, contents: &PoolContents) -> Findi
     let stray = |id: &u32, record: &ThinRecord| match making.get(id) {
         // Before the swap, what the intent made was made in its transaction; what is older was there before it.
         Some(from) => contents.transaction_id == *from && record.transaction_id != *from,
-        None => !ours.contains(id),
+        None => ours.binary_search_by_key(id, |(thin_id, _)| *thin_id).is_err(),
     };
     Findings {
         transaction_id: contents.transaction_id,

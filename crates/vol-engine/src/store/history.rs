@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use vol_core::Catalog;
+use vol_core::catalog::Builder;
 use vol_format::checkpoint::{self, Header};
 use vol_format::layout::BLOCK;
 use vol_format::record::{self, ChainHash, Record};
@@ -26,6 +27,7 @@ pub struct History {
     pub hash: ChainHash,
     log_position: u64,
     start: Header,
+    /// Of the checkpoint; empty once it is forgotten.
     payload: Vec<u8>,
     /// Behind the checkpoint.
     pub records: Vec<Record>,
@@ -111,10 +113,11 @@ impl History {
     }
 
     fn catalog_of(&self, records: &[Record]) -> Option<Catalog> {
-        let start = checkpoint::decode_payload(&self.start, &self.payload)
+        let mut builder = Builder::default();
+        checkpoint::objects_of_proven(&self.start, &self.payload, |object| builder.add(object))
             .inspect_err(|error| tracing::error!(pv = %self.pv, %error, "a checkpoint was passed over"))
             .ok()?;
-        let Some(mut catalog) = Catalog::from_objects(start.sequence, start.objects) else {
+        let Some(mut catalog) = builder.build(self.start.sequence) else {
             tracing::error!(pv = %self.pv, "a checkpoint holds no volume group");
             return None;
         };
@@ -122,6 +125,12 @@ impl History {
             catalog.commit(record.sequence, record.changes.clone());
         }
         Some(catalog)
+    }
+
+    /// Bytes that a checkpoint of the head would take, at most: as if every change behind the one there is had added something.
+    pub fn checkpoint_at_most(&self) -> u64 {
+        let len = |record: &Record| record::encode_payload(&record.changes).map_or(record.len, |payload| payload.len());
+        self.records.iter().fold(self.start.payload_len, |sum, record| sum.saturating_add(len(record) as u64))
     }
 
     /// Drops the checkpoint's bytes.
@@ -183,7 +192,7 @@ fn read_payload(copy: &record::Copy, header: &Header, pv: &OpenPv) -> Option<Vec
         tracing::warn!(pv = %copy.pv, slot, len, "a checkpoint claims more than its slot");
         return None;
     }
-    let mut payload = Vec::new();
+    let mut payload = Vec::with_capacity(usize::try_from(len).ok()?);
     while (payload.len() as u64) < len {
         let part = usize::try_from((len - payload.len() as u64).min(1 << 20)).ok()?;
         match pv.device.read_at(offset + payload.len() as u64, part) {

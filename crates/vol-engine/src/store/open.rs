@@ -48,7 +48,7 @@ enum Standing {
 pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Opened, String> {
     let mut problems = Vec::new();
     let mut unreadable = BTreeMap::new();
-    let mut histories = read_all(vg, pvs, &mut unreadable);
+    let mut histories = read_all(host, vg, pvs, &mut unreadable);
     let Some((best, catalog, before)) = choose(vg, pvs, &mut histories) else {
         problems.extend(unreadable.into_values());
         problems.insert(0, "none of its disks carries metadata that can be read".to_owned());
@@ -56,6 +56,8 @@ pub fn open<H: HostMut + ?Sized>(host: &H, vg: VgId, pvs: &OpenPvs) -> Result<Op
     };
     let mut store = Store::at(vg, best.sequence, best.hash, members::of(&catalog));
     store.ancestry = Ancestry::from_known(&best.known);
+    // Else the first commit would have to count, which takes as long as a checkpoint.
+    store.checkpoint_estimate = best.checkpoint_at_most();
     let node = |id: PvId| pvs.get(&id).map_or_else(|| id.to_string(), |pv| pv.node.display().to_string());
     let before = before.map(|before| Before::of(&before, &store.members, pvs)).unwrap_or_default();
     let agreeing: BTreeSet<_> =
@@ -247,10 +249,21 @@ fn replace_lost<H: HostMut + ?Sized>(
 }
 
 /// What each PV tells, the furthest first; of those that come equally far, the story that most tell.
-fn read_all(vg: VgId, pvs: &OpenPvs, unreadable: &mut BTreeMap<PvId, String>) -> Vec<History> {
+fn read_all<H: HostMut + ?Sized>(
+    host: &H,
+    vg: VgId,
+    pvs: &OpenPvs,
+    unreadable: &mut BTreeMap<PvId, String>,
+) -> Vec<History> {
+    let mut found: Vec<_> = pvs.iter().map(|(id, pv)| (id, pv, Ok(None))).collect();
+    // Each copy is read and hashed by itself: they wait for different disks.
+    let each = found.iter_mut().map(|(id, pv, found)| -> Box<dyn FnOnce() + Send + '_> {
+        Box::new(move || *found = History::read(vg, **id, pv, None))
+    });
+    host.side_by_side(each.collect());
     let mut histories = Vec::new();
-    for (id, pv) in pvs {
-        match History::read(vg, *id, pv, None) {
+    for (id, pv, found) in found {
+        match found {
             Ok(found) => histories.extend(found),
             Err(error) => {
                 let problem = format!("the metadata on {} cannot be read: {error}", pv.node.display());

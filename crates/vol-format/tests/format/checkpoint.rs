@@ -66,6 +66,22 @@ fn fmt_15_a_payload_that_was_begun_anew_is_not_taken_for_the_old_one() {
 }
 
 #[test]
+fn of_a_payload_that_was_proven_the_same_objects_are_read_and_their_order_is_looked_at_again() {
+    let objects = sample::objects();
+    let (header, payload) = slot(&objects);
+    let header = decode_header(&COPY, 1, &header).unwrap().unwrap();
+    let read = |header: &Header, payload: &[u8]| {
+        let mut found = Vec::new();
+        objects_of_proven(header, payload, |object| found.push(object)).map(|()| found)
+    };
+    assert_eq!(read(&header, &payload), decode_payload(&header, &payload).map(|read| read.objects));
+    assert!(matches!(read(&header, &payload[1..]), Err(CheckpointError::PayloadLength { .. })));
+    let twice = [payload.clone(), payload].concat();
+    let twice_over = Header { payload_len: twice.len() as u64, object_count: header.object_count * 2, ..header };
+    assert!(matches!(read(&twice_over, &twice), Err(CheckpointError::Malformed(_))));
+}
+
+#[test]
 fn two_objects_with_one_key_are_refused() {
     let twice = [sample::objects()[0].clone(), sample::objects()[0].clone()];
     assert_eq!(encode_payload(&twice), Err(EncodeError::Duplicate(twice[0].key())));

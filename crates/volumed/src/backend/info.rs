@@ -19,6 +19,11 @@ use vol_types::{
 
 use super::Facts;
 
+mod volume;
+
+pub use volume::{Around, Besides, show, snapshot};
+use volume::{labels, pool_name};
+
 /// Seconds since 1970 as the API writes times.
 fn time(seconds: u64) -> String {
     vol_api::rfc3339(seconds)
@@ -208,167 +213,6 @@ pub fn pool(catalog: &Catalog, view: &View, pool: &Pool) -> PoolInfo {
 
 fn percent(part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
-}
-
-/// What a volume and a snapshot have in common.
-struct Common {
-    pool: String,
-    fs: Option<String>,
-    fs_uuid: Option<String>,
-    active: bool,
-    device: Option<String>,
-    mounts: Vec<MountInfo>,
-}
-
-fn common(catalog: &Catalog, view: &View, volume: &Volume) -> Common {
-    let device = Device::Volume(volume.id);
-    let (fs, fs_uuid) = match &volume.content {
-        Content::Formatted { fs, uuid } | Content::Formatting { fs, uuid } => {
-            (Some(fs.as_str().to_owned()), Some(uuid::Uuid::from_bytes(*uuid).to_string()))
-        }
-        Content::Blank | Content::Raw => (None, None),
-    };
-    let info = view.kernel.dm.get(&device);
-    Common {
-        pool: pool_name(catalog, volume),
-        fs,
-        fs_uuid,
-        active: info.is_some(),
-        device: info.map(|info| format!("/dev/dm-{}", info.dev.minor)),
-        mounts: view
-            .kernel
-            .mounts_of(device)
-            .into_iter()
-            .map(|mount| MountInfo { path: mount.target.display().to_string(), read_only: mount.read_only })
-            .collect(),
-    }
-}
-
-/// The name of a volume's pool, or its id if it is not there; empty for a thick volume.
-fn pool_name(catalog: &Catalog, volume: &Volume) -> String {
-    let Some(id) = volume.pool() else { return String::new() };
-    catalog.pool(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
-}
-
-/// A volume. `filling`: how far a thick volume is filled that somebody fills now.
-pub fn volume(catalog: &Catalog, view: &View, volume: &Volume, filling: Option<Fill>) -> VolumeInfo {
-    let common = common(catalog, view, volume);
-    let mut problems = problems_of(view, ObjectKey::Volume(volume.id));
-    problems.extend(
-        volume
-            .pool()
-            .into_iter()
-            .flat_map(|pool| problems_of(view, ObjectKey::Pool(pool)))
-            .filter(|one| matches!(one.code.as_str(), "pool_refused" | "pool_full")),
-    );
-    VolumeInfo {
-        id: volume.id.to_string(),
-        vg: catalog.vg().name.to_string(),
-        name: volume.name.to_string(),
-        pool: common.pool,
-        state: state(volume.state),
-        content: match volume.content {
-            Content::Blank => VolumeContent::Blank,
-            Content::Formatting { .. } => VolumeContent::Formatting,
-            Content::Formatted { .. } => VolumeContent::Formatted,
-            Content::Raw => VolumeContent::Raw,
-        },
-        fs: common.fs,
-        fs_uuid: common.fs_uuid,
-        size_bytes: volume.size.get(),
-        used_bytes: match volume.thick() {
-            Some(_) => Some(volume.size.get()),
-            None => view.mapped.get(&volume.id).map(|mapped| mapped.get().saturating_mul(512)),
-        },
-        thick: volume.thick().map(|thick| thick_info(catalog, volume, thick, filling)),
-        reserve_bytes: volume.reserve.get(),
-        active: common.active,
-        device: common.device,
-        mounts: common.mounts,
-        snapshot_count: catalog.snapshots_of(volume.id).count() as u64,
-        labels: labels(&volume.labels),
-        protected: volume.protected,
-        clone_of: volume.clone_of.as_deref().map(|of| clone_of(catalog, of)),
-        kept_until: None,
-        created_at: time(volume.created_at),
-        check_fs: volume.check_fs,
-        subdir: volume.subdir.as_ref().map(ToString::to_string),
-        references: Vec::new(),
-        csi_handle: None,
-        health: health_of(&problems, false),
-        problems,
-    }
-}
-
-fn thick_info(catalog: &Catalog, volume: &Volume, thick: &Thick, filling: Option<Fill>) -> ThickInfo {
-    let capacity = thick.capacity(catalog.vg().extent_size);
-    // What nobody has yet begins where the volume ends, or with the volume if that is new.
-    let base = if volume.state == VolumeState::Creating { Bytes::ZERO } else { volume.size };
-    let known = || Fill {
-        copy: volume.state == VolumeState::Creating && volume.clone_of.is_some(),
-        done: thick.filled.saturating_sub(base),
-        total: capacity.saturating_sub(base),
-    };
-    let fill = filling.unwrap_or_else(known);
-    ThickInfo {
-        stripes: thick.stripes,
-        stripe_size_bytes: (thick.stripes > 1).then(|| thick.stripe_size.get()),
-        capacity_bytes: capacity.get(),
-        filling: vol_core::plan::thick::is_filling(catalog, volume).then(|| FillingInfo {
-            kind: if fill.copy { "copy" } else { "wipe" }.to_owned(),
-            running: filling.is_some(),
-            done_bytes: fill.done.get(),
-            total_bytes: fill.total.get(),
-        }),
-    }
-}
-
-fn labels(labels: &Labels) -> BTreeMap<String, String> {
-    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-}
-
-fn clone_of(catalog: &Catalog, of: &CloneOf) -> CloneInfo {
-    let there = catalog.volume(of.id).filter(|source| source.state.has_name());
-    let then = || VolumeName { volume: of.volume.clone(), snapshot: of.snapshot.clone() };
-    CloneInfo {
-        id: of.id.to_string(),
-        name: format!("{}/{}", catalog.vg().name, there.map_or_else(then, VolumeName::of)),
-        exists: there.is_some(),
-    }
-}
-
-const fn state(state: VolumeState) -> ObjectState {
-    match state {
-        VolumeState::Creating => ObjectState::Creating,
-        VolumeState::Ready => ObjectState::Ready,
-        VolumeState::Deleting => ObjectState::Deleting,
-        VolumeState::Deleted => ObjectState::Deleted,
-    }
-}
-
-/// A snapshot; `None` for a volume.
-pub fn snapshot(catalog: &Catalog, view: &View, volume: &Volume) -> Option<SnapshotInfo> {
-    let of = volume.snapshot.as_ref()?;
-    let common = common(catalog, view, volume);
-    let vg = &catalog.vg().name;
-    Some(SnapshotInfo {
-        id: volume.id.to_string(),
-        vg: vg.to_string(),
-        volume: of.of_name.to_string(),
-        name: volume.name.to_string(),
-        full_name: format!("{vg}/{}", VolumeName::of(volume)),
-        volume_exists: catalog.volume(of.of).is_some_and(|origin| origin.state.has_name()),
-        pool: common.pool,
-        size_bytes: volume.size.get(),
-        fs: common.fs,
-        subdir: volume.subdir.as_ref().map(ToString::to_string),
-        active: common.active,
-        mounts: common.mounts,
-        labels: labels(&volume.labels),
-        protected: volume.protected,
-        kept_until: None,
-        created_at: time(volume.created_at),
-    })
 }
 
 /// What was deleted and is kept for `window` seconds; `None` of anything else.

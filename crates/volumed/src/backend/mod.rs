@@ -15,9 +15,9 @@ use vol_api::{
 use vol_core::VolumeName;
 use vol_engine::host::HostMut;
 use vol_engine::{Engine, OpenVg};
-use vol_types::{Name, PoolPath, PvId, SnapshotPath, VolumeId, VolumePath, VolumeState};
+use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumeId, VolumePath, VolumeState};
 
-use crate::api::{Backend, Change, Listener, Read, Summary};
+use crate::api::{Backend, Change, Listener, Read, Summary, VolumeRows};
 use crate::config::VolumeMetrics;
 use crate::metrics::{Burst, Page, Process};
 use crate::runtimes::references::References;
@@ -38,6 +38,7 @@ mod open;
 mod refs;
 mod repair;
 mod restore;
+mod rows;
 mod space;
 mod targets;
 #[cfg(test)]
@@ -294,9 +295,20 @@ impl<H: HostMut + 'static> EngineBackend<H> {
     }
 
     fn shown(&self, catalog: &vol_core::Catalog, view: &vol_engine::View, volume: &vol_types::Volume) -> VolumeInfo {
-        let references = refs::of_volume(&self.references, volume.id);
-        let csi_handle = self.csi_node.as_deref().map(|node| vol_csi::ids::told(&volume.id.to_string(), node));
-        VolumeInfo { references, csi_handle, ..info::volume(catalog, view, volume, self.engine.filling(volume.id)) }
+        let mark = self.csi_mark();
+        let besides = info::Besides {
+            filling: self.engine.filling(volume.id),
+            references: refs::of_volume(&self.references, volume.id),
+            csi_mark: mark.as_deref(),
+        };
+        let mut info = VolumeInfo::default();
+        info::show(&mut info, catalog, &info::Around::one(view), volume, besides);
+        info
+    }
+
+    /// What follows the id of each object in its handle.
+    fn csi_mark(&self) -> Option<String> {
+        self.csi_node.as_deref().map(|node| vol_csi::ids::told("", node))
     }
 
     fn snapshot_info(&self, path: &SnapshotPath) -> Read<SnapshotInfo> {
@@ -305,7 +317,7 @@ impl<H: HostMut + 'static> EngineBackend<H> {
         let name = VolumeName { volume: path.volume.volume.clone(), snapshot: Some(path.snapshot.clone()) };
         vg.read(|catalog| {
             let volume = vol_engine::find_volume(catalog, &name).map_err(error::from_refusal)?;
-            info::snapshot(catalog, &view, volume)
+            info::snapshot(catalog, &info::Around::one(&view), volume)
                 .ok_or_else(|| ApiError::internal(format!("{path} is recorded as a volume")))
         })
     }
@@ -453,16 +465,15 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
 
     fn volumes(&self, vg: Option<&Name>) -> Read<Vec<VolumeInfo>> {
         let mut all = Vec::new();
-        for vg in self.vgs_to_list(vg)? {
-            let view = vg.view();
-            vg.read(|catalog| {
-                let volumes =
-                    catalog.volumes().filter(|one| one.snapshot.is_none() && one.state != VolumeState::Deleted);
-                all.extend(volumes.map(|volume| self.shown(catalog, &view, volume)));
-            });
-        }
-        all.sort_by(|a, b| (&a.vg, &a.name).cmp(&(&b.vg, &b.name)));
+        self.volume_rows(vg, Selector::default())?.each(&mut |row| {
+            all.push(row.clone());
+            true
+        });
         Ok(all)
+    }
+
+    fn volume_rows(&self, vg: Option<&Name>, selector: Selector) -> Read<VolumeRows> {
+        Ok(rows::volumes(self, self.vgs_to_list(vg)?, selector))
     }
 
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo> {
@@ -496,7 +507,8 @@ impl<H: HostMut + 'static> Backend for EngineBackend<H> {
             let view = vg.view();
             vg.read(|catalog| {
                 let there = catalog.volumes().filter(|one| one.state != VolumeState::Deleted);
-                all.extend(there.filter_map(|volume| info::snapshot(catalog, &view, volume)));
+                let around = info::Around::many(&view);
+                all.extend(there.filter_map(|volume| info::snapshot(catalog, &around, volume)));
             });
         }
         all.sort_by(|a, b| a.full_name.cmp(&b.full_name));

@@ -27,7 +27,7 @@ mod answers;
 
 mod places;
 
-pub use answers::{in_use, names_of, of_volume, refused, renamed};
+pub use answers::{by_volume, in_use, names_of, of_volume, refused, renamed};
 
 /// Below the run directory that is the default.
 pub const MOUNTS_DIR: &str = "/run/volumed/mounts";

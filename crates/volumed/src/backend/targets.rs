@@ -19,7 +19,7 @@ use crate::api::{AbsentVg, Backend as _, Change, OfVolume, Read, Targets};
 
 fn of_volume(catalog: &Catalog, view: &View, snapshot: &Volume) -> Option<OfVolume> {
     let of = snapshot.snapshot.as_ref().filter(|_| snapshot.state == VolumeState::Ready)?.of;
-    Some(OfVolume { snapshot: info::snapshot(catalog, view, snapshot)?, volume: of })
+    Some(OfVolume { snapshot: info::snapshot(catalog, &info::Around::one(view), snapshot)?, volume: of })
 }
 
 impl<H: HostMut + 'static> Targets for EngineBackend<H> {

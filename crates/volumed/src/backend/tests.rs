@@ -7,6 +7,7 @@ mod main_job;
 mod measured;
 mod refs;
 mod refused;
+mod rows;
 mod stack;
 mod usage;
 

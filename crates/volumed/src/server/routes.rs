@@ -8,7 +8,7 @@ use serde::Deserialize;
 use vol_api::{
     ApiError, CheckPool, CheckVolume, CreatePool, CreateSnapshot, CreateVg, CreateVolume, DeletedList, ExtendPool,
     ExtendVg, GiveUpPool, ImportClone, Init, Mount, PoolList, PvInfo, PvList, ReduceVg, RenameVg, RepairPool,
-    ResizeVolume, RestoreVg, ScanRequest, SetPool, SnapshotList, VgList, VolumeList, WipePv, parse_field, schema,
+    ResizeVolume, RestoreVg, ScanRequest, SetPool, SnapshotList, VgList, WipePv, parse_field, schema,
 };
 use vol_types::{Name, PoolPath, PvId, Selector, SnapshotPath, VolumePath};
 
@@ -257,9 +257,7 @@ fn pools(api: &mut impl Api) {
 fn volumes(api: &mut impl Api) {
     api.read(get("volume.list", Observe, "/v1/volumes", "The volumes"), |b, (), query: LabelQuery| {
         let selector = query.selector()?;
-        let mut volumes = b.volumes(within(query.vg.as_deref())?.as_ref())?;
-        volumes.retain(|volume| selector.fits(|key| label(&volume.labels, key)));
-        Ok(VolumeList { volumes })
+        b.volume_rows(within(query.vg.as_deref())?.as_ref(), selector)
     });
     api.change_with(
         post("volume.create", Provision, "/v1/volumes", "Makes a volume")

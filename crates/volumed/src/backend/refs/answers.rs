@@ -14,14 +14,23 @@ use crate::api::Targets as _;
 
 /// How often each engine needs a volume.
 pub fn of_volume(references: &References, volume: VolumeId) -> Vec<VolumeRefs> {
-    let mut all: BTreeMap<Runtime, VolumeRefs> = BTreeMap::new();
-    for one in references.of_volume(volume) {
-        let refs = all.entry(one.runtime).or_default();
-        one.runtime.name().clone_into(&mut refs.runtime);
-        refs.count += u64::from(one.count);
-        refs.unconfirmed += if one.confirmed { 0 } else { u64::from(one.count) };
-    }
+    let mut all = BTreeMap::new();
+    references.of_volume(volume).iter().for_each(|one| count(&mut all, one));
     all.into_values().collect()
+}
+
+/// The same of all volumes that any needs.
+pub fn by_volume(references: &References) -> BTreeMap<VolumeId, Vec<VolumeRefs>> {
+    let mut all: BTreeMap<VolumeId, BTreeMap<_, _>> = BTreeMap::new();
+    references.snapshot().all.iter().for_each(|one| count(all.entry(one.volume).or_default(), one));
+    all.into_iter().map(|(id, refs)| (id, refs.into_values().collect())).collect()
+}
+
+fn count(all: &mut BTreeMap<Runtime, VolumeRefs>, one: &Reference) {
+    let refs = all.entry(one.runtime).or_default();
+    one.runtime.name().clone_into(&mut refs.runtime);
+    refs.count += u64::from(one.count);
+    refs.unconfirmed += if one.confirmed { 0 } else { u64::from(one.count) };
 }
 
 impl<H: HostMut + 'static> Keeper<H> {

@@ -238,6 +238,9 @@ impl Backend for Fake {
     fn volumes(&self, _: Option<&Name>) -> Read<Vec<VolumeInfo>> {
         Ok(vec![])
     }
+    fn volume_rows(&self, _: Option<&Name>, _: vol_types::Selector) -> Read<crate::api::VolumeRows> {
+        Ok(crate::api::VolumeRows::new(|_| ()))
+    }
     fn volume(&self, volume: &VolumePath) -> Read<VolumeInfo> {
         Ok(VolumeInfo { name: volume.volume.to_string(), ..VolumeInfo::default() })
     }
