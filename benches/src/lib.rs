@@ -19,6 +19,7 @@ pub mod program;
 pub mod record;
 pub mod samples;
 pub mod table;
+pub mod writer;
 
 use std::time::{Duration, Instant};
 
