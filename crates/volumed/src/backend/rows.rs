@@ -10,8 +10,8 @@ use vol_types::{Selector, Volume, VolumeState};
 use super::{EngineBackend, info, refs};
 use crate::api::VolumeRows;
 
-/// The volumes of these groups, one group after the other, whose labels fit, in the order of their names. What is asked of others than catalog and view is asked once, now;
-/// the catalog of each group is held while its rows are written, so that they are of one moment.
+/// The volumes of these groups, one group after the other, whose labels fit, in the order of their names. What is asked of others than
+/// catalog and view is asked once, now; the catalog of each group is held while its rows are written, so that they are of one moment.
 pub fn volumes<H: HostMut + 'static>(
     backend: &EngineBackend<H>,
     vgs: Vec<Arc<OpenVg>>,

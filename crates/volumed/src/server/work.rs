@@ -38,8 +38,9 @@ type OfBody = Box<dyn FnOnce(&[u8]) -> Result<(Work, Option<String>), ApiError> 
 
 fn reads<R: Serialize>(ask: impl FnOnce(&dyn Backend) -> Read<R> + Send + 'static) -> Work {
     Box::new(move |backend| {
-        let result = ask(backend);
-        Done { outcome: Outcome::of_read(&result), answer: result.and_then(|value| json(&value)) }
+        // Long lists are looked up only while they are written: what goes wrong then counts too.
+        let answer = ask(backend).and_then(|value| json(&value));
+        Done { outcome: Outcome::of_read(&answer), answer }
     })
 }
 
